@@ -1,0 +1,34 @@
+"""What a data loader hands to a training task."""
+
+from typing import NotRequired, TypedDict
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Batch(TypedDict):
+    """One step's clips; a task names the entries it needs, the loader fills those.
+
+    The `latents` entries are scaled latents computed once by `prepare.py stage=latents`; where
+    they are present no VAE runs in the step.
+    """
+
+    pixels: NotRequired[Float[Tensor, "b f c h w"]]
+    """The truth, in [-1, 1]."""
+    reference: NotRequired[Float[Tensor, "b f c h w"]]
+    """The same person at another time, in [-1, 1]."""
+    mask: NotRequired[Float[Tensor, "b f 1 h w"]]
+    """1 = keep, 0 = paint."""
+    audio: NotRequired[Float[Tensor, "b f s d"]]
+    """Audio tokens of every frame."""
+    mel: NotRequired[Float[Tensor, "b 1 m t"]]
+    """SyncNet's view of the same audio."""
+    latents: NotRequired[Float[Tensor, "b f c x y"]]
+    masked_latents: NotRequired[Float[Tensor, "b f c x y"]]
+    reference_latents: NotRequired[Float[Tensor, "b f c x y"]]
+    clip_index: NotRequired[Int[Tensor, " b"]]
+    """Which clip of the manifest an item comes from."""
+    start: NotRequired[Int[Tensor, " b"]]
+    """First frame of the window within its clip."""
+    truth: NotRequired[Float[Tensor, "b f 4"]]
+    """The drawn world's mouth: open, width, round, teeth."""

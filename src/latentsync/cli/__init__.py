@@ -1,0 +1,1 @@
+"""Commands: compose a config, build, call. The only package that knows Hydra."""

@@ -1,0 +1,26 @@
+"""`python draw.py output=data/raw/drawn`: drawn speakers as ordinary videos, with their truth."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from latentsync.cli.run import command
+from latentsync.data.synthetic import draw_world
+
+
+@command("draw")
+def main(config: DictConfig) -> None:
+    """Draw a world of talking faces, or go on with one that was interrupted."""
+    draw_world(
+        Path(config.output),
+        num_speakers=config.num_speakers,
+        seconds=config.seconds,
+        size=config.size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        progress=config.progress,
+    )
+
+
+if __name__ == "__main__":
+    main()

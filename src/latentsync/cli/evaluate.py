@@ -1,0 +1,104 @@
+"""`evaluate.py`: a model on drawn clips it never saw, or a folder of videos against another."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from tqdm import tqdm
+
+from latentsync.cli.comparison import compare_folders
+from latentsync.cli.drawn_test_set import load_examples
+from latentsync.cli.evaluation import ROWS, Judge, Spoken, evaluate_model
+from latentsync.cli.evaluation_pictures import (
+    SHEET_CLIPS,
+    markdown_table,
+    rich_table,
+    sheet,
+    write_metrics,
+    write_sheet,
+    write_strip,
+    write_text,
+)
+from latentsync.cli.infer import choose_device
+from latentsync.cli.run import command
+from latentsync.metrics.row import Row
+from latentsync.models.folders import load_network
+from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.mouth_reader import MouthReader
+from latentsync.models.syncnet import StableSyncNet
+
+log = logging.getLogger(__name__)
+
+
+@command("evaluate")
+def main(config: DictConfig) -> None:
+    """Measure, print one table, leave metrics.json, table.md and pictures in `out`."""
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if config.pred is not None and config.ref is not None:
+        rows = compare(config)
+        settings = {"pred": config.pred, "ref": config.ref}
+    elif config.pred is None and config.ref is None:
+        rows = evaluate(config, out)
+        settings = {
+            "ckpt": config.ckpt,
+            "test_set": config.test_set,
+            "sampler": dict(config.sampler),
+        }
+    else:
+        raise ValueError("give both pred= and ref=, or neither to evaluate ckpt= on drawn clips")
+    summaries = {name: row.summary() for name, row in rows.items()}
+    settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
+    write_metrics(out / "metrics.json", {"settings": settings, "rows": summaries})
+    write_text(out / "table.md", markdown_table(summaries))
+    Console(width=None).print(rich_table(summaries, title=str(settings.get("ckpt", "pred"))))
+    log.info("figures, pictures and videos are in %s", out)
+
+
+def compare(config: DictConfig) -> Mapping[str, Row]:
+    """A folder of results against a folder of references."""
+    model_format = ModelFormat(**config.compare)
+    judge = build_judge(config, model_format)
+    return compare_folders(
+        Path(config.pred), Path(config.ref), judge=judge, max_frames=config.max_frames
+    )
+
+
+def evaluate(config: DictConfig, out: Path) -> Mapping[str, Row]:
+    """A model folder on the drawn test set; leaves its videos and pictures."""
+    model = LipSyncModel.from_pretrained(config.ckpt).to(choose_device(config.device))
+    examples = load_examples(config, model.format)
+    rows = {name: Row() for name in ROWS}
+    results = evaluate_model(
+        examples,
+        rows=rows,
+        model=model,
+        sampler=instantiate(config.sampler, _convert_="all"),
+        judge=build_judge(config, model.format),
+        folder=out / "videos",
+        seed=config.seed,
+        crf=config.crf,
+    )
+    shown: list[Spoken] = []
+    for spoken in tqdm(results, total=len(examples), desc="evaluate", unit="clip"):
+        if len(shown) < SHEET_CLIPS:
+            shown.append(spoken)
+    form = model.format
+    write_sheet(out / "sheet.png", sheet(shown, mask=form.mask, chunk=form.num_frames))
+    write_strip(out / "strip.mp4", shown, fps=form.fps)
+    return rows
+
+
+def build_judge(config: DictConfig, model_format: ModelFormat) -> Judge:
+    """The measuring networks that the config names, on the device."""
+    device = choose_device(config.device)
+    folders = {MouthReader: config.metrics.reader, StableSyncNet: config.metrics.syncnet}
+    reader, syncnet = (
+        None if folder is None else load_network(kind, folder).to(device)
+        for kind, folder in folders.items()
+    )
+    detector = instantiate(config.faces, _convert_="all") if config.metrics.mesh else None
+    return Judge(model_format, reader, syncnet, detector, config.metrics.sync_stride)

@@ -1,0 +1,52 @@
+"""`python prepare.py input=raw/ output=data/my_set`: any videos to clips, then to latents."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from latentsync.cli.run import command
+from latentsync.prepare import encode_latents, prepare_clips
+
+log = logging.getLogger(__name__)
+
+
+def make_clips(config: DictConfig) -> None:
+    make_recipe = instantiate(config.prepare, _partial_=True, _convert_="all")
+    recipe = make_recipe(
+        make_detector=instantiate(config.faces, _partial_=True, _convert_="all"),
+        make_audio_encoder=instantiate(config.audio, _partial_=True, _convert_="all"),
+    )
+    outcomes = prepare_clips(
+        Path(config.input),
+        Path(config.output),
+        recipe=recipe,
+        executor=instantiate(config.executor, _convert_="all"),
+        progress=config.progress,
+    )
+    num_clips = sum(len(outcome.clips) for outcome in outcomes)
+    log.info("%d clips of %d files: %s/report.md", num_clips, len(outcomes), config.output)
+
+
+def make_latents(config: DictConfig) -> None:
+    folder = encode_latents(
+        Path(config.output),
+        Path(config.vae),
+        mask=config.mask,
+        device=config.device,
+        progress=config.progress,
+    )
+    log.info("latents are in %s", folder)
+
+
+STAGES: dict[str, Callable[[DictConfig], None]] = {"clips": make_clips, "latents": make_latents}
+
+
+@command("prepare")
+def main(config: DictConfig) -> None:
+    """Run one stage of preparation."""
+    if config.stage not in STAGES:
+        raise ValueError(f"no stage is called {config.stage!r}; there are {', '.join(STAGES)}")
+    STAGES[config.stage](config)

@@ -1,0 +1,206 @@
+"""Prepared clips as items for training: frames in [-1, 1], masks, audio tokens, mel, latents."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from latentsync.data.clips import Clip, attach_latents
+from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
+from latentsync.data.synthetic import read_truth
+from latentsync.data.windows import choose_reference_start, choose_starts, span
+from latentsync.faces.mask import load_mask
+from latentsync.media.mel import mel_window
+from latentsync.models.audio_encoder import frame_tokens
+
+TRUTH_NAMES = ("open", "width", "round", "teeth")
+
+Item = dict[str, Tensor]
+
+
+class ClipDataset(Dataset):
+    """Windows of clips. Index means index: the same seed and index give the same item.
+
+    Item i shows clip i modulo the number of clips; which window of it depends on (seed, i). So
+    `samples_per_clip` is how many different draws an epoch takes from each clip. With
+    `windows_per_clip` > 1 every value has that many windows as its first axis.
+    """
+
+    def __init__(  # noqa: PLR0913  (what an item holds is chosen value by value)
+        self,
+        clips: Sequence[Clip],
+        *,
+        num_frames: int = 16,
+        stride: int = 1,
+        windows_per_clip: int = 1,
+        samples_per_clip: int = 1,
+        with_pixels: bool = True,
+        with_reference: bool = True,
+        with_latents: bool | str | Path = False,
+        with_mel: bool = True,
+        with_audio: bool = True,
+        with_truth: bool = False,
+        audio_before: int = 4,
+        audio_after: int = 6,
+        mask: str = "mask",
+        resolution: int | None = None,
+        in_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if with_mel and stride != 1:
+            raise ValueError(f"mel needs consecutive frames: stride is {stride}, make it 1")
+        self.clips = attach_latents(clips, with_latents) if with_latents else list(clips)
+        self.num_frames = num_frames
+        self.stride = stride
+        self.windows_per_clip = windows_per_clip
+        self.samples_per_clip = samples_per_clip
+        self.with_pixels = with_pixels
+        self.with_reference = with_reference
+        self.with_latents = bool(with_latents)
+        self.with_mel = with_mel
+        self.with_audio = with_audio
+        self.with_truth = with_truth
+        self.audio_before = audio_before
+        self.audio_after = audio_after
+        self.mask_name = mask
+        self.resolution = _checked_resolution(self.clips[0].resolution, resolution)
+        self.seed = seed
+        self._frames = (ClipFramesInMemory if in_memory else ClipFrames)(self.resolution)
+        self._features = mapped_tensors()
+        self._latents = mapped_tensors()
+        self._truths: dict[str, Float[Tensor, "f 4"]] = {}
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.clips) * self.samples_per_clip
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        clip_index = index % len(self.clips)
+        clip = self.clips[clip_index]
+        rng = np.random.default_rng((self.seed, index))
+        length = span(self.num_frames, self.stride)
+        starts = choose_starts(
+            clip.num_frames,
+            length,
+            count=self.windows_per_clip,
+            with_reference=self.with_reference,
+            rng=rng,
+        )
+        windows = []
+        for start in starts:
+            window = {"clip_index": torch.tensor(clip_index), "start": torch.tensor(start)}
+            window |= self._window(clip, start)
+            if self.with_reference:
+                reference_start = choose_reference_start(
+                    clip.num_frames, length, start=start, rng=rng
+                )
+                window |= self._reference(clip, reference_start)
+            windows.append(window)
+        return windows[0] if self.windows_per_clip == 1 else default_collate(windows)
+
+    def collate(self, items: Sequence[Item]) -> Item:
+        """Items as one batch; several windows of a clip stand beside each other."""
+        batch = default_collate(list(items))
+        if self.windows_per_clip == 1:
+            return batch
+        return {name: rearrange(value, "b w ... -> (b w) ...") for name, value in batch.items()}
+
+    def _window(self, clip: Clip, start: int) -> Item:
+        window = {"mask": self._mask}
+        indices = self._indices(start)
+        if self.with_pixels:
+            window["pixels"] = to_pixels(self._frames(clip, indices))
+        if self.with_latents:
+            latents = self._latents_of(clip)
+            window["latents"] = latents["latents"][indices].float()
+            window["masked_latents"] = latents["masked_latents"][indices].float()
+        if self.with_audio or self.with_mel:
+            features = self._features(clip.features_path)
+        if self.with_audio:
+            window["audio"] = frame_tokens(
+                features["audio"],
+                torch.from_numpy(indices),
+                before=self.audio_before,
+                after=self.audio_after,
+                fps=clip.fps,
+            ).float()
+        if self.with_mel:
+            mel = mel_window(features["mel"], start, num_frames=self.num_frames, fps=clip.fps)
+            window["mel"] = mel[None]
+        if self.with_truth:
+            window["truth"] = self._truth(clip.source)[clip.start_frame + indices]
+        return window
+
+    def _reference(self, clip: Clip, start: int) -> Item:
+        reference = {}
+        indices = self._indices(start)
+        if self.with_pixels:
+            reference["reference"] = to_pixels(self._frames(clip, indices))
+        if self.with_latents:
+            latents = self._latents_of(clip)["latents"]
+            reference["reference_latents"] = latents[indices].float()
+        return reference
+
+    def _latents_of(self, clip: Clip) -> Item:
+        assert clip.latents_path is not None
+        return self._latents(clip.latents_path)
+
+    def _indices(self, start: int) -> np.ndarray:
+        return start + self.stride * np.arange(self.num_frames)
+
+    def _truth(self, source: str) -> Float[Tensor, "f 4"]:
+        if source not in self._truths:
+            truth = read_truth(Path(source))
+            columns = [torch.from_numpy(np.asarray(truth[name])) for name in TRUTH_NAMES]
+            self._truths[source] = torch.stack(columns, dim=-1).float()
+        return self._truths[source]
+
+    @cached_property
+    def _mask(self) -> Float[Tensor, "f 1 h w"]:
+        mask = torch.from_numpy(load_mask(self.mask_name, self.resolution)).float()
+        return mask.expand(self.num_frames, 1, -1, -1)
+
+    def _check(self) -> None:
+        length = span(self.num_frames, self.stride)
+        needed = 2 * length if self.with_reference else length
+        short = [clip for clip in self.clips if clip.num_frames < needed]
+        if short:
+            raise ValueError(
+                f"{len(short)} of {len(self.clips)} clips have fewer than the {needed} frames "
+                f"that {self.num_frames} frames at stride {self.stride} "
+                f"{'and their reference ' if self.with_reference else ''}need (first: "
+                f"{short[0].path}, {short[0].num_frames} frames): prepare longer ones"
+            )
+        if self.with_latents:
+            self._check_mask(self.clips[0].latents_path)
+
+    def _check_mask(self, latents_path: Path | None) -> None:
+        assert latents_path is not None
+        noted = read_metadata(latents_path)["mask"]
+        if noted != self.mask_name:
+            raise ValueError(
+                f"{latents_path.parent} was made with mask={noted}, this data set asks for "
+                f"mask={self.mask_name}"
+            )
+
+
+def to_pixels(frames: UInt8[Tensor, "f 3 h w"]) -> Float[Tensor, "f 3 h w"]:
+    """uint8 frames => pixels in [-1, 1]."""
+    return frames.float().div_(127.5).sub_(1)
+
+
+def _checked_resolution(prepared: int, asked: int | None) -> int:
+    if asked is not None and asked > prepared:
+        raise ValueError(
+            f"the clips were prepared at {prepared} pixels, resolution={asked} would enlarge "
+            f"them: prepare them with resolution={asked}"
+        )
+    return asked or prepared

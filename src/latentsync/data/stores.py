@@ -1,0 +1,108 @@
+"""Clips read again and again: tensors stay mapped, decoders open, frames in memory if asked."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from safetensors import safe_open
+from torch import Tensor
+
+from latentsync.data.clips import Clip
+from latentsync.media.video import ClipReader, open_clip
+
+T = TypeVar("T")
+
+# Linux allows 65530 mappings per process; an open decoder costs some megabytes.
+MAX_MAPPED_FILES = 4096
+MAX_OPEN_CLIPS = 32
+
+
+class Opened(Generic[T]):
+    """The last `limit` files opened; a copy in another process opens its own."""
+
+    def __init__(self, opener: Callable[[Path], T], *, limit: int) -> None:
+        self.opener = opener
+        self.limit = limit
+        self._files: OrderedDict[Path, T] = OrderedDict()
+        self._pid = os.getpid()
+
+    def __call__(self, path: Path) -> T:
+        if self._pid != os.getpid():
+            # The threads of a decoder do not survive a fork.
+            self._files, self._pid = OrderedDict(), os.getpid()
+        if path not in self._files:
+            self._files[path] = self.opener(path)
+            if len(self._files) > self.limit:
+                self._files.popitem(last=False)
+        self._files.move_to_end(path)
+        return self._files[path]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_files": OrderedDict()}
+
+
+def mapped_tensors() -> Opened[dict[str, Tensor]]:
+    """Opens safetensors files as tensors that are read from disk when they are touched."""
+    return Opened(map_tensors, limit=MAX_MAPPED_FILES)
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: prepare this data set again")
+    with safe_open(path, framework="pt") as tensors:
+        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What was noted beside the tensors of a file."""
+    with safe_open(path, framework="pt") as tensors:
+        return dict(tensors.metadata() or {})
+
+
+class ClipFrames:
+    """Frames of clips at one resolution, decoded when asked for."""
+
+    def __init__(self, resolution: int) -> None:
+        self.resolution = resolution
+        self._readers: Opened[ClipReader] = Opened(open_clip, limit=MAX_OPEN_CLIPS)
+
+    def __call__(
+        self, clip: Clip, indices: Int[np.ndarray, " f"]
+    ) -> UInt8[Tensor, "f 3 {self.resolution} {self.resolution}"]:
+        frames = self._readers(clip.path).frames(indices)
+        return torch.from_numpy(shrink(frames, self.resolution)).permute(0, 3, 1, 2)
+
+
+class ClipFramesInMemory:
+    """Frames of clips at one resolution, each clip decoded once and kept as uint8.
+
+    Worker processes keep their own copies, unless the clips were touched before the fork.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        self.resolution = resolution
+        self._kept: dict[Path, Tensor] = {}
+
+    def __call__(
+        self, clip: Clip, indices: Int[np.ndarray, " f"]
+    ) -> UInt8[Tensor, "f 3 {self.resolution} {self.resolution}"]:
+        if clip.path not in self._kept:
+            every = np.arange(clip.num_frames)
+            frames = shrink(open_clip(clip.path).frames(every), self.resolution)
+            self._kept[clip.path] = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+        return self._kept[clip.path][torch.from_numpy(indices)]
+
+
+def shrink(frames: UInt8[np.ndarray, "f h w 3"], size: int) -> UInt8[np.ndarray, "f r r 3"]:
+    """The frames at `size`, each new pixel the mean of the area it covers."""
+    if frames.shape[1:3] == (size, size):
+        return np.ascontiguousarray(frames)
+    return np.stack(
+        [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames]
+    )

@@ -1,0 +1,20 @@
+"""A drawn world of talking faces, whose truth is known for every frame.
+
+One track of mouth shapes makes both the picture and the sound, so the sound determines the mouth.
+Nothing is downloaded, and everything follows from a seed.
+"""
+
+from latentsync.data.synthetic.speaker import Speaker
+from latentsync.data.synthetic.speech import TRACES, VISEMES, truth_of, viseme_track
+from latentsync.data.synthetic.world import draw_clip, draw_world, read_truth
+
+__all__ = [
+    "TRACES",
+    "VISEMES",
+    "Speaker",
+    "draw_clip",
+    "draw_world",
+    "read_truth",
+    "truth_of",
+    "viseme_track",
+]

@@ -1,0 +1,146 @@
+"""Drawn speakers as ordinary files: a video with its sound, the sound alone, and the truth."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from latentsync.data.synthetic.render import Portrait, at, head_motion, render
+from latentsync.data.synthetic.speaker import Speaker
+from latentsync.data.synthetic.speech import (
+    Track,
+    Voice,
+    speak,
+    truth_of,
+    viseme_track,
+)
+from latentsync.media.audio import write_wav
+from latentsync.media.files import publish
+from latentsync.media.video import VideoWriter
+
+FPS = 25.0
+CRF = 14
+
+
+def draw_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256) -> Path:
+    """Write STEM.mp4, STEM.wav and STEM.truth.npz; the seed says who speaks and what.
+
+    The truth holds, per frame at 25 fps, `open`, `width`, `round`, `teeth`, `tongue` of the mouth
+    in about [0, 1] and `points`, "f 3 2": left brow, right brow and nose in pixels.
+    """
+    stem = Path(stem)
+    video_path, wav_path, truth_path = (
+        stem.with_name(stem.name + suffix) for suffix in (".mp4", ".wav", ".truth.npz")
+    )
+    speaker, track, motion, rng = _cast(seed, seconds)
+    mouth = truth_of(track, FPS)
+    portrait = Portrait(speaker, size)
+    sound = speak(track, Voice(speaker.f0, speaker.tract), rng)
+    write_wav(wav_path, torch.from_numpy(sound))
+    with VideoWriter(
+        video_path, fps=FPS, width=size, height=size, crf=CRF, audio=wav_path
+    ) as writer:
+        for frame in render(portrait, mouth, motion):
+            writer.write(frame)
+    points = [portrait.points(at(motion, index)) for index in range(len(mouth["open"]))]
+    with publish(truth_path) as path, path.open("wb") as file:
+        np.savez(file, **mouth, points=np.stack(points), fps=FPS, seed=seed)
+    return video_path
+
+
+def _cast(
+    seed: int, seconds: float
+) -> tuple[Speaker, Track, dict[str, np.ndarray], np.random.Generator]:
+    rng = np.random.default_rng(seed)
+    speaker = Speaker.random(rng)
+    track = viseme_track(seconds, rng)
+    num_frames = len(truth_of(track, FPS)["open"])
+    return speaker, track, head_motion(num_frames, FPS, rng), rng
+
+
+def read_truth(video_path: Path | str) -> dict[str, np.ndarray]:
+    """The truth beside a drawn video."""
+    video_path = Path(video_path)
+    path = video_path.with_name(video_path.stem + ".truth.npz")
+    if not path.is_file():
+        raise FileNotFoundError(f"{video_path} is no drawn video: there is no {path.name} beside it")
+    with np.load(path) as truth:
+        return dict(truth)
+
+
+def draw_world(
+    output: Path | str,
+    *,
+    num_speakers: int,
+    seconds: float,
+    size: int = 256,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = True,
+) -> list[Path]:
+    """Draw `num_speakers` clips, each of a person of its own; goes on where it was stopped.
+
+    Speaker i is drawn from seed + i, so worlds whose seeds lie further apart than their numbers of
+    speakers have nobody in common.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    _note_recipe(output, {"seconds": seconds, "size": size, "seed": seed})
+    stems = [output / f"{index:05d}" for index in range(num_speakers)]
+    # The truth is written last: where it is, the clip is whole.
+    open_stems = [
+        (index, stem)
+        for index, stem in enumerate(stems)
+        if not stem.with_name(stem.name + ".truth.npz").is_file()
+    ]
+    with tqdm(
+        total=num_speakers,
+        initial=num_speakers - len(open_stems),
+        desc="drawing speakers",
+        disable=not progress,
+    ) as bar:
+        for _ in _drawn(open_stems, seed, seconds, size, num_workers):
+            bar.update()
+    return [stem.with_suffix(".mp4") for stem in stems]
+
+
+def _drawn(
+    stems: list[tuple[int, Path]], seed: int, seconds: float, size: int, num_workers: int
+) -> Iterator[Path]:
+    arguments = (
+        [stem for _, stem in stems],
+        [seed + index for index, _ in stems],
+        repeat(seconds),
+        repeat(size),
+    )
+    if num_workers <= 1:
+        yield from map(_draw_one, *arguments)
+        return
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_draw_one, *arguments)
+
+
+def _draw_one(stem: Path, seed: int, seconds: float, size: int) -> Path:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    return draw_clip(stem, seed=seed, seconds=seconds, size=size)
+
+
+def _note_recipe(output: Path, recipe: dict[str, float]) -> None:
+    path = output / "recipe.json"
+    if path.is_file():
+        noted = json.loads(path.read_text())
+        if noted != recipe:
+            raise ValueError(
+                f"{output} was drawn with {noted}, this call says {recipe}: name another output"
+            )
+        return
+    with publish(path) as partial:
+        partial.write_text(json.dumps(recipe) + "\n")

@@ -1,0 +1,147 @@
+"""The equations of diffusion that LatentSync adds to a library schedule, and its sampling loop.
+
+A schedule (diffusers) gives `x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise`, `a_t` its
+`alphas_cumprod`. Everything here is in UNet order, "b c f h w".
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+SCHEDULERS: dict[str, type[SchedulerMixin]] = {
+    "ddim": DDIMScheduler,
+    "dpmpp": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+
+
+def mixed_noise(
+    latents: Float[Tensor, "b c f h w"],
+    *,
+    alpha: float = 1.0,
+    generator: Generator | None = None,
+) -> Float[Tensor, "b c f h w"]:
+    """Noise of variance 1 whose frames correlate by alpha^2 / (1 + alpha^2).
+
+    Frames share part of their noise (PYoCo, arXiv 2305.10474), so that the mouth does not
+    flicker when sampling starts from one noise for all frames.
+    """
+    shared = randn_like(latents[:, :, :1], generator) * alpha
+    own = randn_like(latents, generator)
+    return (own + shared) / (1 + alpha**2) ** 0.5
+
+
+def stratified_timesteps(num_clips: int, num_timesteps: int, generator: Generator) -> Int[Tensor, " b"]:
+    """One timestep a clip, each uniform, spread evenly over the batch to calm the gradient."""
+    device = generator.device
+    offset = torch.rand((), generator=generator, device=device)
+    order = torch.randperm(num_clips, generator=generator, device=device)
+    positions = (order + offset) / num_clips
+    return (positions * num_timesteps).long().clamp(max=num_timesteps - 1)
+
+
+def one_step_x0(
+    scheduler: SchedulerMixin,
+    prediction: Float[Tensor, "b c f h w"],
+    timesteps: Int[Tensor, " b"],
+    noisy: Float[Tensor, "b c f h w"],
+) -> Float[Tensor, "b c f h w"]:
+    """The clean latents that a prediction at `timesteps` amounts to, whatever it predicts."""
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return prediction
+    signal = scheduler.alphas_cumprod.to(noisy)[timesteps].view(-1, 1, 1, 1, 1)
+    if kind == "epsilon":
+        return (noisy - (1 - signal).sqrt() * prediction) / signal.sqrt()
+    if kind == "v_prediction":
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * prediction
+    raise ValueError(f"prediction_type must be epsilon, sample or v_prediction, got {kind!r}")
+
+
+def training_target(
+    scheduler: SchedulerMixin,
+    latents: Float[Tensor, "b c f h w"],
+    noise: Float[Tensor, "b c f h w"],
+    timesteps: Int[Tensor, " b"],
+) -> Float[Tensor, "b c f h w"]:
+    """What the network shall predict, by the schedule's `prediction_type`."""
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    targets = {"epsilon": noise, "sample": latents}
+    if kind not in targets:
+        raise ValueError(f"prediction_type must be epsilon, sample or v_prediction, got {kind!r}")
+    return targets[kind]
+
+
+def guided(
+    unconditional: Float[Tensor, "*n"], conditional: Float[Tensor, "*n"], scale: float
+) -> Float[Tensor, "*n"]:
+    """Classifier-free guidance (arXiv 2207.12598): away from the answer without audio."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How noise becomes latents: the solver, its steps, and how much the audio is stressed."""
+
+    scheduler: str = "ddim"
+    num_steps: int = 20
+    guidance_scale: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(f"scheduler must be one of {sorted(SCHEDULERS)}, got {self.scheduler!r}")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be 1 or more, got {self.num_steps}")
+        if self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale must be 0 or more, got {self.guidance_scale}")
+
+    def solver(self, trained_with: SchedulerMixin) -> SchedulerMixin:
+        """A fresh solver on the schedule a model was trained with.
+
+        Multistep solvers remember their last steps, so every chunk needs one of its own.
+        """
+        solver = SCHEDULERS[self.scheduler].from_config(trained_with.config)
+        solver.set_timesteps(self.num_steps)
+        return solver
+
+
+def sample(
+    predict: Callable[[Float[Tensor, "b c f h w"], Tensor], Float[Tensor, "b c f h w"]],
+    noise: Float[Tensor, "b c f h w"],
+    solver: SchedulerMixin,
+) -> Float[Tensor, "b c f h w"]:
+    """Noise => clean latents."""
+    *_, latents = sampling_steps(predict, noise, solver)
+    return latents
+
+
+def sampling_steps(
+    predict: Callable[[Float[Tensor, "b c f h w"], Tensor], Float[Tensor, "b c f h w"]],
+    noise: Float[Tensor, "b c f h w"],
+    solver: SchedulerMixin,
+) -> Iterator[Float[Tensor, "b c f h w"]]:
+    """The latents after each step of the solver."""
+    latents = noise * solver.init_noise_sigma
+    for timestep in solver.timesteps:
+        prediction = predict(solver.scale_model_input(latents, timestep), timestep)
+        latents = solver.step(prediction, timestep, latents).prev_sample
+        yield latents
+
+
+def randn_like(tensor: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise; drawn where the generator lives, so a seed means the same on a GPU."""
+    device = tensor.device if generator is None else generator.device
+    return torch.randn(
+        tensor.shape, generator=generator, device=device, dtype=tensor.dtype
+    ).to(tensor.device)

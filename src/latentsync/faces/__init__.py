@@ -1,0 +1,41 @@
+"""Pictures <-> aligned faces: find, follow, align, mask, put back."""
+
+from latentsync.faces.align import (
+    ALIGNERS,
+    OfficialAligner,
+    Placement,
+    SmoothAligner,
+    align,
+    crop_template,
+    similarity_from_points,
+)
+from latentsync.faces.detect import Face, FaceDetector, FixedDetector, largest, three_points
+from latentsync.faces.mask import load_mask, paint_weights
+from latentsync.faces.mesh import MeshDetector
+from latentsync.faces.restore import paste, restore
+from latentsync.faces.shape import MouthShape, mouth_shape
+from latentsync.faces.track import Tracker, track
+
+__all__ = [
+    "ALIGNERS",
+    "Face",
+    "FaceDetector",
+    "FixedDetector",
+    "MeshDetector",
+    "MouthShape",
+    "OfficialAligner",
+    "Placement",
+    "SmoothAligner",
+    "Tracker",
+    "align",
+    "crop_template",
+    "largest",
+    "load_mask",
+    "mouth_shape",
+    "paint_weights",
+    "paste",
+    "restore",
+    "similarity_from_points",
+    "three_points",
+    "track",
+]

@@ -1,0 +1,81 @@
+"""What a face detector is and gives: points in frame pixels, in the numbering of a named scheme."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+# Left brow, right brow, nose, by scheme; left and right are the image's. The alignment stands on
+# their means.
+THREE_POINTS: dict[str, tuple[list[int], list[int], list[int]]] = {
+    "106": ([43, 48, 49, 51, 50], [101, 102, 103, 104, 105], [74, 77, 83, 86]),
+    "68": ([17, 18, 19, 20, 21], [22, 23, 24, 25, 26], [29, 30, 31, 35]),
+    "mesh": ([70, 63, 105, 66, 107], [300, 293, 334, 296, 336], [5, 4, 48, 278]),
+    "three": ([0], [1], [2]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face found in one frame; `box` is x0, y0, x1, y1."""
+
+    box: Float[np.ndarray, "4"]
+    points: Float[np.ndarray, "n 2"]
+    score: float
+    scheme: str
+
+    @property
+    def area(self) -> float:
+        x0, y0, x1, y1 = self.box
+        return float((x1 - x0) * (y1 - y0))
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """Every face of an RGB frame."""
+
+    def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
+        """The same face in the next frame, or None where it is lost."""
+
+
+class FixedDetector:
+    """Given points: one triple for every frame, or one triple per call, in order."""
+
+    def __init__(self, points: Sequence | np.ndarray) -> None:
+        given = np.asarray(points, dtype=np.float64)
+        if given.shape[-2:] != (3, 2) or given.ndim not in (2, 3):
+            raise ValueError(
+                "points must be three (x, y) pairs [left brow, right brow, nose], or a list of "
+                f"such triples, one per frame; got shape {given.shape}"
+            )
+        self.points = given
+        self.num_calls = 0
+
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        points = self.points
+        if points.ndim == 3:
+            if self.num_calls == len(points):
+                raise ValueError(f"only {len(points)} triples of points given, frame is one more")
+            points = points[self.num_calls]
+        self.num_calls += 1
+        return [Face(bounding_box(points), points, 1.0, "three")]
+
+    def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
+        return self(frame)[0]
+
+
+def largest(faces: Sequence[Face]) -> Face | None:
+    """The face with the largest box, None of none."""
+    return max(faces, key=lambda face: face.area, default=None)
+
+
+def three_points(face: Face) -> Float[np.ndarray, "3 2"]:
+    """Left brow, right brow and nose, which the alignment stands on."""
+    return np.stack([face.points[index].mean(axis=0) for index in THREE_POINTS[face.scheme]])
+
+
+def bounding_box(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "4"]:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])

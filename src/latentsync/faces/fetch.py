@@ -1,0 +1,15 @@
+"""`python -m latentsync.faces.fetch` brings the face models into the user's cache, once."""
+
+import logging
+
+from latentsync.faces.model_files import default_cache, fetch
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    fetch(default_cache())
+    logging.getLogger(__name__).info("the face models are in %s", default_cache())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Which part of the square face is painted: 1 = keep, 0 = paint."""
+
+import json
+import math
+from functools import lru_cache
+from importlib import resources
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+SPANS_SIZE = 256
+
+
+def load_mask(name: str = "mask", resolution: int = 256) -> Float[np.ndarray, "r r"]:
+    """A mask as float32; {0, 1} at 256, with greys at its edges elsewhere."""
+    spans = json.loads(resources.files(__package__).joinpath("mask_spans.json").read_text())[
+        "spans"
+    ]
+    if name not in spans:
+        raise ValueError(f"no mask is called {name!r}; there are {', '.join(sorted(spans))}")
+    levels = np.full((SPANS_SIZE, SPANS_SIZE), 255, dtype=np.uint8)
+    for row, first, last in spans[name]:
+        levels[row, first : last + 1] = 0
+    size = (resolution, resolution)
+    levels = cv2.resize(levels, size, interpolation=cv2.INTER_LANCZOS4)
+    return levels.astype(np.float32) / 255
+
+
+@lru_cache(maxsize=64)
+def paint_weights(
+    name: str = "mask", resolution: int = 256, *, margin: int = 0, feather: float = 0.035
+) -> Float[np.ndarray, "r r"]:
+    """How much of the painted face goes into the frame: 0 outside the mask and at its edge.
+
+    Read-only. It rises over `feather` of the face's size, inside the painted region. The edge is
+    as wide as bilinear sampling reaches, and `margin` pixels more for faces that will be shrunk.
+    """
+    painted = (load_mask(name, resolution) < 0.5).astype(np.uint8)
+    edge = math.sqrt(2) + margin
+    depth = cv2.distanceTransform(painted, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) - edge
+    rise = np.clip(depth / max(feather * resolution, 1), 0, 1)
+    weights = (rise * rise * (3 - 2 * rise)).astype(np.float32)
+    weights.setflags(write=False)
+    return weights

@@ -1,0 +1,127 @@
+"""Puts square faces back into their frames, inside the face's box only."""
+
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch.nn.functional import interpolate
+
+from latentsync.faces.align import Placement
+from latentsync.faces.mask import paint_weights
+from latentsync.faces.warp import Box, Matrix, compose, invert, mean_scale, source_box, warp
+
+Frame = UInt8[np.ndarray, "h w 3"]
+Square = UInt8[np.ndarray, "r r 3"]
+
+
+def restore(
+    frames: Iterable[Frame],
+    faces: Iterable[Square | None],
+    placements: Iterable[Placement | None],
+    *,
+    region: str = "mask",
+    mask: str = "mask",
+) -> Iterator[Frame]:
+    """Put every face back into its frame; a frame without a face passes through."""
+    for frame, face, placement in zip(frames, faces, placements, strict=True):
+        if face is None or placement is None:
+            yield frame
+        else:
+            yield paste(frame, face, placement, region=region, mask=mask)
+
+
+def paste(
+    frame: Frame,
+    face: Square,
+    placement: Placement,
+    *,
+    region: str = "mask",
+    mask: str = "mask",
+) -> Frame:
+    """A copy of the frame with the face in its place.
+
+    `mask` blends the painted region in, with a soft edge inside it: all else keeps its levels.
+    `crop` blends the whole crop rectangle in, as the official code does.
+    """
+    if region == "mask":
+        return paste_mask(frame, face, placement, mask)
+    if region == "crop":
+        return paste_crop(frame, face, placement)
+    raise ValueError(f'region is "mask" or "crop", got {region!r}')
+
+
+def paste_mask(frame: Frame, face: Square, placement: Placement, mask: str) -> Frame:
+    """The frame with the painted region of the face blended in."""
+    resolution = face.shape[0]
+    matrix = placement.square_matrix(resolution)
+    # A frame pixel covers this many pixels of the face where the face is shrunk.
+    shrink = int(mean_scale(matrix))
+    weights = paint_weights(mask, resolution, margin=2 * shrink if shrink >= 2 else 0)
+    inside = cv2.boundingRect((weights > 0).astype(np.uint8))
+    box = _frame_box(matrix, inside, frame)
+    back = _into_box(invert(matrix), box)
+    size = (box[2] - box[0], box[3] - box[1])
+    if min(size) <= 0:
+        return frame.copy()
+    painted = warp(
+        face, back, size, interpolation=cv2.INTER_CUBIC, border_mode=cv2.BORDER_REPLICATE
+    )
+    return _blend(frame, painted.astype(np.float32), warp(weights, back, size), box, rounded=True)
+
+
+def paste_crop(frame: Frame, face: Square, placement: Placement) -> Frame:
+    """The frame with the whole crop blended in: the official restoration inside the crop's box."""
+    width, height = placement.size
+    box = _frame_box(placement.matrix, (0, 0, width, height), frame)
+    size = (box[2] - box[0], box[3] - box[1])
+    if min(size) <= 0:
+        return frame.copy()
+    back = _into_box(invert(placement.matrix), box)
+    crop = _resize_antialias(face, (height, width))
+    painted = cv2.warpAffine(crop, back, size, borderMode=cv2.BORDER_REPLICATE)
+    covered = cv2.warpAffine(np.ones((height, width), dtype=np.float32), back, size)
+    covered = cv2.erode(covered, np.ones((2, 2), dtype=np.uint8))
+    edge = int(np.sqrt(covered.sum(dtype=np.float64))) // 20
+    weights = covered
+    if edge:
+        weights = cv2.erode(covered, np.ones((2 * edge, 2 * edge), dtype=np.uint8))
+        # The sigma OpenCV derives from a kernel size.
+        weights = cv2.GaussianBlur(weights, (2 * edge + 1, 2 * edge + 1), 0)
+    painted = np.clip(painted, 0, 255) * covered[..., None]
+    return _blend(frame, painted, weights, box, rounded=False)
+
+
+def _frame_box(matrix: Matrix, inside: tuple[int, int, int, int], frame: Frame) -> Box:
+    """The box of the frame that holds the x, y, w, h `inside` of the picture `matrix` makes."""
+    x, y, width, height = inside
+    shifted = compose(np.array([[1.0, 0, -x], [0, 1.0, -y]]), matrix)
+    return source_box(shifted, (width, height), (frame.shape[1], frame.shape[0]), margin=3)
+
+
+def _into_box(matrix: Matrix, box: Box) -> Matrix:
+    return matrix - np.array([[0, 0, box[0]], [0, 0, box[1]]])
+
+
+def _resize_antialias(face: Square, size: tuple[int, int]) -> Float[np.ndarray, "h w 3"]:
+    levels = torch.from_numpy(face.astype(np.float32)).permute(2, 0, 1)[None]
+    resized = interpolate(levels, size, mode="bicubic", antialias=True, align_corners=False)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def _blend(
+    frame: Frame,
+    painted: Float[np.ndarray, "bh bw 3"],
+    weights: Float[np.ndarray, "bh bw"],
+    box: Box,
+    *,
+    rounded: bool,
+) -> Frame:
+    x0, y0, x1, y1 = box
+    out = frame.copy()
+    part = out[y0:y1, x0:x1]
+    weight = weights[..., None]
+    blended = weight * painted + (1 - weight) * part
+    part[:] = np.rint(blended) if rounded else blended
+    return out

@@ -1,0 +1,47 @@
+"""How SyncNet learns which sound belongs to which frames."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def cosine_bce(
+    vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], in_sync: Float[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy on the cosine of unit embeddings, the official SyncNet loss.
+
+    The cosine is read as a probability. Embeddings that end in a ReLU keep it in [0, 1]; it is
+    clamped all the same, since rounding can leave the interval and the logarithm can not.
+    """
+    probability = (vision.float() * audio.float()).sum(dim=-1).clamp(0, 1)
+    return functional.binary_cross_entropy(probability, in_sync.float())
+
+
+class InfoNCE(nn.Module):
+    """Every window must find its own sound among all others of the batch, and back.
+
+    InfoNCE (arXiv 1807.03748) with a learned temperature. Unlike the official loss it does not
+    get stuck at ln 2 when it starts from scratch: see experiments/demo.
+    """
+
+    def __init__(self, *, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+
+    def forward(
+        self,
+        vision: Float[Tensor, "b d"],
+        audio: Float[Tensor, "b d"],
+        too_near: Bool[Tensor, "b b"],
+    ) -> Float[Tensor, ""]:
+        """`too_near` marks pairs that are no fair negatives; its diagonal is ignored."""
+        scores = vision.float() @ audio.float().T * self.log_scale.exp().clamp(max=100)
+        own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(too_near & ~own, -torch.inf)
+        target = torch.arange(len(scores), device=scores.device)
+        return (
+            functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
+        ) / 2

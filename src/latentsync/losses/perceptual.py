@@ -1,0 +1,57 @@
+"""LPIPS on the lower half of the predicted frames."""
+
+from pathlib import Path
+
+import lpips
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from latentsync.batch import Batch
+from latentsync.models import Denoised, Frozen
+
+VGG_NAME = "vgg16-397923af.pth"
+
+
+class PerceptualLoss:
+    """LPIPS (VGG) between predicted and true frames, lower half only, as the official stage 2.
+
+    The VGG-16 backbone is not part of the `lpips` package: `backbone_path` names torchvision's
+    file. Without a path the network is random, which is of use to tests only and must be said.
+    """
+
+    def __init__(self, backbone_path: Path | str | None, *, random_backbone: bool = False) -> None:
+        if backbone_path is None and not random_backbone:
+            raise ValueError(
+                f"the perceptual loss needs VGG-16: download {VGG_NAME} from "
+                f"https://download.pytorch.org/models/{VGG_NAME} and set "
+                "losses.perceptual.backbone_path to it, or set its weight out of the experiment"
+            )
+        net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False, pretrained=not random_backbone)
+        if backbone_path is not None:
+            load_backbone(net, Path(backbone_path))
+        self.net = Frozen(net)
+
+    def __call__(self, denoised: Denoised, batch: Batch) -> Float[Tensor, ""]:
+        half = denoised.pixels.shape[-2] // 2
+        predicted, truth = (
+            rearrange(pixels[..., half:, :].float(), "b f c h w -> (b f) c h w")
+            for pixels in (denoised.pixels, batch["pixels"])
+        )
+        self.net.to(predicted.device)
+        return self.net(predicted, truth).mean()
+
+
+def load_backbone(net: lpips.LPIPS, path: Path) -> None:
+    """Put torchvision's VGG-16 features into the five slices of an LPIPS network."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no VGG-16 weights at {path}: download {VGG_NAME} from "
+            f"https://download.pytorch.org/models/{VGG_NAME}"
+        )
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    features = {key.removeprefix("features."): value for key, value in state.items()}
+    wanted = net.net.state_dict()
+    # The slices keep torchvision's layer numbers: slice3.10.weight is features.10.weight.
+    net.net.load_state_dict({key: features[key.split(".", 1)[1]] for key in wanted}, strict=True)

@@ -1,0 +1,1 @@
+"""Files <=> arrays: video, audio, mel spectrograms."""

@@ -1,0 +1,176 @@
+"""Media containers => decoded pieces, with one clear sentence for every way a file can be bad."""
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import overload
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+logger = logging.getLogger(__name__)
+
+AnyStream = VideoStream | AudioStream
+Frame = VideoFrame | AudioFrame
+
+TAIL_SECONDS = 1  # Matroska writers round and pad the duration they promise
+
+
+def open_media(path: Path) -> InputContainer:
+    """An open container, or one sentence that says why the file cannot be read."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: check the path")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give one video or audio file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes): copy or download it again")
+    try:
+        return av.open(str(path), metadata_errors="ignore")
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"{path} cannot be opened as video or audio ({describe(error)}): it is another kind of "
+            "file or was cut off; copy, download or convert it again"
+        ) from error
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The video stream that players choose; a cover picture is none."""
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    best = container.streams.best("video")
+    return best if best in moving else next(iter(moving), None)
+
+
+def time_zero(container: InputContainer, stream: AnyStream) -> Fraction:
+    """When the file's own clock starts, in seconds: at its first video frame, if it has video.
+
+    Frame i and sample i / fps * sample_rate then belong together, whatever the container's offsets.
+    """
+    first = video_stream(container) or stream
+    return seconds(first.start_time or 0, first)
+
+
+def seconds(ticks: int, clock: AnyStream | Packet | Frame) -> Fraction:
+    """Ticks of the clock of a stream, packet or frame => seconds."""
+    assert clock.time_base is not None, "libav gives every stream a clock"
+    return ticks * clock.time_base
+
+
+@overload
+def decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]: ...
+@overload
+def decode(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame]: ...
+def decode(container: InputContainer, stream: AnyStream, path: Path) -> Iterator[Frame]:
+    """Frames in the order they are shown: all that can be read, then an error if the file is cut.
+
+    A damaged spot with good frames after it is skipped with a warning.
+    """
+    damage = _Damage(path, time_zero(container, stream))
+    for packet in _packets(container, stream, damage):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            damage.found(describe(error))
+            continue
+        for frame in frames:
+            damage.passed(frame)
+            yield frame
+    if damage.reason is None and _is_cut(container, stream, path, damage.read_until):
+        damage.reason = "the rest of the file is missing"
+    if damage.reason is not None:
+        raise ValueError(
+            f"{path} is damaged: its {stream.type} {damage.where()} ({damage.reason}); "
+            "copy or download it again, or cut it there"
+        )
+
+
+class _Damage:
+    """Where the stream is broken, until a good frame comes from behind it."""
+
+    def __init__(self, path: Path, zero: Fraction) -> None:
+        self.path = path
+        self.zero = zero
+        self.reason: str | None = None
+        self.good_until: Fraction | None = None
+        self.read_until = Fraction(0)
+        self.newest_pts: int | None = None
+
+    def found(self, reason: str) -> None:
+        self.reason = reason
+
+    def sent(self, packet: Packet) -> None:
+        if self.reason is None and packet.pts is not None:
+            self.newest_pts = max(packet.pts, self.newest_pts or packet.pts)
+
+    def passed(self, frame: Frame) -> None:
+        if frame.pts is None:
+            return
+        # Decoding threads hand out what was sent before the damage after it was found.
+        if self.reason is not None and frame.pts > (self.newest_pts or 0):
+            logger.warning("%s is damaged: it %s and goes on later", self.path, self.where())
+            self.reason = None
+        self.good_until = seconds(frame.pts + (frame.duration or 0), frame) - self.zero
+
+    def where(self) -> str:
+        if self.good_until is None:
+            return "cannot be read at the place asked for"
+        return f"breaks off at {float(self.good_until):.2f} s"
+
+
+def _packets(container: InputContainer, stream: AnyStream, damage: _Damage) -> Iterator[Packet]:
+    """Packets of one stream, then the empty one that flushes its decoder."""
+    try:
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = seconds(packet.pts + (packet.duration or 0), packet)
+                damage.read_until = max(damage.read_until, end)
+            if packet.stream_index != stream.index or packet.size == 0:
+                continue
+            if packet.is_corrupt:
+                damage.found("a piece of it is incomplete")
+            else:
+                damage.sent(packet)
+                yield packet
+    except av.FFmpegError as error:
+        damage.found(describe(error))
+    flush = Packet()
+    flush.stream, flush.time_base = stream, seconds(1, stream)
+    yield flush
+
+
+def _is_cut(
+    container: InputContainer,
+    stream: AnyStream,
+    path: Path,
+    read_until: Fraction,
+) -> bool:
+    """Whether the container promises more than the file holds."""
+    kinds = container.format.name.split(",")
+    if "mov" in kinds and len(stream.index_entries) > 0:
+        last = stream.index_entries[-1]
+        return last.pos + last.size > path.stat().st_size
+    if "matroska" in kinds and container.duration is not None:
+        return read_until + TAIL_SECONDS < Fraction(container.duration, av.time_base)
+    return False
+
+
+def rational(fps: float | Fraction) -> Fraction:
+    """A frame rate as containers store it (29.97002997 is 30000/1001)."""
+    if fps <= 0:
+        raise ValueError(f"a frame rate must be above 0, got {fps}")
+    return Fraction(fps).limit_denominator(1001)
+
+
+def describe(error: BaseException) -> str:
+    """What libav said, without its error number and path."""
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,64 @@
+"""The mel spectrogram that SyncNet hears (Wav2Lip's recipe, as the official code computes it)."""
+
+from functools import cache
+from math import ceil
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers.audio_utils import mel_filter_bank
+
+SAMPLE_RATE = 16_000
+FFT_SIZE = 800
+NUM_MELS = 80
+MELS_PER_SECOND = 80
+BLOCK = 4096
+
+
+@cache
+def _filters() -> Float[Tensor, "bins mels"]:
+    filters = mel_filter_bank(
+        num_frequency_bins=FFT_SIZE // 2 + 1,
+        num_mel_filters=NUM_MELS,
+        min_frequency=55.0,
+        max_frequency=7600.0,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(filters).double()
+
+
+def mel_spectrogram(
+    waveform: Float[Tensor, " t"], *, hop_length: int = 200
+) -> Float[Tensor, "80 n"]:
+    """Log-mel in [-4, 4] of a 16 kHz waveform, one column per `hop_length` samples."""
+    if len(waveform) == 0:
+        raise ValueError("the waveform is empty (0 samples): a mel spectrogram needs sound")
+    samples = waveform.detach().cpu().double()
+    emphasised = torch.cat([samples[:1], samples[1:] - 0.97 * samples[:-1]])
+    half = FFT_SIZE // 2
+    padded = torch.nn.functional.pad(emphasised, (half, half))
+    window = torch.hann_window(FFT_SIZE, dtype=torch.float64)
+    # Block by block: the spectrum of an hour of sound would take gigabytes.
+    columns = [
+        torch.fft.rfft(block * window).abs() @ _filters()
+        for block in padded.unfold(0, FFT_SIZE, hop_length).split(BLOCK)
+    ]
+    decibels = 20 * torch.cat(columns).clamp(min=1e-5).log10() - 20
+    return (8 * (decibels + 100) / 100 - 4).clamp(-4, 4).T.float().contiguous()
+
+
+def mel_window(
+    mel: Float[Tensor, "80 n"], start_frame: int, *, num_frames: int = 16, fps: float = 25
+) -> Float[Tensor, "80 w"]:
+    """The mel columns that belong to `num_frames` video frames; the last column is held at the end.
+
+    `mel` has 80 columns a second (`hop_length=200`).
+    """
+    start = int(MELS_PER_SECOND * start_frame / fps)
+    length = ceil(MELS_PER_SECOND * num_frames / fps)
+    assert 0 <= start < mel.shape[1], f"frame {start_frame} is outside {mel.shape[1]} mel columns"
+    window = mel[:, start : start + length]
+    missing = length - window.shape[1]
+    return torch.cat([window, window[:, -1:].expand(-1, missing)], dim=1)

@@ -1,0 +1,54 @@
+"""What the eye notices first: flicker between frames, and the border of the mask."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# A still picture flickers 0: the ratio needs a floor, half a grey level in [-1, 1].
+SMALLEST_STEP = 0.5 / 127.5
+
+
+def flicker(
+    pixels: Float[Tensor, "b f c h w"],
+    truth: Float[Tensor, "b f c h w"],
+    region: Float[Tensor, "b f 1 h w"],
+) -> Float[Tensor, " b"]:
+    """Mean |second temporal difference| in the region over the truth's; 1 = as steady."""
+    middle = region[:, 1:-1]
+    ours = _mean_where(_second_difference(pixels).abs(), middle)
+    theirs = _mean_where(_second_difference(truth).abs(), middle)
+    return ours / theirs.clamp(min=SMALLEST_STEP)
+
+
+def border_contrast(
+    pixels: Float[Tensor, "b f c h w"],
+    truth: Float[Tensor, "b f c h w"],
+    mask: Float[Tensor, "b f 1 h w"],
+) -> Float[Tensor, " b"]:
+    """Mean |step| between neighbours on two sides of the mask over the truth's; 1 = unseen."""
+    ours, theirs = _border_step(pixels, mask), _border_step(truth, mask)
+    return ours / theirs.clamp(min=SMALLEST_STEP)
+
+
+def _second_difference(pixels: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f-2 c h w"]:
+    return pixels[:, 2:] - 2 * pixels[:, 1:-1] + pixels[:, :-2]
+
+
+def _border_step(
+    pixels: Float[Tensor, "b f c h w"], mask: Float[Tensor, "b f 1 h w"]
+) -> Float[Tensor, " b"]:
+    total = torch.zeros(len(pixels), dtype=pixels.dtype, device=pixels.device)
+    count = torch.zeros_like(total)
+    for axis in (-1, -2):
+        crossing = (mask.diff(dim=axis) != 0).to(pixels.dtype).expand(-1, -1, 3, -1, -1)
+        step = pixels.diff(dim=axis).abs() * crossing
+        total += step.sum(dim=(1, 2, 3, 4))
+        count += crossing.sum(dim=(1, 2, 3, 4))
+    return total / count
+
+
+def _mean_where(
+    values: Float[Tensor, "b f c h w"], region: Float[Tensor, "b f 1 h w"]
+) -> Float[Tensor, " b"]:
+    chosen = region.expand_as(values)
+    return (values * chosen).sum(dim=(1, 2, 3, 4)) / chosen.sum(dim=(1, 2, 3, 4))

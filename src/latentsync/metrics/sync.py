@@ -1,0 +1,64 @@
+"""Sync of picture and sound by our own StableSyncNet: never to be called LSE.
+
+Embeddings of windows of frames are compared with embeddings of the sound at every shift.
+Nothing is padded: a shift that leaves the clip is not counted.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MAX_SHIFT = 15
+SMALLEST_OFF = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SyncScore:
+    """Cosine in sync, offset in frames, lead of the best shift, and how often in beats off."""
+
+    score: float
+    offset: int
+    confidence: float
+    in_over_off: float
+
+
+def shift_cosines(
+    vision: Float[Tensor, "n d"], audio: Float[Tensor, "m d"], starts: Int[Tensor, " n"]
+) -> Float[Tensor, "n k"]:
+    """Cosine of window `starts[i]` with the sound `shift` frames later, shift = -15..15.
+
+    `audio[j]` belongs to the window that starts at frame j; NaN where the shift leaves it.
+    """
+    cosines = torch.nn.functional.cosine_similarity(vision[:, None], audio[None], dim=-1)
+    columns = starts[:, None] + torch.arange(-MAX_SHIFT, MAX_SHIFT + 1, device=starts.device)
+    inside = (columns >= 0) & (columns < len(audio))
+    taken = cosines.gather(1, columns.clamp(0, len(audio) - 1))
+    return taken.masked_fill(~inside, float("nan"))
+
+
+def sync_score(
+    vision: Float[Tensor, "n d"], audio: Float[Tensor, "m d"], starts: Int[Tensor, " n"]
+) -> SyncScore:
+    """The clip's score; a positive offset means that the sound comes before the picture.
+
+    Signs and confidence (best shift over the median shift) as in joonson/syncnet_python.
+    """
+    cosines = shift_cosines(vision, audio, starts)
+    curve = cosines.nanmean(dim=0)
+    best = int(torch.where(curve.isnan(), -2.0, curve).argmax())
+    return SyncScore(
+        score=curve[MAX_SHIFT].item(),
+        offset=MAX_SHIFT - best,
+        confidence=(curve[best] - curve.nanmedian()).item(),
+        in_over_off=in_over_off(cosines),
+    )
+
+
+def in_over_off(cosines: Float[Tensor, "n k"]) -> float:
+    """P(cosine in sync > cosine of the same window with the sound >= 4 frames away)."""
+    shifts = torch.arange(-MAX_SHIFT, MAX_SHIFT + 1, device=cosines.device)
+    off = cosines[:, shifts.abs() >= SMALLEST_OFF]
+    wins = (cosines[:, MAX_SHIFT : MAX_SHIFT + 1] > off)[~off.isnan()]
+    return wins.float().mean().item()

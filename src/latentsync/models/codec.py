@@ -1,0 +1,81 @@
+"""The border between pixels and scaled latents."""
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from diffusers import AutoencoderKL
+from einops import rearrange
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from latentsync.models.frozen import Frozen
+
+
+class LatentCodec:
+    """A frozen VAE with the shift and scale that make its latents about standard normal.
+
+    A VAE trained here stores a mean and deviation per channel (`latents_mean`, `latents_std` of
+    its config); a published one stores one `scaling_factor` and maybe a `shift_factor`.
+    """
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self.vae = Frozen(vae)
+        config = vae.config
+        num_channels = config.latent_channels
+        if config.latents_mean is not None and config.latents_std is not None:
+            shift, spread = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
+        else:
+            shift = torch.full((num_channels,), float(config.shift_factor or 0.0))
+            spread = torch.full((num_channels,), 1 / config.scaling_factor)
+        self._shift = shift.view(-1, 1, 1)
+        self._spread = spread.view(-1, 1, 1)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Self:
+        """The codec of a VAE folder as diffusers writes it."""
+        if not (Path(folder) / "config.json").is_file():
+            raise FileNotFoundError(f"no VAE in {folder}: it has no config.json")
+        return cls(AutoencoderKL.from_pretrained(folder, local_files_only=True))
+
+    @property
+    def num_channels(self) -> int:
+        return self.vae.net.config.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a latent is wide."""
+        return 2 ** (len(self.vae.net.config.block_out_channels) - 1)
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "n 3 h w"],
+        *,
+        sample: bool = False,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "n c x y"]:
+        """Pixels in [-1, 1] => scaled latents: the posterior's mean, or a sample of it."""
+        with torch.no_grad():
+            posterior = self.vae.net.encode(pixels.to(self.vae.net.dtype)).latent_dist
+            latents = posterior.sample(generator) if sample else posterior.mode()
+        return ((latents - self._shift.to(latents)) / self._spread.to(latents)).to(pixels.dtype)
+
+    def decode(self, latents: Float[Tensor, "n c x y"]) -> Float[Tensor, "n 3 h w"]:
+        """Scaled latents => pixels, about in [-1, 1]; gradients flow to the latents."""
+        unscaled = latents * self._spread.to(latents) + self._shift.to(latents)
+        return self.vae.net.decode(unscaled.to(self.vae.net.dtype)).sample.to(latents.dtype)
+
+    def encode_clips(self, pixels: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b c f x y"]:
+        """Pixels in video order => scaled latents in UNet order."""
+        latents = self.encode(rearrange(pixels, "b f c h w -> (b f) c h w"))
+        return rearrange(latents, "(b f) c x y -> b c f x y", f=pixels.shape[1])
+
+    def decode_clips(self, latents: Float[Tensor, "b c f x y"]) -> Float[Tensor, "b f 3 h w"]:
+        """Scaled latents in UNet order => pixels in video order."""
+        pixels = self.decode(rearrange(latents, "b c f x y -> (b f) c x y"))
+        return rearrange(pixels, "(b f) c h w -> b f c h w", f=latents.shape[2])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
+        """Move (and cast) the VAE in place."""
+        self.vae.to(device=device, dtype=dtype)
+        return self

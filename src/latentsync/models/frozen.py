@@ -1,0 +1,31 @@
+"""Networks that are used but never trained."""
+
+from typing import Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class Frozen(Generic[Net]):
+    """A network outside the module tree: never trained, averaged, wrapped or checkpointed.
+
+    Gradients still flow through it to its input, which the perceptual and sync losses need.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net.eval().requires_grad_(False)
+
+    def __call__(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+        return self.net(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Move or cast the network, in place."""
+        self.net.to(device=device, dtype=dtype)
+        return self

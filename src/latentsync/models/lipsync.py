@@ -1,0 +1,289 @@
+"""A whole lip-sync model: its networks, its schedule, and how its faces are made.
+
+A model folder describes itself: `config.json` says everything `infer.py` must know, each network
+lies beside it as the library writes it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from latentsync.batch import Batch
+from latentsync.diffusion import (
+    Sampler,
+    guided,
+    mixed_noise,
+    one_step_x0,
+    randn_like,
+    sample,
+    stratified_timesteps,
+    training_target,
+)
+from latentsync.faces import load_mask
+from latentsync.models.audio_encoder import AudioEncoder
+from latentsync.models.codec import LatentCodec
+from latentsync.models.folders import (
+    load_audio_encoder,
+    load_network,
+    save_audio_encoder,
+    save_network,
+    schedule_of,
+)
+from latentsync.models.unet import UNet
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFormat:
+    """What the faces and the audio of a model look like; written into its folder."""
+
+    resolution: int = 256
+    num_frames: int = 16
+    fps: float = 25.0
+    aligner: str = "smooth"
+    mask: str = "mask"
+    audio_before: int = 4
+    audio_after: int = 6
+    noise_alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What one training step predicted, in UNet order."""
+
+    prediction: Float[Tensor, "b c f x y"]
+    target: Float[Tensor, "b c f x y"]
+    noisy: Float[Tensor, "b c f x y"]
+    timesteps: Int[Tensor, " b"]
+    x0: Float[Tensor, "b c f x y"]
+    mask: Float[Tensor, "b 1 f x y"]
+    decode: Callable[[Float[Tensor, "b c f x y"]], Float[Tensor, "b f 3 h w"]] = field(repr=False)
+
+    @cached_property
+    def pixels(self) -> Float[Tensor, "b f 3 h w"]:
+        """The predicted clean frames; decoded once, and only if a loss asks."""
+        return self.decode(self.x0)
+
+
+class LipSyncModel:
+    """Redraws the masked part of aligned faces so that it fits the audio."""
+
+    def __init__(
+        self,
+        *,
+        unet: UNet,
+        codec: LatentCodec,
+        audio_encoder: AudioEncoder,
+        scheduler: SchedulerMixin,
+        model_format: ModelFormat,
+        training: dict[str, object] | None = None,
+    ) -> None:
+        wanted = 3 * codec.num_channels + 1
+        if unet.config.in_channels != wanted:
+            raise ValueError(
+                f"the UNet takes {unet.config.in_channels} channels, but a VAE of "
+                f"{codec.num_channels} latent channels needs {wanted}"
+            )
+        self.unet = unet
+        self.codec = codec
+        self.audio_encoder = audio_encoder
+        self.scheduler = scheduler
+        self.format = model_format
+        self.training = training or {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @cached_property
+    def mask(self) -> Float[Tensor, "h w"]:
+        """The mask at the model's resolution: 1 = keep, 0 = paint."""
+        return torch.tensor(load_mask(self.format.mask, self.format.resolution))
+
+    def encode(self, pixels: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b c f x y"]:
+        """Pixels in [-1, 1] => scaled latents, without gradients."""
+        return self.codec.encode_clips(pixels)
+
+    def decode(self, latents: Float[Tensor, "b c f x y"]) -> Float[Tensor, "b f 3 h w"]:
+        """Scaled latents => pixels; gradients flow through."""
+        return self.codec.decode_clips(latents)
+
+    def denoise(self, batch: Batch, *, generator: Generator | None = None) -> Denoised:
+        """One training step's guess: noise the truth at random times and ask the UNet."""
+        generator = generator or torch.default_generator
+        latents, masked, reference = self._latents_of(batch)
+        num_clips, _, num_frames, *_ = latents.shape
+        timesteps = stratified_timesteps(
+            num_clips, self.scheduler.config.num_train_timesteps, generator
+        ).to(latents.device)
+        noise = mixed_noise(latents, alpha=self.format.noise_alpha, generator=generator)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        mask = self._latent_mask(num_clips, num_frames, latents)
+        prediction = self.unet(
+            torch.cat([noisy, mask, masked, reference], dim=1), timesteps, batch["audio"]
+        ).to(latents.dtype)
+        return Denoised(
+            prediction=prediction,
+            target=training_target(self.scheduler, latents, noise, timesteps),
+            noisy=noisy,
+            timesteps=timesteps,
+            x0=one_step_x0(self.scheduler, prediction, timesteps, noisy),
+            mask=mask,
+            decode=self.decode,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixels: Float[Tensor, "b f 3 h w"],
+        audio: Float[Tensor, "b f s d"],
+        *,
+        sampler: Sampler,
+        generator: Generator | None = None,
+        reference: Float[Tensor, "b f 3 h w"] | None = None,
+        noise: Float[Tensor, "b c 1 x y"] | None = None,
+    ) -> Float[Tensor, "b f 3 h w"]:
+        """The faces with their masked part redrawn, in chunks of the model's length.
+
+        Without a `reference` the faces are their own, as in the official pipeline. All frames
+        start from one `noise`, which keeps the mouth from flickering; without one it is drawn.
+        """
+        reference = pixels if reference is None else reference
+        if noise is None:
+            side = self.format.resolution // self.codec.factor
+            shape = (pixels.shape[0], self.codec.num_channels, 1, side, side)
+            noise = randn_like(pixels.new_empty(shape), generator)
+        chunks = zip(
+            *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
+            strict=True,
+        )
+        return torch.cat([self._generate_chunk(*chunk, noise, sampler) for chunk in chunks], dim=1)
+
+    def _generate_chunk(
+        self,
+        pixels: Float[Tensor, "b f 3 h w"],
+        audio: Float[Tensor, "b f s d"],
+        reference: Float[Tensor, "b f 3 h w"],
+        noise: Float[Tensor, "b c 1 x y"],
+        sampler: Sampler,
+    ) -> Float[Tensor, "b f 3 h w"]:
+        num_clips, num_frames = pixels.shape[:2]
+        mask = self.mask.to(pixels)
+        both = self.encode(torch.cat([pixels * mask, reference]))
+        masked, reference_latents = both.chunk(2)
+        fixed = torch.cat(
+            [self._latent_mask(num_clips, num_frames, masked), masked, reference_latents], dim=1
+        )
+
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+            inputs = torch.cat([latents, fixed], dim=1)
+            times = timestep.to(latents.device).expand(num_clips)
+            if sampler.guidance_scale == 1.0:
+                return self.unet(inputs, times, audio)
+            doubled = self.unet(
+                torch.cat([inputs] * 2),
+                times.repeat(2),
+                torch.cat([torch.zeros_like(audio), audio]),
+            )
+            return guided(*doubled.chunk(2), sampler.guidance_scale)
+
+        start = noise.expand(-1, -1, num_frames, -1, -1)
+        latents = sample(predict, start, sampler.solver(self.scheduler))
+        return self.decode(latents) * (1 - mask) + pixels * mask
+
+    def _latents_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        names = ("latents", "masked_latents", "reference_latents")
+        if "latents" in batch:
+            truth, masked, reference = (
+                rearrange(batch[name], "b f c x y -> b c f x y") for name in names
+            )
+            return truth, masked, reference
+        pixels = batch["pixels"]
+        encoded = self.encode(torch.cat([pixels, pixels * batch["mask"], batch["reference"]]))
+        truth, masked, reference = encoded.chunk(3)
+        return truth, masked, reference
+
+    def _latent_mask(
+        self, num_clips: int, num_frames: int, latents: Float[Tensor, "b c f x y"]
+    ) -> Float[Tensor, "b 1 f x y"]:
+        # Nearest keeps the top left pixel of each cell, as the published weights saw it.
+        small = functional.interpolate(self.mask[None, None], size=latents.shape[-2:])[0, 0]
+        return repeat(small.to(latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
+        """Move (and cast) every network in place."""
+        self.unet.to(device=device, dtype=dtype)
+        self.codec.to(device, dtype)
+        return self
+
+    def save_pretrained(self, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
+        """Write a model folder; `dtype` (say, torch.float16) halves the files, loads cast back."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_network(self.unet, folder / "unet", dtype)
+        save_network(self.codec.vae.net, folder / "vae", dtype)
+        config = {
+            "format_version": FORMAT_VERSION,
+            **asdict(self.format),
+            "audio_encoder": save_audio_encoder(self.audio_encoder, folder),
+            "scheduler": schedule_of(self.scheduler),
+            "training": self.training,
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Self:
+        """The model of a folder that `save_pretrained` wrote, in float32 on the CPU."""
+        folder = Path(folder)
+        config = read_config(folder)
+        format_names = ModelFormat.__dataclass_fields__
+        return cls(
+            unet=load_network(UNet, folder / "unet"),
+            codec=LatentCodec(load_network(AutoencoderKL, folder / "vae")),
+            audio_encoder=load_audio_encoder(config["audio_encoder"], folder),
+            scheduler=DDIMScheduler.from_config(config["scheduler"]),
+            model_format=ModelFormat(**{name: config[name] for name in format_names}),
+            training=config["training"],
+        )
+
+    @classmethod
+    def with_motion(cls, folder: Path | str, *, motion: str) -> Self:
+        """A trained model whose UNet gets new motion modules, which at first do nothing."""
+        model = cls.from_pretrained(folder)
+        unet = UNet.from_config({**model.unet.config, "motion": motion})
+        unet.load_spatial(model.unet.state_dict())
+        model.unet = unet
+        return model
+
+
+def read_config(folder: Path) -> dict:
+    """The checked `config.json` of a model folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
+    try:
+        config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} has model format version {version}, this program reads {FORMAT_VERSION}: "
+            "export the model again with this version of latentsync"
+        )
+    wanted = {*ModelFormat.__dataclass_fields__, "audio_encoder", "scheduler", "training"}
+    missing = sorted(wanted - set(config))
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return config

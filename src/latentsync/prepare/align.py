@@ -1,0 +1,102 @@
+"""Segments => the aligned faces of their longest stretch with a face."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from math import ceil
+
+import numpy as np
+from jaxtyping import UInt8
+
+from latentsync.faces.align import ALIGNERS, align
+from latentsync.faces.detect import FaceDetector, three_points
+from latentsync.faces.track import track
+from latentsync.prepare.segment import sample_of
+from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
+
+FaceFrame = UInt8[np.ndarray, "r r 3"]
+
+
+class Align:
+    """Follows one face and cuts it out; holds the faces of one segment, never its frames."""
+
+    name = "align"
+
+    def __init__(
+        self,
+        *,
+        make_detector: Callable[[], FaceDetector],
+        aligner: str,
+        resolution: int,
+        fps: float,
+        min_seconds: float,
+    ) -> None:
+        self.make_detector = make_detector
+        self.aligner = aligner
+        self.resolution = resolution
+        self.fps = fps
+        self.min_frames = ceil(min_seconds * fps)
+        self.detector: FaceDetector | None = None
+
+    def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
+        if self.detector is None:
+            self.detector = self.make_detector()
+        placements = ALIGNERS[self.aligner](self.resolution).placements
+        faces = list(aligned_faces(segment.frames, self.detector, placements, self.resolution))
+        first, end = longest_run([face is not None for face in faces])
+        if end - first < self.min_frames:
+            yield Dropped(
+                segment.source.name,
+                self.name,
+                self._reason(faces, end - first),
+                segment.start_frame,
+            )
+            return
+        yield AlignedSegment(
+            source=segment.source,
+            index=segment.index,
+            start_frame=segment.start_frame + first,
+            faces=[face for face in faces[first:end] if face is not None],
+            waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
+        )
+
+    def _reason(self, faces: list[FaceFrame | None], longest: int) -> str:
+        if len(faces) < self.min_frames:
+            return f"only {len(faces)} frames could be read, {self.min_frames} are needed"
+        missing = [index for index, face in enumerate(faces) if face is None]
+        if len(missing) == len(faces):
+            return f"no face in any of {len(faces)} frames"
+        return (
+            f"no face in {len(missing)} of {len(faces)} frames (first: {missing[0]}); the longest "
+            f"stretch with one has {longest} frames, {self.min_frames} are needed"
+        )
+
+
+def aligned_faces(
+    frames: Iterable[Frame], detector: FaceDetector, placements: Callable, resolution: int
+) -> Iterator[FaceFrame | None]:
+    """The face of every frame, or None; only the frames wait that the aligner looks ahead."""
+    waiting: deque[Frame] = deque()
+
+    def remembered() -> Iterator[Frame]:
+        for frame in frames:
+            waiting.append(frame)
+            yield frame
+
+    faces = track(remembered(), detector)
+    points = (None if face is None else three_points(face) for face in faces)
+    for placement in placements(points):
+        frame = waiting.popleft()
+        yield None if placement is None else align(frame, placement, resolution)
+
+
+def longest_run(present: list[bool]) -> tuple[int, int]:
+    """First and end index of the longest run of True; the earliest of equals."""
+    best = (0, 0)
+    first = 0
+    for index, value in enumerate([*present, False]):
+        if value:
+            continue
+        if index - first > best[1] - best[0]:
+            best = (first, index)
+        first = index + 1
+    return best

@@ -1,0 +1,190 @@
+"""Raw videos => a data set: clips, features, manifest, what was dropped, and a report."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from latentsync.data.clips import MANIFEST_NAME, write_manifest
+from latentsync.faces.align import ALIGNERS
+from latentsync.faces.detect import FaceDetector
+from latentsync.faces.mesh import MeshDetector
+from latentsync.media.files import publish
+from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder
+from latentsync.prepare.align import Align
+from latentsync.prepare.executors import Executor, SerialExecutor
+from latentsync.prepare.features import WriteClips
+from latentsync.prepare.probe import Probe
+from latentsync.prepare.record import Record, locked
+from latentsync.prepare.report import write_report
+from latentsync.prepare.resample import Resample
+from latentsync.prepare.segment import Cut
+from latentsync.prepare.stage import Outcome, Source, Stage, run_stages
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".ts"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How clips are made; one output folder holds clips of one recipe.
+
+    Detector and audio encoder are given as callables that make them, once in every process.
+    """
+
+    make_detector: Callable[[], FaceDetector] = MeshDetector
+    make_audio_encoder: Callable[[], AudioEncoder] = MelAudioEncoder
+    aligner: str = "smooth"
+    resolution: int = 256
+    fps: float = 25.0
+    min_seconds: float = 2.0
+    max_seconds: float = 10.0
+    crf: int = 8
+
+    def __post_init__(self) -> None:
+        if self.aligner not in ALIGNERS:
+            raise ValueError(f"no aligner is called {self.aligner!r}; there are {list(ALIGNERS)}")
+        if self.max_seconds < 2 * self.min_seconds:
+            raise ValueError(
+                f"max_seconds={self.max_seconds:g} must be twice min_seconds={self.min_seconds:g} "
+                "or more: a recording is cut into equal segments"
+            )
+        # decord cannot read every width (32, 96, 144 fail); of 64 it reads all multiples.
+        if self.resolution < 64 or self.resolution % 64:
+            raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
+
+    def parameters(self) -> dict:
+        """Everything that makes one data set another, as plain values."""
+        return {
+            "detector": describe(self.make_detector),
+            "audio_encoder": describe(self.make_audio_encoder),
+            "aligner": self.aligner,
+            "resolution": self.resolution,
+            "fps": self.fps,
+            "min_seconds": self.min_seconds,
+            "max_seconds": self.max_seconds,
+            "crf": self.crf,
+        }
+
+    def stages(self, output_dir: Path) -> list[Stage]:
+        return [
+            Probe(min_seconds=self.min_seconds),
+            Resample(fps=self.fps),
+            Cut(fps=self.fps, min_seconds=self.min_seconds, max_seconds=self.max_seconds),
+            Align(
+                make_detector=self.make_detector,
+                aligner=self.aligner,
+                resolution=self.resolution,
+                fps=self.fps,
+                min_seconds=self.min_seconds,
+            ),
+            WriteClips(
+                output_dir=output_dir,
+                make_audio_encoder=self.make_audio_encoder,
+                fps=self.fps,
+                resolution=self.resolution,
+                crf=self.crf,
+            ),
+        ]
+
+
+def prepare_clips(
+    input_dir: Path,
+    output_dir: Path,
+    *,
+    recipe: Recipe | None = None,
+    executor: Executor | None = None,
+    progress: bool = False,
+) -> list[Outcome]:
+    """Make a data set of every video under `input_dir`, or go on with one that was interrupted.
+
+    The raw files are only read. What becomes of each is the same in any order and any number of
+    processes.
+    """
+    recipe = recipe or Recipe()
+    executor = executor or SerialExecutor()
+    input_dir, output_dir = input_dir.resolve(), output_dir.resolve()
+    sources = find_sources(input_dir, output_dir)
+    with locked(output_dir):
+        for folder in ("clips", "features"):
+            (output_dir / folder).mkdir(exist_ok=True)
+        record = Record.open(output_dir, {"input": str(input_dir), **recipe.parameters()})
+        todo = [source for source in sources if version(source) not in record.rows]
+        make_work = partial(make_preparer, recipe, output_dir)
+        fresh = executor.run(make_work, todo) if todo else ()
+        with tqdm(
+            total=len(sources),
+            initial=len(sources) - len(todo),
+            desc="prepare",
+            unit="file",
+            disable=not progress,
+        ) as bar:
+            for outcome in fresh:
+                record.add(version(outcome.source), outcome.as_row(output_dir))
+                bar.update()
+        rows = {source: record.rows[version(source)] for source in sources}
+        outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
+        _summarise(outcomes, output_dir, recipe)
+    return outcomes
+
+
+def make_preparer(recipe: Recipe, output_dir: Path) -> Callable[[Source], Outcome]:
+    """The work on one source; detector and audio encoder are made at its first use."""
+    return partial(run_stages, recipe.stages(output_dir))
+
+
+def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
+    """Every video under a folder, in the order of its relative paths; hidden files are left out."""
+    if not input_dir.is_dir():
+        raise FileNotFoundError(f"{input_dir} is no folder: input= is a folder of videos")
+    if output_dir == input_dir or output_dir.is_relative_to(input_dir):
+        raise ValueError(f"output {output_dir} lies in the input {input_dir}: raw files stay as is")
+    paths = [
+        path
+        for path in input_dir.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+    ]
+    if not paths:
+        raise FileNotFoundError(f"{input_dir} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    names = sorted(path.relative_to(input_dir).as_posix() for path in paths)
+    return [Source(path=input_dir / name, name=name, key=key_of(name)) for name in names]
+
+
+def key_of(name: str) -> str:
+    """A file name for a relative path: readable, and different for equal names in two folders."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")[:48]
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def version(source: Source) -> str:
+    """Names a raw file as it is now: one that was changed since is prepared again."""
+    status = source.path.stat()
+    return f"{source.name} {status.st_size} {status.st_mtime_ns}"
+
+
+def describe(make: Callable) -> dict:
+    """A class or a partial of one, as plain values."""
+    made = make if isinstance(make, partial) else partial(make)
+    name = f"{made.func.__module__}.{made.func.__qualname__}"
+    return {"made_by": name, "arguments": list(made.args), **made.keywords}
+
+
+def _summarise(outcomes: list[Outcome], output_dir: Path, recipe: Recipe) -> None:
+    clips = [clip for outcome in outcomes for clip in outcome.clips]
+    dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
+    write_manifest(clips, output_dir / MANIFEST_NAME)
+    write_lines(dropped, output_dir / "dropped.jsonl")
+    write_report(outcomes, output_dir, parameters=recipe.parameters())
+    logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
+
+
+def write_lines(rows: Iterable[dict], path: Path) -> None:
+    with publish(path) as partial_path:
+        partial_path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

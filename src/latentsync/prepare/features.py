@@ -1,0 +1,86 @@
+"""Aligned segments => clips on disk: one near-lossless encode, and what the sound says."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from latentsync.data.clips import Clip
+from latentsync.media.audio import write_wav
+from latentsync.media.files import publish
+from latentsync.media.mel import mel_spectrogram
+from latentsync.media.video import VideoWriter
+from latentsync.models.audio_encoder import AudioEncoder
+from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
+
+# A window of 16 frames is decoded from the keyframe before it.
+KEYFRAME_INTERVAL = 16
+
+
+class WriteClips:
+    """Writes clips/NAME.mp4 and features/NAME.safetensors (`audio`: states, `mel`: SyncNet's)."""
+
+    name = "features"
+
+    def __init__(
+        self,
+        *,
+        output_dir: Path,
+        make_audio_encoder: Callable[[], AudioEncoder],
+        fps: float,
+        resolution: int,
+        crf: int,
+    ) -> None:
+        self.output_dir = output_dir
+        self.make_audio_encoder = make_audio_encoder
+        self.fps = fps
+        self.resolution = resolution
+        self.crf = crf
+        self.audio_encoder: AudioEncoder | None = None
+
+    def run(self, aligned: AlignedSegment) -> Iterator[Clip]:
+        clip = Clip(
+            path=self.output_dir / "clips" / f"{aligned.name}.mp4",
+            features_path=self.output_dir / "features" / f"{aligned.name}.safetensors",
+            latents_path=None,
+            num_frames=len(aligned.faces),
+            source=str(aligned.source.path),
+            start_frame=aligned.start_frame,
+            resolution=self.resolution,
+            fps=self.fps,
+        )
+        self._write_video(clip, aligned)
+        self._write_features(clip, aligned)
+        yield clip
+
+    def _write_video(self, clip: Clip, aligned: AlignedSegment) -> None:
+        sound_path = clip.path.with_name(f".{clip.name}.partial.wav")
+        write_wav(sound_path, aligned.waveform, SAMPLE_RATE)
+        try:
+            size = self.resolution
+            with VideoWriter(
+                clip.path,
+                fps=self.fps,
+                width=size,
+                height=size,
+                crf=self.crf,
+                audio=sound_path,
+                keyframe_interval=KEYFRAME_INTERVAL,
+            ) as writer:
+                for face in aligned.faces:
+                    writer.write(face)
+        finally:
+            sound_path.unlink()
+
+    def _write_features(self, clip: Clip, aligned: AlignedSegment) -> None:
+        if self.audio_encoder is None:
+            self.audio_encoder = self.make_audio_encoder()
+        with torch.no_grad():
+            states = self.audio_encoder(aligned.waveform)
+        features = {
+            "audio": states.to(torch.float16).contiguous(),
+            "mel": mel_spectrogram(aligned.waveform),
+        }
+        with publish(clip.features_path) as partial:
+            save_file(features, partial)

@@ -1,0 +1,93 @@
+"""Clips => latents, so that training runs neither a decoder nor a VAE.
+
+latents/<vae>-<hash>/<clip>.safetensors holds scaled latents (posterior means) as float16: `latents`
+of the faces, `masked_latents` of the faces with their mask cut out, both frame first.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from latentsync.data.clips import LATENTS_FOLDER, read_manifest
+from latentsync.data.dataset import to_pixels
+from latentsync.data.stores import ClipFrames
+from latentsync.faces.mask import load_mask
+from latentsync.media.files import publish
+from latentsync.models.codec import LatentCodec
+from latentsync.prepare.record import Record, locked
+
+BATCH_FRAMES = 32
+
+
+def encode_latents(
+    data_dir: Path,
+    vae_dir: Path,
+    *,
+    mask: str = "mask",
+    resolution: int | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Path:
+    """Encode every clip of a data set, or go on where it was interrupted; returns the folder."""
+    clips = read_manifest(data_dir)
+    codec = LatentCodec.from_pretrained(vae_dir).to(device)
+    resolution = resolution or clips[0].resolution
+    vae = vae_name(vae_dir)
+    folder = clips[0].path.parent.parent / LATENTS_FOLDER / vae
+    keep = torch.from_numpy(load_mask(mask, resolution).copy()).float()
+    frames = ClipFrames(resolution)
+    with locked(folder):
+        record = Record.open(folder, {"vae": vae, "mask": mask, "resolution": resolution})
+        todo = [clip for clip in clips if clip.name not in record.rows]
+        for clip in tqdm(
+            todo,
+            total=len(clips),
+            initial=len(clips) - len(todo),
+            desc="latents",
+            unit="clip",
+            disable=not progress,
+        ):
+            pixels = (
+                to_pixels(frames(clip, indices)).to(device)
+                for indices in chunks(clip.num_frames, BATCH_FRAMES)
+            )
+            tensors = encode_clip(codec, pixels, keep.to(device))
+            with publish(folder / f"{clip.name}.safetensors") as partial:
+                save_file(tensors, partial, metadata={"mask": mask, "vae": vae})
+            record.add(clip.name, {"num_frames": clip.num_frames})
+    return folder
+
+
+def encode_clip(
+    codec: LatentCodec, pixels: Iterator[Float[Tensor, "n 3 h w"]], keep: Float[Tensor, "h w"]
+) -> dict[str, Float[Tensor, "f c x y"]]:
+    """Latents of the faces, and of the faces with grey where the model paints."""
+    truth, masked = [], []
+    for faces in pixels:
+        truth.append(codec.encode(faces).half().cpu())
+        masked.append(codec.encode(faces * keep).half().cpu())
+    return {
+        "latents": torch.cat(truth).contiguous(),
+        "masked_latents": torch.cat(masked).contiguous(),
+    }
+
+
+def vae_name(vae_dir: Path) -> str:
+    """The folder's name and a hash of what is in it: latents of two VAEs never mix."""
+    paths = [vae_dir / "config.json", *sorted(vae_dir.glob("*.safetensors"))]
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return f"{vae_dir.resolve().name}-{digest.hexdigest()[:8]}"
+
+
+def chunks(total: int, length: int) -> Iterator[np.ndarray]:
+    for start in range(0, total, length):
+        yield np.arange(start, min(start + length, total))

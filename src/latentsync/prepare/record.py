@@ -1,0 +1,88 @@
+"""What was done already, one line of JSON per item, so that a run can go on where it was killed."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+RECORD_NAME = "record.jsonl"
+
+
+class Record:
+    """The parameters of a folder and a row per finished item; resuming reads this, not files."""
+
+    def __init__(self, path: Path, rows: dict[str, dict]) -> None:
+        self.path = path
+        self.rows = rows
+
+    @classmethod
+    def open(cls, folder: Path, parameters: dict) -> Self:
+        """The record of a folder, new or gone on with; parameters other than its are refused."""
+        path = folder / RECORD_NAME
+        lines = whole_lines(path)
+        if not lines:
+            path.write_text("", encoding="utf-8")
+            record = cls(path, {})
+            record._append({"parameters": parameters})
+            return record
+        check_same(json.loads(lines[0])["parameters"], parameters, folder)
+        rows = [json.loads(line) for line in lines[1:]]
+        return cls(path, {row["item"]: row for row in rows})
+
+    def add(self, item: str, row: dict) -> None:
+        """Note that an item is finished; on disk when this returns."""
+        self.rows[item] = {"item": item, **row}
+        self._append(self.rows[item])
+
+    def _append(self, row: dict) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a record; a last line that was cut off by a kill is removed from the file."""
+    if not path.is_file():
+        return []
+    written = path.read_bytes()
+    whole = written[: written.rfind(b"\n") + 1]
+    if len(whole) < len(written):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return whole.decode("utf-8").splitlines()
+
+
+def check_same(before: dict, now: dict, folder: Path) -> None:
+    """Refuse to mix two ways of preparing in one folder; says every value on both sides."""
+    # Through JSON, as `before` came: tuples are lists, paths are strings.
+    now = json.loads(json.dumps(now, default=str))
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(
+            f"{name} was {json.dumps(before.get(name))}, is now {json.dumps(now.get(name))}"
+            for name in names
+        )
+        raise ValueError(
+            f"{folder} was made with other parameters ({changes}): "
+            "give the old ones to go on, or another output folder"
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder ours until the block ends, and clear what killed runs left half-written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{folder} is being written by another run: wait for it to end"
+            ) from error
+        for partial in folder.rglob(".*.partial*"):
+            partial.unlink()
+        yield

@@ -1,0 +1,83 @@
+"""What a preparation came to, for people: report.md and a picture of the faces."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from latentsync.data.clips import Clip
+from latentsync.media.files import publish
+from latentsync.media.video import open_clip
+from latentsync.prepare.stage import Outcome
+
+SHEET_COLUMNS = 8
+SHEET_ROWS = 5
+SHEET_CELL = 128
+MAX_EXAMPLES = 20
+
+
+def write_report(outcomes: Sequence[Outcome], output_dir: Path, *, parameters: dict) -> None:
+    """Write report.md, and contact_sheet.png where there is a clip."""
+    clips = [clip for outcome in outcomes for clip in outcome.clips]
+    if clips:
+        with publish(output_dir / "contact_sheet.png") as partial:
+            cv2.imwrite(str(partial), contact_sheet(clips)[..., ::-1])
+    with publish(output_dir / "report.md") as partial:
+        partial.write_text(report_text(outcomes, parameters), encoding="utf-8")
+
+
+def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:
+    clips = [clip for outcome in outcomes for clip in outcome.clips]
+    dropped = [dropped for outcome in outcomes for dropped in outcome.dropped]
+    seconds = [clip.num_frames / clip.fps for clip in clips]
+    lines = ["# Prepared clips", "", "| | |", "|---|---|"]
+    lines += [
+        f"| raw files | {len(outcomes)} |",
+        f"| of these, files with a clip | {sum(bool(outcome.clips) for outcome in outcomes)} |",
+        f"| clips | {len(clips)} |",
+        f"| total | {sum(seconds) / 60:.1f} min |",
+    ]
+    if clips:
+        median = float(np.median(seconds))
+        lines += [
+            f"| seconds per clip, least / median / most | "
+            f"{min(seconds):.1f} / {median:.1f} / {max(seconds):.1f} |"
+        ]
+    lines += [f"| dropped | {len(dropped)} |"]
+    counts = Counter(item.stage for item in dropped)
+    lines += [f"| - at stage {stage} | {count} |" for stage, count in sorted(counts.items())]
+    if dropped:
+        lines += ["", "## Dropped (all of them: dropped.jsonl)", ""]
+        lines += [f"- `{item.source}`: {item.reason}" for item in dropped[:MAX_EXAMPLES]]
+    if clips:
+        lines += ["", "## Faces", "", "![one face of each clip](contact_sheet.png)"]
+    lines += [
+        "",
+        "## Parameters",
+        "",
+        "```json",
+        json.dumps(parameters, indent=2, default=str),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def contact_sheet(clips: Sequence[Clip]) -> UInt8[np.ndarray, "h w 3"]:
+    """The middle face of clips evenly spread over the data set."""
+    count = min(len(clips), SHEET_COLUMNS * SHEET_ROWS)
+    chosen = [clips[index * len(clips) // count] for index in range(count)]
+    num_rows = -(-count // SHEET_COLUMNS)
+    num_columns = min(count, SHEET_COLUMNS)
+    sheet = np.full((num_rows * SHEET_CELL, num_columns * SHEET_CELL, 3), 255, dtype=np.uint8)
+    for index, clip in enumerate(chosen):
+        face = open_clip(clip.path).frames([clip.num_frames // 2])[0]
+        row, column = divmod(index, SHEET_COLUMNS)
+        y, x = row * SHEET_CELL, column * SHEET_CELL
+        cell = cv2.resize(face, (SHEET_CELL, SHEET_CELL), interpolation=cv2.INTER_AREA)
+        sheet[y : y + SHEET_CELL, x : x + SHEET_CELL] = cell
+    return sheet

@@ -1,0 +1,44 @@
+"""Any rate, any sound => the model's frame rate and 16 kHz mono, as streams."""
+
+from collections.abc import Iterator
+
+from latentsync.media.audio import read_waveform
+from latentsync.media.video import read_frames
+from latentsync.prepare.stage import (
+    SAMPLE_RATE,
+    Dropped,
+    Frame,
+    Recording,
+    Resampled,
+    UnreadableError,
+)
+
+
+class Resample:
+    """Puts frames on a grid of `fps` and sound at 16 kHz; nothing is written in between."""
+
+    name = "resample"
+
+    def __init__(self, *, fps: float) -> None:
+        self.fps = fps
+
+    def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
+        source, info = recording.source, recording.info
+        try:
+            waveform = read_waveform(source.path, SAMPLE_RATE)
+        except ValueError as error:
+            yield Dropped(source.name, self.name, str(error))
+            return
+        # A frame counts only with the whole of its sound.
+        num_heard = int(len(waveform) * self.fps // SAMPLE_RATE)
+        num_seen = round(info.duration_seconds * self.fps)
+        frames = readable(read_frames(source.path, fps=self.fps))
+        yield Resampled(source, min(num_heard, num_seen), frames, waveform)
+
+
+def readable(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames; where the file breaks off, `UnreadableError` says why."""
+    try:
+        yield from frames
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error

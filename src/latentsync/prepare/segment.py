@@ -1,0 +1,54 @@
+"""Long recordings => segments of nearly equal length."""
+
+from collections.abc import Iterator
+from itertools import islice
+from math import ceil
+
+from latentsync.prepare.stage import SAMPLE_RATE, Dropped, Resampled, Segment
+
+
+class Cut:
+    """Cuts into the fewest equal segments of at most `max_seconds`.
+
+    With 10 s they are 5-10 s long, unless the recording itself is shorter; one under
+    `min_seconds` is dropped.
+    """
+
+    name = "segment"
+
+    def __init__(self, *, fps: float, min_seconds: float, max_seconds: float) -> None:
+        self.fps = fps
+        self.min_frames = ceil(min_seconds * fps)
+        self.max_frames = int(max_seconds * fps)
+
+    def run(self, resampled: Resampled) -> Iterator[Segment | Dropped]:
+        if resampled.num_frames < self.min_frames:
+            reason = f"{resampled.num_frames} frames with sound, {self.min_frames} are needed"
+            yield Dropped(resampled.source.name, self.name, reason)
+            return
+        start = 0
+        for index, length in enumerate(equal_lengths(resampled.num_frames, self.max_frames)):
+            frames = islice(resampled.frames, length)
+            yield Segment(
+                source=resampled.source,
+                index=index,
+                start_frame=start,
+                frames=frames,
+                waveform=resampled.waveform[
+                    sample_of(start, self.fps) : sample_of(start + length, self.fps)
+                ],
+            )
+            start += length
+            for _ in frames:  # what a stage did not read is not the next segment's
+                pass
+
+
+def equal_lengths(total: int, maximum: int) -> list[int]:
+    """The fewest lengths of at most `maximum` that make `total`; they differ by one at most."""
+    count = ceil(total / maximum)
+    return [total * (index + 1) // count - total * index // count for index in range(count)]
+
+
+def sample_of(frame: int, fps: float) -> int:
+    """The first sample heard with a frame."""
+    return round(frame * SAMPLE_RATE / fps)

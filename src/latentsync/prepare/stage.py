@@ -1,0 +1,140 @@
+"""What stages of preparation pass to each other. A stage makes items of an item, or drops it.
+
+Source (a raw file) -> Recording (what it is) -> Resampled (streams at the model's rate) ->
+Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with features).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from latentsync.data.clips import Clip
+from latentsync.media.video import VideoInfo
+
+SAMPLE_RATE = 16_000
+
+Item = TypeVar("Item", contravariant=True)
+
+Frame = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A raw file; `name` is its path relative to the input folder, `key` a file name of its own."""
+
+    path: Path
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    source: Source
+    info: VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Frames at the model's rate, to be read once, and the sound that starts with the first."""
+
+    source: Source
+    num_frames: int
+    frames: Iterator[Frame]
+    waveform: Float[Tensor, " t"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive frames, to be read before the next segment is asked for, and their sound."""
+
+    source: Source
+    index: int
+    start_frame: int
+    frames: Iterator[Frame]
+    waveform: Float[Tensor, " t"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedSegment:
+    source: Source
+    index: int
+    start_frame: int
+    faces: Sequence[UInt8[np.ndarray, "r r 3"]]
+    waveform: Float[Tensor, " t"]
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.key}_{self.index:03d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Why a source, or the part of it from `start_frame` on, became no clip."""
+
+    source: str
+    stage: str
+    reason: str
+    start_frame: int | None = None
+
+
+class UnreadableError(Exception):
+    """A file broke off in the middle of being read."""
+
+
+@runtime_checkable
+class Stage(Protocol[Item]):
+    """One step of preparation."""
+
+    def run(self, item: Item, /) -> Iterator[object]:
+        """What becomes of the item: items for the next stage, and what it dropped of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one source."""
+
+    source: Source
+    clips: list[Clip] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def as_row(self, folder: Path) -> dict:
+        return {
+            "clips": [clip.as_row(folder) for clip in self.clips],
+            "dropped": [asdict(dropped) for dropped in self.dropped],
+        }
+
+    @classmethod
+    def from_row(cls, row: dict, source: Source, folder: Path) -> "Outcome":
+        return cls(
+            source=source,
+            clips=[Clip.from_row(clip, folder) for clip in row["clips"]],
+            dropped=[Dropped(**dropped) for dropped in row["dropped"]],
+        )
+
+
+def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
+    """Take a source through all stages, one item at a time from end to end."""
+    outcome = Outcome(source)
+    try:
+        for produced in _flow(stages, source):
+            if isinstance(produced, Dropped):
+                outcome.dropped.append(produced)
+            else:
+                assert isinstance(produced, Clip)
+                outcome.clips.append(produced)
+    except UnreadableError as error:
+        outcome.dropped.append(Dropped(source.name, "resample", str(error)))
+    return outcome
+
+
+def _flow(stages: Sequence[Stage], item: object) -> Iterator[object]:
+    if isinstance(item, Dropped) or not stages:
+        yield item
+        return
+    for produced in stages[0].run(item):
+        yield from _flow(stages[1:], produced)

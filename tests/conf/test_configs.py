@@ -1,0 +1,44 @@
+"""Every config composes, and names only what the project or its libraries define."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from latentsync.cli.run import conf_dir, register_resolvers
+
+ALLOWED = ("latentsync.", "lightning.", "torch.", "torchmetrics.", "diffusers.", "transformers.")
+CONF = conf_dir()
+FILES = sorted(CONF.rglob("*.yaml"))
+MAINS = sorted(path.stem for path in CONF.glob("*.yaml"))
+EXPERIMENTS = sorted(
+    path.relative_to(CONF / "experiment").with_suffix("").as_posix()
+    for path in (CONF / "experiment").rglob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_targets_are_allowed(path: Path):
+    targets = re.findall(r"_target_:\s*[\"']?([^\s\"',}]+)", path.read_text())
+    assert [target for target in targets if not target.startswith(ALLOWED)] == []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def resolvers() -> None:
+    register_resolvers()
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_main_composes(name: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert OmegaConf.is_dict(compose(name))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_composes_and_every_interpolation_resolves(name: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=[f"experiment={name}"])
+    given = OmegaConf.to_yaml(config).replace("???", "given by the user")
+    OmegaConf.resolve(OmegaConf.create(given))

@@ -1,0 +1,31 @@
+"""Shapes are checked in every test; fixtures that more than one folder of tests uses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# Before the first import of the package: from here on a wrong shape or type is an error.
+install_import_hook("latentsync", "typechecker.check")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def talking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mp4 of a drawn speaker, 3 s at 128 px, with its wav and truth beside it."""
+    from latentsync.data.synthetic import draw_clip
+
+    stem = tmp_path_factory.mktemp("drawn") / "talking"
+    draw_clip(stem, seed=11, seconds=3.0, size=128)
+    return stem.with_suffix(".mp4")

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from latentsync.media.files import publish
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    with publish(path) as partial:
+        partial.write_text("whole")
+        assert partial.parent == tmp_path
+        assert partial.suffix == ".txt"
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_was_there_stays_and_nothing_else_is_left_after_an_error(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("before")
+    with pytest.raises(error), publish(path) as partial:
+        partial.write_text("half")
+        raise error
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_path_do_not_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    with publish(path) as first, publish(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+
+
+def test_a_folder_is_published_whole(tmp_path: Path) -> None:
+    with publish(tmp_path / "model") as partial:
+        partial.mkdir()
+        (partial / "config.json").write_text("{}")
+    assert (tmp_path / "model" / "config.json").exists()
+    with pytest.raises(RuntimeError), publish(tmp_path / "other") as partial:
+        partial.mkdir()
+        (partial / "config.json").write_text("{}")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    writing = publish(tmp_path / "nowhere" / "out.txt")
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder: create it"), writing:
+        pass

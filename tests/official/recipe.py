@@ -1,0 +1,51 @@
+"""The weights and inputs the golden arrays were computed with: made from names, not stored."""
+
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+DATA = Path(__file__).parent / "data"
+
+
+def randn(name: str, *shape: int) -> Tensor:
+    """The standard normal array of a name."""
+    seed = zlib.crc32(name.encode())
+    noise = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def recipe_value(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The weight of a name: matrices keep the scale of their input, gains stand around 1."""
+    noise = randn(name, *shape)
+    if len(shape) >= 2:
+        return noise * np.float32(1 / math.sqrt(math.prod(shape[1:])))
+    return noise * np.float32(0.1) + (1 if name.endswith("weight") else 0)
+
+
+def fill(
+    net: nn.Module, names: list[str], translate: Callable[[str], str] = str, prefix: str = ""
+) -> nn.Module:
+    """Fill a net from official names, all of which it must know by their translation.
+
+    Tables of positions keep the values the net computed itself.
+    """
+    own = net.state_dict()
+    state = {
+        translate(name): own[translate(name)]
+        if name.endswith((".pe", "positional_embedding"))
+        else recipe_value(prefix + name, tuple(own[translate(name)].shape))
+        for name in names
+    }
+    net.load_state_dict(state, strict=True)
+    return net.eval()
+
+
+def official_shapes(manifest: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an official state dict: one `name 1 2 3` a line."""
+    lines = (DATA / f"{manifest}.keys.txt").read_text().splitlines()
+    return {name: tuple(map(int, sizes)) for name, *sizes in (line.split(" ") for line in lines)}

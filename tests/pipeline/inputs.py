@@ -1,0 +1,82 @@
+"""What the tests of this folder feed the pipeline with."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from latentsync.faces import Face, FixedDetector
+from latentsync.media.audio import write_wav
+from latentsync.media.video import VideoWriter
+from latentsync.models.audio_encoder import MelAudioEncoder
+from latentsync.models.codec import LatentCodec
+from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.unet import UNet
+
+RESOLUTION = 32
+# Left brow, right brow, nose of the face that every test frame pretends to show.
+POINTS = [[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]]
+# Widths that x264 repeats bit for bit: its AVX-512 code does not for odd numbers of macroblocks.
+WIDTH, HEIGHT = 128, 112
+
+
+class SeesLight(FixedDetector):
+    """The face stands at the fixed points wherever the frame is not black."""
+
+    def __call__(self, frame: np.ndarray) -> list[Face]:
+        return super().__call__(frame) if frame.mean() > 24 else []
+
+    def refine(self, frame: np.ndarray, face: Face) -> Face | None:
+        return next(iter(self(frame)), None)
+
+
+def build_tiny_model() -> LipSyncModel:
+    """Real parts of the smallest size, with random weights that are always the same."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    unet = UNet(
+        in_channels=13,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        attention_levels=(False, True),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=80,
+        num_attention_heads=2,
+    )
+    return LipSyncModel(
+        unet=unet.eval(),
+        codec=LatentCodec(vae),
+        audio_encoder=MelAudioEncoder(),
+        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
+        model_format=ModelFormat(resolution=RESOLUTION, audio_before=2, audio_after=2),
+    )
+
+
+def picture(index: int) -> np.ndarray:
+    """Frame `index` of every test video: stripes that move, so that no two are alike."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    wave = np.sin(x / 10 + index * 0.7) * np.cos(y / 14 - index * 0.3)
+    levels = 128 + 60 * wave
+    return np.stack([levels, levels[::-1], levels[:, ::-1]], axis=-1).astype(np.uint8)
+
+
+def write_video(path: Path, frames: list[np.ndarray], *, fps: float = 25, crf: int = 0) -> Path:
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, fps=fps, width=width, height=height, crf=crf) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def write_voice(path: Path, seconds: float) -> Path:
+    time = torch.arange(round(seconds * 16000)) / 16000
+    write_wav(path, 0.5 * torch.sin(2 * torch.pi * 220 * time) * torch.sin(7 * time))
+    return path

@@ -1,0 +1,274 @@
+"""Raw folders become data sets: what is kept, what is dropped and why, and how a run goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from coded import LOUD, POINTS, coded_frame, coded_sound, frame_numbers, write_coded_video
+from latentsync.data import read_manifest
+from latentsync.faces import Face, FixedDetector
+from latentsync.media.audio import read_waveform, write_wav
+from latentsync.media.video import VideoWriter, open_clip, probe
+from latentsync.prepare import LocalExecutor, Recipe, SerialExecutor, prepare_clips
+
+
+class SeesStripes(FixedDetector):
+    """The face is at the fixed points wherever the frame is not black."""
+
+    def __call__(self, frame: np.ndarray) -> list[Face]:
+        return super().__call__(frame) if frame.mean() > 16 else []
+
+    def refine(self, frame: np.ndarray, face: Face) -> Face | None:
+        return next(iter(self(frame)), None)
+
+
+def shown(path: Path) -> list[int]:
+    reader = open_clip(path)
+    frames = torch.from_numpy(reader.frames(np.arange(len(reader))))
+    return frame_numbers(frames.permute(0, 3, 1, 2) / 127.5 - 1)
+
+
+def reasons(folder: Path) -> dict[str, str]:
+    rows = [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
+    return {row["source"]: f"{row['stage']}: {row['reason']}" for row in rows}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    names = ["manifest.jsonl", "dropped.jsonl", "report.md"]
+    features = sorted((folder / "features").iterdir())
+    return {path.name: path.read_bytes() for path in [*(folder / n for n in names), *features]}
+
+
+def test_a_clip_is_its_source_frame_by_frame_and_sample_by_sample(raw_dir, recipe, tmp_path):
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    clip = read_manifest(tmp_path / "set")[0]
+    assert shown(clip.path) == list(range(55))
+    video = probe(clip.path)
+    assert (video.fps, video.width, video.height, video.has_audio) == (25, 64, 64, True)
+    waveform = read_waveform(clip.path)
+    source = coded_sound(55, LOUD)
+    assert abs(len(waveform) - len(source)) <= 2048  # whole packets of AAC
+    quiet = min(len(waveform), len(source))
+    correlation = torch.corrcoef(torch.stack([waveform[:quiet], source[:quiet]]))[0, 1]
+    assert correlation > 0.95
+    features = load_file(clip.features_path)
+    assert features["audio"].shape == (2 * 55, 2, 80)
+    assert features["audio"].dtype == torch.float16
+    assert features["mel"].shape[0] == 80
+    assert features["mel"].shape[1] == 55 * 640 // 200 + 1
+
+
+def test_the_manifest_is_in_the_order_of_names_and_names_do_not_collide(raw_dir, recipe, tmp_path):
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    clips = read_manifest(tmp_path / "set")
+    sources = [Path(clip.source).relative_to(raw_dir).as_posix() for clip in clips]
+    assert sources == ["anna/00001.mp4", "anna/00002.mp4", "ben/00001.mp4", "ben/00002.mp4"]
+    assert len({clip.path for clip in clips}) == 4
+
+
+def test_other_rates_land_on_the_grid(recipe, tmp_path):
+    write_coded_video(tmp_path / "raw" / "fast.mp4", 120, fps=50)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    (clip,) = read_manifest(tmp_path / "set")
+    assert clip.num_frames == 60
+    # ffmpeg's fps filter rounds times to the nearest slot, halves up: frame 2k - 1 or 2k.
+    assert all(abs(number - 2 * slot) <= 1 for slot, number in enumerate(shown(clip.path)))
+
+
+def test_long_recordings_are_cut_into_equal_segments(recipe, tmp_path):
+    write_coded_video(tmp_path / "raw" / "long.mp4", 230, loud=range(100, 120))
+    recipe = replace(recipe, min_seconds=1.0, max_seconds=4.0)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    clips = read_manifest(tmp_path / "set")
+    assert [(clip.start_frame, clip.num_frames) for clip in clips] == [(0, 76), (76, 77), (153, 77)]
+    assert [number for clip in clips for number in shown(clip.path)] == list(range(230))
+    states = load_file(clips[1].features_path)["audio"].float().amax(dim=(1, 2))
+    loud = (states > 0).nonzero().flatten() / 2 + 76
+    assert abs(float(loud.min()) - 100) <= 1.5
+    assert abs(float(loud.max()) - 119.5) <= 1.5
+
+
+def test_every_drop_has_its_reason(spoiled_dir, recipe, tmp_path):
+    before = {path: path.read_bytes() for path in spoiled_dir.iterdir()}
+    recipe = replace(recipe, make_detector=partial(SeesStripes, POINTS))
+    prepare_clips(spoiled_dir, tmp_path / "set", recipe=recipe)
+    assert [Path(clip.source).name for clip in read_manifest(tmp_path / "set")] == ["good.mp4"]
+    found = reasons(tmp_path / "set")
+    expected = {
+        "black.mp4": "align: no face in any of 60 frames",
+        "cut_off.mp4": "resample: ",
+        "empty.mp4": "probe: ",
+        "short.mp4": "probe: 0.80 s are less than the 2 needed",
+        "soundless.mp4": "probe: it has no audio stream",
+        "text.mp4": "probe: ",
+    }
+    assert found.keys() == expected.keys()
+    assert all(found[name].startswith(text) for name, text in expected.items())
+    assert "empty (0 bytes)" in found["empty.mp4"]
+    assert "breaks off at 1." in found["cut_off.mp4"]
+    report = (tmp_path / "set" / "report.md").read_text()
+    assert "| raw files | 7 |" in report
+    assert "| clips | 1 |" in report
+    assert "| dropped | 6 |" in report
+    assert {path: path.read_bytes() for path in spoiled_dir.iterdir()} == before
+
+
+def test_the_longest_stretch_with_a_face_is_kept(recipe, tmp_path):
+    (tmp_path / "raw").mkdir()
+    black = np.zeros((128, 128, 3), np.uint8)
+    frames = [black if index in (30, 31, 95) else coded_frame(index) for index in range(110)]
+    write_wav(tmp_path / "raw" / "gaps.wav", coded_sound(110, range(50, 60)))
+    with VideoWriter(
+        tmp_path / "raw" / "gaps.mp4",
+        fps=25,
+        width=128,
+        height=128,
+        audio=tmp_path / "raw" / "gaps.wav",
+    ) as writer:
+        for frame in frames:
+            writer.write(frame)
+    recipe = replace(recipe, make_detector=partial(SeesStripes, POINTS))
+    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    (clip,) = read_manifest(tmp_path / "set")
+    assert (clip.start_frame, clip.num_frames) == (32, 63)
+    assert shown(clip.path) == list(range(32, 95))
+    states = load_file(clip.features_path)["audio"].float().amax(dim=(1, 2))
+    loud = (states > 0).nonzero().flatten() / 2 + 32
+    assert abs(float(loud.min()) - 50) <= 1.5
+
+
+def test_processes_give_what_one_process_gives(raw_dir, recipe, tmp_path):
+    prepare_clips(raw_dir, tmp_path / "one", recipe=recipe, executor=SerialExecutor())
+    prepare_clips(raw_dir, tmp_path / "two", recipe=recipe, executor=LocalExecutor(num_workers=2))
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from coded import RESOLUTION, make_detector
+from latentsync.prepare import Recipe, SerialExecutor, prepare_clips
+
+class KilledAtThird(SerialExecutor):
+    def run(self, make_work, items):
+        for number, outcome in enumerate(super().run(make_work, items), start=1):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield outcome
+
+prepare_clips(
+    Path(sys.argv[1]),
+    Path(sys.argv[2]),
+    recipe=Recipe(make_detector=make_detector, resolution=RESOLUTION),
+    executor=KilledAtThird(),
+)
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(raw_dir, recipe, tmp_path):
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", KILLED_RUN, raw_dir, broken]
+    killed = subprocess.run(command, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (broken / "manifest.jsonl").exists()
+    # The kill came while a line was being written, and while a file was.
+    record = broken / "record.jsonl"
+    assert len(record.read_text().splitlines()) == 1 + 2
+    with record.open("a") as file:
+        file.write('{"item": "ben/00001.mp4 12')
+    (broken / "clips" / ".half.123.partial.mp4").write_bytes(b"half")
+    done = {path: path.stat().st_mtime_ns for path in (broken / "clips").glob("[!.]*")}
+    assert len(done) == 3
+
+    prepare_clips(raw_dir, broken, recipe=recipe)
+    prepare_clips(raw_dir, unbroken, recipe=recipe)
+    assert content(broken) == content(unbroken)
+    assert not list(broken.rglob(".*partial*"))
+    unchanged = [path for path, time in done.items() if path.stat().st_mtime_ns == time]
+    assert len(unchanged) == 2  # what was recorded was not made again
+
+
+def test_a_finished_run_does_nothing_again(raw_dir, recipe, tmp_path):
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "set" / "clips").iterdir()}
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_other_parameters_in_the_same_folder_are_refused_with_both_values(
+    raw_dir, recipe, tmp_path
+):
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    other = replace(recipe, resolution=128, aligner="official")
+    with pytest.raises(ValueError, match=r"resolution was 64, is now 128") as error:
+        prepare_clips(raw_dir, tmp_path / "set", recipe=other)
+    assert 'aligner was "smooth", is now "official"' in str(error.value)
+    assert "another output folder" in str(error.value)
+
+
+def test_a_changed_raw_file_is_prepared_again(recipe, tmp_path):
+    raw_dir = tmp_path / "raw"
+    write_coded_video(raw_dir / "one.mp4", 55)
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    write_coded_video(raw_dir / "one.mp4", 70)
+    write_coded_video(raw_dir / "two.mp4", 60)
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    assert [clip.num_frames for clip in read_manifest(tmp_path / "set")] == [70, 60]
+
+
+def test_two_runs_do_not_write_one_folder(raw_dir, recipe, tmp_path):
+    class SecondRunInside(SerialExecutor):
+        def run(self, make_work, items):
+            with pytest.raises(ValueError, match="being written by another run"):
+                prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+            yield from super().run(make_work, items)
+
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe, executor=SecondRunInside())
+    assert len(read_manifest(tmp_path / "set")) == 4
+
+
+def test_a_picture_shows_the_faces(raw_dir, recipe, tmp_path):
+    import cv2
+
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    sheet = cv2.imread(str(tmp_path / "set" / "contact_sheet.png"))
+    assert sheet.shape == (128, 4 * 128, 3)
+    middles = [sheet[:, 128 * index : 128 * (index + 1)] for index in range(4)]
+    pixels = torch.from_numpy(np.stack(middles)).permute(0, 3, 1, 2) / 127.5 - 1
+    assert frame_numbers(pixels) == [55 // 2, 30, 55 // 2, 30]
+
+
+@pytest.mark.parametrize(
+    ("raw", "output", "message"),
+    [
+        ("nowhere", "set", "no folder"),
+        (".", "set", "lies in the input"),
+        ("without_videos", "set", "holds no video"),
+    ],
+)
+def test_a_wrong_input_is_one_sentence(raw, output, message, recipe, tmp_path):
+    (tmp_path / "without_videos").mkdir()
+    (tmp_path / "without_videos" / "notes.txt").touch()
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prepare_clips(tmp_path / raw, tmp_path / output, recipe=recipe)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"aligner": "none"}, {"resolution": 100}, {"min_seconds": 6.0}],
+)
+def test_a_wrong_recipe_is_refused(wrong):
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values()))).split(".")[0]):
+        Recipe(**wrong)

@@ -1,0 +1,54 @@
+"""What a person types: python prepare.py ..."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from coded import POINTS
+from latentsync.cli.prepare import main
+from latentsync.data import read_manifest
+
+
+@pytest.fixture
+def prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def run(*overrides: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        words = ["faces=fixed", f"faces.points={json.dumps(POINTS)}", "executor=serial"]
+        monkeypatch.setattr(sys, "argv", ["prepare.py", *words, "progress=false", *overrides])
+        main()
+
+    return run
+
+
+def test_a_folder_of_videos_becomes_a_data_set_and_nothing_else_is_written(
+    prepare, raw_dir, tmp_path
+):
+    prepare(f"input={raw_dir}", "output=my set", "resolution=128", "aligner=official")
+    clips = read_manifest(tmp_path / "my set")
+    assert [(clip.num_frames, clip.resolution) for clip in clips] == [
+        (number, 128) for number in (55, 60, 55, 60)
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["my set"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["input=nowhere", "output=set"], "nowhere is no folder"),
+        (["output=set"], "input= must be given"),
+        (["input=.", "output=set", "stage=train"], "no stage is called 'train'"),
+        (["input=.", "output=set", "aligner=none"], "no aligner is called 'none'"),
+        (["input=.", "output=set", "resolutoin=64"], "near: resolution"),
+        (["stage=latents", "output=set", "vae=vae"], "no manifest at set"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(prepare, capsys, tmp_path, overrides, line):
+    with pytest.raises(SystemExit) as exit_info:
+        prepare(*overrides)
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert "\n" not in message
+    assert line in message
+    assert list(tmp_path.iterdir()) == []

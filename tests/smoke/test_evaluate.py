@@ -1,0 +1,251 @@
+"""`evaluate.py` from end to end on drawn clips, with networks of random weights."""
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from latentsync.cli.comparison import compare_folders, find_pairs
+from latentsync.cli.evaluate import build_judge, main
+from latentsync.cli.evaluation import Judge, choose_clips, choose_driver, load_example
+from latentsync.cli.run import conf_dir
+from latentsync.data.clips import Clip, read_manifest
+from latentsync.data.synthetic import draw_clip
+from latentsync.faces import Face, FixedDetector
+from latentsync.faces.detect import THREE_POINTS
+from latentsync.media.video import VideoWriter, probe
+from latentsync.models import (
+    LatentCodec,
+    LipSyncModel,
+    MelAudioEncoder,
+    ModelFormat,
+    MouthReader,
+    StableSyncNet,
+    UNet,
+    save_network,
+)
+from latentsync.prepare import Recipe, prepare_clips
+
+RESOLUTION = 32
+# Brows and nose of a drawn face of 64 pixels, roughly.
+POINTS = ((23.0, 25.0), (41.0, 25.0), (32.0, 36.0))
+NUM_CLIPS = 3
+LANDMARKS = THREE_POINTS["mesh"]
+
+
+@pytest.fixture(scope="module")
+def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three drawn speakers, two seconds each, prepared."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    (folder / "raw").mkdir()
+    for index in range(NUM_CLIPS):
+        draw_clip(folder / "raw" / f"speaker{index}", 100 + index, 2.2, 64)
+    recipe = Recipe(make_detector=partial(FixedDetector, POINTS), resolution=64, min_seconds=1.0)
+    prepare_clips(folder / "raw", folder / "set", recipe=recipe)
+    return folder / "set"
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model and the two networks that measure it."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    tiny_model().save_pretrained(folder / "model")
+    reader = MouthReader(resolution=32, block_out_channels=(8, 8))
+    save_network(reader, folder / "model" / "mouth_reader")
+    tower = {"block_out_channels": [8, 16], "attn_blocks": [0, 0], "dropout": 0.0}
+    syncnet = StableSyncNet(
+        audio_encoder={**tower, "in_channels": 1, "downsample_factors": [[80, 52], 1]},
+        visual_encoder={**tower, "in_channels": 48, "downsample_factors": [[16, 32], 1]},
+        resolution=32,
+    )
+    save_network(syncnet, folder / "model" / "syncnet")
+    return folder
+
+
+def tiny_model() -> LipSyncModel:
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    unet = UNet(
+        in_channels=13,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        attention_levels=(False, True),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=80,
+        num_attention_heads=2,
+    )
+    return LipSyncModel(
+        unet=unet.eval(),
+        codec=LatentCodec(vae),
+        audio_encoder=MelAudioEncoder(),
+        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
+        model_format=ModelFormat(resolution=RESOLUTION, audio_before=2, audio_after=2),
+    )
+
+
+def config_for(test_set: Path, networks: Path, *more: str) -> DictConfig:
+    overrides = [
+        f"ckpt={networks / 'model'}",
+        f"paths.demo_model={networks / 'model'}",
+        f"test_set={test_set}",
+        f"num_clips={NUM_CLIPS}",
+        "metrics.mesh=false",
+        "max_frames=24",
+        "sampler.num_steps=2",
+        "sampler.guidance_scale=1.0",
+        "device=cpu",
+    ]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("evaluate", [*overrides, *more])
+
+
+def run(config: DictConfig) -> None:
+    main.__wrapped__(config)
+
+
+def test_a_model_on_drawn_clips(test_set: Path, networks: Path, tmp_path: Path):
+    run(config_for(test_set, networks, f"out={tmp_path}"))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    rows = metrics["rows"]
+    assert list(rows) == [
+        "ground truth",
+        "model, own voice",
+        "model, another's voice",
+        "copied source",
+        "shuffled audio",
+    ]
+    assert all(row["num_clips"] == NUM_CLIPS for row in rows.values())
+    # A face copied from the source says what it said, and an untouched one is only encoded.
+    assert rows["copied source"]["leak"] == pytest.approx(rows["ground truth"]["r_open"], abs=1e-6)
+    assert rows["ground truth"]["psnr_inside"] > 30
+    assert rows["model, own voice"]["psnr_outside"] > rows["model, own voice"]["psnr_inside"] + 10
+    assert rows["ground truth"]["flicker"] == pytest.approx(1, abs=0.1)
+    # Another's speech cannot look like one's own: there is no truth inside the mask.
+    assert "psnr_inside" not in rows["model, another's voice"]
+    assert (tmp_path / "table.md").read_text().count("\n") == 2 + len(rows)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (6 * 128, NUM_CLIPS * 128, 3)
+    assert probe(tmp_path / "strip.mp4").has_audio
+    assert len(list((tmp_path / "videos" / "swapped").glob("*.mp4"))) == NUM_CLIPS
+
+
+def test_the_judge_scores_equal_pictures_as_equal(test_set: Path, networks: Path):
+    judge = build_judge(config_for(test_set, networks), tiny_model().format)
+    example = load_example(read_manifest(test_set)[0], resolution=RESOLUTION, max_frames=40)
+    reading = judge.read(example.faces)
+    assert reading.shape == (40, 4)
+    torch.testing.assert_close(judge.read(example.faces[10:20]), reading[10:20])
+    first = judge.sync(example.faces, example.voice.mel)
+    again = judge.sync(example.faces, example.voice.mel)
+    assert first == again
+    assert -1 <= first.score <= 1
+
+
+def test_networks_that_are_null_leave_their_columns_out(
+    test_set: Path, networks: Path, tmp_path: Path
+):
+    config = config_for(
+        test_set, networks, "metrics.reader=null", "metrics.syncnet=null", "max_frames=4"
+    )
+    config.out = str(tmp_path)
+    run(config)
+    row = json.loads((tmp_path / "metrics.json").read_text())["rows"]["ground truth"]
+    assert "r_open" not in row
+    assert "sync" not in row
+    assert row["psnr_inside"] > 30
+
+
+class SeesTheMouth:
+    """Mesh points where every test frame has them, the lips at the edges of the white bar."""
+
+    def __call__(self, frame: np.ndarray) -> list[Face]:
+        points = np.zeros((468, 2))
+        for index, point in zip(LANDMARKS, POINTS, strict=True):
+            points[index] = point
+        points[33], points[263] = (20.0, 25.0), (44.0, 25.0)
+        points[61], points[291] = (24.0, 50.0), (40.0, 50.0)
+        white = np.flatnonzero(frame[:, 32].mean(axis=-1) > 128)
+        points[13], points[14] = (32.0, white[0]), (32.0, white[-1])
+        return [Face(np.array([16.0, 16, 48, 60]), points, 1.0, "mesh")]
+
+    def refine(self, frame: np.ndarray, face: Face) -> Face | None:
+        return self(frame)[0]
+
+
+def write_bar(path: Path, heights: list[int]) -> None:
+    """A grey video with a white bar from row 40 on, as high as asked for."""
+    with VideoWriter(path, fps=25, width=64, height=64, crf=4) as writer:
+        for height in heights:
+            frame = np.full((64, 64, 3), 100, dtype=np.uint8)
+            frame[40 : 40 + height, 20:44] = 255
+            writer.write(frame)
+
+
+def test_folders_of_videos_against_each_other(networks: Path, tmp_path: Path):
+    speech = [2 + index * 5 % 12 for index in range(30)]
+    for folder, heights in {
+        "ref": speech,
+        "pred": speech,
+        "mirror": [16 - h for h in speech],
+    }.items():
+        (tmp_path / folder).mkdir()
+        write_bar(tmp_path / folder / "one.mp4", heights)
+    judge = Judge(ModelFormat(resolution=64), None, None, SeesTheMouth())
+    same, opposite = (
+        compare_folders(tmp_path / folder, tmp_path / "ref", judge=judge, max_frames=100)["pred"]
+        for folder in ("pred", "mirror")
+    )
+    assert same.summary()["r_open_mesh"] == pytest.approx(1)
+    assert same.summary()["mesh_seen"] == 1
+    assert opposite.summary()["r_open_mesh"] == pytest.approx(-1)
+    # The bar lies under the mask, the rest of the frame is alike.
+    assert math.isinf(same.summary()["psnr_inside"])
+    assert opposite.summary()["psnr_inside"] + 10 < opposite.summary()["psnr_outside"]
+
+
+def test_folders_that_do_not_match_are_refused(tmp_path: Path):
+    (tmp_path / "ref").mkdir()
+    (tmp_path / "pred").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no video"):
+        list(find_pairs(tmp_path / "pred", tmp_path / "ref"))
+    (tmp_path / "pred" / "a.mp4").touch()
+    with pytest.raises(ValueError, match=r"first: a\.mp4"):
+        list(find_pairs(tmp_path / "pred", tmp_path / "ref"))
+
+
+def test_every_speaker_before_anybody_twice(tmp_path: Path):
+    def clip(source: str, part: int) -> Clip:
+        path = tmp_path / f"{source}{part}.mp4"
+        return Clip(path, path, None, 50, source, 0, 64, 25.0)
+
+    clips = [clip(source, part) for source in "abcd" for part in range(3)]
+    chosen = choose_clips(clips, 6, seed=0)
+    assert {clip.source for clip in chosen[:4]} == set("abcd")
+    assert len({clip.path for clip in chosen}) == 6
+    with pytest.raises(ValueError, match="got num_clips=6 of 2 speakers"):
+        choose_clips(clips[:6], 6, seed=0)
+
+
+def test_a_driver_is_always_somebody_else(test_set: Path):
+    clips = read_manifest(test_set)
+    examples = [load_example(clip, resolution=RESOLUTION, max_frames=20) for clip in clips]
+    for index, example in enumerate(examples):
+        driver = choose_driver(examples, index, besides={example.source})
+        assert examples[driver].source != example.source
+    with pytest.raises(ValueError, match="no voice of another speaker"):
+        choose_driver(examples, 0, besides={example.source for example in examples})

@@ -1,0 +1,90 @@
+"""`python infer.py` as it is typed: a whole run, the drawn demo, and the answer to wrong words."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentsync import demo_model_dir
+from latentsync.faces.model_files import default_cache
+from latentsync.media.video import read_frames
+from pipeline.inputs import POINTS, build_tiny_model, picture, write_video, write_voice
+
+INFER = Path(__file__).parents[2] / "infer.py"
+FACES = f"faces.points={POINTS}".replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, a video of 1 s and a voice of 1.5 s."""
+    folder = tmp_path_factory.mktemp("a folder with spaces")
+    build_tiny_model().save_pretrained(folder / "model")
+    write_video(folder / "face.mp4", [picture(index) for index in range(25)])
+    write_voice(folder / "voice.wav", 1.5)
+    return folder
+
+
+def infer(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(INFER), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_video_and_a_voice_become_a_video_and_a_report(inputs: Path, tmp_path: Path):
+    out = tmp_path / "out.mp4"
+    done = infer(
+        inputs,
+        "video=face.mp4",
+        "audio=voice.wav",
+        "ckpt=model",
+        f"out='{out}'",
+        "faces=fixed",
+        FACES,
+        "sampler=dpmpp",
+        "sampler.num_steps=2",
+        "seed=5",
+        "device=cpu",
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum(1 for _ in read_frames(out)) == 38
+    report = json.loads((tmp_path / "out.report.json").read_text())
+    assert report["num_frames_with_face"] == 38
+    assert (report["seed"], report["sampler"]["scheduler"]) == (5, "dpmpp")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"out.mp4", "out.report.json", "out.report.png"}
+    assert {path.name for path in inputs.iterdir()} == {"model", "face.mp4", "voice.wav"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["video=none.mp4", "audio=voice.wav"], "none.mp4"),
+        (["video=face.mp4"], "give both video= and audio="),
+        (["video=face.mp4", "audio=voice.wav", "sampler.num_step=3"], "sampler.num_steps"),
+        (["video=face.mp4", "audio=voice.wav", "ckpt=nowhere"], "nowhere"),
+        (["video=face.mp4", "audio=voice.wav", "ckpt=model", "device=tpu"], "device=tpu"),
+    ],
+    ids=["missing", "half", "override", "ckpt", "device"],
+)
+def test_wrong_words_get_one_line_and_status_2(inputs: Path, words: list[str], said: str):
+    before = sorted(inputs.rglob("*"))
+    done = infer(inputs, *words, "faces=fixed", FACES)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert [path for path in sorted(inputs.rglob("*")) if path.is_file()] == [
+        path for path in before if path.is_file()
+    ]
+
+
+@pytest.mark.skipif(not demo_model_dir().is_dir(), reason="experiments/demo/model is not there")
+@pytest.mark.skipif(not default_cache().is_dir(), reason="the face models are not fetched")
+def test_without_a_word_a_drawn_clip_speaks_with_another_voice(tmp_path: Path):
+    done = infer(tmp_path, "demo.seconds=2", "sampler.num_steps=4")
+    assert done.returncode == 0, done.stderr
+    (report_path,) = tmp_path.glob("experiments/infer/*/out.report.json")
+    report = json.loads(report_path.read_text())
+    assert report["num_frames"] == report["num_frames_with_face"] == 50
+    assert (report_path.parent / "out.mp4").is_file()

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from latentsync.diffusion import (
+    SCHEDULERS,
+    Sampler,
+    guided,
+    mixed_noise,
+    one_step_x0,
+    sample,
+    stratified_timesteps,
+    training_target,
+)
+
+SHAPE = (3, 4, 5, 6, 6)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_mixed_noise_has_unit_variance_and_the_stated_correlation(alpha, generator):
+    noise = mixed_noise(torch.zeros(64, 4, 2, 16, 16), alpha=alpha, generator=generator)
+    first, second = noise[:, :, 0].flatten(), noise[:, :, 1].flatten()
+    assert noise.var().item() == pytest.approx(1, abs=0.02)
+    correlation = np.corrcoef(first, second)[0, 1]
+    assert correlation == pytest.approx(alpha**2 / (1 + alpha**2), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_a_perfect_prediction_gives_back_the_clean_latents(kind, generator):
+    scheduler = DDIMScheduler(prediction_type=kind, beta_schedule="scaled_linear")
+    latents, noise = torch.randn(2, *SHAPE, generator=generator)
+    timesteps = torch.tensor([0, 400, 999])
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    target = training_target(scheduler, latents, noise, timesteps)
+    torch.testing.assert_close(
+        one_step_x0(scheduler, target, timesteps, noisy), latents, atol=2e-4, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("solver", sorted(SCHEDULERS))
+@pytest.mark.parametrize("num_steps", [1, 5])
+def test_sampling_with_a_perfect_predictor_ends_at_the_clean_latents(solver, num_steps, generator):
+    schedule = DDIMScheduler(
+        prediction_type="sample", clip_sample=False, timestep_spacing="trailing",
+        set_alpha_to_one=True,
+    )  # fmt: skip
+    clean, noise = torch.randn(2, *SHAPE, generator=generator)
+    latents = sample(lambda noisy, timestep: clean, noise, Sampler(solver, num_steps).solver(schedule))
+    torch.testing.assert_close(latents, clean, atol=0.02, rtol=0)
+
+
+def test_stratified_timesteps_fall_once_into_every_stratum(generator):
+    timesteps = stratified_timesteps(10, 1000, generator)
+    assert sorted((timesteps // 100).tolist()) == list(range(10))
+
+
+def test_guidance_of_one_is_the_conditional_and_of_zero_the_unconditional(generator):
+    unconditional, conditional = torch.randn(2, 7, generator=generator)
+    torch.testing.assert_close(guided(unconditional, conditional, 1.0), conditional)
+    torch.testing.assert_close(guided(unconditional, conditional, 0.0), unconditional)
+    torch.testing.assert_close(
+        guided(unconditional, conditional, 2.0), 2 * conditional - unconditional
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [({"scheduler": "ddmi"}, "ddmi"), ({"num_steps": 0}, "0"), ({"guidance_scale": -1.0}, "-1")],
+)
+def test_a_wrong_sampler_names_the_value(arguments, value):
+    with pytest.raises(ValueError, match=value):
+        Sampler(**arguments)
