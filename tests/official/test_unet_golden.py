@@ -118,7 +118,8 @@ def test_full_size_unet_passes_through_the_official_values() -> None:
     def keep(
         name: str, block: nn.Module, args: object, output: Tensor | tuple[Tensor, ...]
     ) -> None:
-        outputs[name] = output[0] if isinstance(output, tuple) else output
+        value = output[0] if isinstance(output, tuple) else output
+        outputs[name] = value.transpose(0, 1) if value.ndim == 4 else value  # f c h w => c f h w
 
     for name in set(trace) - {"conv_norm_out"}:  # called as a function of the clip
         net.get_submodule(name).register_forward_hook(partial(keep, name))

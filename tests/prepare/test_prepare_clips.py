@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 
 from coded import LOUD, POINTS, coded_frame, coded_sound, frame_numbers, write_coded_video
 from latentsync.data import read_manifest
+from latentsync.data.synthetic import read_truth
 from latentsync.faces import Face, FixedDetector
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, open_clip, probe
@@ -239,8 +242,6 @@ def test_two_runs_do_not_write_one_folder(raw_dir, recipe, tmp_path):
 
 
 def test_a_picture_shows_the_faces(raw_dir, recipe, tmp_path):
-    import cv2
-
     prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
     sheet = cv2.imread(str(tmp_path / "set" / "contact_sheet.png"))
     assert sheet.shape == (128, 4 * 128, 3)
@@ -272,3 +273,21 @@ def test_a_wrong_input_is_one_sentence(raw, output, message, recipe, tmp_path):
 def test_a_wrong_recipe_is_refused(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values()))).split(".")[0]):
         Recipe(**wrong)
+
+
+def test_a_drawn_mouth_opens_when_its_sound_is_loud(talking_clip, recipe, tmp_path):
+    (tmp_path / "raw").mkdir()
+    shutil.copy(talking_clip, tmp_path / "raw" / "talking.mp4")
+    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    (clip,) = read_manifest(tmp_path / "set")
+    opening = torch.from_numpy(read_truth(talking_clip)["open"]).float()[: clip.num_frames]
+    states = load_file(clip.features_path)["audio"].float()
+    loudness = states[: 2 * clip.num_frames].mean(dim=(1, 2)).unflatten(0, (-1, 2)).mean(dim=1)
+
+    def agreement(lag: int) -> float:
+        pair = torch.stack([loudness[10:-10], opening.roll(lag)[10:-10]])
+        return float(torch.corrcoef(pair)[0, 1])
+
+    lags = range(-10, 11)
+    assert abs(max(lags, key=agreement)) <= 1
+    assert agreement(0) > 0.4

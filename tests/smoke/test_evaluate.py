@@ -47,7 +47,7 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "raw").mkdir()
     for index in range(NUM_CLIPS):
-        draw_clip(folder / "raw" / f"speaker{index}", 100 + index, 2.2, 64)
+        draw_clip(folder / "raw" / f"speaker{index}", seed=100 + index, seconds=2.2, size=64)
     recipe = Recipe(make_detector=partial(FixedDetector, POINTS), resolution=64, min_seconds=1.0)
     prepare_clips(folder / "raw", folder / "set", recipe=recipe)
     return folder / "set"

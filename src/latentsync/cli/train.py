@@ -1,12 +1,13 @@
 """python train.py experiment=...: compose, build, fit, export."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import lightning
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from latentsync.cli.run import command
 
@@ -15,11 +16,16 @@ log = logging.getLogger(__name__)
 
 @command("train")
 def main(config: DictConfig) -> float | None:
-    """Train what the experiment names; leaves checkpoints, curves and a model in the run folder."""
+    """Train what the experiment names; returns the objective, which a sweep compares."""
+    return train(config)
+
+
+def train(config: DictConfig) -> float | None:
+    """Build the task and its data, fit, and leave checkpoints, curves and a model in the run dir."""
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+    OmegaConf.save(config, run_dir / "config.yaml")
 
     data = instantiate(config.data, _convert_="all")
     task = instantiate(config.task, _convert_="all")
@@ -31,13 +37,13 @@ def main(config: DictConfig) -> float | None:
     )
     trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
     if trainer.interrupted:
-        log.info("interrupted; go on with paths.run_dir=%s ckpt_path=last", run_dir)
+        log.info("interrupted; go on with paths.run_dir='%s' ckpt_path=last", run_dir)
         return None
     task.export(run_dir / "model")
     log.info("the trained model is in %s", run_dir / "model")
     return objective(trainer.callback_metrics, config.objective)
 
 
-def objective(metrics: dict[str, torch.Tensor], name: str) -> float | None:
+def objective(metrics: Mapping[str, Tensor], name: str) -> float | None:
     """The value a sweep compares runs by; None if the run never validated."""
     return float(metrics[name]) if name in metrics else None

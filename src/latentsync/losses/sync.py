@@ -18,5 +18,5 @@ class SyncLoss:
     def __call__(self, denoised: Denoised, batch: Batch) -> Float[Tensor, ""]:
         frames = sync_input(denoised.pixels.clamp(-1, 1), self.resolution)
         self.syncnet.to(frames.device)
-        vision, audio = self.syncnet(frames.float(), batch["mel"])
+        vision, audio = self.syncnet.net(frames.float(), batch["mel"])
         return cosine_bce(vision, audio, ones(len(vision), device=vision.device))

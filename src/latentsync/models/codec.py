@@ -58,7 +58,8 @@ class LatentCodec:
         with torch.no_grad():
             posterior = self.vae.net.encode(pixels.to(self.vae.net.dtype)).latent_dist
             latents = posterior.sample(generator) if sample else posterior.mode()
-        return ((latents - self._shift.to(latents)) / self._spread.to(latents)).to(pixels.dtype)
+        latents = latents.to(pixels.dtype)
+        return (latents - self._shift.to(latents)) / self._spread.to(latents)
 
     def decode(self, latents: Float[Tensor, "n c x y"]) -> Float[Tensor, "n 3 h w"]:
         """Scaled latents => pixels, about in [-1, 1]; gradients flow to the latents."""

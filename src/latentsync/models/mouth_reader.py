@@ -52,14 +52,19 @@ class MouthReader(ModelMixin, ConfigMixin):
             pixels = functional.interpolate(
                 pixels, size=(side, side), mode="bilinear", antialias=True
             )
-        return self.head(self.blocks(mouth_box(pixels)))
+        return self.read_box(mouth_box(pixels))
+
+    def read_box(self, box: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 4"]:
+        """The same from the `mouth_box` of faces at the reader's resolution."""
+        return self.head(self.blocks(box))
 
 
-def mouth_box(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]:
-    """The part of an aligned face that holds the mouth: 48 x 96 of 128 x 128."""
+def mouth_box(pixels: Float[Tensor, "n c h w"], *, margin: float = 0.0) -> Float[Tensor, "n c y x"]:
+    """The part of an aligned face that holds the mouth, 48 x 96 of 128 x 128, and a margin."""
     height, width = pixels.shape[-2:]
-    rows = slice(int(TOP * height), int(BOTTOM * height))
-    return pixels[..., rows, int(LEFT * width) : int(RIGHT * width)]
+    rows = slice(int((TOP - margin) * height), int((BOTTOM + margin) * height))
+    columns = slice(int((LEFT - margin) * width), int((RIGHT + margin) * width))
+    return pixels[..., rows, columns]
 
 
 def _block(before: int, after: int, num_groups: int) -> nn.Sequential:

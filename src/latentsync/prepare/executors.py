@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -94,6 +95,8 @@ _state: dict[str, Callable] = {}
 
 
 def _start_worker(make_work: Callable[[], Callable], num_threads: int) -> None:
+    # Ctrl-C reaches every process; the parent lets running items end and starts no other.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(num_threads)
     cv2.setNumThreads(num_threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()

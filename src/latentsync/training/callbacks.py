@@ -28,22 +28,27 @@ class CurvePicture(Callback):
         if not logs or not trainer.is_global_zero:
             return
         logs[0].save()
-        metrics_path = Path(logs[0].log_dir) / "metrics.csv"
-        if metrics_path.is_file():
-            curves = read_curves(metrics_path)
-            with publish(self.path) as partial:
-                plot_curves(curves, partial)
+        curves = read_curves(Path(logs[0].log_dir).parent)
+        with publish(self.path) as partial:
+            plot_curves(curves, partial)
 
 
-def read_curves(metrics_path: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) pairs of every column of a metrics.csv."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with metrics_path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch"):
-                    curves.setdefault(name, []).append((int(row["step"]), float(value)))
-    return curves
+def read_curves(log_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) pairs of every logged value, over all parts of a run that was gone on with."""
+    points: dict[str, dict[int, float]] = {}
+    # A part that went on from an earlier step says anew what the part before it said there.
+    for metrics_path in sorted(log_dir.glob("version_*/metrics.csv"), key=part_number):
+        with metrics_path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and name not in ("step", "epoch"):
+                        points.setdefault(name, {})[int(row["step"])] = float(value)
+    return {name: sorted(values.items()) for name, values in points.items()}
+
+
+def part_number(metrics_path: Path) -> int:
+    """N of version_N/metrics.csv."""
+    return int(metrics_path.parent.name.removeprefix("version_"))
 
 
 def plot_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:

@@ -130,7 +130,7 @@ class Canvas:
         """Multiply brightness by 1 + amount; dark red stays longest, as in skin."""
         self.rgb *= np.maximum(0, 1 + amount[..., None] * (0.85, 1.0, 1.08)).astype(np.float32)
 
-    def blob(self, x: float, y: float, width: float, height: float) -> np.ndarray:
+    def blob(self, x: float | np.ndarray, y: float, width: float, height: float) -> np.ndarray:
         """A Gaussian hill of height 1."""
         return np.exp(-(((self.x - x) / width) ** 2) - ((self.y - y) / height) ** 2)
 

@@ -1,0 +1,187 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from safetensors.torch import load_file, save_file
+
+from latentsync.diffusion import Sampler
+from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
+
+SIDE, NUM_FRAMES = 32, 4
+
+
+@pytest.fixture
+def model() -> LipSyncModel:
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        block_out_channels=[4, 4, 8],
+        norm_num_groups=2,
+        latent_channels=4,
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.0, 2.0, 1.5],
+        mid_block_add_attention=False,
+    )
+    unet = UNet(
+        block_out_channels=[8, 16],
+        attention_levels=[False, True],
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=80,
+        num_attention_heads=2,
+    )
+    return LipSyncModel(
+        unet=unet.eval(),
+        codec=LatentCodec(vae),
+        audio_encoder=MelAudioEncoder(),
+        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
+        model_format=ModelFormat(resolution=SIDE, num_frames=NUM_FRAMES, audio_before=2, audio_after=2),
+    )
+
+
+@pytest.fixture
+def faces(generator) -> torch.Tensor:
+    return torch.rand(1, 2 * NUM_FRAMES, 3, SIDE, SIDE, generator=generator) * 2 - 1
+
+
+@pytest.fixture
+def audio(generator) -> torch.Tensor:
+    return torch.randn(1, 2 * NUM_FRAMES, 8, 80, generator=generator)
+
+
+def test_generating_in_chunks_equals_generating_at_once(model, faces, audio, generator):
+    sampler = Sampler("dpmpp", 3, 1.5)
+    noise = torch.randn(1, 4, 1, SIDE // 4, SIDE // 4, generator=generator)
+    whole = model.generate(faces, audio, sampler=sampler, noise=noise)
+    halves = [
+        model.generate(face, sound, sampler=sampler, noise=noise)
+        for face, sound in zip(
+            faces.split(NUM_FRAMES, dim=1), audio.split(NUM_FRAMES, dim=1), strict=True
+        )
+    ]
+    torch.testing.assert_close(torch.cat(halves, dim=1), whole)
+
+
+def test_generating_keeps_what_the_mask_keeps(model, faces, audio, generator):
+    result = model.generate(faces, audio, sampler=Sampler("ddim", 1, 1.0), generator=generator)
+    kept = (model.mask == 1).expand_as(faces)
+    assert torch.equal(result[kept], faces[kept])
+    painted = (model.mask == 0).expand_as(faces)
+    assert not torch.allclose(result[painted], faces[painted])
+
+
+def test_the_painted_pixels_of_the_source_are_not_seen_when_the_reference_is_another(
+    model, faces, audio, generator
+):
+    hidden = torch.where(model.mask == 0, torch.zeros_like(faces), faces)
+    arguments = {
+        "sampler": Sampler("ddim", 2, 1.5),
+        "reference": faces.flip(1),
+        "noise": torch.randn(1, 4, 1, SIDE // 4, SIDE // 4, generator=generator),
+    }
+    seen = model.generate(faces, audio, **arguments)
+    unseen = model.generate(hidden, audio, **arguments)
+    painted = (model.mask == 0).expand_as(faces)
+    torch.testing.assert_close(seen[painted], unseen[painted])
+
+
+def test_denoising_cached_latents_equals_denoising_pixels(model, faces, audio):
+    truth, reference = faces[:, :NUM_FRAMES], faces[:, NUM_FRAMES:]
+    mask = model.mask.expand(1, NUM_FRAMES, 1, SIDE, SIDE)
+    pixels = {"pixels": truth, "reference": reference, "mask": mask}
+    cached = {
+        name: model.encode(value).permute(0, 2, 1, 3, 4)
+        for name, value in {
+            "latents": truth,
+            "masked_latents": truth * mask,
+            "reference_latents": reference,
+        }.items()
+    }
+    one, other = (
+        model.denoise(
+            {**batch, "audio": audio[:, :NUM_FRAMES]}, generator=torch.Generator().manual_seed(3)
+        )
+        for batch in (pixels, cached)
+    )
+    torch.testing.assert_close(one.prediction, other.prediction)
+    torch.testing.assert_close(one.target, other.target)
+
+
+def test_codec_scales_by_the_stored_mean_and_deviation(model, faces):
+    codec, frames = model.codec, faces[0]
+    with torch.no_grad():
+        raw = codec.vae.net.encode(frames).latent_dist.mode()
+    torch.testing.assert_close(codec.encode(frames)[:, 2], (raw[:, 2] - 0.3) / 2.0)
+    with torch.no_grad():
+        torch.testing.assert_close(codec.decode(codec.encode(frames)), codec.vae.net.decode(raw).sample)
+
+
+def test_a_folder_gives_back_the_model(model, faces, audio, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    loaded = LipSyncModel.from_pretrained(tmp_path / "model")
+    assert loaded.format == model.format
+    for name, value in model.unet.state_dict().items():
+        assert torch.equal(loaded.unet.state_dict()[name], value)
+    arguments = {"sampler": Sampler("ddim", 2, 1.5)}
+    torch.testing.assert_close(
+        loaded.generate(faces, audio, generator=torch.Generator().manual_seed(1), **arguments),
+        model.generate(faces, audio, generator=torch.Generator().manual_seed(1), **arguments),
+    )
+
+
+def test_new_motion_modules_change_nothing_at_first(model, faces, audio, tmp_path):
+    model.save_pretrained(tmp_path)
+    arguments = {"sampler": Sampler("ddim", 1, 1.0)}
+    for motion in ("decoder", "all"):
+        moving = LipSyncModel.with_motion(tmp_path, motion=motion)
+        assert any(".motion_modules." in name for name in moving.unet.state_dict())
+        moving.unet.eval()
+        torch.testing.assert_close(
+            moving.generate(faces, audio, generator=torch.Generator().manual_seed(1), **arguments),
+            model.generate(faces, audio, generator=torch.Generator().manual_seed(1), **arguments),
+        )
+
+
+def test_a_folder_of_another_version_is_named(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(ValueError, match="version 99"):
+        LipSyncModel.from_pretrained(tmp_path)
+
+
+def test_a_missing_tensor_is_named(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    del state["conv_in.weight"]
+    save_file(state, path)
+    with pytest.raises(ValueError, match=r"conv_in\.weight"):
+        LipSyncModel.from_pretrained(tmp_path)
+
+
+def test_a_truncated_file_is_named(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match="damaged"):
+        LipSyncModel.from_pretrained(tmp_path)
+
+
+def test_no_folder_and_no_model_folder(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        LipSyncModel.from_pretrained(tmp_path)
+
+
+def test_a_unet_and_a_vae_that_do_not_fit(model):
+    with pytest.raises(ValueError, match="13 channels"):
+        LipSyncModel(
+            unet=model.unet,
+            codec=LatentCodec(AutoencoderKL(latent_channels=8)),
+            audio_encoder=model.audio_encoder,
+            scheduler=model.scheduler,
+            model_format=model.format,
+        )
