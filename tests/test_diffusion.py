@@ -46,7 +46,9 @@ def test_sampling_with_a_perfect_predictor_ends_at_the_clean_latents(solver, num
         set_alpha_to_one=True,
     )  # fmt: skip
     clean, noise = torch.randn(2, *SHAPE, generator=generator)
-    latents = sample(lambda noisy, timestep: clean, noise, Sampler(solver, num_steps).solver(schedule))
+    latents = sample(
+        lambda noisy, timestep: clean, noise, Sampler(solver, num_steps).solver(schedule)
+    )
     torch.testing.assert_close(latents, clean, atol=0.02, rtol=0)
 
 

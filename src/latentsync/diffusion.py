@@ -40,7 +40,9 @@ def mixed_noise(
     return (own + shared) / (1 + alpha**2) ** 0.5
 
 
-def stratified_timesteps(num_clips: int, num_timesteps: int, generator: Generator) -> Int[Tensor, " b"]:
+def stratified_timesteps(
+    num_clips: int, num_timesteps: int, generator: Generator
+) -> Int[Tensor, " b"]:
     """One timestep a clip, each uniform, spread evenly over the batch to calm the gradient."""
     device = generator.device
     offset = torch.rand((), generator=generator, device=device)
@@ -92,15 +94,20 @@ def guided(
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How noise becomes latents: the solver, its steps, and how much the audio is stressed."""
+    """How noise becomes faces: the solver, its steps, how much the audio is stressed, and whether
+    the drawn part takes on the colours around it (the official pipeline does not).
+    """
 
     scheduler: str = "ddim"
     num_steps: int = 20
     guidance_scale: float = 1.5
+    match_colours: bool = True
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
-            raise ValueError(f"scheduler must be one of {sorted(SCHEDULERS)}, got {self.scheduler!r}")
+            raise ValueError(
+                f"scheduler must be one of {sorted(SCHEDULERS)}, got {self.scheduler!r}"
+            )
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be 1 or more, got {self.num_steps}")
         if self.guidance_scale < 0:
@@ -142,6 +149,6 @@ def sampling_steps(
 def randn_like(tensor: Tensor, generator: Generator | None) -> Tensor:
     """Standard normal noise; drawn where the generator lives, so a seed means the same on a GPU."""
     device = tensor.device if generator is None else generator.device
-    return torch.randn(
-        tensor.shape, generator=generator, device=device, dtype=tensor.dtype
-    ).to(tensor.device)
+    return torch.randn(tensor.shape, generator=generator, device=device, dtype=tensor.dtype).to(
+        tensor.device
+    )

@@ -38,7 +38,9 @@ def model() -> LipSyncModel:
         codec=LatentCodec(vae),
         audio_encoder=MelAudioEncoder(),
         scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
-        model_format=ModelFormat(resolution=SIDE, num_frames=NUM_FRAMES, audio_before=2, audio_after=2),
+        model_format=ModelFormat(
+            resolution=SIDE, num_frames=NUM_FRAMES, audio_before=2, audio_after=2
+        ),
     )
 
 
@@ -116,7 +118,9 @@ def test_codec_scales_by_the_stored_mean_and_deviation(model, faces):
         raw = codec.vae.net.encode(frames).latent_dist.mode()
     torch.testing.assert_close(codec.encode(frames)[:, 2], (raw[:, 2] - 0.3) / 2.0)
     with torch.no_grad():
-        torch.testing.assert_close(codec.decode(codec.encode(frames)), codec.vae.net.decode(raw).sample)
+        torch.testing.assert_close(
+            codec.decode(codec.encode(frames)), codec.vae.net.decode(raw).sample
+        )
 
 
 def test_a_folder_gives_back_the_model(model, faces, audio, tmp_path):

@@ -99,7 +99,9 @@ def run(work: Path, experiment: str, name: str, *overrides: str) -> Path:
 
 @pytest.fixture(scope="module")
 def syncnet_run(work: Path) -> Path:
-    return run(work, "demo/syncnet", "syncnet", "data.batch_size=2", "data.train.windows_per_clip=2")
+    return run(
+        work, "demo/syncnet", "syncnet", "data.batch_size=2", "data.train.windows_per_clip=2"
+    )
 
 
 @pytest.fixture(scope="module")

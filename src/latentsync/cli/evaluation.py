@@ -303,5 +303,6 @@ def _fill(
             (copied, shown.truth, driver_mesh),
         ):
             reading = judge.mesh(faces)
+            assert reading is not None, "the examples were read by this judge"
             num_frames = min(len(reading), len(wanted))
             row.add_mesh(reading[:num_frames], wanted[:num_frames])

@@ -30,4 +30,4 @@ def shapes(found: Iterable[Face | None]) -> Float[Tensor, "f 2"]:
 def with_room(face: UInt8[np.ndarray, "r r 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """The aligned face stretched back to 3:4, its edges repeated around it."""
     stretched = cv2.resize(face, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    return cv2.copyMakeBorder(stretched, *[MARGIN] * 4, cv2.BORDER_REPLICATE)
+    return cv2.copyMakeBorder(stretched, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)

@@ -17,7 +17,7 @@ def make_clips(config: DictConfig) -> None:
     make_recipe = instantiate(config.prepare, _partial_=True, _convert_="all")
     recipe = make_recipe(
         make_detector=instantiate(config.faces, _partial_=True, _convert_="all"),
-        make_audio_encoder=instantiate(config.audio, _partial_=True, _convert_="all"),
+        make_audio_encoder=instantiate(config.audio_encoder, _partial_=True, _convert_="all"),
     )
     outcomes = prepare_clips(
         Path(config.input),

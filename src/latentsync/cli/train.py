@@ -21,7 +21,7 @@ def main(config: DictConfig) -> float | None:
 
 
 def train(config: DictConfig) -> float | None:
-    """Build the task and its data, fit, and leave checkpoints, curves and a model in the run dir."""
+    """Build the task and its data, fit; leaves checkpoints, curves and a model in the run dir."""
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)

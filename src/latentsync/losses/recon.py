@@ -44,8 +44,9 @@ class MaskedReconLoss:
         weight = kept * self.kept_weight + (1 - kept)
         top, bottom, left, right = (
             round(share * size)
-            for share, size in zip(self.mouth_box, [*[kept.shape[-2]] * 2, *[kept.shape[-1]] * 2],
-                                   strict=True)
+            for share, size in zip(
+                self.mouth_box, [*[kept.shape[-2]] * 2, *[kept.shape[-1]] * 2], strict=True
+            )
         )
         weight[..., top:bottom, left:right] *= self.mouth_weight
         return weight

@@ -51,9 +51,7 @@ def load_network(kind: type[Network], folder: Path | str) -> Network:
 
 def schedule_of(scheduler: SchedulerMixin) -> dict[str, object]:
     """The plain values of a schedule's config, without what belongs to one library version."""
-    return {
-        name: value for name, value in scheduler.config.items() if not name.startswith("_")
-    }
+    return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
 
 
 def save_audio_encoder(encoder: AudioEncoder, folder: Path) -> dict[str, str]:

@@ -27,5 +27,5 @@ class Frozen(Generic[Net]):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Self:
         """Move or cast the network, in place."""
-        self.net.to(device=device, dtype=dtype)
+        self.net.to(device, dtype)
         return self

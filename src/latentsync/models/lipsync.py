@@ -32,6 +32,7 @@ from latentsync.diffusion import (
 from latentsync.faces import load_mask
 from latentsync.models.audio_encoder import AudioEncoder
 from latentsync.models.codec import LatentCodec
+from latentsync.models.colour import match_surroundings
 from latentsync.models.folders import (
     load_audio_encoder,
     load_network,
@@ -164,11 +165,14 @@ class LipSyncModel:
             side = self.format.resolution // self.codec.factor
             shape = (pixels.shape[0], self.codec.num_channels, 1, side, side)
             noise = randn_like(pixels.new_empty(shape), generator)
-        chunks = zip(
-            *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
-            strict=True,
-        )
-        return torch.cat([self._generate_chunk(*chunk, noise, sampler) for chunk in chunks], dim=1)
+        chunks = [
+            self._generate_chunk(faces, sound, other, noise, sampler)
+            for faces, sound, other in zip(
+                *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
+                strict=True,
+            )
+        ]
+        return torch.cat(chunks, dim=1)
 
     def _generate_chunk(
         self,
@@ -196,17 +200,21 @@ class LipSyncModel:
                 times.repeat(2),
                 torch.cat([torch.zeros_like(audio), audio]),
             )
-            return guided(*doubled.chunk(2), sampler.guidance_scale)
+            unconditional, conditional = doubled.chunk(2)
+            return guided(unconditional, conditional, sampler.guidance_scale)
 
         start = noise.expand(-1, -1, num_frames, -1, -1)
         latents = sample(predict, start, sampler.solver(self.scheduler))
-        return self.decode(latents) * (1 - mask) + pixels * mask
+        decoded = self.decode(latents)
+        if sampler.match_colours:
+            decoded = match_surroundings(decoded, pixels, self.mask)
+        return decoded * (1 - mask) + pixels * mask
 
     def _latents_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        names = ("latents", "masked_latents", "reference_latents")
         if "latents" in batch:
+            stored = batch["latents"], batch["masked_latents"], batch["reference_latents"]
             truth, masked, reference = (
-                rearrange(batch[name], "b f c x y -> b c f x y") for name in names
+                rearrange(latents, "b f c x y -> b c f x y") for latents in stored
             )
             return truth, masked, reference
         pixels = batch["pixels"]
@@ -223,7 +231,7 @@ class LipSyncModel:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
         """Move (and cast) every network in place."""
-        self.unet.to(device=device, dtype=dtype)
+        self.unet.to(device, dtype)
         self.codec.to(device, dtype)
         return self
 

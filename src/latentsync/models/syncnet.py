@@ -95,7 +95,6 @@ def sync_input(
     return rearrange(pixels[..., resolution // 2 :, :], "b f c h w -> b (f c) h w")
 
 
-
 def load_syncnet(folder: Path | str) -> StableSyncNet:
     """The SyncNet of a folder that training wrote."""
     return load_network(StableSyncNet, folder)

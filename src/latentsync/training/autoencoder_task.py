@@ -97,7 +97,9 @@ def chroma_r2(
 
 
 @torch.no_grad()
-def measure_latents(vae: AutoencoderKL, batches: Iterable[Batch]) -> tuple[list[float], list[float]]:
+def measure_latents(
+    vae: AutoencoderKL, batches: Iterable[Batch]
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of every latent channel."""
     vae.eval()
     latents = torch.cat(

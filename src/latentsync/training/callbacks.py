@@ -12,7 +12,7 @@ from latentsync.media.files import publish
 
 
 class CurvePicture(Callback):
-    """One small plot per logged value, drawn from the CSV log at every validation and at the end."""
+    """One small plot per logged value, from the CSV log, at every validation and at the end."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

@@ -66,7 +66,10 @@ class Portrait:
 
     def _source(self, opening: float, motion: Mouth) -> tuple[np.ndarray, np.ndarray]:
         """Where in face coordinates every pixel of the frame looks."""
-        cos, sin = np.cos(motion["roll"]) / motion["scale"], np.sin(motion["roll"]) / motion["scale"]
+        cos, sin = (
+            np.cos(motion["roll"]) / motion["scale"],
+            np.sin(motion["roll"]) / motion["scale"],
+        )
         x, y = self.x - motion["x"], self.y - motion["y"] - HEAD_DROP
         x, y = cos * x + sin * y, cos * y - sin * x
         depth = depth_of(x, y)

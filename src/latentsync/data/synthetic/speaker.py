@@ -292,7 +292,8 @@ def _hair_behind(canvas: Canvas, speaker: Speaker) -> np.ndarray:
     reach = -0.2 + 1.75 * speaker.hair_length
     width = 1.03 + 0.12 * speaker.hair_length
     outline = mirrored(
-        [(0.0, -1.42), (0.66, -1.30), (width, -0.8), (width + 0.04, 0.4 * reach), (width - 0.08, reach), (0.0, reach)]
+        [(0.0, -1.42), (0.66, -1.30), (width, -0.8),
+         (width + 0.04, 0.4 * reach), (width - 0.08, reach), (0.0, reach)]
     )  # fmt: skip
     return canvas.cover(smooth_curve(outline), soft=0.016)
 

@@ -51,7 +51,8 @@ def draw_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256) -
             writer.write(frame)
     points = [portrait.points(at(motion, index)) for index in range(len(mouth["open"]))]
     with publish(truth_path) as path, path.open("wb") as file:
-        np.savez(file, **mouth, points=np.stack(points), fps=FPS, seed=seed)
+        arrays = {**mouth, "points": np.stack(points), "fps": FPS, "seed": seed}
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types allow_pickle, no arrays
     return video_path
 
 
@@ -70,7 +71,9 @@ def read_truth(video_path: Path | str) -> dict[str, np.ndarray]:
     video_path = Path(video_path)
     path = video_path.with_name(video_path.stem + ".truth.npz")
     if not path.is_file():
-        raise FileNotFoundError(f"{video_path} is no drawn video: there is no {path.name} beside it")
+        raise FileNotFoundError(
+            f"{video_path} is no drawn video: there is no {path.name} beside it"
+        )
     with np.load(path) as truth:
         return dict(truth)
 

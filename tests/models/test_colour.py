@@ -1,0 +1,34 @@
+import torch
+
+from latentsync.models.colour import match_surroundings
+
+
+def half_mask() -> torch.Tensor:
+    mask = torch.ones(32, 32)
+    mask[16:] = 0
+    return mask
+
+
+def test_a_constant_shift_is_taken_off_everywhere(generator):
+    pixels = torch.rand(1, 2, 3, 32, 32, generator=generator) - 0.5
+    shift = torch.tensor([0.1, -0.2, 0.05]).view(3, 1, 1)
+    torch.testing.assert_close(match_surroundings(pixels + shift, pixels, half_mask()), pixels)
+
+
+def test_what_the_mask_hides_does_not_matter(generator):
+    pixels, decoded = torch.rand(2, 1, 1, 3, 32, 32, generator=generator)
+    other = pixels.clone()
+    other[..., 16:, :] = 9.0
+    torch.testing.assert_close(
+        match_surroundings(decoded, pixels, half_mask()),
+        match_surroundings(decoded, other, half_mask()),
+    )
+
+
+def test_the_shift_of_a_side_stays_on_its_side():
+    pixels = torch.zeros(1, 1, 3, 32, 32)
+    decoded = pixels.clone()
+    decoded[..., :16] += 0.4
+    matched = match_surroundings(decoded, pixels, half_mask())
+    assert matched[..., 17, 2].abs().max() < 0.02
+    assert matched[..., 17, 29].abs().max() < 0.02
