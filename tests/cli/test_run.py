@@ -35,6 +35,8 @@ def start(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
     (tmp_path / "conf" / "tiny.yaml").write_text(TINY)
     for name in ("ddim", "dpmpp"):
         (tmp_path / "conf" / "sampler" / f"{name}.yaml").write_text("num_steps: 20\n")
+    (tmp_path / "conf" / "faces").mkdir()
+    (tmp_path / "conf" / "faces" / "mesh.yaml").write_text("score: 0.5\n")
     monkeypatch.setattr(run, "conf_dir", lambda: tmp_path / "conf")
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -91,6 +93,12 @@ def bug(config: DictConfig) -> None:
             ["sampler=dpm"],
             2,
             "error: no sampler is called 'dpm'; near: dpmpp\n",
+        ),
+        (
+            lambda config: None,
+            ["faces=mesh"],
+            2,
+            "error: configs of the group 'faces' exist, but tiny uses none of them\n",
         ),
     ],
 )

@@ -145,6 +145,8 @@ def _explain_override(error: CompactHydraException, config_name: str) -> str:
     if named is None:
         return f"{error} {cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
     key = named[1]
+    if "No match in the defaults list" in str(error):
+        return f"configs of the group {key!r} exist, but {config_name} uses none of them"
     return f"no config value is called {key!r}{_near(key, _known_keys(config_name, key))}"
 
 
