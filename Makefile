@@ -37,7 +37,7 @@ set-up: $(SET_UP)
 
 # Made once, and again when what it is made from changes.
 $(SET_UP): pyproject.toml constraints.txt hatch_build.py
-	@echo "Setting up $(VENV): some 6 GB to download, several minutes the first time."
+	@echo "Setting up $(VENV): 6.6 GB, several minutes the first time."
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e ".[train,prepare,sweep,wandb,dev]"
@@ -58,8 +58,8 @@ SETS := $(DRAWN)/train/manifest.jsonl $(DRAWN)/val/manifest.jsonl
 
 train-demo: face-models $(RUN)/evaluate/metrics.json
 
-$(DRAWN)/train_raw.drawn: WORLD := num_speakers=320 seconds=4 seed=0
-$(DRAWN)/val_raw.drawn: WORLD := num_speakers=40 seconds=4 seed=800000
+$(DRAWN)/train_raw.drawn: WORLD := num_speakers=360 seconds=4 seed=0
+$(DRAWN)/val_raw.drawn: WORLD := num_speakers=24 seconds=4 seed=500000
 $(DRAWN)/%_raw.drawn: | set-up
 	$(BIN)/latentsync-draw output=$(basename $@) $(WORLD)
 	touch $@
@@ -77,8 +77,8 @@ $(RUN)/syncnet/model/config.json: $(SETS)
 	$(TRAIN) experiment=demo/syncnet paths.run_dir=$(RUN)/syncnet
 
 $(RUN)/latents.done: $(RUN)/autoencoder/model/config.json
-	$(BIN)/python prepare.py stage=latents output=$(DRAWN)/train vae=$(RUN)/autoencoder/model
-	$(BIN)/python prepare.py stage=latents output=$(DRAWN)/val vae=$(RUN)/autoencoder/model
+	$(BIN)/python prepare.py stage=latents dtype=bfloat16 output=$(DRAWN)/train vae=$(RUN)/autoencoder/model
+	$(BIN)/python prepare.py stage=latents dtype=bfloat16 output=$(DRAWN)/val vae=$(RUN)/autoencoder/model
 	touch $@
 
 $(RUN)/unet_stage1/model/config.json: $(RUN)/latents.done

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from latentsync.data.synthetic import read_truth
 
 from coded import LOUD, frame_numbers
 from latentsync.batch import Batch
 from latentsync.data import Clip, ClipDataset
+from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import choose_reference_start, choose_starts
 
 MANY = 200

@@ -36,6 +36,7 @@ def make_latents(config: DictConfig) -> None:
         Path(config.vae),
         mask=config.mask,
         device=config.device,
+        dtype=config.dtype,
         progress=config.progress,
     )
     log.info("latents are in %s", folder)
