@@ -146,6 +146,8 @@ def test_checkpoints_hold_the_unet_and_its_training_only(stage1_run: Path):
     assert checkpoint["global_step"] == 2
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
 def test_a_run_goes_on_from_its_last_step(work: Path, stage1_run: Path):
     arguments = [*TINY_UNET, f"vae='{work / 'vae'}'", "data.batch_size=2", "trainer.max_steps=3"]
     run(work, "demo/unet_stage1", "stage1", *arguments, "ckpt_path=last")

@@ -54,7 +54,7 @@ def main(config: DictConfig) -> None:
     settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
     write_metrics(out / "metrics.json", {"settings": settings, "rows": summaries})
     write_text(out / "table.md", markdown_table(summaries))
-    Console(width=None).print(rich_table(summaries, title=str(settings.get("ckpt", "pred"))))
+    Console().print(rich_table(summaries, title=str(settings.get("ckpt", "pred"))))
     log.info("figures, pictures and videos are in %s", out)
 
 

@@ -15,24 +15,24 @@ from latentsync.faces import load_mask
 from latentsync.media.files import publish
 from latentsync.media.video import VideoWriter
 
-# Name in metrics.json -> heading and format.
-COLUMNS = {
-    "r_open": ("r open", "{:.3f}"),
-    "r_width": ("width", "{:.3f}"),
-    "r_round": ("round", "{:.3f}"),
-    "r_teeth": ("teeth", "{:.3f}"),
-    "r_open_mesh": ("r open (mesh)", "{:.3f}"),
-    "leak": ("leak", "{:+.3f}"),
-    "sync": ("sync", "{:.3f}"),
-    "offset_near": ("|offset|<=1", "{:.0%}"),
+# Name in metrics.json -> name in the table and format.
+FIGURES = {
+    "r_open": ("r(open)", "{:.3f}"),
+    "r_width": ("r(width)", "{:.3f}"),
+    "r_round": ("r(round)", "{:.3f}"),
+    "r_teeth": ("r(teeth)", "{:.3f}"),
+    "r_open_mesh": ("r(open), landmarks", "{:.3f}"),
+    "leak": ("leak r(open)", "{:+.3f}"),
+    "sync": ("sync score", "{:.3f}"),
+    "offset_near": ("offset within 1", "{:.0%}"),
     "in_over_off": ("P(in>off)", "{:.3f}"),
-    "psnr_inside": ("PSNR in", "{:.1f}"),
-    "psnr_outside": ("PSNR out", "{:.1f}"),
-    "ssim_inside": ("SSIM in", "{:.3f}"),
-    "ssim_outside": ("SSIM out", "{:.3f}"),
-    "flicker": ("flicker", "{:.2f}"),
-    "border": ("border", "{:.2f}"),
-    "closed_in_silence": ("closed", "{:.0%}"),
+    "psnr_inside": ("PSNR inside, dB", "{:.1f}"),
+    "psnr_outside": ("PSNR outside, dB", "{:.1f}"),
+    "ssim_inside": ("SSIM inside", "{:.3f}"),
+    "ssim_outside": ("SSIM outside", "{:.3f}"),
+    "flicker": ("flicker, truth 1", "{:.2f}"),
+    "border": ("border, truth 1", "{:.2f}"),
+    "closed_in_silence": ("closed in silence", "{:.0%}"),
 }
 CELL = 128
 SHEET_CLIPS = 10
@@ -41,33 +41,31 @@ STRIP_CLIPS = 5
 Faces = UInt8[np.ndarray, "f r r 3"]
 
 
-def cells(summary: Mapping[str, float], names: Sequence[str]) -> list[str]:
-    """One row's figures as text; a figure that does not exist is a dash."""
-    texts = []
-    for name in names:
-        value = summary.get(name, math.nan)
-        texts.append("-" if math.isnan(value) else COLUMNS[name][1].format(value))
-    return texts
+def lines(rows: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """One line a figure that any row has, its name first; a figure that does not exist: a dash."""
+    return [
+        [name, *(_as_text(summary.get(key, math.nan), form) for summary in rows.values())]
+        for key, (name, form) in FIGURES.items()
+        if any(key in summary for summary in rows.values())
+    ]
 
 
-def measured(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The columns that any row has."""
-    return [name for name in COLUMNS if any(name in row for row in rows.values())]
+def _as_text(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
 
 
 def rich_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table:
-    names = measured(rows)
-    table = Table("", *(COLUMNS[name][0] for name in names), title=title)
-    for row, summary in rows.items():
-        table.add_row(row, *cells(summary, names))
+    """What was measured downwards, on what across: fits a terminal of 80 columns."""
+    table = Table("", *rows, title=title)
+    for line in lines(rows):
+        table.add_row(*line)
     return table
 
 
 def markdown_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    names = measured(rows)
-    lines = [["", *(COLUMNS[name][0] for name in names)], ["---"] * (len(names) + 1)]
-    lines += [[row, *cells(summary, names)] for row, summary in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """The same as text for a README."""
+    head = [["", *rows], ["---"] * (len(rows) + 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows)])
 
 
 def write_text(path: Path, text: str) -> None:

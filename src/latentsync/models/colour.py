@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 FAR = 1e-3
+TOLERANCE = 0.1
 
 
 def match_surroundings(
@@ -20,16 +21,19 @@ def match_surroundings(
 
     A VAE shifts colours a little, and a shifted patch shows its border. The network decodes the
     kept part as well, so there the shift is known; a Gaussian mean of it (`reach` is its deviation
-    in shares of the side) carries it on into the painted part, weighted by nearness.
+    in shares of the side) carries it on into the painted part, weighted by nearness. Places that
+    are off by more than `TOLERANCE` count little.
     """
-    known = (mask > 0.999).to(decoded)
-    size = decoded.shape[-1]
-    kernel = gaussian(reach * size).to(decoded)
-    shift = rearrange((pixels - decoded) * known, "b f c h w -> (b f c) 1 h w")
-    weight = blur(known[None, None], kernel)
+    kernel = gaussian(reach * decoded.shape[-1]).to(decoded)
+    shift = (pixels - decoded) * (mask > 0.999).to(decoded)
+    # Clothes and hair may be far off for reasons of their own, and skin must not take that on.
+    trust = 1 / (1 + (shift.square().mean(dim=2, keepdim=True) / TOLERANCE**2))
+    trust = trust * (mask > 0.999).to(decoded)
+    weighted = rearrange(shift * trust, "b f c h w -> (b f c) 1 h w")
+    weight = rearrange(trust.expand_as(shift), "b f c h w -> (b f c) 1 h w")
     # Far from everything known, the mean of all that is known.
-    mean = shift.sum(dim=(-2, -1), keepdim=True) / known.sum().clamp(min=1)
-    slow = (blur(shift, kernel) + FAR * mean) / (weight + FAR)
+    mean = weighted.sum(dim=(-2, -1), keepdim=True) / weight.sum(dim=(-2, -1), keepdim=True)
+    slow = (blur(weighted, kernel) + FAR * mean) / (blur(weight, kernel) + FAR)
     return decoded + rearrange(
         slow, "(b f c) 1 h w -> b f c h w", b=decoded.shape[0], f=decoded.shape[1]
     )
