@@ -19,8 +19,9 @@ Network = TypeVar("Network", bound=ModelMixin)
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
-def save_network(net: ModelMixin, folder: Path, dtype: torch.dtype | None = None) -> None:
+def save_network(net: ModelMixin, folder: Path | str, dtype: torch.dtype | None = None) -> None:
     """Write the config and the tensors of a network, cast to `dtype` if one is given."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     net.save_config(folder)
     state = {
