@@ -63,7 +63,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
             try:
                 return task(config)
             except Exception as error:
-                if _is_sweep() or not explain(error, config_name):
+                if is_sweep() or not explain(error, config_name):
                     raise
                 # Leaves Hydra at once, past its own printing of errors.
                 raise SystemExit(_tell(error, config_name)) from error
@@ -192,7 +192,8 @@ def _flat_keys(node: object, prefix: str = "") -> Iterator[str]:
             yield from _flat_keys(child, f"{prefix}{name}.")
 
 
-def _is_sweep() -> bool:
+def is_sweep() -> bool:
+    """Whether this is one of the jobs of a --multirun."""
     # One failed job must not end the others: Hydra keeps the error and raises it at the end.
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 

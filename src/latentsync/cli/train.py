@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import lightning
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from latentsync.cli.run import command
+from latentsync.cli.run import command, is_sweep
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Train what the experiment names; returns the objective, which a sweep compares."""
+    if is_sweep():
+        # All jobs of a sweep start at one time; only Hydra's folder tells them apart.
+        config.paths.run_dir = HydraConfig.get().runtime.output_dir
     return train(config)
 
 
