@@ -20,7 +20,7 @@ from latentsync.data.clips import Clip
 from latentsync.data.stores import map_tensors, shrink
 from latentsync.data.synthetic import read_truth
 from latentsync.diffusion import Sampler
-from latentsync.faces import FaceDetector, load_mask
+from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.media.mel import mel_window
 from latentsync.media.video import VideoWriter, open_clip, read_frames
 from latentsync.metrics.mouth import silent_frames
@@ -116,12 +116,17 @@ def choose_driver(examples: Sequence[Example], index: int, *, besides: set[str])
 def speak_with(
     example: Example, voice: Voice, *, model: LipSyncModel, sampler: Sampler, seed: int
 ) -> Faces:
-    """The example's faces speaking with a voice: chunks, references and noise as in `infer.py`."""
+    """The example's faces speaking with a voice: chunks, references, noise and the soft edge of
+    the painted part as in `infer.py`."""
     num_frames = min(len(example.faces), len(voice.truth))
     sights = (Sight(face, None, None, face) for face in example.faces[:num_frames])
     chunks = add_references(split(sights, model.format.num_frames), "previous")
     spoken = speak(chunks, voice.states, model=model, sampler=sampler, seed=seed)
-    return np.stack([face for _, face in spoken if face is not None])
+    weights = paint_weights(model.format.mask, model.format.resolution)[..., None]
+    faces = [
+        weights * face + (1 - weights) * sight.frame for sight, face in spoken if face is not None
+    ]
+    return np.rint(np.stack(faces)).astype(np.uint8)
 
 
 def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> Faces:

@@ -10,14 +10,17 @@ from einops import rearrange
 from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from torch.optim import Optimizer
 
 from latentsync.batch import Batch
 from latentsync.models.folders import save_network
 
+TONE_PATCH = 8  # pixels
+
 
 class AutoencoderTask(LightningModule):
-    """Reconstruction with more weight in the mouth, sharp edges, and a breath of KL."""
+    """Reconstruction with more weight in the mouth, sharp edges, true tones, a breath of KL."""
 
     def __init__(
         self,
@@ -27,6 +30,7 @@ class AutoencoderTask(LightningModule):
         schedule: Callable[..., object],
         painted_weight: float = 3.0,
         edge_weight: float = 1.0,
+        tone_weight: float = 2.0,
         kl_weight: float = 3e-5,
         num_measured: int = 100,
     ) -> None:
@@ -35,6 +39,7 @@ class AutoencoderTask(LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.painted_weight = painted_weight
         self.edge_weight = edge_weight
+        self.tone_weight = tone_weight
         self.kl_weight = kl_weight
         self.num_measured = num_measured
 
@@ -54,10 +59,10 @@ class AutoencoderTask(LightningModule):
         error = ((decoded - pixels).abs() * weight).mean()
         edges = edge_error(decoded - pixels, weight)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = error + self.edge_weight * edges + self.kl_weight * kl
-        self.log_dict(
-            {"train/loss": loss, "train/pixels": error, "train/edges": edges, "train/kl": kl}
-        )
+        tone = tone_error(decoded - pixels, weight)
+        loss = error + self.edge_weight * edges + self.tone_weight * tone + self.kl_weight * kl
+        parts = {"loss": loss, "pixels": error, "edges": edges, "tone": tone, "kl": kl}
+        self.log_dict({f"train/{name}": value for name, value in parts.items()})
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -85,6 +90,18 @@ def edge_error(
     down = difference.diff(dim=-2).abs() * weight[..., 1:, :]
     across = difference.diff(dim=-1).abs() * weight[..., 1:]
     return down.mean() + across.mean()
+
+
+def tone_error(
+    difference: Float[Tensor, "n c h w"], weight: Float[Tensor, "n 1 h w"]
+) -> Float[Tensor, ""]:
+    """Mean absolute error of the means of 8x8 pixels: a patch of the wrong colour.
+
+    In the error of single pixels such a patch drowns in the grain, and the network learns
+    brightness long before it learns colour.
+    """
+    patches = avg_pool2d(difference, TONE_PATCH).abs()
+    return (patches * avg_pool2d(weight, TONE_PATCH)).mean()
 
 
 def chroma_r2(

@@ -31,6 +31,7 @@ CONSONANTS = ("PP", "MM", "FF", "SS", "SH", "LL")
 SHAPE_TRACES = ("open", "width", "round", "teeth", "tongue")
 SHAPE_SECONDS, SOURCE_SECONDS = 0.075, 0.035
 FULL_WIDTH_TO_SIGMA = 1 / 2.355
+LOUDEST = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ def speak(track: Track, voice: Voice, rng: np.random.Generator) -> Float[np.ndar
         gain = _resonance(harmonic * f0, formants, track["nasal"]) * track["voice"]
         sound += np.interp(at_sample, at_track, gain) * np.sin(harmonic * phase)
     sound = 0.11 * sound + 0.5 * _frication(track, at_sample, at_track, rng)
-    return np.clip(sound, -1, 1).astype(np.float32)
+    # Turned down as a whole where it would be too loud: cut peaks are sounds no mouth made.
+    loudest = max(1.0, float(np.abs(sound).max()) / LOUDEST)
+    return (sound / loudest).astype(np.float32)
 
 
 def _formants(track: Track, tract: float) -> list[tuple[np.ndarray, float, float]]:
