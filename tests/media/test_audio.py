@@ -116,9 +116,14 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
         read_waveform(tmp_path / "nothing.wav")
 
 
-def test_cut_sound_is_an_error_with_its_second(tmp_path: Path) -> None:
-    whole = write_media(tmp_path / "whole.mkv", sound=tone(8, 48000), sound_codec="pcm_s16le")
-    cut = tmp_path / "cut.mkv"
+KINDS = {".mkv": "pcm_s16le", ".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame"}
+
+
+@pytest.mark.parametrize(("kind", "codec"), KINDS.items())
+def test_cut_sound_is_an_error_with_its_second(tmp_path: Path, kind: str, codec: str) -> None:
+    whole = write_media(tmp_path / f"whole{kind}", sound=tone(8, 48000), sound_codec=codec)
+    assert len(read_waveform(whole)) == pytest.approx(8 * 16000, abs=0.2 * 16000)
+    cut = tmp_path / f"cut{kind}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"cut\.mkv is damaged: its audio breaks off at [34]\.\d"):
+    with pytest.raises(ValueError, match=rf"cut\{kind} is damaged: its audio breaks off at [34]\.\d"):
         read_waveform(cut)

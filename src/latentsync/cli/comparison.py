@@ -4,6 +4,7 @@ Both are cut with the placement of the reference's face, so that pixels can be c
 mouths are read by landmarks. A pair's first `max_frames` are held in memory, no more.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from tqdm import tqdm
 
 from latentsync.cli.evaluation import Faces, Judge
 from latentsync.cli.mouth_mesh import shapes
-from latentsync.faces import ALIGNERS, Face, FaceDetector, align, three_points, track
+from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
 from latentsync.media.audio import read_waveform
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import probe, read_frames
 from latentsync.metrics.row import Row
 from latentsync.pipeline import Frame, beside
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi")
 
@@ -65,9 +68,17 @@ def compare_pair(
     fps, detector = judge.model_format.fps, judge.detector
     if detector is None:
         raise ValueError("comparing folders needs a face detector: faces=mesh")
-    sizes = [(info.width, info.height) for info in map(probe, (pred_path, ref_path))]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"{pred_path} is {sizes[0]}, but {ref_path} is {sizes[1]}")
+    pred, ref = probe(pred_path), probe(ref_path)
+    if (pred.width, pred.height) != (ref.width, ref.height):
+        raise ValueError(
+            f"{pred_path} is {pred.width}x{pred.height}, but {ref_path} is {ref.width}x{ref.height}"
+        )
+    lengths = sorted(min(info.duration_seconds, max_frames / fps) for info in (pred, ref))
+    if lengths[1] - lengths[0] > 1.5 / fps:
+        log.warning(
+            "%s lasts %.2f s and %s %.2f s: only what both show is compared",
+            *(pred_path, pred.duration_seconds, ref_path, ref.duration_seconds),
+        )
     pred_frames, ref_frames, again = (
         read_frames(path, fps=fps, num_frames=max_frames)
         for path in (pred_path, ref_path, pred_path)
@@ -103,7 +114,9 @@ def cut_alike(
             yield face
 
     def place(followed: Iterator[tuple[tuple[Frame, Frame], Face | None]]) -> Iterable:
-        return aligner.placements(face and three_points(face) for _, face in followed)
+        return aligner.placements(
+            None if face is None else aligner.points_of(face) for _, face in followed
+        )
 
     # The shorter of the two ends both.
     followed = beside(zip(pred_frames, ref_frames, strict=False), follow)

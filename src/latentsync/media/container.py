@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 AnyStream = VideoStream | AudioStream
 Frame = VideoFrame | AudioFrame
 
+MP3_HEAD_BYTES = 1 << 20  # a cover picture may come first
+MP3_COUNTS = (b"Xing", b"Info")
 TAIL_SECONDS = 1  # Matroska writers round and pad the duration they promise
 
 
@@ -161,7 +163,16 @@ def _is_cut(
         return last.pos + last.size > path.stat().st_size
     if "matroska" in kinds and container.duration is not None:
         return read_until + TAIL_SECONDS < Fraction(container.duration, av.time_base)
+    if "mp3" in kinds and stream.duration is not None and counts_frames(path):
+        return read_until + TAIL_SECONDS < seconds(stream.duration, stream)
     return False
+
+
+def counts_frames(path: Path) -> bool:
+    """Whether an mp3's first frame counts the others; without that its duration is a guess."""
+    with path.open("rb") as file:
+        head = file.read(MP3_HEAD_BYTES)
+    return any(tag in head for tag in MP3_COUNTS)
 
 
 def rational(fps: float | Fraction) -> Fraction:

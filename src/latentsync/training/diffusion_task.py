@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from latentsync.batch import Batch
-from latentsync.models import Denoised, LipSyncModel
+from latentsync.models import Denoised, LipSyncModel, UNet, load_network
 
 Loss = Callable[[Denoised, Batch], Tensor]
 
@@ -19,9 +19,10 @@ class DiffusionTask(LightningModule):
 
     `trainable` holds parts of parameter names; without it everything trains. `audio_dropout` is
     the share of clips that train without audio, so that guidance has a null to move away from.
+    `init` is a model folder whose UNet to go on from, of the same shape.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every choice of an experiment is named here
         self,
         model: LipSyncModel,
         *,
@@ -31,6 +32,7 @@ class DiffusionTask(LightningModule):
         schedule: Callable[..., object],
         trainable: Sequence[str] | None = None,
         audio_dropout: float = 0.1,
+        init: Path | str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -39,6 +41,8 @@ class DiffusionTask(LightningModule):
                 f"losses are {sorted(losses)}, weights are given for {sorted(loss_weights)}"
             )
         self.model = model
+        if init is not None:
+            go_on_from(init, model.unet)
         self.unet = model.unet.train()
         self.losses = dict(losses)
         self.loss_weights = dict(loss_weights)
@@ -95,6 +99,14 @@ class DiffusionTask(LightningModule):
         """Write the trained model as a folder that describes itself."""
         self.model.training = {"steps": self.global_step, "seed": self.seed}
         self.model.save_pretrained(folder)
+
+
+def go_on_from(folder: Path | str, unet: UNet) -> None:
+    """Give the UNet the weights of a model folder's; the two must be of one shape."""
+    try:
+        unet.load_state_dict(load_network(UNet, Path(folder) / "unet").state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"task.init={folder} holds a UNet of another shape: {error}") from error
 
 
 def choose_trainable(unet: torch.nn.Module, names: Sequence[str] | None) -> None:
