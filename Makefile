@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DELETE_ON_ERROR:
 
 demo: face-models
-	$(BIN)/python infer.py
+	$(BIN)/python infer.py sampler.num_steps=10
 
 test: face-models
 	$(BIN)/python -m pytest -q

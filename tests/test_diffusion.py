@@ -9,7 +9,7 @@ from latentsync.diffusion import (
     guided,
     mixed_noise,
     one_step_x0,
-    sample,
+    sampling_steps,
     stratified_timesteps,
     training_target,
 )
@@ -46,7 +46,7 @@ def test_sampling_with_a_perfect_predictor_ends_at_the_clean_latents(solver, num
         set_alpha_to_one=True,
     )  # fmt: skip
     clean, noise = torch.randn(2, *SHAPE, generator=generator)
-    latents = sample(
+    *_, latents = sampling_steps(
         lambda noisy, timestep: clean, noise, Sampler(solver, num_steps).solver(schedule)
     )
     torch.testing.assert_close(latents, clean, atol=0.02, rtol=0)

@@ -30,5 +30,7 @@ class Batch(TypedDict):
     """Which clip of the manifest an item comes from."""
     start: NotRequired[Int[Tensor, " b"]]
     """First frame of the window within its clip."""
+    skipped: NotRequired[Int[Tensor, " b"]]
+    """How many clips that cannot be read were passed over for this item."""
     truth: NotRequired[Float[Tensor, "b f 4"]]
     """The drawn world's mouth: open, width, round, teeth."""

@@ -96,12 +96,20 @@ def guided(
 class Sampler:
     """How noise becomes faces: the solver, its steps, how much the audio is stressed, and whether
     the drawn part takes on the colours around it (the official pipeline does not).
+
+    `deepcache_interval`: the deep part of the UNet runs in every so many steps only (1: in all).
+    `parity`: draw for draw what the official pipeline does. Latents are samples of the VAE's
+    posterior, from the generator that drew the noise; timesteps lead with an offset of 1; and for
+    `lipsync`: windows of audio are cut every 30 s and two more than it lasts, the last chunk stays
+    short, the faces are their own reference, and the whole crop goes back into the frame.
     """
 
     scheduler: str = "ddim"
     num_steps: int = 20
     guidance_scale: float = 1.5
     match_colours: bool = True
+    deepcache_interval: int = 1
+    parity: bool = False
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
@@ -112,25 +120,20 @@ class Sampler:
             raise ValueError(f"num_steps must be 1 or more, got {self.num_steps}")
         if self.guidance_scale < 0:
             raise ValueError(f"guidance_scale must be 0 or more, got {self.guidance_scale}")
+        if self.deepcache_interval < 1:
+            raise ValueError(
+                f"deepcache_interval must be 1 (off) or more, got {self.deepcache_interval}"
+            )
 
     def solver(self, trained_with: SchedulerMixin) -> SchedulerMixin:
         """A fresh solver on the schedule a model was trained with.
 
         Multistep solvers remember their last steps, so every chunk needs one of its own.
         """
-        solver = SCHEDULERS[self.scheduler].from_config(trained_with.config)
+        leading = {"timestep_spacing": "leading", "steps_offset": 1} if self.parity else {}
+        solver = SCHEDULERS[self.scheduler].from_config(trained_with.config, **leading)
         solver.set_timesteps(self.num_steps)
         return solver
-
-
-def sample(
-    predict: Callable[[Float[Tensor, "b c f h w"], Tensor], Float[Tensor, "b c f h w"]],
-    noise: Float[Tensor, "b c f h w"],
-    solver: SchedulerMixin,
-) -> Float[Tensor, "b c f h w"]:
-    """Noise => clean latents."""
-    *_, latents = sampling_steps(predict, noise, solver)
-    return latents
 
 
 def sampling_steps(

@@ -4,7 +4,7 @@ read -> track -> align -> generate -> restore -> write: every arrow is an iterat
 not grow with length: at most three chunks of frames are alive, and the few that smoothing looks
 ahead. The output runs at the model's own rate (25 fps for all present models) and lasts as long as
 the audio: a source at another rate is put on that grid while it is read, a longer one is cut, a
-shorter one is played to and fro.
+shorter one is played to and fro. What a sampler with `parity` changes is said there.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,24 +32,24 @@ from latentsync.faces import (
     Placement,
     align,
     paste,
-    three_points,
     track,
 )
 from latentsync.media.audio import read_waveform
+from latentsync.media.loop import read_looped
 from latentsync.media.video import VideoInfo, VideoWriter, probe, read_frames
-from latentsync.models.audio_encoder import frame_tokens
+from latentsync.models.audio_encoder import frame_tokens, num_parity_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.report import ContactSheet, Report, SkipLog, Stopwatch, peak_memory_mib
 
 Frame = UInt8[np.ndarray, "h w 3"]
 Faces = UInt8[np.ndarray, "f r r 3"]
-Reference = Literal["previous", "self"]
+Place = tuple[Float[np.ndarray, "4"], Placement]
+Levels = Num[np.ndarray, "r r 3"]  # of a face: uint8, or float and not yet cut to 0..255
+Reference = Literal["auto", "previous", "self"]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 SAMPLE_RATE = 16000
-# What one segment of a video played backwards may hold: it is decoded forwards, then reversed.
-REVERSED_SEGMENT_BYTES = 128 * 2**20
 CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
 
 
@@ -86,7 +86,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     sampler: Sampler,
     seed: int = 1247,
     crf: int = 18,
-    reference: Reference = "previous",
+    reference: Reference = "auto",
     overwrite: bool = False,
     progress: bool = False,
 ) -> Report:
@@ -94,23 +94,28 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
 
     The output has round(audio seconds * model fps) frames; those without a face pass through.
     `reference`: the faces shown unmasked beside a chunk: "previous" are those of the chunk
-    before it, "self" its own, as in the official pipeline.
+    before it, "self" its own, as in the official pipeline; "auto" is what the sampler goes with.
     """
     check_paths(video, audio, out, overwrite=overwrite)
     check_choices(crf=crf, reference=reference)
+    if reference == "auto":
+        reference = "self" if sampler.parity else "previous"
     started, watch, fps = time.perf_counter(), Stopwatch(), model.format.fps
     source = probe(video)
     with watch.stage("audio"):
         waveform = read_waveform(audio, SAMPLE_RATE)
         num_frames = count_frames(audio, len(waveform) / SAMPLE_RATE, fps)
-        states = model.audio_encoder(waveform)
+        states = model.audio_encoder(waveform, parity=sampler.parity)
+        if sampler.parity:
+            num_frames = num_parity_frames(len(states), fps=fps)
 
     frames = watch.over("read", read_looped(video, fps=fps, num_frames=num_frames))
     sights = look(frames, detector=detector, model=model, watch=watch)
     chunks = add_references(split(sights, model.format.num_frames), reference)
     speaking = speak(chunks, states, model=model, sampler=sampler, seed=seed)
     speaking = watch.over("generate", speaking)
-    restored = watch.over("restore", restore(speaking, mask=model.format.mask))
+    region = "crop" if sampler.parity else "mask"
+    restored = watch.over("restore", restore(speaking, mask=model.format.mask, region=region))
 
     skips, sheet = SkipLog(fps=fps), ContactSheet(num_frames)
     writer = VideoWriter(
@@ -207,57 +212,56 @@ def count_frames(audio: Path, seconds: float, fps: float) -> int:
     return num_frames
 
 
-def read_looped(path: Path, *, fps: float, num_frames: int) -> Iterator[Frame]:
-    """Exactly `num_frames` frames: the video to its end, backwards, forwards again and so on.
-
-    The frame at each turn is given twice, as the official pipeline does.
-    """
-    length = 0
-    for frame in read_frames(path, fps=fps, num_frames=num_frames):
-        length += 1
-        yield frame
-    if length == 0:
-        raise ValueError(f"{path} holds no frame that can be decoded")
-    backwards, remaining = True, num_frames - length
-    while remaining > 0:
-        if backwards:
-            again = read_backwards(path, fps=fps, length=length)
-        else:
-            again = read_frames(path, fps=fps)
-        yield from islice(again, min(remaining, length))
-        backwards, remaining = not backwards, remaining - length
-
-
-def read_backwards(path: Path, *, fps: float, length: int) -> Iterator[Frame]:
-    """The first `length` frames, last one first; holds one segment of bounded size at a time."""
-    info = probe(path)
-    size = max(1, min(int(REVERSED_SEGMENT_BYTES / (info.width * info.height * 3)), int(10 * fps)))
-    for end in range(length, 0, -size):
-        start = max(0, end - size)
-        segment = list(
-            read_frames(path, fps=fps, start_seconds=start / fps, num_frames=end - start)
-        )
-        while segment:
-            yield segment.pop()
-
-
 def look(
-    frames: Iterable[Frame], *, detector: FaceDetector, model: LipSyncModel, watch: Stopwatch
+    frames: Iterable[tuple[int, Frame]],
+    *,
+    detector: FaceDetector,
+    model: LipSyncModel,
+    watch: Stopwatch,
 ) -> Iterator[Sight]:
-    """Find the face in every frame and cut it out."""
+    """Find the face in every frame and cut it out; frames come with their number in the video.
+
+    A frame that is played again has its face where it was the first time: of all frames, only
+    these places are kept (some 300 bytes each).
+    """
+    stream = iter(frames)
+    places: list[Place | None] = []
+    again: list[tuple[int, Frame]] = []
+
+    def first_time() -> Iterator[Frame]:
+        for count, (number, frame) in enumerate(stream):
+            if number != count:
+                again.append((number, frame))
+                return
+            yield frame
+
+    def cut(frame: Frame, place: Place | None) -> Sight:
+        if place is None:
+            return Sight(frame, None, None, None)
+        with watch.stage("align"):
+            return Sight(frame, *place, align(frame, place[1], model.format.resolution))
+
+    for frame, place in find(first_time(), detector=detector, model=model, watch=watch):
+        places.append(place)
+        yield cut(frame, place)
+    for number, frame in chain(again, stream):
+        yield cut(frame, places[number])
+
+
+def find(
+    frames: Iterable[Frame], *, detector: FaceDetector, model: LipSyncModel, watch: Stopwatch
+) -> Iterator[tuple[Frame, Place | None]]:
+    """Every frame with the place of its face."""
     aligner = ALIGNERS[model.format.aligner](model.format.resolution)
 
     def place(items: Iterable[tuple[Frame, Face | None]]) -> Iterator[Placement | None]:
-        return aligner.placements(face and three_points(face) for _, face in items)
+        return aligner.placements(
+            None if face is None else aligner.points_of(face) for _, face in items
+        )
 
     followed = watch.over("track", beside(frames, lambda ahead: track(ahead, detector)))
     for (frame, face), placement in watch.over("align", beside(followed, place)):
-        if face is None or placement is None:
-            yield Sight(frame, None, None, None)
-        else:
-            with watch.stage("align"):
-                crop = align(frame, placement, model.format.resolution)
-            yield Sight(frame, face.box, placement, crop)
+        yield frame, None if face is None or placement is None else (face.box, placement)
 
 
 def beside(
@@ -324,13 +328,15 @@ def speak(
     model: LipSyncModel,
     sampler: Sampler,
     seed: int,
-) -> Iterator[tuple[Sight, UInt8[np.ndarray, "r r 3"] | None]]:
+) -> Iterator[tuple[Sight, Levels | None]]:
     """Every sight with its face speaking; without a face, with None.
 
-    The network always sees full chunks: a short one repeats its last frame. Noise is drawn anew
-    from the seed for each chunk, so that the whole video shares it, as in the official pipeline.
+    The whole video shares one noise, as in the official pipeline. The network always sees full
+    chunks: a short one repeats its last frame. In parity it stays short, and faces stay unrounded.
     """
     form = model.format
+    generator = torch.Generator().manual_seed(seed)
+    noise = model.draw_noise(generator)
     for chunk, others in chunks:
         faces = chunk.faces()
         if faces is None or others is None:
@@ -340,15 +346,17 @@ def speak(
         audio = frame_tokens(
             states, indices, before=form.audio_before, after=form.audio_after, fps=form.fps
         )
+        length = len(faces) if sampler.parity else form.num_frames
         pixels = model.generate(
-            to_pixels(pad(faces, form.num_frames)).to(model.device),
-            torch.from_numpy(pad(audio.numpy(), form.num_frames))[None].to(model.device),
-            reference=to_pixels(pad(others, form.num_frames)).to(model.device),
+            to_pixels(pad(faces, length)).to(model.device),
+            torch.from_numpy(pad(audio.numpy(), length))[None].to(model.device),
+            reference=to_pixels(pad(others, length)).to(model.device),
             sampler=sampler,
-            generator=torch.Generator().manual_seed(seed),
+            generator=generator,
+            noise=noise,
         )
-        spoken = to_faces(pixels)[: len(faces)]
-        yield from zip(chunk.sights, spoken, strict=True)
+        spoken = to_levels(pixels) if sampler.parity else to_faces(pixels)
+        yield from zip(chunk.sights, spoken[: len(faces)], strict=True)
 
 
 def pad(items: np.ndarray, length: int) -> np.ndarray:
@@ -361,21 +369,25 @@ def to_pixels(faces: Faces) -> Float[Tensor, "1 f 3 r r"]:
     return rearrange(torch.from_numpy(faces), "f h w c -> 1 f c h w").float() / 127.5 - 1
 
 
+def to_levels(pixels: Float[Tensor, "1 f 3 r r"]) -> Float[np.ndarray, "f r r 3"]:
+    """Pixels, about in [-1, 1] => levels, about in 0..255."""
+    return rearrange((pixels.float() + 1) * 127.5, "1 f c h w -> f h w c").cpu().numpy()
+
+
 def to_faces(pixels: Float[Tensor, "1 f 3 r r"]) -> Faces:
     """Pixels in [-1, 1] => uint8 faces, rounded."""
-    levels = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).byte()
-    return rearrange(levels, "1 f c h w -> f h w c").cpu().numpy()
+    return np.rint(to_levels(pixels)).clip(0, 255).astype(np.uint8)
 
 
 def restore(
-    speaking: Iterable[tuple[Sight, UInt8[np.ndarray, "r r 3"] | None]], *, mask: str
+    speaking: Iterable[tuple[Sight, Levels | None]], *, mask: str, region: str
 ) -> Iterator[tuple[Sight, Frame]]:
     """Every sight with its finished frame: the face put back, or the frame as it was."""
     for sight, face in speaking:
         if face is None or sight.placement is None:
             yield sight, sight.frame
         else:
-            yield sight, paste(sight.frame, face, sight.placement, region="mask", mask=mask)
+            yield sight, paste(sight.frame, face, sight.placement, region=region, mask=mask)
 
 
 def fingerprint(model: LipSyncModel) -> str:

@@ -49,3 +49,44 @@ def test_a_batch_larger_than_an_epoch_is_refused(data_dir: Path):
     module.setup("fit")
     with pytest.raises(ValueError, match=r"batch_size=4 is more than the 3 items"):
         module.train_dataloader()
+
+
+def places(batches) -> list[tuple[list[int], list[int]]]:
+    return [(batch["clip_index"].tolist(), batch["start"].tolist()) for batch in batches]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_goes_on_where_its_state_says(data_dir: Path, num_workers: int):
+    loader = loaders(data_dir, num_workers=num_workers).train_dataloader()
+    loader.sampler.set_epoch(5)
+    batches = iter(loader)
+    begun = [next(batches)]
+    state = loader.state_dict()
+    begun += list(batches)
+
+    later = loaders(data_dir).train_dataloader()
+    later.load_state_dict(state)
+    assert state == {
+        "epoch": 5, "batches": 1, "num_items": 12, "global_batch": 4, "data_seed": 0,
+    }  # fmt: skip
+    assert places(later) == places(begun[1:])
+    # Then come whole epochs again.
+    assert len(list(later)) == len(later) == 3
+    assert later.state_dict()["epoch"] == 6
+    assert later.state_dict()["batches"] == 0
+
+
+def test_a_position_in_other_batches_is_refused_with_both(data_dir: Path):
+    state = loaders(data_dir).train_dataloader().state_dict()
+    module = ClipDataModule(data_dir, data_dir, train=ARGUMENTS, val=ARGUMENTS, batch_size=3)
+    module.setup("fit")
+    with pytest.raises(ValueError, match=r"'global_batch': 4.*'global_batch': 3"):
+        module.train_dataloader().load_state_dict(state)
+
+
+def test_the_ranks_shares_make_up_the_batches_of_one():
+    whole = list(ShuffledSampler(26, seed=3))
+    shares = [list(ShuffledSampler(26, seed=3, rank=rank, num_ranks=4)) for rank in range(4)]
+    assert [list(turn) for turn in zip(*shares, strict=True)] == [
+        whole[first : first + 4] for first in range(0, 24, 4)
+    ]

@@ -92,6 +92,7 @@ def test_a_batch_has_the_names_and_layout_of_batch(clips: list[Clip]):
         "mel": (2, 1, 80, 52),
         "clip_index": (2,),
         "start": (2,),
+        "skipped": (2,),
     }
     assert batch["pixels"].dtype == torch.float32
 
@@ -108,7 +109,7 @@ def test_what_is_not_asked_for_is_not_there(clips: list[Clip]):
     dataset = ClipDataset(
         clips, with_pixels=False, with_reference=False, with_mel=False, with_audio=False
     )
-    assert set(dataset[0]) == {"mask", "clip_index", "start"}
+    assert set(dataset[0]) == {"mask", "clip_index", "start", "skipped"}
 
 
 def test_sound_and_pictures_are_of_the_same_moment(clips: list[Clip]):

@@ -53,3 +53,23 @@ def test_info_nce_is_lower_for_matching_than_for_shuffled_sound(generator):
     none_near = torch.zeros(8, 8, dtype=torch.bool)
     loss = InfoNCE()
     assert loss(vision, vision, none_near) < 0.1 < loss(vision, vision.roll(1, 0), none_near)
+
+
+def test_info_nce_counts_negatives_of_the_same_clip_as_often_as_told():
+    # Eight equal windows, two of each clip: itself, one of its clip five times, six of others.
+    same = torch.zeros(8, 16)
+    same[:, 0] = 1
+    none_near = torch.zeros(8, 8, dtype=torch.bool)
+    clips = torch.arange(8) // 2
+    one_clip = clips[:, None] == clips[None, :]
+    loss = InfoNCE(same_clip_weight=5.0)
+    value = loss(same, same, none_near, one_clip).item()
+    assert value == pytest.approx(math.log(1 + 5 + 6), abs=1e-5)
+    # By default, and where nothing says which are of one clip, all negatives count alike.
+    assert InfoNCE()(same, same, none_near, one_clip).item() == pytest.approx(math.log(8), abs=1e-5)
+    assert loss(same, same, none_near).item() == pytest.approx(math.log(8), abs=1e-5)
+
+
+def test_a_weight_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="more than 0, got 0"):
+        InfoNCE(same_clip_weight=0)

@@ -2,25 +2,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
-from latentsync.losses import MaskedReconLoss, ReconLoss
+from latentsync.diffusion import one_step_x0, training_target
+from latentsync.losses import MaskedReconLoss, ReconLoss, min_snr_weight
 from latentsync.models import Denoised
+from losses.guesses import guess
 
 
 @pytest.fixture
 def denoised(generator) -> Denoised:
-    target = torch.randn(2, 4, 3, 8, 8, generator=generator)
-    mask = torch.ones(2, 1, 3, 8, 8)
-    mask[..., 4:, :] = 0
-    return Denoised(
-        prediction=target.clone(),
-        target=target,
-        noisy=target,
-        timesteps=torch.zeros(2, dtype=torch.long),
-        x0=target,
-        mask=mask,
-        decode=lambda latents: latents.permute(0, 2, 1, 3, 4)[:, :, :3],
-    )
+    return guess(torch.randn(2, 4, 3, 8, 8, generator=generator))
 
 
 @pytest.mark.parametrize("loss", [ReconLoss(), MaskedReconLoss()])
@@ -45,3 +37,38 @@ def test_masked_recon_weighs_the_mouth(denoised):
     prediction = denoised.target.clone()
     prediction[..., 4:7, 2:6] += 1
     assert loss(replace(denoised, prediction=prediction), {}).item() == pytest.approx(36 / 56)
+
+
+def test_min_snr_weights_are_one_for_noise_up_to_gamma_and_gamma_over_snr_beyond():
+    # SNR = a / (1 - a): 1, 5 and 99 for a = 0.5, 5/6 and 0.99.
+    target = torch.zeros(3, 4, 1, 2, 2)
+    denoised = guess(target, signal=[0.5, 5 / 6, 0.99])
+    torch.testing.assert_close(min_snr_weight(denoised, 5.0), torch.tensor([1, 1, 5 / 99]))
+    loss = ReconLoss(snr_gamma=5.0)
+    worse = replace(denoised, prediction=target + 2)
+    assert loss(worse, {}).item() == pytest.approx(4 * (1 + 1 + 5 / 99) / 3, rel=1e-5)
+
+
+def test_masked_recon_weighs_clips_like_recon_does():
+    target = torch.zeros(2, 4, 1, 8, 8)
+    loss = MaskedReconLoss(snr_gamma=5.0, mouth_weight=1.0)
+    worse = guess(target, prediction=target + 2, signal=[0.5, 0.99])
+    assert loss(worse, {}).item() == pytest.approx(4 * (1 + 5 / 99) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_min_snr_weighs_the_error_of_x0_whatever_is_predicted(kind, generator):
+    """Two roads: the weighted error of the prediction, and min(SNR, gamma) times that of x0."""
+    scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
+    latents = torch.randn(3, 4, 2, 4, 4, generator=generator)
+    noise = torch.randn(3, 4, 2, 4, 4, generator=generator)
+    timesteps = torch.tensor([20, 400, 800])
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    target = training_target(scheduler, latents, noise, timesteps)
+    prediction = target + 0.1 * torch.randn(3, 4, 2, 4, 4, generator=generator)
+    signal = scheduler.alphas_cumprod[timesteps]
+    denoised = guess(target, prediction=prediction, signal=signal.tolist(), prediction_type=kind)
+    x0 = one_step_x0(scheduler, prediction, timesteps, noisy)
+    error = (x0 - latents).square().flatten(1).mean(dim=1)
+    expected = ((signal / (1 - signal)).clamp(max=5) * error).mean()
+    torch.testing.assert_close(ReconLoss(snr_gamma=5.0)(denoised, {}), expected, rtol=1e-3, atol=0)

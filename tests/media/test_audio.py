@@ -125,5 +125,6 @@ def test_cut_sound_is_an_error_with_its_second(tmp_path: Path, kind: str, codec:
     assert len(read_waveform(whole)) == pytest.approx(8 * 16000, abs=0.2 * 16000)
     cut = tmp_path / f"cut{kind}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(ValueError, match=rf"cut\{kind} is damaged: its audio breaks off at [34]\.\d"):
+    said = rf"cut\{kind} is damaged: its audio breaks off at [34]\.\d"
+    with pytest.raises(ValueError, match=said):
         read_waveform(cut)

@@ -1,6 +1,7 @@
 """Audio states and the windows around frames."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import WhisperConfig
 
-from latentsync.models import Frozen, MelAudioEncoder, WhisperAudioEncoder, frame_tokens
+from latentsync.models import (
+    Frozen,
+    MelAudioEncoder,
+    WhisperAudioEncoder,
+    frame_tokens,
+    num_parity_frames,
+)
+from latentsync.models.audio_encoder import block_states, joined, whisper_mel, window_starts
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +63,86 @@ def test_whisper_states_come_fifty_times_a_second(whisper: WhisperAudioEncoder) 
     assert whisper(torch.randn(24000) * 0.1).shape == (75, 3, 16)
 
 
-def test_whisper_windows_begin_anew_after_thirty_seconds(whisper: WhisperAudioEncoder) -> None:
-    """The official quirk: what is said in the first window does not reach the second."""
-    generator = torch.Generator().manual_seed(0)
-    quiet = torch.randn(31 * 16000, generator=generator).clamp(-1, 1) * 0.1
-    other = torch.cat([quiet[: 29 * 16000].flip(0), quiet[29 * 16000 :]])
-    states, changed = whisper(quiet), whisper(other)
-    assert len(states) == 31 * 50
-    torch.testing.assert_close(states[1500:], changed[1500:], atol=1e-5, rtol=0)
-    assert (states[1400:1500] - changed[1400:1500]).abs().max() > 1e-4
+@pytest.mark.parametrize("fps", [24.0, 25.0, 30.0])
+@pytest.mark.parametrize("num_states", [1, 36, 250, 251, 1500, 2400])
+def test_parity_counts_frames_past_the_last_state(num_states: int, fps: float) -> None:
+    """The first frame whose centre is beyond all states, counted from 0, and one more."""
+    assert num_parity_frames(num_states, fps=fps) == math.ceil((num_states + 1) * fps / 50) + 1
+
+
+@pytest.mark.parametrize("num_mel_frames", [1, 2999, 3001, 3002, 3100, 5400, 5403, 9000])
+def test_windows_cover_the_sound_and_share_six_seconds(num_mel_frames: int) -> None:
+    starts = window_starts(num_mel_frames, overlap=600)
+    assert starts[0] == 0
+    assert starts[-1] % 2 == 0
+    assert starts[-1] + 3000 >= num_mel_frames - 1
+    assert all(after - before <= 2400 for before, after in pairwise(starts))
+    plain = window_starts(num_mel_frames, overlap=0)
+    assert plain == [start for start in range(num_mel_frames) if start % 3000 == 0]
+
+
+def test_windows_that_agree_are_joined_to_what_they_are_cut_from(generator) -> None:
+    whole = torch.randn(4000, 2, 3, generator=generator)
+    starts = [0, 1200, 2400, 2500]
+    windows = (whole[start : start + 1500] for start in starts)
+    torch.testing.assert_close(joined(windows, starts), whole)
+
+
+def test_windows_that_differ_fade_in_a_straight_line() -> None:
+    windows = [torch.full((1500, 1, 1), level) for level in (3.0, 5.0)]
+    faded = joined(windows, [0, 1200])[:, 0, 0]
+    assert len(faded) == 2700
+    assert faded[:1300].unique().tolist() == [3]  # the overlap is 1200 to 1500, its middle 1350
+    assert faded[1400:].unique().tolist() == [5]
+    torch.testing.assert_close(faded.diff()[1300:1399], torch.full((99,), 2 / 100))
+
+
+def test_long_sound_has_a_seam_every_thirty_seconds_in_parity_only(
+    whisper: WhisperAudioEncoder,
+) -> None:
+    waveform = torch.randn(31 * 16000, generator=torch.Generator().manual_seed(0)) * 0.1
+    plain, default = whisper(waveform, parity=True), whisper(waveform)
+    assert plain.shape == default.shape == (1550, 3, 16)
+
+    mel = whisper_mel(waveform)
+    encoder = whisper.net.net
+    with torch.no_grad():
+        first, rest, late = (
+            block_states(encoder, mel[:, part])
+            for part in (slice(3000), slice(3000, None), slice(100, None))
+        )
+    assert torch.equal(plain, torch.cat([first, rest]))
+    # Both windows of the default share states 50 to 1500: around their middle they fade.
+    assert torch.equal(default[:725], first[:725])
+    torch.testing.assert_close(default[825:], late[775:])
+
+    step, smooth = (states.diff(dim=0).norm(dim=(1, 2)) for states in (plain, default))
+    assert step.argmax() == 1499
+    assert smooth.max() < 0.5 * step.max()
+    assert smooth[1490:1510].max() < 1.5 * smooth[:700].max()
+
+
+def test_short_sound_is_the_same_in_parity(whisper: WhisperAudioEncoder) -> None:
+    waveform = torch.randn(30 * 16000, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert torch.equal(whisper(waveform), whisper(waveform, parity=True))
+
+
+def test_states_of_a_wide_whisper_are_those_of_transformers() -> None:
+    """As wide as Whisper small, with fewer layers."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=768, encoder_layers=1, encoder_attention_heads=12, encoder_ffn_dim=64
+    )
+    wide = WhisperAudioEncoder.from_config(config)
+    waveform = torch.randn(8000) * 0.1
+    states = wide(waveform)
+    assert states.shape == (25, 2, 768)
+    mel = torch.nn.functional.pad(whisper_mel(waveform), (0, 2950))[None]
+    with torch.no_grad():
+        first, last = wide.net.net(mel, output_hidden_states=True).hidden_states
+        normed = wide.net.net.layer_norm(states[:, 1])
+    torch.testing.assert_close(states[:, 0], first[0, :25], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(normed, last[0, :25], atol=1e-5, rtol=1e-4)
 
 
 def test_the_last_state_is_taken_before_the_final_norm(whisper: WhisperAudioEncoder) -> None:

@@ -22,6 +22,8 @@ def randn(name: str, *shape: int) -> Tensor:
 def recipe_value(name: str, shape: tuple[int, ...]) -> Tensor:
     """The weight of a name: matrices keep the scale of their input, gains stand around 1."""
     noise = randn(name, *shape)
+    if name.endswith("running_var"):
+        return 1 + np.float32(0.1) * noise.abs()
     if len(shape) >= 2:
         return noise * np.float32(1 / math.sqrt(math.prod(shape[1:])))
     return noise * np.float32(0.1) + (1 if name.endswith("weight") else 0)
@@ -32,12 +34,12 @@ def fill(
 ) -> nn.Module:
     """Fill a net from official names, all of which it must know by their translation.
 
-    Tables of positions keep the values the net computed itself.
+    Tables of positions and counts keep the values the net computed itself.
     """
     own = net.state_dict()
     state = {
         translate(name): own[translate(name)]
-        if name.endswith((".pe", "positional_embedding"))
+        if name.endswith((".pe", "positional_embedding", "num_batches_tracked"))
         else recipe_value(prefix + name, tuple(own[translate(name)].shape))
         for name in names
     }

@@ -37,6 +37,23 @@ def test_embeddings_equal_the_official_ones(name: str) -> None:
     np.testing.assert_allclose(audio, golden["audio_embeds"], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["16_pixel_attn", "16_pixel", "16_latent", "25_pixel"])
+def test_an_export_has_the_official_names_and_shapes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the exporter itself; the full-size tensors stay on the meta device."""
+    written = {}
+    monkeypatch.setattr("latentsync.weights.syncnet.write", lambda file, path: written.update(file))
+    shapes = official_shapes(f"syncnet_{name}")
+    with torch.device("meta"):
+        state = {key: torch.empty(shape) for key, shape in shapes.items()}
+        net = StableSyncNet(**syncnet_config(state, name))
+    export_official_syncnet(net, tmp_path / "syncnet.pt")
+    assert {key: tuple(value.shape) for key, value in written["state_dict"].items()} == shapes
+    lists = {f"{split}_{kind}_list" for split in ("train", "val") for kind in ("step", "loss")}
+    assert set(written) == {"state_dict", "global_step", *lists}
+
+
 @pytest.mark.slow
 def test_gradients_equal_the_official_ones() -> None:
     golden = np.load(DATA / "syncnet_16_pixel_attn.npz")

@@ -14,6 +14,7 @@ from latentsync.weights import (
     export_official_unet,
     load_official_unet,
     official_unet_keys,
+    official_unet_state,
     unet_config,
     unet_key,
 )
@@ -84,9 +85,7 @@ def test_full_size_names_and_shapes_are_the_official_ones(config: str) -> None:
     with torch.device("meta"):
         net = UNet(motion=CONFIGS[config])
     exported = {
-        name: tuple(value.shape)
-        for key, value in net.state_dict().items()
-        for name in official_unet_keys(key)
+        name: tuple(value.shape) for name, value in official_unet_state(net, "unet.pt").items()
     }
     shapes = official_shapes("unet_stage2")
     assert exported == {name: shapes[name] for name in names_of(config)}

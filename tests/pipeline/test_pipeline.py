@@ -13,10 +13,12 @@ import torch
 
 from latentsync import pipeline
 from latentsync.diffusion import Sampler
-from latentsync.faces import paint_weights
+from latentsync.faces import FixedDetector, paint_weights
+from latentsync.media import loop
+from latentsync.media.loop import read_looped
 from latentsync.media.video import probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Chunk, Sight, add_references, beside, lipsync, read_looped, split
+from latentsync.pipeline import Chunk, Sight, add_references, beside, lipsync, split
 from latentsync.report import Stopwatch
 from pipeline.inputs import POINTS, RESOLUTION, SeesLight, picture, write_video, write_voice
 
@@ -55,14 +57,15 @@ def test_a_short_video_is_played_to_and_fro(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fps: float
 ):
     # Segments of five frames: several to each way back, the last one shorter.
-    monkeypatch.setattr(pipeline, "REVERSED_SEGMENT_BYTES", 5 * BLACK.size)
+    monkeypatch.setattr(loop, "REVERSED_SEGMENT_BYTES", 5 * BLACK.size)
     path = write_video(tmp_path / "in.mp4", [picture(index) for index in range(23)], fps=fps)
     forth = list(read_frames(path, fps=25))
     expected = [*forth, *forth[::-1], *forth, *forth[::-1]][: 3 * len(forth) + 7]
     looped = list(read_looped(path, fps=25, num_frames=len(expected)))
     assert len(looped) == len(expected)
-    for got, wanted in zip(looped, expected, strict=True):
+    for (number, got), wanted in zip(looped, expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(got, forth[number])
 
 
 def test_memory_does_not_grow_with_length(
@@ -78,14 +81,14 @@ def test_memory_does_not_grow_with_length(
         nonlocal num_alive
         num_alive -= 1
 
-    def endless(*_: object, num_frames: int, **__: object) -> Iterator[np.ndarray]:
+    def endless(*_: object, num_frames: int, **__: object) -> Iterator[tuple[int, np.ndarray]]:
         nonlocal num_alive, most
         for index in range(num_frames):
             frame = picture(index)
             weakref.finalize(frame, gone)
             num_alive += 1
             most = max(most, num_alive)
-            yield frame
+            yield index, frame
 
     video = write_video(tmp_path / "in.mp4", [picture(0)] * 50)
     monkeypatch.setattr(pipeline, "read_looped", endless)
@@ -209,6 +212,31 @@ def test_chunks_end_at_16_frames_and_where_the_face_comes_or_goes():
     assert [chunk.faces() is not None for chunk in chunks] == [1, 1, 0, 1, 0, 0, 1]
 
 
+def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(
+    tmp_path: Path, video: Path, tiny_model: LipSyncModel, detector: SeesLight
+):
+    voice = write_voice(tmp_path / "voice.wav", 0.7)  # 35 states: frames 0 to 17 see some of them
+    out = tmp_path / "out.mp4"
+    sampler = Sampler(num_steps=1, guidance_scale=1.0, match_colours=False, parity=True)
+    report = lipsync(video, voice, out, model=tiny_model, detector=detector, sampler=sampler)
+    assert report.num_frames == sum(1 for _ in read_frames(out)) == 35 // 2 + 2
+    assert report.reference == "self"
+
+
+def test_a_frame_that_is_played_again_keeps_its_place(tiny_model: LipSyncModel):
+    frames = [picture(index) for index in range(6)]
+    numbers = [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0, 0, 1]
+    moving = [np.array(POINTS) + 1.5 * index for index in range(6)]  # a seventh call would raise
+    detector = FixedDetector(moving)
+    looped = ((number, frames[number]) for number in numbers)
+    sights = list(pipeline.look(looped, detector=detector, model=tiny_model, watch=Stopwatch()))
+    assert len(sights) == len(numbers)
+    for number, sight in zip(numbers, sights, strict=True):
+        assert sight.placement == sights[number].placement
+        np.testing.assert_array_equal(sight.frame, frames[number])
+        np.testing.assert_array_equal(sight.face, sights[number].face)
+
+
 def test_the_reference_is_the_chunk_before_or_after_never_the_same_frames():
     levels = [10, 20, None, 30]
     chunks = [
@@ -267,6 +295,8 @@ def test_the_report_and_the_picture_say_what_was_done(
         "num_steps": 2,
         "guidance_scale": 1.5,
         "match_colours": True,
+        "deepcache_interval": 1,
+        "parity": False,
     }
     assert (saved["seed"], saved["source_fps"], saved["fps"]) == (3, 25.0, 25.0)
     assert saved["num_frames"] == report.num_frames in (33, 34)

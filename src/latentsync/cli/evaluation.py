@@ -126,7 +126,7 @@ def speak_with(
     faces = [
         weights * face + (1 - weights) * sight.frame for sight, face in spoken if face is not None
     ]
-    return np.rint(np.stack(faces)).astype(np.uint8)
+    return np.rint(np.stack(faces)).clip(0, 255).astype(np.uint8)
 
 
 def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> Faces:

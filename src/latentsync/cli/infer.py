@@ -13,6 +13,7 @@ from latentsync.cli.run import command
 from latentsync.data.synthetic import draw_clip
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import check_paths, lipsync, report_path, sheet_path
+from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def main(config: DictConfig) -> None:
         else:
             video, audio = Path(config.video), Path(config.audio)
         check_paths(video, audio, out, overwrite=config.overwrite)
-        model = LipSyncModel.from_pretrained(config.ckpt).to(choose_device(config.device))
+        model = load_model(config).to(choose_device(config.device))
         report = lipsync(
             video,
             audio,
@@ -50,6 +51,18 @@ def main(config: DictConfig) -> None:
     done = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
     log.info("%s in %.1f s: %s", done, report.total_seconds, out)
     log.info("what was done: %s and %s", report_path(out), sheet_path(out))
+
+
+def load_model(config: DictConfig) -> LipSyncModel:
+    """The model `ckpt` names: a folder, or a file that is imported into the user's cache once."""
+    published = config.published
+    folder = model_folder(
+        config.ckpt,
+        version=None if published.version is None else str(published.version),
+        whisper=published.whisper,
+        vae=published.vae,
+    )
+    return LipSyncModel.from_pretrained(folder)
 
 
 @contextmanager

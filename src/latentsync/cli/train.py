@@ -7,10 +7,13 @@ from pathlib import Path
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from latentsync.cli.environment import record_environment
 from latentsync.cli.run import command, is_sweep
+from latentsync.training.sweeps import Run, write_result
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +24,23 @@ def main(config: DictConfig) -> float | None:
     if is_sweep():
         # All jobs of a sweep start at one time; only Hydra's folder tells them apart.
         config.paths.run_dir = HydraConfig.get().runtime.output_dir
-    return train(config)
+    value = train(config)
+    if rank_zero_only.rank == 0:
+        words = (word.split("=", 1) for word in HydraConfig.get().overrides.task)
+        overrides = {name.lstrip("+~"): "".join(given) for name, *given in words}
+        run_dir = Path(config.paths.run_dir)
+        write_result(Run(run_dir.name, overrides, config.objective, value), run_dir)
+    return value
 
 
 def train(config: DictConfig) -> float | None:
     """Build the task and its data, fit; leaves checkpoints, curves and a model in the run dir."""
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.paths.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / "config.yaml")
+    if rank_zero_only.rank == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, run_dir / "config.yaml")
+        record_environment(run_dir / "environment.json")
 
     data = instantiate(config.data, _convert_="all")
     task = instantiate(config.task, _convert_="all")
@@ -43,8 +54,9 @@ def train(config: DictConfig) -> float | None:
     if trainer.interrupted:
         log.info("interrupted; go on with paths.run_dir='%s' ckpt_path=last", run_dir)
         return None
-    task.export(run_dir / "model")
-    log.info("the trained model is in %s", run_dir / "model")
+    if trainer.is_global_zero:
+        task.export(run_dir / "model")
+        log.info("the trained model is in %s", run_dir / "model")
     return objective(trainer.callback_metrics, config.objective)
 
 

@@ -75,8 +75,14 @@ def read_manifest(path: Path | str) -> list[Clip]:
         found = sorted({getattr(clip, value) for clip in clips})
         if len(found) > 1:
             raise ValueError(f"{path} mixes clips of {value} {found}; prepare them all alike")
-    if not clips[0].path.is_file():
-        raise FileNotFoundError(f"{path} lists {clips[0].path}, which does not exist")
+    listed = (each for clip in clips for each in (clip.path, clip.features_path))
+    missing = [each for each in listed if not each.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path} lists {missing[0]}, which does not exist"
+            + (f" (nor do {len(missing) - 1} others)" if len(missing) > 1 else "")
+            + "; bring it back or prepare this data set again"
+        )
     return clips
 
 

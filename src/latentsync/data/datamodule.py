@@ -12,23 +12,87 @@ from latentsync.data.dataset import ClipDataset
 
 
 class ShuffledSampler(Sampler[int]):
-    """Every index once an epoch, in an order that depends on the seed and the epoch only."""
+    """Every index once an epoch, in an order that depends on the seed and the epoch only.
 
-    def __init__(self, length: int, *, seed: int) -> None:
+    Ranks take turns, so that `num_ranks` batches of b are one batch of `num_ranks` * b.
+    """
+
+    def __init__(self, length: int, *, seed: int, rank: int = 0, num_ranks: int = 1) -> None:
         self.length = length
         self.seed = seed
+        self.rank, self.num_ranks = rank, num_ranks
         self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.length // self.num_ranks
 
     def __iter__(self) -> Iterator[int]:
+        """This rank's indices from its `start`-th on."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        yield from torch.randperm(self.length, generator=generator).tolist()
+        order = torch.randperm(self.length, generator=generator)
+        own = order[self.rank :: self.num_ranks][: len(self)]
+        yield from own[self.start :].tolist()
+
+
+class ResumableLoader(DataLoader):
+    """Batches of a `ShuffledSampler`; says how far an epoch has come and goes on from there.
+
+    Lightning asks loaders with a `state_dict` for it at every checkpoint. What counts is which
+    batches were handed over, not which ones workers have made ahead.
+    """
+
+    _position: tuple[int, int] = (0, 0)  # epoch, batches handed over
+    _resumed: tuple[int, int] | None = None
+
+    # A generator instead of the library's iterator class: nobody asks it for more than batches.
+    def __iter__(self) -> Iterator:  # type: ignore[override]
+        # Begins at the first batch asked for: by then Lightning has set the sampler's epoch.
+        sampler = self.sampler
+        assert isinstance(sampler, ShuffledSampler)
+        assert self.batch_size is not None
+        epoch, given = sampler.epoch, 0
+        if self._resumed is not None and self._resumed[0] == epoch:
+            given = self._resumed[1]
+        self._resumed = None
+        sampler.start = given * self.batch_size
+        for batch in super().__iter__():
+            given += 1
+            self._position = (epoch, given)
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        epoch, given = self._position
+        if given == len(self):
+            epoch, given = epoch + 1, 0
+        return {"epoch": epoch, "batches": given, **self._shape()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        then = {name: state[name] for name in self._shape()}
+        if then != self._shape():
+            raise ValueError(
+                f"the checkpoint was made with {then}, this run has {self._shape()}: a run goes on "
+                "with the data, batch_size and number of processes it began with; to start anew "
+                "from trained weights leave ckpt_path out"
+            )
+        self._resumed = self._position = (state["epoch"], state["batches"])
+        assert isinstance(self.sampler, ShuffledSampler)
+        self.sampler.set_epoch(state["epoch"])
+
+    def _shape(self) -> dict[str, int]:
+        """What must be the same for a position to mean the same."""
+        sampler = self.sampler
+        assert isinstance(sampler, ShuffledSampler)
+        assert self.batch_size is not None
+        return {
+            "num_items": sampler.length,
+            "global_batch": self.batch_size * sampler.num_ranks,
+            "data_seed": sampler.seed,
+        }
 
 
 class ClipDataModule(LightningDataModule):
@@ -64,32 +128,45 @@ class ClipDataModule(LightningDataModule):
             self.val_set = self._dataset(self.val_manifest, self.val_arguments)
 
     def train_dataloader(self) -> DataLoader:
+        """The training clips; with several processes each gets its share of every batch."""
         assert self.train_set is not None
-        if len(self.train_set) < self.batch_size:
+        rank, num_ranks = self._rank()
+        if len(self.train_set) < self.batch_size * num_ranks:
             raise ValueError(
                 f"batch_size={self.batch_size} is more than the {len(self.train_set)} items of an "
                 "epoch: make samples_per_clip larger or the batch smaller"
+                if num_ranks == 1
+                else f"{num_ranks} processes of batch_size={self.batch_size} need more than the "
+                f"{len(self.train_set)} items of an epoch: make samples_per_clip larger"
             )
-        sampler = ShuffledSampler(len(self.train_set), seed=self.seed)
-        return self._loader(self.train_set, sampler=sampler, drop_last=True)
+        sampler = ShuffledSampler(
+            len(self.train_set), seed=self.seed, rank=rank, num_ranks=num_ranks
+        )
+        return ResumableLoader(
+            self.train_set,
+            sampler=sampler,
+            drop_last=True,
+            **self._options(self.train_set),
+        )
 
     def val_dataloader(self) -> DataLoader:
+        """The validation clips in order; every process sees all of them, so none waits."""
         assert self.val_set is not None
-        return self._loader(self.val_set, sampler=None, drop_last=False)
+        return DataLoader(self.val_set, drop_last=False, **self._options(self.val_set))
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
     def _dataset(self, manifest: Path, arguments: dict) -> ClipDataset:
         return ClipDataset(read_manifest(manifest), **{"seed": self.seed, **arguments})
 
-    def _loader(
-        self, dataset: ClipDataset, *, sampler: Sampler[int] | None, drop_last: bool
-    ) -> DataLoader:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            collate_fn=dataset.collate,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+    def _options(self, dataset: ClipDataset) -> dict:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": dataset.collate,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }

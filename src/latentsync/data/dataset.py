@@ -1,5 +1,6 @@
 """Prepared clips as items for training: frames in [-1, 1], masks, audio tokens, mel, latents."""
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
@@ -21,7 +23,12 @@ from latentsync.models.audio_encoder import frame_tokens
 
 TRUTH_NAMES = ("open", "width", "round", "teeth")
 
+# What decoders and readers raise for files that are missing, cut off or overwritten.
+UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError, IndexError, KeyError)
+
 Item = dict[str, Tensor]
+
+log = logging.getLogger(__name__)
 
 
 class ClipDataset(Dataset):
@@ -30,6 +37,9 @@ class ClipDataset(Dataset):
     Item i shows clip i modulo the number of clips; which window of it depends on (seed, i). So
     `samples_per_clip` is how many different draws an epoch takes from each clip. With
     `windows_per_clip` > 1 every value has that many windows as its first axis.
+
+    A clip that cannot be read is passed over for the next one, so that every batch is full and
+    no process runs out of steps; the reason is logged once and `skipped` counts it in the item.
     """
 
     def __init__(  # noqa: PLR0913  (what an item holds is chosen value by value)
@@ -75,6 +85,7 @@ class ClipDataset(Dataset):
         self._features = mapped_tensors()
         self._latents = mapped_tensors()
         self._truths: dict[str, Float[Tensor, "f 4"]] = {}
+        self._unreadable: dict[int, str] = {}
         self._check()
 
     def __len__(self) -> int:
@@ -83,6 +94,30 @@ class ClipDataset(Dataset):
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
+        for num_skipped in range(len(self.clips)):
+            candidate = (index + num_skipped) % len(self)
+            clip_index = candidate % len(self.clips)
+            if clip_index in self._unreadable:
+                continue
+            try:
+                item = self._item(candidate)
+            except UNREADABLE as error:
+                self._pass_over(clip_index, error)
+                continue
+            skipped = torch.zeros_like(item["clip_index"])
+            skipped.view(-1)[0] = num_skipped
+            return item | {"skipped": skipped}
+        raise ValueError(
+            f"none of the {len(self.clips)} clips can be read: prepare this data set again (last: "
+            f"{self._unreadable[clip_index]})"
+        )
+
+    def _pass_over(self, clip_index: int, error: Exception) -> None:
+        path = self.clips[clip_index].path
+        self._unreadable[clip_index] = f"{path}: {error or type(error).__name__}"
+        log.warning("skipped a clip that cannot be read: %s", self._unreadable[clip_index])
+
+    def _item(self, index: int) -> Item:
         clip_index = index % len(self.clips)
         clip = self.clips[clip_index]
         rng = np.random.default_rng((self.seed, index))

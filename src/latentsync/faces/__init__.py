@@ -3,15 +3,14 @@
 from latentsync.faces.align import (
     ALIGNERS,
     OfficialAligner,
-    Placement,
     SmoothAligner,
     align,
-    crop_template,
-    similarity_from_points,
 )
 from latentsync.faces.detect import Face, FaceDetector, FixedDetector, largest, three_points
+from latentsync.faces.legacy import LegacyAligner
 from latentsync.faces.mask import load_mask, paint_weights
 from latentsync.faces.mesh import MeshDetector
+from latentsync.faces.placement import Placement, crop_template, similarity_from_points
 from latentsync.faces.restore import paste, restore
 from latentsync.faces.shape import MouthShape, mouth_shape
 from latentsync.faces.track import Tracker, track
@@ -21,6 +20,7 @@ __all__ = [
     "Face",
     "FaceDetector",
     "FixedDetector",
+    "LegacyAligner",
     "MeshDetector",
     "MouthShape",
     "OfficialAligner",

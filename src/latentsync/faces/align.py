@@ -1,89 +1,43 @@
-"""From three points to the square face the networks see, and the placement that puts it back.
+"""From three points to the square face the networks see: three ways to place it, and the cut.
 
 The crop is 3:4 and squeezed to a square on purpose: the published networks were trained so.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.warp import Matrix, compose, resize_matrix, source_box, warp
+from latentsync.faces.detect import Face, three_points
+from latentsync.faces.legacy import LegacyAligner
+from latentsync.faces.official import BORDER_LEVEL, OfficialAligner, cut
+from latentsync.faces.placement import (
+    TEMPLATE,
+    TEMPLATE_SCALE,
+    TEMPLATE_SIZE,
+    Placement,
+    Points,
+    similarity_from_points,
+)
+from latentsync.faces.warp import compose, source_box, warp
 
-Points = Float[np.ndarray, "3 2"]
-
-BORDER_LEVEL = 127
-TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]])
-TEMPLATE_SIZE = (75, 100)
-TEMPLATE_SCALE = 2.8 / 256
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a face sits: `matrix` maps the frame to a crop of (w, h) `size`."""
-
-    matrix: Matrix
-    size: tuple[int, int]
-
-    def square_matrix(self, resolution: int) -> Matrix:
-        """Frame -> square face."""
-        return compose(resize_matrix(self.size, (resolution, resolution)), self.matrix)
+REACH = 5  # how far beyond a place Lanczos reads, and one pixel
 
 
-def crop_template(resolution: int) -> tuple[Points, tuple[int, int]]:
-    """Left brow, right brow and nose in the official crop, and its (w, h), truncated as there."""
-    scale = resolution / 256 * 2.8
-    return TEMPLATE * scale, (int(TEMPLATE_SIZE[0] * scale), int(TEMPLATE_SIZE[1] * scale))
+@runtime_checkable
+class Aligner(Protocol):
+    """Follows one face: which of its points it stands on, and where that puts it, in order."""
 
+    def points_of(self, face: Face) -> Float[np.ndarray, "_ 2"]:
+        """The points that `placements` wants of a face."""
 
-def similarity_from_points(points: Points, template: Points) -> Matrix:
-    """Rotation, scale and shift that take the points to the template: Procrustes by the SVD.
-
-    Scale is the ratio of the standard deviations, as in the official code.
-    """
-    points_unit, points_spread, points_center = normalise(points)
-    template_unit, template_spread, template_center = normalise(template)
-    u, _, vt = np.linalg.svd(points_unit.T @ template_unit)
-    rotation = vt.T @ u.T
-    if np.linalg.det(rotation) < 0:
-        vt[-1] *= -1
-        rotation = vt.T @ u.T
-    linear = template_spread / points_spread * rotation
-    return np.column_stack([linear, template_center - linear @ points_center])
-
-
-def normalise(points: Points) -> tuple[Points, float, Float[np.ndarray, "2"]]:
-    """Centred points over their standard deviation; the deviation; the centre."""
-    center = points.mean(axis=0)
-    spread = float((points - center).std(ddof=1))
-    if spread == 0:
-        raise ValueError(f"the three points of a face fall together: {points.tolist()}")
-    return (points - center) / spread, spread, center
-
-
-class OfficialAligner:
-    """Rounded points, no smoothing worth the name: what the published code does today."""
-
-    def __init__(self, resolution: int) -> None:
-        self.template, self.size = crop_template(resolution)
-        self.bias: Float[np.ndarray, "2"] | None = None
-
-    def placements(self, points: Iterable[Points | None]) -> Iterator[Placement | None]:
-        """One placement per triple of points, None for None."""
-        return (None if triple is None else self.place(triple) for triple in points)
-
-    def place(self, points: Points) -> Placement:
-        rounded = np.round(points)
-        matrix = similarity_from_points(rounded, self.template)
-        # A dimensionless offset of the nose, averaged over time and added to pixels: never more
-        # than a fraction of one. It is in the published results.
-        bias = normalise(self.template)[0][2] - normalise(rounded)[0][2]
-        self.bias = bias if self.bias is None else 0.2 * self.bias + 0.8 * bias
-        matrix[:, 2] += self.bias
-        return Placement(matrix, self.size)
+    def placements(
+        self, points: Iterable[Float[np.ndarray, "_ 2"] | None]
+    ) -> Iterator[Placement | None]:
+        """One placement, or None, for every set of points or None, in order."""
 
 
 class SmoothAligner:
@@ -103,6 +57,8 @@ class SmoothAligner:
         self.sigma_frames = sigma_frames
         self.radius = radius
         self.max_jump = max_jump
+
+    points_of = staticmethod(three_points)
 
     def placements(self, points: Iterable[Points | None]) -> Iterator[Placement | None]:
         """One placement per triple of points, None for None, `radius` frames behind its input."""
@@ -155,7 +111,11 @@ def local_line(window: Sequence[Points], index: int, sigma_frames: float) -> Poi
     return np.tensordot(weights, np.stack(window), axes=1)
 
 
-ALIGNERS = {"official": OfficialAligner, "smooth": SmoothAligner}
+ALIGNERS: dict[str, Callable[[int], Aligner]] = {
+    "official": OfficialAligner,
+    "smooth": SmoothAligner,
+    "legacy": LegacyAligner,
+}
 
 
 def align(
@@ -170,16 +130,19 @@ def align(
     if placement.size[0] == placement.size[1]:
         matrix = placement.square_matrix(resolution)
         return warp(frame, matrix, size, border_value=BORDER_LEVEL)
+    if placement.interpolation == cv2.INTER_LINEAR:
+        crop = cut(frame, placement.matrix, placement.size)
+        return cv2.resize(crop, size, interpolation=cv2.INTER_LANCZOS4)
     height, width = frame.shape[:2]
-    x0, y0, x1, y1 = source_box(placement.matrix, placement.size, (width, height), margin=2)
+    x0, y0, x1, y1 = source_box(placement.matrix, placement.size, (width, height), margin=REACH)
     if x1 <= x0 or y1 <= y0:
         return np.full((resolution, resolution, 3), BORDER_LEVEL, dtype=np.uint8)
-    matrix = compose(placement.matrix, np.array([[1.0, 0, x0], [0, 1.0, y0]]))
     crop = cv2.warpAffine(
-        frame[y0:y1, x0:x1].astype(np.float32),
-        matrix,
+        frame[y0:y1, x0:x1],
+        compose(placement.matrix, np.array([[1.0, 0, x0], [0, 1.0, y0]])),
         placement.size,
+        flags=placement.interpolation,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(BORDER_LEVEL,) * 3,
     )
-    return cv2.resize(crop.astype(np.uint8), size, interpolation=cv2.INTER_LANCZOS4)
+    return cv2.resize(crop, size, interpolation=cv2.INTER_LANCZOS4)

@@ -74,6 +74,10 @@ def largest(faces: Sequence[Face]) -> Face | None:
 
 def three_points(face: Face) -> Float[np.ndarray, "3 2"]:
     """Left brow, right brow and nose, which the alignment stands on."""
+    if face.scheme not in THREE_POINTS:
+        raise ValueError(
+            f"no alignment stands on {face.scheme!r} points, only on those of {list(THREE_POINTS)}"
+        )
     return np.stack([face.points[index].mean(axis=0) for index in THREE_POINTS[face.scheme]])
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch.nn.functional import interpolate
 
-from latentsync.faces.align import Placement
 from latentsync.faces.mask import paint_weights
+from latentsync.faces.placement import Placement
 from latentsync.faces.warp import Box, Matrix, compose, invert, mean_scale, source_box, warp
 
 Frame = UInt8[np.ndarray, "h w 3"]
-Square = UInt8[np.ndarray, "r r 3"]
+Square = Num[np.ndarray, "r r 3"]  # levels: uint8, or float that may go beyond 0..255
 
 
 def restore(

@@ -1,7 +1,16 @@
 """What training asks of a prediction: one small callable each, `(denoised, batch) -> scalar`."""
 
 from latentsync.losses.contrast import InfoNCE, cosine_bce
-from latentsync.losses.recon import MaskedReconLoss, ReconLoss
+from latentsync.losses.gate import clear_clips
+from latentsync.losses.recon import MaskedReconLoss, ReconLoss, min_snr_weight
 from latentsync.losses.sync import SyncLoss
 
-__all__ = ["InfoNCE", "MaskedReconLoss", "ReconLoss", "SyncLoss", "cosine_bce"]
+__all__ = [
+    "InfoNCE",
+    "MaskedReconLoss",
+    "ReconLoss",
+    "SyncLoss",
+    "clear_clips",
+    "cosine_bce",
+    "min_snr_weight",
+]

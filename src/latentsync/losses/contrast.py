@@ -24,11 +24,16 @@ class InfoNCE(nn.Module):
     """Every window must find its own sound among all others of the batch, and back.
 
     InfoNCE (arXiv 1807.03748) with a learned temperature. Unlike the official loss it does not
-    get stuck at ln 2 when it starts from scratch: see experiments/demo.
+    get stuck at ln 2 when it starts from scratch: see experiments/demo. A negative of the same
+    clip is the hard case, as neither face nor voice tells it apart: it counts `same_clip_weight`
+    times, as if the batch held that many of it.
     """
 
-    def __init__(self, *, temperature: float = 0.07) -> None:
+    def __init__(self, *, temperature: float = 0.07, same_clip_weight: float = 1.0) -> None:
         super().__init__()
+        if same_clip_weight <= 0:
+            raise ValueError(f"same_clip_weight must be more than 0, got {same_clip_weight}")
+        self.same_clip_bonus = math.log(same_clip_weight)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
     def forward(
@@ -36,10 +41,15 @@ class InfoNCE(nn.Module):
         vision: Float[Tensor, "b d"],
         audio: Float[Tensor, "b d"],
         too_near: Bool[Tensor, "b b"],
+        same_clip: Bool[Tensor, "b b"] | None = None,
     ) -> Float[Tensor, ""]:
-        """`too_near` marks pairs that are no fair negatives; its diagonal is ignored."""
+        """`too_near` marks pairs that are no fair negatives, `same_clip` pairs of one clip; the
+        diagonals are ignored.
+        """
         scores = vision.float() @ audio.float().T * self.log_scale.exp().clamp(max=100)
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        if same_clip is not None:
+            scores = scores + self.same_clip_bonus * (same_clip & ~own)
         scores = scores.masked_fill(too_near & ~own, -torch.inf)
         target = torch.arange(len(scores), device=scores.device)
         return (

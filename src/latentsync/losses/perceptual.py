@@ -1,5 +1,6 @@
 """LPIPS on the lower half of the predicted frames."""
 
+import warnings
 from pathlib import Path
 
 import lpips
@@ -19,16 +20,24 @@ class PerceptualLoss:
 
     The VGG-16 backbone is not part of the `lpips` package: `backbone_path` names torchvision's
     file. Without a path the network is random, which is of use to tests only and must be said.
+    It computes in float32 whatever the precision of training, as the official code does.
     """
+
+    reads_x0 = True
 
     def __init__(self, backbone_path: Path | str | None, *, random_backbone: bool = False) -> None:
         if backbone_path is None and not random_backbone:
             raise ValueError(
                 f"the perceptual loss needs VGG-16: download {VGG_NAME} from "
-                f"https://download.pytorch.org/models/{VGG_NAME} and set "
-                "losses.perceptual.backbone_path to it, or set its weight out of the experiment"
+                f"https://download.pytorch.org/models/{VGG_NAME} and give its path as vgg=, or "
+                "leave the loss out with losses@task.losses=recon_sync and no weight for it"
             )
-        net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False, pretrained=not random_backbone)
+        with warnings.catch_warnings():
+            # lpips asks torchvision for an empty VGG by the name an argument had until 2022.
+            warnings.filterwarnings("ignore", module="torchvision", category=UserWarning)
+            net = lpips.LPIPS(
+                net="vgg", pnet_rand=True, verbose=False, pretrained=not random_backbone
+            )
         if backbone_path is not None:
             load_backbone(net, Path(backbone_path))
         self.net = Frozen(net)
@@ -40,7 +49,8 @@ class PerceptualLoss:
             for pixels in (denoised.pixels, batch["pixels"])
         )
         self.net.to(predicted.device)
-        return self.net(predicted, truth).mean()
+        with torch.autocast(predicted.device.type, enabled=False):
+            return self.net(predicted, truth).mean()
 
 
 def load_backbone(net: lpips.LPIPS, path: Path) -> None:

@@ -5,17 +5,25 @@ from latentsync.models.audio_encoder import (
     MelAudioEncoder,
     WhisperAudioEncoder,
     frame_tokens,
+    num_parity_frames,
 )
 from latentsync.models.codec import LatentCodec
+from latentsync.models.deepcache import DeepCache
 from latentsync.models.folders import load_network, save_network
 from latentsync.models.frozen import Frozen
 from latentsync.models.lipsync import Denoised, LipSyncModel, ModelFormat
 from latentsync.models.mouth_reader import MouthReader
-from latentsync.models.syncnet import StableSyncNet, load_syncnet, sync_input
+from latentsync.models.syncnet import (
+    StableSyncNet,
+    latent_sync_input,
+    load_syncnet,
+    sync_input,
+)
 from latentsync.models.unet import UNet
 
 __all__ = [
     "AudioEncoder",
+    "DeepCache",
     "Denoised",
     "Frozen",
     "LatentCodec",
@@ -27,8 +35,10 @@ __all__ = [
     "UNet",
     "WhisperAudioEncoder",
     "frame_tokens",
+    "latent_sync_input",
     "load_network",
     "load_syncnet",
+    "num_parity_frames",
     "save_network",
     "sync_input",
 ]

@@ -1,6 +1,6 @@
 """Waveform => states at 50 Hz that the UNet listens to, and the window of them per frame."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -19,20 +19,33 @@ from latentsync.media.mel import mel_spectrogram
 from latentsync.models.frozen import Frozen
 
 STATES_PER_SECOND = 50
+# In frames of Whisper's mel, of which two make a state.
 WINDOW_MEL_FRAMES = 3000
+OVERLAP_MEL_FRAMES = 600
+FADE_STATES = 100
 
 
 @runtime_checkable
 class AudioEncoder(Protocol):
-    """Anything that turns a 16 kHz waveform into `l` states of width `d`, 50 times a second."""
+    """Anything that turns a 16 kHz waveform into `l` states of width `d`, 50 times a second.
 
-    def __call__(self, waveform: Float[Tensor, " t"]) -> Float[Tensor, "n l d"]: ...
+    `parity` asks for the states that the official code makes, where there is a better way.
+    """
+
+    def __call__(
+        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+    ) -> Float[Tensor, "n l d"]: ...
 
 
 class MelAudioEncoder:
-    """Audio states without weights: two log-mel rows of 10 ms per state, in [-1, 1]."""
+    """Audio states without weights: two log-mel rows of 10 ms per state, in [-1, 1].
 
-    def __call__(self, waveform: Float[Tensor, " t"]) -> Float[Tensor, "n 2 80"]:
+    The official code has no such states: `parity` changes nothing.
+    """
+
+    def __call__(
+        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+    ) -> Float[Tensor, "n 2 80"]:
         mel = mel_spectrogram(waveform, hop_length=160) / 4
         num_states = mel.shape[-1] // 2
         return rearrange(mel[:, : 2 * num_states], "m (n l) -> n l m", l=2)
@@ -42,7 +55,9 @@ class WhisperAudioEncoder:
     """The states of a Whisper encoder: its input with positions, and every block's output.
 
     The last one is taken before the final layer norm, as the published UNets were trained with.
-    Windows of 30 s are encoded one by one, the last one padded with zeros of the normalised mel.
+    Windows of 30 s are encoded one by one. They overlap and fade into each other, so that no seam
+    is heard; in parity they stand side by side, as in the official code. A short one is padded
+    with zeros of the normalised mel.
     """
 
     def __init__(self, encoder: WhisperEncoder) -> None:
@@ -74,14 +89,51 @@ class WhisperAudioEncoder:
         return self
 
     @torch.no_grad()
-    def __call__(self, waveform: Float[Tensor, " t"]) -> Float[Tensor, "n l d"]:
+    def __call__(
+        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+    ) -> Float[Tensor, "n l d"]:
         encoder = self.net.net
         mel = whisper_mel(waveform, num_bands=encoder.config.num_mel_bins)
-        states = []
-        for window in mel.split(WINDOW_MEL_FRAMES, dim=1):
-            padded = F.pad(window, (0, WINDOW_MEL_FRAMES - window.shape[1]))[None]
-            states.append(block_states(encoder, padded)[: window.shape[1] // 2])
-        return torch.cat(states)
+        starts = window_starts(mel.shape[1], overlap=0 if parity else OVERLAP_MEL_FRAMES)
+        windows = (
+            block_states(encoder, mel[:, start : start + WINDOW_MEL_FRAMES]) for start in starts
+        )
+        return joined(windows, [start // 2 for start in starts])
+
+
+def window_starts(num_mel_frames: int, *, overlap: int) -> list[int]:
+    """Where the windows of 30 s begin that cover a mel.
+
+    With an overlap, each shares at least so much with the one before, and the last one ends with
+    the mel, so that it hears 30 s as well.
+    """
+    if num_mel_frames <= WINDOW_MEL_FRAMES or overlap == 0:
+        return list(range(0, num_mel_frames, WINDOW_MEL_FRAMES))
+    last = (num_mel_frames - WINDOW_MEL_FRAMES) // 2 * 2
+    return [*range(0, last, WINDOW_MEL_FRAMES - overlap), last]
+
+
+def joined(
+    windows: Iterable[Float[Tensor, "_ l d"]], starts: Sequence[int]
+) -> Float[Tensor, "n l d"]:
+    """The states of windows that begin at the given states, fading where two overlap."""
+    whole = []
+    tail = None
+    for window, start, following in zip(windows, starts, [*starts[1:], None], strict=True):
+        if tail is not None:
+            window = torch.cat([faded(tail, window[: len(tail)]), window[len(tail) :]])
+        step = len(window) if following is None else following - start
+        whole.append(window[:step])
+        tail = window[step:]
+    return torch.cat(whole)
+
+
+def faded(before: Float[Tensor, "n l d"], after: Float[Tensor, "n l d"]) -> Float[Tensor, "n l d"]:
+    """From one to the other within two seconds in the middle, where both know what is around."""
+    length = len(before)
+    places = torch.arange(length, device=before.device) + 0.5 - length / 2
+    weights = (places / min(FADE_STATES, max(length, 1)) + 0.5).clamp(0, 1)[:, None, None]
+    return before + weights * (after - before)
 
 
 def frame_tokens(
@@ -96,6 +148,17 @@ def frame_tokens(
     centres = (frames.double() * STATES_PER_SECOND / fps).floor().long()
     rows = centres[:, None] + torch.arange(-before, after, device=frames.device)
     return rearrange(states[rows.clamp(0, states.shape[0] - 1)], "f n l d -> f (n l) d")
+
+
+def num_parity_frames(num_states: int, *, fps: float = 25.0) -> int:
+    """How many video frames the official code gives so many states: two more than they last.
+
+    It counts up to the first frame whose centre lies beyond the states, and takes that one too.
+    """
+    frame = 0
+    while int(frame * STATES_PER_SECOND / fps) <= num_states:
+        frame += 1
+    return frame + 1
 
 
 def whisper_mel(
@@ -130,12 +193,15 @@ def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(state)
 
 
-def block_states(encoder: WhisperEncoder, mel: Float[Tensor, "1 m 3000"]) -> Float[Tensor, "n l d"]:
-    """Embedded input and every block's output, without the encoder's final norm."""
+def block_states(encoder: WhisperEncoder, mel: Float[Tensor, "m n"]) -> Float[Tensor, "n2 l d"]:
+    """Embedded input and every block's output, without the encoder's final norm.
+
+    `mel` holds 30 s at most; what the padding behind it makes is cut off.
+    """
     weight = encoder.conv1.weight
-    hidden = F.gelu(encoder.conv1(mel.to(weight)))
-    hidden = F.gelu(encoder.conv2(hidden)).mT + encoder.embed_positions.weight
-    states = [hidden]
+    padded = F.pad(mel, (0, WINDOW_MEL_FRAMES - mel.shape[1]))[None].to(weight)
+    hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(padded)))).mT
+    states = [hidden + encoder.embed_positions.weight]
     for layer in encoder.layers:
         states.append(layer(states[-1], None))
-    return rearrange(torch.stack(states), "l 1 n d -> n l d")
+    return rearrange(torch.stack(states), "l 1 n d -> n l d")[: mel.shape[1] // 2]

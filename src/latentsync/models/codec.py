@@ -66,9 +66,16 @@ class LatentCodec:
         unscaled = latents * self._spread.to(latents) + self._shift.to(latents)
         return self.vae.net.decode(unscaled.to(self.vae.net.dtype)).sample.to(latents.dtype)
 
-    def encode_clips(self, pixels: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b c f x y"]:
-        """Pixels in video order => scaled latents in UNet order."""
-        latents = self.encode(rearrange(pixels, "b f c h w -> (b f) c h w"))
+    def encode_clips(
+        self,
+        pixels: Float[Tensor, "b f 3 h w"],
+        *,
+        sample: bool = False,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "b c f x y"]:
+        """Pixels in video order => scaled latents in UNet order; see `encode`."""
+        frames = rearrange(pixels, "b f c h w -> (b f) c h w")
+        latents = self.encode(frames, sample=sample, generator=generator)
         return rearrange(latents, "(b f) c x y -> b c f x y", f=pixels.shape[1])
 
     def decode_clips(self, latents: Float[Tensor, "b c f x y"]) -> Float[Tensor, "b f 3 h w"]:

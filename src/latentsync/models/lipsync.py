@@ -5,7 +5,7 @@ lies beside it as the library writes it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from latentsync.diffusion import (
     mixed_noise,
     one_step_x0,
     randn_like,
-    sample,
+    sampling_steps,
     stratified_timesteps,
     training_target,
 )
@@ -33,6 +33,7 @@ from latentsync.faces import load_mask
 from latentsync.models.audio_encoder import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.colour import match_surroundings
+from latentsync.models.deepcache import DeepCache
 from latentsync.models.folders import (
     load_audio_encoder,
     load_network,
@@ -69,6 +70,9 @@ class Denoised:
     timesteps: Int[Tensor, " b"]
     x0: Float[Tensor, "b c f x y"]
     mask: Float[Tensor, "b 1 f x y"]
+    signal: Float[Tensor, " b"]
+    """How much of the noisy latents' variance is truth: `alphas_cumprod` at the timesteps."""
+    prediction_type: str
     decode: Callable[[Float[Tensor, "b c f x y"]], Float[Tensor, "b f 3 h w"]] = field(repr=False)
 
     @cached_property
@@ -141,6 +145,8 @@ class LipSyncModel:
             timesteps=timesteps,
             x0=one_step_x0(self.scheduler, prediction, timesteps, noisy),
             mask=mask,
+            signal=self.scheduler.alphas_cumprod.to(latents)[timesteps],
+            prediction_type=self.scheduler.config.prediction_type,
             decode=self.decode,
         )
 
@@ -159,20 +165,77 @@ class LipSyncModel:
 
         Without a `reference` the faces are their own, as in the official pipeline. All frames
         start from one `noise`, which keeps the mouth from flickering; without one it is drawn.
+        Nothing but the noise is drawn from the `generator`, except in parity.
         """
         reference = pixels if reference is None else reference
         if noise is None:
-            side = self.format.resolution // self.codec.factor
-            shape = (pixels.shape[0], self.codec.num_channels, 1, side, side)
-            noise = randn_like(pixels.new_empty(shape), generator)
+            noise = self.draw_noise(generator, num_clips=pixels.shape[0]).to(pixels)
         chunks = [
-            self._generate_chunk(faces, sound, other, noise, sampler)
+            self._generate_chunk(faces, sound, other, noise, sampler, generator)
             for faces, sound, other in zip(
                 *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
                 strict=True,
             )
         ]
         return torch.cat(chunks, dim=1)
+
+    def draw_noise(
+        self, generator: Generator | None, *, num_clips: int = 1
+    ) -> Float[Tensor, "b c 1 x y"]:
+        """The noise that all frames of a clip start from."""
+        side = self.format.resolution // self.codec.factor
+        shape = (num_clips, self.codec.num_channels, 1, side, side)
+        return randn_like(torch.empty(shape, device=self.device), generator)
+
+    def condition(
+        self,
+        pixels: Float[Tensor, "b f 3 h w"],
+        reference: Float[Tensor, "b f 3 h w"],
+        sampler: Sampler,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "b c2 f x y"]:
+        """What the UNet sees beside the noisy latents: mask, masked faces, reference, in latents.
+
+        In parity the masked faces draw from the generator first, then the reference.
+        """
+        if sampler.parity:
+            # In channels-last memory torch's group norm is off by more than a thousandth here.
+            pixels, reference = pixels.contiguous(), reference.contiguous()
+        masked, seen = (
+            self.codec.encode_clips(faces, sample=sampler.parity, generator=generator)
+            for faces in (pixels * self.mask.to(pixels), reference)
+        )
+        num_clips, num_frames = pixels.shape[:2]
+        mask = self._latent_mask(num_clips, num_frames, masked)
+        return torch.cat([mask, masked, seen], dim=1)
+
+    def latents_of_steps(
+        self,
+        fixed: Float[Tensor, "b c2 f x y"],
+        audio: Float[Tensor, "b f s d"],
+        noise: Float[Tensor, "b c 1 x y"],
+        sampler: Sampler,
+    ) -> Iterator[Float[Tensor, "b c f x y"]]:
+        """The latents of one chunk after each step; `fixed` is what `condition` gives."""
+        unet: UNet | DeepCache = self.unet
+        if sampler.deepcache_interval > 1:
+            unet = DeepCache(self.unet, sampler.deepcache_interval)
+
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+            inputs = torch.cat([latents, fixed], dim=1)
+            times = timestep.to(latents.device).expand(len(latents))
+            if sampler.guidance_scale == 1.0:
+                return unet(inputs, times, audio)
+            doubled = unet(
+                torch.cat([inputs] * 2),
+                times.repeat(2),
+                torch.cat([torch.zeros_like(audio), audio]),
+            )
+            unconditional, conditional = doubled.chunk(2)
+            return guided(unconditional, conditional, sampler.guidance_scale)
+
+        start = noise.expand(-1, -1, fixed.shape[2], -1, -1)
+        return sampling_steps(predict, start, sampler.solver(self.scheduler))
 
     def _generate_chunk(
         self,
@@ -181,31 +244,11 @@ class LipSyncModel:
         reference: Float[Tensor, "b f 3 h w"],
         noise: Float[Tensor, "b c 1 x y"],
         sampler: Sampler,
+        generator: Generator | None,
     ) -> Float[Tensor, "b f 3 h w"]:
-        num_clips, num_frames = pixels.shape[:2]
-        mask = self.mask.to(pixels)
-        both = self.encode(torch.cat([pixels * mask, reference]))
-        masked, reference_latents = both.chunk(2)
-        fixed = torch.cat(
-            [self._latent_mask(num_clips, num_frames, masked), masked, reference_latents], dim=1
-        )
-
-        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-            inputs = torch.cat([latents, fixed], dim=1)
-            times = timestep.to(latents.device).expand(num_clips)
-            if sampler.guidance_scale == 1.0:
-                return self.unet(inputs, times, audio)
-            doubled = self.unet(
-                torch.cat([inputs] * 2),
-                times.repeat(2),
-                torch.cat([torch.zeros_like(audio), audio]),
-            )
-            unconditional, conditional = doubled.chunk(2)
-            return guided(unconditional, conditional, sampler.guidance_scale)
-
-        start = noise.expand(-1, -1, num_frames, -1, -1)
-        latents = sample(predict, start, sampler.solver(self.scheduler))
-        decoded = self.decode(latents)
+        fixed = self.condition(pixels, reference, sampler, generator)
+        *_, latents = self.latents_of_steps(fixed, audio, noise, sampler)
+        decoded, mask = self.decode(latents), self.mask.to(pixels)
         if sampler.match_colours:
             decoded = match_surroundings(decoded, pixels, self.mask)
         return decoded * (1 - mask) + pixels * mask

@@ -65,6 +65,11 @@ class StableSyncNet(ModelMixin, ConfigMixin):
         self.audio_encoder = DownEncoder(**audio_encoder)
         self.visual_encoder = DownEncoder(**visual_encoder)
 
+    @property
+    def reads_latents(self) -> bool:
+        """Whether it judges latents, whole; otherwise the lower half of RGB frames."""
+        return self.config.visual_encoder["in_channels"] != 3 * self.config.num_frames
+
     def forward(
         self, frames: Float[Tensor, "b fc h w"], mel: Float[Tensor, "b 1 m t"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
@@ -93,6 +98,11 @@ def sync_input(
         flat = F.interpolate(flat, size=(resolution, resolution), mode="bicubic")
         pixels = rearrange(flat, "(b f) c h w -> b f c h w", f=num_frames)
     return rearrange(pixels[..., resolution // 2 :, :], "b f c h w -> b (f c) h w")
+
+
+def latent_sync_input(latents: Float[Tensor, "b f c x y"]) -> Float[Tensor, "b fc x y"]:
+    """Stack the latents of all frames along channels, frame by frame."""
+    return rearrange(latents, "b f c x y -> b (f c) x y")
 
 
 def load_syncnet(folder: Path | str) -> StableSyncNet:

@@ -111,12 +111,7 @@ class UNet(UNetMotionModel):
     ) -> Float[Tensor, "b c_out f h w"]:
         num_clips, _, num_frames, height, width = sample.shape
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(num_clips)
-        temb = self.time_embedding(self.time_proj(timesteps).to(self.conv_in.weight.dtype))
-        if audio is not None:
-            audio = rearrange(audio, "b f s d -> (b f) s d")
-            if self.project_audio is not None:
-                audio = self.project_audio(audio)
-
+        temb, audio = self.embed(timesteps, audio)
         hidden = self.conv_in(rearrange(sample, "b c f h w -> (b f) c h w"))
         skips = (hidden,)
         for block in self.down_blocks:
@@ -142,6 +137,16 @@ class UNet(UNetMotionModel):
 
         hidden = self.conv_out(F.silu(norm_over_clip(self.conv_norm_out, hidden, num_frames)))
         return rearrange(hidden, "(b f) c h w -> b c f h w", f=num_frames)
+
+    def embed(
+        self, timesteps: Num[Tensor, " b"], audio: Float[Tensor, "b f s d"] | None
+    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "bf s2 d2"] | None]:
+        """What every layer is told: the time of each clip, and the audio tokens of each frame."""
+        temb = self.time_embedding(self.time_proj(timesteps).to(self.conv_in.weight.dtype))
+        if audio is None:
+            return temb, None
+        tokens = rearrange(audio, "b f s d -> (b f) s d")
+        return temb, tokens if self.project_audio is None else self.project_audio(tokens)
 
     def load_spatial(self, state: Mapping[str, Tensor]) -> None:
         """Take everything but the motion modules from a state without them; strict otherwise."""

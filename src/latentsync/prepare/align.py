@@ -7,8 +7,8 @@ from math import ceil
 import numpy as np
 from jaxtyping import UInt8
 
-from latentsync.faces.align import ALIGNERS, align
-from latentsync.faces.detect import FaceDetector, three_points
+from latentsync.faces.align import ALIGNERS, Aligner, align
+from latentsync.faces.detect import FaceDetector
 from latentsync.faces.track import track
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
@@ -40,8 +40,8 @@ class Align:
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         if self.detector is None:
             self.detector = self.make_detector()
-        placements = ALIGNERS[self.aligner](self.resolution).placements
-        faces = list(aligned_faces(segment.frames, self.detector, placements, self.resolution))
+        aligner = ALIGNERS[self.aligner](self.resolution)
+        faces = list(aligned_faces(segment.frames, self.detector, aligner, self.resolution))
         first, end = longest_run([face is not None for face in faces])
         if end - first < self.min_frames:
             yield Dropped(
@@ -72,7 +72,7 @@ class Align:
 
 
 def aligned_faces(
-    frames: Iterable[Frame], detector: FaceDetector, placements: Callable, resolution: int
+    frames: Iterable[Frame], detector: FaceDetector, aligner: Aligner, resolution: int
 ) -> Iterator[FaceFrame | None]:
     """The face of every frame, or None; only the frames wait that the aligner looks ahead."""
     waiting: deque[Frame] = deque()
@@ -83,8 +83,8 @@ def aligned_faces(
             yield frame
 
     faces = track(remembered(), detector)
-    points = (None if face is None else three_points(face) for face in faces)
-    for placement in placements(points):
+    points = (None if face is None else aligner.points_of(face) for face in faces)
+    for placement in aligner.placements(points):
         frame = waiting.popleft()
         yield None if placement is None else align(frame, placement, resolution)
 

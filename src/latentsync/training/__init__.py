@@ -1,9 +1,30 @@
-"""Tasks: what Lightning trains."""
+"""Tasks: what Lightning trains, and what watches it."""
 
 from latentsync.training.autoencoder_task import AutoencoderTask
+from latentsync.training.averaging import AveragedWeights
 from latentsync.training.callbacks import CurvePicture
+from latentsync.training.checkpoints import WholeCheckpoints
+from latentsync.training.checks import CheckFeatures
 from latentsync.training.diffusion_task import DiffusionTask
+from latentsync.training.doctor import SyncNetDoctor
+from latentsync.training.randomness import SeedEveryStep
 from latentsync.training.reader_task import ReaderTask
+from latentsync.training.samples import SampleVideo
 from latentsync.training.syncnet_task import SyncNetTask
+from latentsync.training.watch import GradientWatch, PaceWatch
 
-__all__ = ["AutoencoderTask", "CurvePicture", "DiffusionTask", "ReaderTask", "SyncNetTask"]
+__all__ = [
+    "AutoencoderTask",
+    "AveragedWeights",
+    "CheckFeatures",
+    "CurvePicture",
+    "DiffusionTask",
+    "GradientWatch",
+    "PaceWatch",
+    "ReaderTask",
+    "SampleVideo",
+    "SeedEveryStep",
+    "SyncNetDoctor",
+    "SyncNetTask",
+    "WholeCheckpoints",
+]

@@ -20,9 +20,13 @@ TONE_PATCH = 8  # pixels
 
 
 class AutoencoderTask(LightningModule):
-    """Reconstruction with more weight in the mouth, sharp edges, true tones, a breath of KL."""
+    """Reconstruction with more weight in the mouth, sharp edges, true tones, a breath of KL.
 
-    def __init__(
+    With `decoder_only` the encoder stays as it is, and with it the meaning of the latents: UNets
+    trained on them go on working, only what they draw is decoded more sharply.
+    """
+
+    def __init__(  # noqa: PLR0913 - the weight of every term is named here
         self,
         vae: AutoencoderKL,
         *,
@@ -33,18 +37,26 @@ class AutoencoderTask(LightningModule):
         tone_weight: float = 2.0,
         kl_weight: float = 3e-5,
         num_measured: int = 100,
+        decoder_only: bool = False,
     ) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae = vae.train()
         self.optimizer, self.schedule = optimizer, schedule
         self.painted_weight = painted_weight
         self.edge_weight = edge_weight
         self.tone_weight = tone_weight
         self.kl_weight = kl_weight
         self.num_measured = num_measured
+        self.decoder_only = decoder_only
+        if decoder_only:
+            vae.requires_grad_(False)
+            for part in (vae.decoder, vae.post_quant_conv):
+                if part is not None:
+                    part.requires_grad_(True)
 
     def configure_optimizers(self) -> dict[str, object]:
-        optimizer = self.optimizer(self.vae.parameters())
+        trained = [value for value in self.vae.parameters() if value.requires_grad]
+        optimizer = self.optimizer(trained)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
@@ -76,10 +88,14 @@ class AutoencoderTask(LightningModule):
         self.log("val/chroma_r2", chroma_r2(decoded.float(), pixels))
 
     def export(self, folder: Path) -> None:
-        """Write the VAE with the mean and deviation of its latents on training clips."""
-        batches = islice(self.trainer.datamodule.train_dataloader(), self.num_measured)
-        mean, deviation = measure_latents(self.vae, batches)
-        self.vae.register_to_config(latents_mean=mean, latents_std=deviation)
+        """Write the VAE with the mean and deviation of its latents on training clips.
+
+        An encoder that was not trained keeps the scale it came with.
+        """
+        if not self.decoder_only:
+            batches = islice(self.trainer.datamodule.train_dataloader(), self.num_measured)
+            mean, deviation = measure_latents(self.vae, batches)
+            self.vae.register_to_config(latents_mean=mean, latents_std=deviation)
         save_network(self.vae, folder)
 
 

@@ -2,16 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
+from einops import rearrange
 from lightning import LightningModule
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from latentsync.batch import Batch
+from latentsync.losses import clear_clips
 from latentsync.models import Denoised, LipSyncModel, UNet, load_network
 
 Loss = Callable[[Denoised, Batch], Tensor]
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """Small layers that train beside those of the UNet, see `latentsync.training.lora`."""
+
+    part: str
+
+    def attach(self, unet: UNet) -> None: ...
+
+    def merge(self, unet: UNet) -> None: ...
 
 
 class DiffusionTask(LightningModule):
@@ -20,6 +34,12 @@ class DiffusionTask(LightningModule):
     `trainable` holds parts of parameter names; without it everything trains. `audio_dropout` is
     the share of clips that train without audio, so that guidance has a null to move away from.
     `init` is a model folder whose UNet to go on from, of the same shape.
+
+    Switches: `adapter` trains besides `trainable`, everything else stays. Clips noised beyond
+    `max_x0_timestep` count as 0 in the losses that judge the predicted clean clip. With
+    `sample_latents` a batch of pixels is encoded by draws of the VAE's posterior, as the official
+    code does, and not by its mean. `gradient_checkpointing` of the UNet and the VAE's decoder
+    saves memory for about a third more time.
     """
 
     def __init__(  # noqa: PLR0913 - every choice of an experiment is named here
@@ -33,6 +53,10 @@ class DiffusionTask(LightningModule):
         trainable: Sequence[str] | None = None,
         audio_dropout: float = 0.1,
         init: Path | str | None = None,
+        adapter: Adapter | None = None,
+        max_x0_timestep: int | None = None,
+        sample_latents: bool = False,
+        gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -48,8 +72,17 @@ class DiffusionTask(LightningModule):
         self.loss_weights = dict(loss_weights)
         self.optimizer, self.schedule = optimizer, schedule
         self.audio_dropout = audio_dropout
+        self.adapter = adapter
+        self.max_x0_timestep = max_x0_timestep
+        self.sample_latents = sample_latents
         self.seed = seed
+        if adapter is not None:
+            adapter.attach(model.unet)
+            trainable = [*(trainable or ()), adapter.part]
         choose_trainable(self.unet, trainable)
+        if gradient_checkpointing:
+            model.unet.enable_gradient_checkpointing()
+            model.codec.vae.net.enable_gradient_checkpointing()
 
     def configure_optimizers(self) -> dict[str, object]:
         trained = [value for value in self.unet.parameters() if value.requires_grad]
@@ -64,7 +97,10 @@ class DiffusionTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = self._generator(self.global_step, stream=0)
-        denoised = self.model.denoise(self._drop_audio(batch, generator), generator=generator)
+        given = self._drop_audio(batch, generator)
+        if self.sample_latents and "latents" not in batch:
+            given = draw_latents(self.model, given, generator)
+        denoised = self.model.denoise(given, generator=generator)
         return self._weighted(denoised, batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -73,7 +109,7 @@ class DiffusionTask(LightningModule):
         self._weighted(denoised, batch, "val")
 
     def _weighted(self, denoised: Denoised, batch: Batch, phase: str) -> Tensor:
-        values = {name: loss(denoised, batch) for name, loss in self.losses.items()}
+        values = self._values(denoised, batch)
         total = sum(self.loss_weights[name] * value for name, value in values.items())
         assert isinstance(total, Tensor)
         self.log_dict(
@@ -82,6 +118,21 @@ class DiffusionTask(LightningModule):
         )
         self.log(f"{phase}/loss", total, prog_bar=True, batch_size=len(denoised.x0))
         return total
+
+    def _values(self, denoised: Denoised, batch: Batch) -> dict[str, Tensor]:
+        if self.max_x0_timestep is None:
+            return {name: loss(denoised, batch) for name, loss in self.losses.items()}
+        clear, shown, share = clear_clips(denoised, batch, self.max_x0_timestep)
+        values = {}
+        for name, loss in self.losses.items():
+            if not getattr(loss, "reads_x0", False):
+                values[name] = loss(denoised, batch)
+            elif share == 0:
+                # Of the graph all the same, so that backward always has a way.
+                values[name] = 0 * denoised.x0.sum()
+            else:
+                values[name] = share * loss(clear, shown)
+        return values
 
     def _drop_audio(self, batch: Batch, generator: Generator) -> Batch:
         audio = batch["audio"]
@@ -97,8 +148,23 @@ class DiffusionTask(LightningModule):
 
     def export(self, folder: Path) -> None:
         """Write the trained model as a folder that describes itself."""
+        if self.adapter is not None:
+            self.adapter.merge(self.model.unet)
         self.model.training = {"steps": self.global_step, "seed": self.seed}
         self.model.save_pretrained(folder)
+
+
+@torch.no_grad()
+def draw_latents(model: LipSyncModel, batch: Batch, generator: Generator) -> Batch:
+    """The batch with latents drawn from the VAE's posterior for truth, masked and reference."""
+    pixels = batch["pixels"]
+    faces = torch.cat([pixels, pixels * batch["mask"], batch["reference"]])
+    latents = model.codec.encode_clips(faces, sample=True, generator=generator)
+    truth, masked, reference = rearrange(latents, "(n b) c f x y -> n b f c x y", n=3)
+    drawn: Batch = {
+        "latents": truth, "masked_latents": masked, "reference_latents": reference
+    }  # fmt: skip
+    return {**batch, **drawn}
 
 
 def go_on_from(folder: Path | str, unet: UNet) -> None:

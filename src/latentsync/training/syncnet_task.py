@@ -11,14 +11,15 @@ from torch.optim import Optimizer
 
 from latentsync.batch import Batch
 from latentsync.losses import InfoNCE, cosine_bce
-from latentsync.models import StableSyncNet, save_network, sync_input
+from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
 
 
 class SyncNetTask(LightningModule):
     """InfoNCE until `bce_from_step`, from then on the official loss, which calibrates the cosine.
 
     Batches hold several windows of each clip, so that an off-sync pair differs in time and not
-    only in speaker. Windows of one clip less than `min_offset_frames` apart are no negatives.
+    only in speaker. Windows of one clip less than `min_offset_frames` apart are no negatives; for
+    InfoNCE those further apart count `same_clip_weight` times, see there.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class SyncNetTask(LightningModule):
         schedule: Callable[..., object],
         bce_from_step: int,
         min_offset_frames: int = 4,
+        same_clip_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.syncnet = syncnet
-        self.info_nce = InfoNCE()
+        self.info_nce = InfoNCE(same_clip_weight=same_clip_weight)
         self.optimizer, self.schedule = optimizer, schedule
         self.bce_from_step = bce_from_step
         self.min_offset_frames = min_offset_frames
@@ -46,15 +48,16 @@ class SyncNetTask(LightningModule):
 
     def embed(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Unit vectors of the frames and of the sound of every window."""
-        return self.syncnet(
-            sync_input(batch["pixels"], self.syncnet.config.resolution), batch["mel"]
-        )
+        if self.syncnet.reads_latents:
+            return self.syncnet(latent_sync_input(batch["latents"]), batch["mel"])
+        frames = sync_input(batch["pixels"], self.syncnet.config.resolution)
+        return self.syncnet(frames, batch["mel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         vision, audio = self.embed(batch)
         near = near_in_time(batch, self.min_offset_frames)
         values = {
-            "train/info_nce": self.info_nce(vision, audio, near),
+            "train/info_nce": self.info_nce(vision, audio, near, same_clip(batch)),
             "train/bce": balanced_bce(vision, audio, near),
         }
         chosen = "train/info_nce" if self.global_step < self.bce_from_step else "train/bce"

@@ -1,0 +1,45 @@
+"""TREPA: do the predicted frames, as a clip, look to a video network like the true ones?"""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, no_grad
+from torch.nn import functional
+
+from latentsync.batch import Batch
+from latentsync.losses.video_mae import VideoBackbone
+from latentsync.models import Denoised, Frozen
+
+
+class TrepaLoss:
+    """Mean squared difference of the unit embeddings of the predicted and of the true clip.
+
+    The published recipe weighs it by 10: two unit vectors of 1408 values differ by 4 / 1408 at
+    most. Its backbone is VideoMAE-v2-g in float16, see `load_video_mae_v2`.
+    """
+
+    reads_x0 = True
+
+    def __init__(self, backbone: VideoBackbone) -> None:
+        self.backbone = Frozen(backbone)
+
+    def __call__(self, denoised: Denoised, batch: Batch) -> Float[Tensor, ""]:
+        self.backbone.to(denoised.pixels.device)
+        predicted = self._embed(denoised.pixels)
+        with no_grad():
+            truth = self._embed(batch["pixels"])
+        return functional.mse_loss(predicted, truth)
+
+    def _embed(self, pixels: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b d"]:
+        net = self.backbone.net
+        clips = unit_clips(pixels.float(), net.image_size)
+        return functional.normalize(net(clips.to(net.dtype)).float(), dim=1)
+
+
+def unit_clips(
+    pixels: Float[Tensor, "b f 3 h w"], side: int
+) -> Float[Tensor, "b f 3 {side} {side}"]:
+    """Pixels in [-1, 1] => clips in [0, 1] of side x side, bicubic without antialiasing."""
+    frames = rearrange(pixels, "b f c h w -> (b f) c h w")
+    frames = functional.interpolate(frames, size=(side, side), mode="bicubic")
+    clips = rearrange(frames, "(b f) c h w -> b f c h w", f=pixels.shape[1])
+    return (clips / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,31 @@
+"""The moving average of the weights, for as long as a run is whole."""
+
+import logging
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+log = logging.getLogger(__name__)
+
+
+class AveragedWeights(EMAWeightAveraging):
+    """Lightning's average, handed to the model at the end of `fit` and not of the training loop.
+
+    A checkpoint that is written when the loop ends then still holds the weights training goes on
+    from; and a run that is gone on with when it has no step left ends with the average as well.
+    A run too short for the average to begin keeps its own weights.
+    """
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing yet: see `on_fit_end`."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        average = self._average_model
+        if average is not None and int(average.n_averaged) == 0:
+            log.warning(
+                "the run ended after %d steps, before its average began: the model holds the "
+                "weights themselves (callbacks.ema.update_starting_at_step)",
+                trainer.global_step,
+            )
+            return
+        super().on_train_end(trainer, pl_module)

@@ -1,0 +1,215 @@
+"""Why a SyncNet does not learn: the loss at ln 2 has few causes, and each can be looked for."""
+
+import copy
+import logging
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from latentsync.batch import Batch
+from latentsync.data import ClipDataset
+from latentsync.data.health import Health, measure_health
+from latentsync.losses import InfoNCE
+from latentsync.media.files import publish
+from latentsync.models import StableSyncNet, latent_sync_input, sync_input
+from latentsync.training.syncnet_task import SyncNetTask, balanced_bce, near_in_time
+
+# Around ln 2 = 0.693: what one pays for never being sure.
+PLATEAU = (0.68, 0.70)
+FEW_WINDOWS = 16
+MANY_SILENT = 0.1
+NEAR_OFFSET = 2
+LEARNT = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Overfit:
+    """Loss on one batch before and after steps on nothing else."""
+
+    num_steps: int
+    before: float
+    after: float
+
+
+class SyncNetDoctor(Callback):
+    """Says what to look at when the mean BCE of `patience` steps lies in [0.68, 0.70].
+
+    The findings are logged and written to `path`, once for each stay on the plateau. Before that
+    a copy of the network is trained on the batch at hand (`overfit_steps`; 0: not).
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        patience: int = 1000,
+        num_clips: int = 64,
+        overfit_steps: int = 100,
+        overfit_lr: float = 1e-3,
+    ) -> None:
+        self.path = Path(path)
+        self.num_clips = num_clips
+        self.overfit_steps = overfit_steps
+        self.overfit_lr = overfit_lr
+        self._told = False
+        self._losses: deque[float] = deque(maxlen=patience)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        if not isinstance(pl_module, SyncNetTask):
+            raise ValueError(f"callbacks=syncnet is for SyncNet, not {type(pl_module).__name__}")
+        self._losses.append(float(trainer.callback_metrics["train/bce"]))
+        if len(self._losses) < (self._losses.maxlen or 0):
+            return
+        mean = sum(self._losses) / len(self._losses)
+        if not PLATEAU[0] <= mean <= PLATEAU[1]:
+            self._told = False
+        elif not self._told and trainer.is_global_zero:
+            self._told = True
+            self._examine(trainer, pl_module, batch, mean)
+
+    def _examine(self, trainer: Trainer, task: SyncNetTask, batch: Batch, mean: float) -> None:
+        dataset = getattr(trainer.datamodule, "train_set", None)
+        assert isinstance(dataset, ClipDataset)
+        overfit = None
+        if self.overfit_steps:
+            overfit = overfit_one_batch(
+                task.syncnet,
+                batch,
+                num_steps=self.overfit_steps,
+                lr=self.overfit_lr,
+                min_offset_frames=task.min_offset_frames,
+            )
+        health = measure_health(dataset.clips, num_clips=self.num_clips)
+        lines = [
+            f"at step {trainer.global_step} the BCE of the last {len(self._losses)} steps is "
+            f"{mean:.3f}, about ln 2: SyncNet cannot tell in from off",
+            *find_causes(health, batch, overfit, min_offset_frames=task.min_offset_frames),
+        ]
+        log.warning("%s", "\n  - ".join(lines))
+        with publish(self.path) as partial:
+            partial.write_text("\n- ".join(lines) + "\n", encoding="utf-8")
+
+
+def overfit_one_batch(
+    syncnet: StableSyncNet,
+    batch: Batch,
+    *,
+    num_steps: int,
+    lr: float,
+    min_offset_frames: int = 4,
+) -> Overfit:
+    """Train a copy on one batch, by contrast and BCE together; the network itself stays."""
+    student = copy.deepcopy(syncnet).train()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=lr)
+    contrast = InfoNCE().to(batch["mel"].device)
+    near = near_in_time(batch, min_offset_frames)
+    if student.reads_latents:
+        frames = latent_sync_input(batch["latents"])
+    else:
+        frames = sync_input(batch["pixels"], student.config.resolution)
+    losses = []
+    with torch.enable_grad(), torch.random.fork_rng():
+        for step in range(num_steps + 1):
+            vision, audio = student(frames, batch["mel"])
+            bce = balanced_bce(vision, audio, near)
+            losses.append(bce.item())
+            if step < num_steps:
+                optimizer.zero_grad()
+                (contrast(vision, audio, near) + bce).backward()
+                optimizer.step()
+    return Overfit(num_steps=num_steps, before=losses[0], after=losses[-1])
+
+
+def find_causes(
+    health: Health, batch: Batch, overfit: Overfit | None, *, min_offset_frames: int = 4
+) -> list[str]:
+    """One line for each likely cause, with its remedy; one that says there is none, else."""
+    causes = [*_causes_in_data(health), *_causes_in_batch(batch, min_offset_frames)]
+    if overfit is not None and overfit.after > LEARNT:
+        causes.append(
+            f"one batch alone is not learnt either: BCE {overfit.before:.3f} -> "
+            f"{overfit.after:.3f} in {overfit.num_steps} steps. A network that has collapsed does "
+            "not come back: start anew, with a lower task.optimizer.lr or more warm-up"
+        )
+    if causes:
+        return causes
+    learnt = "" if overfit is None else f", and one batch is learnt (BCE {overfit.after:.3f})"
+    return [
+        f"{health.num_clips} clips look sound{learnt}: train longer by contrast before BCE "
+        "(a larger task.bce_from_step), on more clips"
+    ]
+
+
+def _causes_in_data(health: Health) -> list[str]:
+    causes = []
+    if len(health.silent) > MANY_SILENT * health.num_clips:
+        causes.append(
+            f"{len(health.silent)} of {health.num_clips} clips are silent (first: "
+            f"{health.silent[0]}): nothing in them says in or off. Drop them, or prepare again "
+            "from videos with their sound"
+        )
+    for what, groups in (("sound", health.same_sound), ("picture", health.same_pictures)):
+        if groups:
+            causes.append(
+                f"{sum(map(len, groups))} of {health.num_clips} clips share their {what} with "
+                f"another (first: {', '.join(groups[0][:3])}): the right answer counts as wrong. "
+                "Keep one of each"
+            )
+    return causes + _causes_in_offsets(health)
+
+
+def _causes_in_offsets(health: Health) -> list[str]:
+    common, total = health.common_offset, health.num_with_offset
+    near = sum(
+        count for offset, count in health.offsets.items() if abs(offset - common) <= NEAR_OFFSET
+    )
+    histogram = ", ".join(f"{offset:+d}: {count}" for offset, count in health.offsets.items())
+    if total < health.num_clips / 4:
+        return [
+            f"only {total} of {health.num_clips} clips show motion of the mouth that goes with "
+            "their sound: look at them; is it the speaker whose face is cut out, and dubbed?"
+        ]
+    if near < total / 2:
+        return [
+            f"sound and picture are apart by another time in every clip (frames sound is late: "
+            f"{histogram}): bring each into sync before preparing, or drop it"
+        ]
+    if abs(common) > NEAR_OFFSET:
+        return [
+            f"in most clips the sound is {abs(common)} frames {'late' if common > 0 else 'early'} "
+            f"(frames sound is late: {histogram}): shift it by that much and prepare again"
+        ]
+    return []
+
+
+def _causes_in_batch(batch: Batch, min_offset_frames: int) -> list[str]:
+    causes = []
+    clips = batch["clip_index"]
+    num_windows, num_clips = len(clips), len(clips.unique())
+    if num_windows < FEW_WINDOWS:
+        causes.append(
+            f"a batch has only {num_windows} windows: with few wrong answers at a time the "
+            f"gradient is noise. Take {FEW_WINDOWS} or more (data.batch_size=, "
+            "data.train.windows_per_clip=)"
+        )
+    same = clips[:, None] == clips[None, :]
+    if not bool((same & ~near_in_time(batch, min_offset_frames)).any()):
+        causes.append(
+            f"the {num_windows} windows of a batch are of {num_clips} clips, none twice at two "
+            "times: voices can be told apart without looking at mouths. Set "
+            "data.train.windows_per_clip=4"
+        )
+    return causes

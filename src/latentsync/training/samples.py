@@ -1,0 +1,112 @@
+"""A short video at validation: the truth beside what the model draws now."""
+
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Generator, Tensor
+
+from latentsync.batch import Batch
+from latentsync.diffusion import Sampler
+from latentsync.losses import SyncLoss
+from latentsync.media.video import VideoWriter
+from latentsync.models import LipSyncModel, sync_input
+from latentsync.training.diffusion_task import DiffusionTask
+
+MAX_CLIPS = 4
+
+
+class SampleVideo(Callback):
+    """Truth above, drawn below, for the first clips of the validation; the same noise each time.
+
+    Written to `folder` at the first validation that is `every_n_steps` or more after the last
+    one; averaged weights are in place then. With a sync loss on pixels its SyncNet's
+    cosine is logged.
+    """
+
+    def __init__(
+        self, folder: Path | str, *, every_n_steps: int, sampler: Sampler, seed: int = 0
+    ) -> None:
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.sampler = sampler
+        self.seed = seed
+        self._last_step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._last_step = state_dict["last_step"]
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        if not isinstance(pl_module, DiffusionTask):
+            raise ValueError(
+                f"sample videos are drawn by a diffusion model, not {type(pl_module).__name__}"
+            )
+        if batch_idx != 0 or trainer.global_step - self._last_step < self.every_n_steps:
+            return
+        self._last_step = trainer.global_step
+        some: Batch = {name: value[:MAX_CLIPS] for name, value in batch.items()}  # type: ignore[assignment,index]
+        truth, drawn = draw(pl_module.model, some, self.sampler, seed=self.seed)
+        sync = pl_module.losses.get("sync")
+        if isinstance(sync, SyncLoss) and not sync.reads_latents and "mel" in some:
+            pl_module.log("val/sample_sync", sync_cosine(sync, drawn, some), batch_size=len(drawn))
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"step_{trainer.global_step:07d}.mp4"
+            write_beside(truth, drawn, path, fps=pl_module.model.format.fps)
+
+
+def draw(
+    model: LipSyncModel, batch: Batch, sampler: Sampler, *, seed: int
+) -> tuple[Float[Tensor, "b f 3 h w"], Float[Tensor, "b f 3 h w"]]:
+    """The clips of a batch and what the model makes of them; stored latents are decoded first."""
+    if "pixels" in batch:
+        truth, reference = batch["pixels"], batch["reference"]
+    else:
+        with torch.no_grad():
+            truth, reference = (
+                model.decode(rearrange(latents, "b f c x y -> b c f x y")).clamp(-1, 1)
+                for latents in (batch["latents"], batch["reference_latents"])
+            )
+    drawn = model.generate(
+        truth,
+        batch["audio"],
+        sampler=sampler,
+        generator=Generator().manual_seed(seed),
+        reference=reference,
+    )
+    return truth, drawn
+
+
+def sync_cosine(
+    loss: SyncLoss, pixels: Float[Tensor, "b f 3 h w"], batch: Batch
+) -> Float[Tensor, ""]:
+    """SyncNet's mean cosine of drawn frames with their sound; 1 is in sync."""
+    with torch.no_grad():
+        frames = sync_input(pixels.clamp(-1, 1).float(), loss.resolution)
+        vision, audio = loss.syncnet.net(frames, batch["mel"])
+    return (vision * audio).sum(dim=-1).mean()
+
+
+def write_beside(
+    truth: Float[Tensor, "b f 3 h w"], drawn: Float[Tensor, "b f 3 h w"], path: Path, *, fps: float
+) -> None:
+    """A video with the clips of a batch side by side, truth above what was drawn."""
+    rows = [rearrange(pixels, "b f c h w -> f h (b w) c") for pixels in (truth, drawn)]
+    frames = ((torch.cat(rows, dim=1).float() + 1) * 127.5).clamp(0, 255).byte().cpu().numpy()
+    height, width = frames.shape[1:3]
+    with VideoWriter(path, fps=fps, width=width, height=height) as writer:
+        for frame in frames:
+            writer.write(frame)

@@ -1,0 +1,45 @@
+"""Published weight files <-> our networks and model folders: tables of keys, strict both ways.
+
+`python -m latentsync.weights --help` is the command for it.
+"""
+
+from latentsync.weights.folders import export_model, import_official, model_folder
+from latentsync.weights.s3fd import load_official_s3fd
+from latentsync.weights.syncnet import (
+    export_official_syncnet,
+    load_official_syncnet,
+    syncnet_config,
+)
+from latentsync.weights.syncnet_v2 import load_official_syncnet_v2
+from latentsync.weights.unet import (
+    export_official_unet,
+    load_official_unet,
+    official_unet_keys,
+    official_unet_state,
+    unet_config,
+    unet_from_sd,
+    unet_key,
+)
+from latentsync.weights.vae import load_official_vae, vae_config
+from latentsync.weights.whisper import load_official_whisper
+
+__all__ = [
+    "export_model",
+    "export_official_syncnet",
+    "export_official_unet",
+    "import_official",
+    "load_official_s3fd",
+    "load_official_syncnet",
+    "load_official_syncnet_v2",
+    "load_official_unet",
+    "load_official_vae",
+    "load_official_whisper",
+    "model_folder",
+    "official_unet_keys",
+    "official_unet_state",
+    "syncnet_config",
+    "unet_config",
+    "unet_from_sd",
+    "unet_key",
+    "vae_config",
+]

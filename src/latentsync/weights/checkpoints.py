@@ -1,0 +1,129 @@
+"""Checkpoints of our own trainings => whole models: tensors from the checkpoint, all else from
+the config.yaml that the run wrote beside its checkpoints.
+
+Nothing that config names is instantiated by name: it is read as plain values, and only the
+classes below are built.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import yaml
+from diffusers import DDIMScheduler
+
+from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder
+from latentsync.models.codec import LatentCodec
+from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.syncnet import StableSyncNet
+from latentsync.models.unet import UNet
+from latentsync.weights.files import LIGHTNING_KEY, State, build, kind_of, load_strictly, read
+from latentsync.weights.whisper import load_official_whisper
+
+Node = dict[str, object]
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint that Lightning wrote."""
+    return path.is_file() and path.suffix == ".ckpt"
+
+
+def load_checkpoint(path: Path | str) -> LipSyncModel | StableSyncNet:
+    """The model that a checkpoint of our training holds, as its run's config.yaml describes it.
+
+    Where the run averaged its weights, these are the averaged ones.
+    """
+    path = Path(path)
+    content = read(path)
+    if LIGHTNING_KEY not in content:
+        raise ValueError(f"{path} is no training checkpoint but a file of kind {kind_of(content)}")
+    state = cast(State, content["state_dict"])
+    config = run_config(path)
+    task = cast(Node, config["task"])
+    if "syncnet" in task and "model" not in task:
+        given = plain(cast(Node, task["syncnet"]))
+        return build(lambda: StableSyncNet(**given), part(state, "syncnet."), path)
+    if "model" in task:
+        model = lipsync_model(cast(Node, task["model"]), part(state, "unet."), path)
+        model.training = {"steps": content["global_step"], "seed": config.get("seed")}
+        return model
+    raise ValueError(
+        f"{path} is a {kind_of(content)}: only UNets and SyncNets are exported from checkpoints; "
+        "every run leaves its whole network in its model/ folder at its end"
+    )
+
+
+def part(state: State, prefix: str) -> State:
+    """The tensors of one network of a checkpoint, in float32 and under its own names."""
+    return {
+        key.removeprefix(prefix): value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+
+
+def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
+    """The model of a run's `task.model` with the UNet of its checkpoint."""
+    if str(node["_target_"]).endswith(".with_motion"):
+        model = LipSyncModel.with_motion(str(node["folder"]), motion=str(node["motion"]))
+        load_strictly(model.unet, state, path)
+        return model
+    config = plain(cast(Node, node["unet"]))
+    return LipSyncModel(
+        unet=build(lambda: UNet(**config), state, path),
+        codec=LatentCodec.from_pretrained(str(cast(Node, node["codec"])["folder"])),
+        audio_encoder=audio_encoder(cast(Node, node["audio_encoder"])),
+        scheduler=DDIMScheduler(**plain(cast(Node, node["scheduler"]))),
+        model_format=ModelFormat(**plain(cast(Node, node["model_format"]))),  # type: ignore[arg-type]
+    )
+
+
+def audio_encoder(node: Node) -> AudioEncoder:
+    """The audio encoder a run was trained with."""
+    if str(node["_target_"]).endswith("MelAudioEncoder"):
+        return MelAudioEncoder()
+    return load_official_whisper(str(node.get("folder", node.get("path"))))
+
+
+def run_config(checkpoint: Path) -> Node:
+    """The config of the run that wrote a checkpoint, with its references put in."""
+    path = checkpoint.resolve().parents[1] / "config.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{checkpoint} says nothing about its model but tensors, and {path}, which its run "
+            "wrote, is not there: keep checkpoints in the folder of their run"
+        )
+    config = yaml.safe_load(path.read_text())
+    return cast(Node, resolve(config, config))
+
+
+def resolve(node: object, root: Mapping[str, object]) -> object:
+    """Plain values with every `${a.b}` replaced by what stands at a.b of the root."""
+    if isinstance(node, dict):
+        return {key: resolve(value, root) for key, value in node.items()}
+    if isinstance(node, list):
+        return [resolve(value, root) for value in node]
+    if not isinstance(node, str):
+        return node
+    whole = re.fullmatch(r"\$\{([\w.]+)\}", node)
+    if whole:
+        return resolve(look_up(whole[1], root), root)
+    return re.sub(
+        r"\$\{([\w.]+)\}", lambda found: str(resolve(look_up(found[1], root), root)), node
+    )
+
+
+def look_up(name: str, root: Mapping[str, object]) -> object:
+    """What stands at a dotted name."""
+    value: object = root
+    for key in name.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            raise ValueError(f"the run's config.yaml refers to {name!r}, which is not in it")
+        value = value[key]
+    return value
+
+
+def plain(node: Node) -> Node:
+    """The values of a config node without the name of what they are for."""
+    return {key: value for key, value in node.items() if not key.startswith("_")}

@@ -1,0 +1,232 @@
+"""Weight files: read without running code, told apart, loaded strictly, written whole.
+
+Everything that reads somebody's file goes through here, so that a wrong file is told in one way.
+"""
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from latentsync.media.files import publish
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+Net = TypeVar("Net", bound=nn.Module)
+
+MID_AUDIO_KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+OLD_MID_AUDIO_KEY = MID_AUDIO_KEY.replace(".attn2.", ".audio_cross_attn.attn.")
+VISUAL_INPUT_KEY = "visual_encoder.conv_in.weight"
+
+# What a file holds => tensors by which it is known, all of them; the first that fits counts.
+SIGNATURES: dict[str, tuple[str, ...]] = {
+    "UNet": ("conv_in.weight", "conv_out.weight", MID_AUDIO_KEY),
+    "UNet of version 1.0": ("conv_in.weight", "conv_out.weight", OLD_MID_AUDIO_KEY),
+    "SyncNet": (VISUAL_INPUT_KEY, "audio_encoder.conv_in.weight"),
+    "Wav2Lip SyncNet": ("audio_encoder.0.conv_block.0.weight",),
+    "SyncNet v2": ("netcnnaud.0.weight", "netcnnlip.0.weight"),
+    "S3FD": ("vgg.0.weight", "L2Norm3_3.weight"),
+    "VAE": ("encoder.conv_in.weight", "decoder.conv_in.weight", "post_quant_conv.weight"),
+    "Whisper": ("encoder.conv1.weight", "encoder.blocks.0.attn.query.weight"),
+    "Whisper in the layout of transformers": (
+        "model.encoder.conv1.weight",
+        "model.encoder.layers.0.fc1.weight",
+    ),
+    "Stable Diffusion checkpoint": ("model.diffusion_model.input_blocks.0.0.weight",),
+}
+LIGHTNING_KEY = "pytorch-lightning_version"
+# What torch says of a pickle that would call or build something.
+SIGNS_OF_CODE = ("Unsupported global", "Unsupported class", "call reduce", "Can only build")
+
+# Networks under these names stand in the checkpoints of our own trainings.
+TASK_NETWORKS = {"unet": "UNet", "syncnet": "SyncNet", "vae": "VAE", "reader": "mouth reader"}
+
+
+def read(path: Path | str) -> dict[str, object]:
+    """What a `.safetensors` file or a pickle without code holds; large tensors stay on disk.
+
+    FileNotFoundError for a path that is no file, ValueError for one that is cut short, is no
+    weight file or would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        if path.is_dir():
+            raise FileNotFoundError(f"{path} is a folder, not a weight file")
+        raise FileNotFoundError(f"there is no weight file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(_why_unreadable(path, error)) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__} where a dict of tensors should be"
+        )
+    return content
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    reason = next((line.strip() for line in lines if "WeightsUnpickler" in line), lines[0])
+    if any(sign in str(error) for sign in SIGNS_OF_CODE):
+        return (
+            f"{path} holds code, not only tensors, and is not opened ({reason}); get the file "
+            "anew from its publisher, as .safetensors if there is one"
+        )
+    return f"{path} is cut short or is no weight file ({reason}); download it again"
+
+
+def read_state(path: Path | str) -> State:
+    """The tensors of a weight file in float32, bare or under `state_dict`.
+
+    A LoRA, a checkpoint of our own trainings and a file without tensors are ValueErrors.
+    """
+    state = raw_state(path)
+    if any(value.dtype in (torch.float16, torch.bfloat16) for value in state.values()):
+        logger.info("%s is in half precision: cast to float32", path)
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in state.items()
+    }
+
+
+def raw_state(path: Path | str) -> State:
+    """The same as they lie in the file: shapes and names can be looked at without reading it."""
+    content = read(path)
+    kind = kind_of(content)
+    if LIGHTNING_KEY in content:
+        raise ValueError(
+            f"{path} is a {kind}, not a published file; turn it into one first: "
+            f"python -m latentsync.weights export {path} OUT.pt"
+        )
+    if kind == "LoRA":
+        raise ValueError(
+            f"{path} is a LoRA: small updates to the weights of a network that it does not hold; "
+            "merge it into that network's file first and give the merged file"
+        )
+    state = cast(State, content.get("state_dict", content))
+    if not isinstance(state, Mapping) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        what = describe(content) if kind == "unknown" else f"a {kind}"
+        raise ValueError(f"{path} holds no state dict but {what}")
+    return dict(state)
+
+
+def kind_of(content: Mapping[str, object]) -> str:
+    """What a file holds, by the names in it; "unknown" where no signature fits."""
+    if LIGHTNING_KEY in content:
+        parts = {key.split(".")[0] for key in cast(State, content.get("state_dict", {}))}
+        networks = [name for part, name in TASK_NETWORKS.items() if part in parts]
+        return (
+            f"training checkpoint of a {' and a '.join(networks) or 'network of another program'}"
+        )
+    if "model_state_dict" in content:
+        content = cast(Mapping[str, object], content["model_state_dict"])
+    elif isinstance(content.get("state_dict"), Mapping):
+        content = cast(Mapping[str, object], content["state_dict"])
+    if any(".lora_" in key or key.startswith("lora_") for key in content):
+        return "LoRA"
+    return next(
+        (kind for kind, keys in SIGNATURES.items() if all(key in content for key in keys)),
+        "unknown",
+    )
+
+
+def require(state: Mapping[str, Tensor], path: Path | str, kind: str, *keys: str) -> None:
+    """Refuse, as a ValueError, a state without one of the keys: it is another kind of network."""
+    missing = [key for key in keys if key not in state]
+    if not missing:
+        return
+    found = kind_of(state)
+    what = describe(state) if found in (kind, "unknown") else f"a {found}"
+    raise ValueError(f"{path} is no official {kind}: it has no {missing[0]}; it holds {what}")
+
+
+def describe(content: Mapping[str, object]) -> str:
+    """The first keys of a file and how many there are, for messages."""
+    return f"{len(content)} entries ({', '.join(list(content)[:3])}, ...)"
+
+
+def build(make: Callable[[], Net], state: Mapping[str, Tensor], path: Path | str) -> Net:
+    """A new network made of the tensors of a file themselves: neither drawn first nor copied."""
+    with torch.device("meta"):
+        net = make()
+    return load_strictly(net, state, path)
+
+
+def infer(
+    reads: Callable[[Mapping[str, Tensor]], dict[str, object]],
+    state: Mapping[str, Tensor],
+    path: Path | str,
+) -> dict[str, object]:
+    """The config that `reads` finds in the tensors of a file, told to the log."""
+    try:
+        config = reads(state)
+    except (KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path} lacks a tensor that its shape is read off ({error}): it is damaged, or of "
+            "another network"
+        ) from error
+    logger.info("%s: its tensors say %s", path, config)
+    return config
+
+
+def load_strictly(net: Net, state: Mapping[str, Tensor], path: Path | str) -> Net:
+    """Load a state into a network, in eval mode; else say which tensors do not fit, and how.
+
+    A network on the meta device takes the given tensors over, any other one copies them.
+    """
+    check_fit(net.state_dict(), state, path, type(net).__name__)
+    on_meta = any(value.is_meta for value in net.state_dict().values())
+    net.load_state_dict(state, strict=True, assign=on_meta)
+    return net.eval()
+
+
+def check_fit(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path | str, kind: str
+) -> None:
+    """Refuse a file with a tensor too many, too few or of another shape; the first five are told.
+
+    ValueError with each one's name, its shape in the file and its shape here.
+    """
+    misfits = compare(own, given)
+    if misfits:
+        raise ValueError(
+            f"{len(misfits)} tensors of {path} do not fit a {kind}: "
+            + "; ".join(misfits[:5])
+            + ("; ..." if len(misfits) > 5 else "")
+        )
+
+
+def compare(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """One line for each tensor that does not fit: its name, its shape in the file and here."""
+    shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (own, given)]
+    here, there = shapes
+    return [
+        f"{key}: {there.get(key, 'nothing')} in the file, {here.get(key, 'nothing')} here"
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key)
+    ]
+
+
+def write(content: dict[str, object], path: Path | str) -> None:
+    """Save as torch does; the file appears when it is whole."""
+    with publish(Path(path)) as partial:
+        torch.save(content, partial)
+
+
+def replace_all(key: str, parts: Mapping[str, str]) -> str:
+    """Replace every part found in a key, in order."""
+    for old, new in parts.items():
+        key = key.replace(old, new)
+    return key

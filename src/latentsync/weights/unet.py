@@ -1,0 +1,189 @@
+"""Official UNet files <-> our UNet, and a new UNet from Stable Diffusion 1.5.
+
+A file says by its tensors what shape it has; the number of heads (8) and of norm groups (32),
+which no tensor says, is that of every published UNet.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentsync.models.unet import UNet
+from latentsync.weights.files import (
+    MID_AUDIO_KEY,
+    OLD_MID_AUDIO_KEY,
+    State,
+    check_fit,
+    infer,
+    load_strictly,
+    read_state,
+    replace_all,
+    require,
+    write,
+)
+
+logger = logging.getLogger(__name__)
+
+# Parts of official keys => ours, to be replaced in this order; only in motion modules. Both
+# attentions of an official motion block carry the same table of positions, ours have one.
+MOTION_KEYS = {
+    ".temporal_transformer.": ".",
+    ".attention_blocks.0.pos_encoder.": ".pos_embed.",
+    ".attention_blocks.1.pos_encoder.": ".pos_embed.",
+    ".attention_blocks.0.": ".attn1.",
+    ".attention_blocks.1.": ".attn2.",
+    ".norms.0.": ".norm1.",
+    ".norms.1.": ".norm2.",
+    ".ff_norm.": ".norm3.",
+}
+
+# What the files of version 1.0 call the attention to audio.
+UNET_1_0_KEYS = {".audio_cross_attn.norm.": ".norm2.", ".audio_cross_attn.attn.": ".attn2."}
+
+# Where a UNet of Stable Diffusion has other shapes: its input and what it attends to.
+NOT_IN_SD = ("conv_in.", ".attn2.to_k.", ".attn2.to_v.")
+
+DIFFUSERS_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+def load_official_unet(path: Path | str, *, version: str | None = None) -> UNet:
+    """The UNet of an official file of version 1.0, 1.5 or 1.6; its shape is read off the tensors.
+
+    With a `version`, a file whose names belong to another one is a ValueError.
+    """
+    official = read_state(path)
+    is_old = OLD_MID_AUDIO_KEY in official
+    if version is not None and is_old != (version == "1.0"):
+        raise ValueError(
+            f"{path} names its tensors as version {'1.0' if is_old else '1.5 and 1.6'} did, but "
+            f"version {version} was asked for: give the file's own version"
+        )
+    if is_old:
+        logger.info("%s: names of version 1.0, translated", path)
+    official = {replace_all(key, UNET_1_0_KEYS): value for key, value in official.items()}
+    require(official, path, "UNet", "conv_in.weight", "conv_out.weight", MID_AUDIO_KEY)
+    config = infer(unet_config, official, path)
+    in_channels, out_channels = (
+        official["conv_in.weight"].shape[1],
+        official["conv_out.weight"].shape[0],
+    )
+    if in_channels != 3 * out_channels + 1:
+        raise ValueError(
+            f"{path} is a UNet that reads {in_channels} channels, LatentSync's read noisy, masked "
+            f"and reference latents and a mask ({3 * out_channels + 1}); to start from one of "
+            "Stable Diffusion there is unet_from_sd"
+        )
+    with torch.device("meta"):
+        net = UNet(**config)
+    # Compared under the names of the file, where a table of positions stands twice.
+    expected = {
+        name: value for key, value in net.state_dict().items() for name in official_unet_keys(key)
+    }
+    check_fit(expected, official, path, "UNet")
+    return load_strictly(net, {unet_key(key): value for key, value in official.items()}, path)
+
+
+def export_official_unet(unet: UNet, path: Path | str) -> None:
+    """Write a file that the official code loads."""
+    write({"global_step": 0, "state_dict": official_unet_state(unet, path)}, path)
+
+
+def official_unet_state(unet: UNet, path: Path | str) -> State:
+    """The tensors of a UNet under their official names; `path` is for the error message."""
+    if unet.config.audio_projection is not None:
+        raise ValueError(
+            "official code has no audio projection: a UNet with "
+            f"audio_projection={unet.config.audio_projection} cannot be exported to {path}"
+        )
+    state: State = {}
+    for key, value in unet.state_dict().items():
+        state |= dict.fromkeys(official_unet_keys(key), value.contiguous())
+    return state
+
+
+def unet_from_sd(folder: Path | str, **config: object) -> UNet:
+    """A new UNet of the given config with everything that Stable Diffusion 1.5 has of it.
+
+    `folder` is a diffusers folder, of the pipeline or of its UNet. What that has not (`conv_in`,
+    the keys and values of audio, motion modules) stays as drawn; what else does not fit is a
+    ValueError.
+    """
+    path = sd_unet_path(Path(folder))
+    state = read_state(path)
+    require(state, path, "UNet of Stable Diffusion", "conv_in.weight", MID_AUDIO_KEY)
+    taken = {key: value for key, value in state.items() if not any(n in key for n in NOT_IN_SD)}
+    unet = UNet(**config)
+    own = unet.state_dict()
+    drawn = (*NOT_IN_SD, ".motion_modules.", "project_audio.")
+    wanted = {key: value for key, value in own.items() if not any(part in key for part in drawn)}
+    check_fit(wanted, taken, path, f"UNet({config})")
+    unet.load_state_dict({**own, **taken}, strict=True)
+    kept = [part.strip(".") for part in drawn if any(part in key for key in own)]
+    logger.info(
+        "%s: %d of %d tensors taken; drawn anew: %s", path, len(taken), len(own), ", ".join(kept)
+    )
+    return unet
+
+
+def sd_unet_path(folder: Path) -> Path:
+    """The weight file of the UNet in a diffusers folder, or the file that was given."""
+    if folder.is_file():
+        return folder
+    candidates = [place / name for place in (folder / "unet", folder) for name in DIFFUSERS_NAMES]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no UNet of Stable Diffusion in {folder}: put unet/config.json and "
+            f"unet/{DIFFUSERS_NAMES[0]} of a Stable Diffusion 1.5 on the Hugging Face Hub there"
+        )
+    return found
+
+
+def unet_key(key: str) -> str:
+    """Our name of an official tensor."""
+    key = replace_all(key, UNET_1_0_KEYS)
+    return replace_all(key, MOTION_KEYS) if ".motion_modules." in key else key
+
+
+def official_unet_keys(key: str) -> list[str]:
+    """The official names of one of our tensors: two for a table of positions, else one."""
+    before, found, within = key.partition(".motion_modules.")
+    if not found:
+        return [key]
+    index, rest = within.split(".", 1)
+    stem = f"{before}{found}{index}.temporal_transformer."
+    renamed = [
+        stem + rest.replace(ours, official)
+        for official, ours in MOTION_KEYS.items()
+        if len(ours) > 1 and ours in rest
+    ]
+    return renamed or [stem + rest]
+
+
+def unet_config(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """What the tensors of a UNet, under our names, say about its shape."""
+    levels = range(len({key.split(".")[1] for key in state if key.startswith("down_blocks.")}))
+    motion_levels = {key.split(".")[0] for key in state if ".motion_modules." in key}
+    tables = [value.shape[1] for key, value in state.items() if key.endswith(".pe")]
+    return {
+        "in_channels": state["conv_in.weight"].shape[1],
+        "out_channels": state["conv_out.weight"].shape[0],
+        "block_out_channels": [
+            state[f"down_blocks.{level}.resnets.0.conv2.weight"].shape[0] for level in levels
+        ],
+        "attention_levels": [
+            f"down_blocks.{level}.attentions.0.norm.weight" in state for level in levels
+        ],
+        "layers_per_block": sum(
+            key.startswith("down_blocks.0.resnets.") and key.endswith(".conv1.weight")
+            for key in state
+        ),
+        "cross_attention_dim": state[MID_AUDIO_KEY].shape[1],
+        "motion": (
+            "all" if "down_blocks" in motion_levels else "decoder" if motion_levels else "none"
+        ),
+        **({"motion_max_seq_length": tables[0]} if tables else {}),
+    }

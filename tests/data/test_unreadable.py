@@ -1,0 +1,61 @@
+"""A clip that went bad after it was prepared costs itself, not the run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from latentsync.data import ClipDataset, read_manifest
+
+
+@pytest.fixture
+def damaged(data_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the data set whose second clip was cut off in its middle."""
+    folder = shutil.copytree(data_dir, tmp_path / "set")
+    path = read_manifest(folder)[1].path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return folder
+
+
+def test_it_is_skipped_for_the_next_with_a_reason_and_counted(damaged: Path, caplog):
+    dataset = ClipDataset(read_manifest(damaged), num_frames=4, samples_per_clip=3)
+    batch = dataset.collate([dataset[index] for index in range(len(dataset))])
+    assert batch["clip_index"].tolist() == [0, 2, 2] * 3
+    assert batch["skipped"].tolist() == [0, 1, 0] * 3
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert str(dataset.clips[1].path) in told[0]
+
+
+def test_what_takes_its_place_depends_on_the_index_only(damaged: Path):
+    first, second = (
+        ClipDataset(read_manifest(damaged), num_frames=4, samples_per_clip=3) for _ in range(2)
+    )
+    # The second learns of the damage only now, the first knows it from an item before.
+    first[1]
+    assert first[4]["start"] == second[4]["start"]
+    assert first[4]["skipped"] == second[4]["skipped"] == 1
+
+
+def test_a_set_without_any_readable_clip_is_an_error(damaged: Path):
+    dataset = ClipDataset(read_manifest(damaged), num_frames=4)
+    for clip in dataset.clips:
+        clip.features_path.write_bytes(b"no safetensors")
+    with pytest.raises(ValueError, match=r"none of the 3 clips can be read"):
+        dataset[0]
+
+
+def test_windows_of_a_clip_count_it_once(damaged: Path):
+    dataset = ClipDataset(
+        read_manifest(damaged), num_frames=4, windows_per_clip=3, with_reference=False
+    )
+    assert dataset.collate([dataset[1]])["skipped"].tolist() == [1, 0, 0]
+
+
+def test_missing_files_are_counted_when_the_manifest_is_read(data_dir: Path, tmp_path: Path):
+    folder = shutil.copytree(data_dir, tmp_path / "set")
+    clips = read_manifest(folder)
+    clips[1].path.unlink()
+    clips[2].features_path.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{clips[1].path.name}, .* \(nor do 1 others\)"):
+        read_manifest(folder)

@@ -1,0 +1,151 @@
+"""`sampler=official` draws, steps, decodes and pastes what the official pipeline does.
+
+A whole run of the official code with tiny networks: 0.72 s of sound, 14 frames played to and fro.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from latentsync.diffusion import Sampler
+from latentsync.faces import FixedDetector
+from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
+from latentsync.pipeline import Sight, add_references, look, restore, speak, split
+from latentsync.report import Stopwatch
+from latentsync.weights import load_official_whisper, unet_key
+from latentsync.weights.folders import official_scheduler
+from official.recipe import fill, official_shapes, recipe_value
+from official.test_whisper_golden import DIMS, sinusoids
+
+GOLDEN = Path(__file__).parents[3] / "shared/golden/data"
+SAMPLER = Sampler(num_steps=3, guidance_scale=1.5, match_colours=False, parity=True)
+SEED = 1247
+SIZES = (16, 4)
+
+pytestmark = pytest.mark.skipif(
+    not (GOLDEN / "pipeline_A.npz").is_file(), reason=f"there are no arrays in {GOLDEN}"
+)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "pipeline_A.npz") as arrays:
+        return dict(arrays)
+
+
+class Recording(LipSyncModel):
+    """Keeps what passes through it, one item a chunk."""
+
+    def condition(self, *args: object) -> Tensor:
+        self.fixed.append(super().condition(*args))
+        return self.fixed[-1]
+
+    def latents_of_steps(self, *args: object) -> Iterator[Tensor]:
+        self.steps.append(list(super().latents_of_steps(*args)))
+        return iter(self.steps[-1])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.decoded.append(super().decode(latents))
+        return self.decoded[-1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    unet = UNet(block_out_channels=(32, 64, 64, 64), motion="all")
+    own = unet.state_dict()
+    names = [name for name in official_shapes("unet_stage2") if unet_key(name) in own]
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=[32, 32, 64, 64],
+        layers_per_block=1,
+        scaling_factor=0.18215,
+    )
+    path = tmp_path_factory.mktemp("whisper") / "tiny.pt"
+    whisper = {
+        name: sinusoids(*shape) if "positional" in name else recipe_value(name, shape)
+        for name, shape in official_shapes("whisper_tiny_encoder").items()
+    }
+    torch.save({"dims": DIMS, "model_state_dict": whisper}, path)
+    made = Recording(
+        unet=fill(unet, names, unet_key, prefix="tinyunet/"),
+        codec=LatentCodec(fill(vae, list(official_shapes("tiny_vae")), prefix="tinyvae/")),
+        audio_encoder=load_official_whisper(path),
+        scheduler=official_scheduler(),
+        model_format=ModelFormat(resolution=256, aligner="official"),
+    )
+    made.fixed, made.steps, made.decoded = [], [], []
+    return made
+
+
+@pytest.fixture(scope="module")
+def sights(model: Recording, golden: dict[str, np.ndarray]) -> list[Sight]:
+    stacked = cv2.imread(str(GOLDEN / "demo1_crop14.png"))[..., ::-1]
+    frames = list(np.ascontiguousarray(stacked).reshape(14, 400, 400, 3))
+    looped = ((number, frames[number]) for number in [*range(14), *range(13, 7, -1)])
+    detector = FixedDetector(golden["landmarks"])
+    return list(look(looped, detector=detector, model=model, watch=Stopwatch()))
+
+
+@pytest.fixture(scope="module")
+def spoken(
+    model: Recording, sights: list[Sight], golden: dict[str, np.ndarray]
+) -> list[tuple[Sight, np.ndarray]]:
+    waveform = torch.from_numpy(golden["audio"]).float() / 32768
+    states = model.audio_encoder(waveform, parity=True)
+    assert num_parity_frames(len(states)) == golden["n_chunks"] == len(sights)
+    chunks = add_references(split(sights, 16), "self")
+    return list(speak(chunks, states, model=model, sampler=SAMPLER, seed=SEED))
+
+
+def test_noise_and_times(model: Recording, golden: dict[str, np.ndarray]) -> None:
+    noise = model.draw_noise(torch.Generator().manual_seed(SEED))
+    np.testing.assert_array_equal(noise[:, :, 0], golden["init_latent_frame0"])
+    assert SAMPLER.solver(model.scheduler).timesteps.tolist() == golden["timesteps"].tolist()
+
+
+def test_the_places_of_the_faces(sights: list[Sight], golden: dict[str, np.ndarray]) -> None:
+    for sight, matrix in zip(sights, golden["affine"], strict=True):
+        np.testing.assert_allclose(sight.placement.matrix[:, :2], matrix[:, :2], atol=1e-4)
+        np.testing.assert_allclose(sight.placement.matrix[:, 2], matrix[:, 2], atol=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_latents_and_pixels_of_a_chunk(
+    model: Recording,
+    spoken: list[tuple[Sight, np.ndarray]],
+    golden: dict[str, np.ndarray],
+    chunk: int,
+) -> None:
+    fixed, steps, decoded = model.fixed[chunk], model.steps[chunk], model.decoded[chunk]
+    first = sum(SIZES[:chunk])
+    pasted = np.stack([face for _, face in spoken[first : first + SIZES[chunk]]])
+    found = {
+        f"masked_latents_c{chunk}_f0": fixed[:, 1:5, 0],
+        f"ref_latents_c{chunk}_f0": fixed[:, 5:, 0],
+        f"latents_step0_c{chunk}_f0": steps[0][:, :, 0],
+        f"latents_final_c{chunk}": steps[-1],
+        f"decoded_c{chunk}_s4": decoded[0, :, :, ::4, ::4],
+        f"pasted_c{chunk}_s4": pasted[:, ::4, ::4].transpose(0, 3, 1, 2) / 127.5 - 1,
+    }
+    np.testing.assert_array_equal(fixed[0, 0, 0], golden["mask_latent"])
+    off = {name: np.abs(np.asarray(value) - golden[name]).max() for name, value in found.items()}
+    assert max(off.values()) < 1e-3, off
+
+
+def test_finished_frames(
+    spoken: list[tuple[Sight, np.ndarray]], golden: dict[str, np.ndarray]
+) -> None:
+    finished = [frame for _, frame in restore(iter(spoken), mask="mask", region="crop")]
+    picked = np.stack([finished[index] for index in golden["final_pick"]])[:, 100:340, 80:320]
+    off = np.abs(picked.astype(int) - golden["final"])
+    assert off.max() <= 1
+    assert (off > 0).mean() < 0.02
+    means = [frame.mean() for frame in finished]
+    np.testing.assert_allclose(means, golden["final_mean"], atol=0.05)

@@ -1,0 +1,209 @@
+"""Every full-size experiment trains two steps at tiny widths and leaves a model that loads."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.models import LipSyncModel, StableSyncNet, load_network
+from latentsync.prepare import encode_latents
+from latentsync.training.callbacks import read_curves
+from losses.published import published_state
+from smoke.tiny import TINY_UNET, run
+
+OFFICIAL_WEIGHTS = {"recon": 1.0, "sync": 0.05, "perceptual": 0.1, "trepa": 10.0}
+SEVEN, EIGHT = "[8,8,8,8,8,8,8]", "[8,8,8,8,8,8,8,8]"
+# The last two levels of the visual tower halve nothing: faces are of 64 pixels here, not 256.
+FACES_OF_64 = [
+    "task.syncnet.resolution=64",
+    "task.syncnet.visual_encoder.downsample_factors=[[1,2],2,2,2,2,2,1,1]",
+    f"task.syncnet.visual_encoder.block_out_channels={EIGHT}",
+]
+SYNCNETS = {
+    "syncnet": [*FACES_OF_64, f"task.syncnet.audio_encoder.block_out_channels={SEVEN}"],
+    "syncnet_plain": [*FACES_OF_64, f"task.syncnet.audio_encoder.block_out_channels={SEVEN}"],
+    "syncnet_25": [*FACES_OF_64, "task.syncnet.audio_encoder.block_out_channels=[8,8,8,8,8,8]"],
+    "syncnet_latent": [
+        "task.syncnet.resolution=16",
+        "task.syncnet.visual_encoder.downsample_factors=[2,2,2,1,2,1]",
+        "task.syncnet.visual_encoder.block_out_channels=[8,8,8,8,8,8]",
+        "task.syncnet.audio_encoder.block_out_channels=[8,8,8,8,8,8]",
+    ],
+}
+TINY_STAGE1 = [
+    *TINY_UNET,
+    "task.model.unet.num_attention_heads=2",
+    "task.model.unet.cross_attention_dim=80",
+    "data.batch_size=2",
+]
+TINY_VAE = [
+    "task.vae.block_out_channels=[8,8,8,8]",
+    "task.vae.norm_num_groups=4",
+    "task.vae.layers_per_block=1",
+]
+
+
+def train_syncnet(work: Path, name: str, *words: str) -> Path:
+    return run(
+        work, name, f"full_{name}", "data.batch_size=2", "data.train.windows_per_clip=2",
+        *SYNCNETS[name], *words,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def syncnet(work: Path) -> Path:
+    """The model folder of a SyncNet of the published layout."""
+    return train_syncnet(work, "syncnet") / "model"
+
+
+@pytest.fixture(scope="module")
+def syncnet_latent(work: Path) -> Path:
+    # Of its own, or other tests would find latents of two VAEs.
+    shutil.copytree(work / "set", work / "sd_set")
+    shutil.rmtree(work / "sd_set" / "latents", ignore_errors=True)
+    encode_latents(work / "sd_set", work / "sd_vae")
+    chosen = [f"data.{part}_manifest='{work / 'sd_set'}'" for part in ("train", "val")]
+    return train_syncnet(work, "syncnet_latent", *chosen) / "model"
+
+
+@pytest.fixture(scope="module")
+def stage1(work: Path) -> Path:
+    return train_stage1(work, "unet_stage1") / "model"
+
+
+def train_stage1(work: Path, name: str) -> Path:
+    return run(
+        work, name, f"full_{name}", *TINY_STAGE1,
+        f"vae='{work / 'sd_vae'}'", f"whisper='{work / 'whisper'}'",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def published(work: Path) -> list[str]:
+    """Overrides for the judges of stage 2: a tiny VideoMAE-v2 from a file, a random VGG."""
+    path = work / "videomae.pth"
+    torch.save({"module": published_state(torch.Generator().manual_seed(0))}, path)
+    return [f"videomae='{path}'", "+task.losses.perceptual.random_backbone=true"]
+
+
+def train_stage2(work: Path, name: str, run_name: str, stage1: Path, *words: str) -> Path:
+    return run(work, name, run_name, f"stage1='{stage1}'", "data.batch_size=2", *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["syncnet_plain", "syncnet_25"])
+def test_syncnets_of_pixels(work: Path, name: str):
+    net = load_network(StableSyncNet, train_syncnet(work, name) / "model")
+    assert not net.reads_latents
+
+
+@pytest.mark.slow
+def test_a_syncnet_of_latents_judges_stage_2_without_a_vae(
+    work: Path, syncnet_latent: Path, stage1: Path
+):
+    assert load_network(StableSyncNet, syncnet_latent).reads_latents
+    run_dir = train_stage2(
+        work, "unet_stage2_efficient", "latent_judge", stage1, f"syncnet='{syncnet_latent}'",
+        "losses@task.losses=recon_sync", "~task.loss_weights.perceptual",
+    )  # fmt: skip
+    assert {"train/sync", "val/sync"} <= set(read_curves(run_dir / "csv"))
+
+
+@pytest.mark.slow
+def test_stage_1_at_512(work: Path):
+    # At its own resolution the drawn faces of 64 would have to grow: only the batch differs here.
+    model = LipSyncModel.from_pretrained(train_stage1(work, "unet_stage1_512") / "model")
+    assert model.unet.config.motion == "none"
+
+
+@pytest.mark.parametrize(
+    "name", ["unet_stage2", pytest.param("unet_stage2_512", marks=pytest.mark.slow)]
+)
+def test_stage_2_with_all_published_judges(
+    work: Path, syncnet: Path, stage1: Path, published: list[str], name: str
+):
+    run_dir = train_stage2(
+        work, name, f"full_{name}", stage1, f"syncnet='{syncnet}'", *published
+    )  # fmt: skip
+    assert LipSyncModel.from_pretrained(run_dir / "model").unet.config.motion == "all"
+    curves = read_curves(run_dir / "csv")
+    for _, loss in curves["train/loss"][:1]:
+        parts = sum(
+            weight * curves[f"train/{part}"][0][1] for part, weight in OFFICIAL_WEIGHTS.items()
+        )
+        assert loss == pytest.approx(parts, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_stage_2_efficient_trains_decoder_motion_and_audio_attention_only(
+    work: Path, syncnet: Path, stage1: Path, published: list[str]
+):
+    run_dir = train_stage2(
+        work, "unet_stage2_efficient", "full_efficient", stage1, f"syncnet='{syncnet}'",
+        published[1], "task.optimizer.lr=1e-2",
+    )  # fmt: skip
+    model = LipSyncModel.from_pretrained(run_dir / "model")
+    assert model.unet.config.motion == "decoder"
+    before = LipSyncModel.from_pretrained(stage1).unet.state_dict()
+    changed = {
+        name
+        for name, value in model.unet.state_dict().items()
+        if name in before and not torch.equal(value, before[name])
+    }
+    assert changed
+    assert all("attn2." in name for name in changed)
+
+
+def test_autoencoder_anew_and_its_decoder_alone(work: Path):
+    anew = run(work, "autoencoder", "full_autoencoder", *TINY_VAE, "data.batch_size=2") / "model"
+    assert load_network(AutoencoderKL, anew).config.latents_mean is not None
+    tuned = run(
+        work, "autoencoder_decoder", "full_decoder", f"vae='{work / 'sd_vae'}'",
+        "data.batch_size=2",
+    )  # fmt: skip
+    before, after = (
+        load_network(AutoencoderKL, folder) for folder in (work / "sd_vae", tuned / "model")
+    )
+    # Its latents mean what they meant: neither the encoder nor the scale has moved.
+    assert after.config.latents_mean is None
+    assert after.config.scaling_factor == before.config.scaling_factor
+    changed = {
+        name.split(".")[0]
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+@pytest.mark.parametrize("name", ["unet_stage2", "unet_stage2_512"])
+def test_the_weights_of_stage_2_are_the_published_ones(name: str):
+    assert composed(name).task.loss_weights == OFFICIAL_WEIGHTS
+
+
+def test_the_published_form_has_none_of_our_switches():
+    task = composed("unet_stage2", "task=diffusion_official").task
+    assert (task.audio_dropout, task.sample_latents, task.max_x0_timestep) == (0.0, True, None)
+    assert (task.losses.recon.snr_gamma, task.losses.sync.clamp) == (None, False)
+    assert task.losses.trepa.backbone.dtype == "float16"
+    assert task.optimizer.lr == 1e-5
+
+
+def test_losses_can_be_left_out_and_lora_put_in():
+    task = composed(
+        "unet_stage2", "losses@task.losses=recon_sync_perceptual", "~task.loss_weights.trepa",
+        "+adapter@task.adapter=lora",
+    ).task  # fmt: skip
+    assert set(task.losses) == set(task.loss_weights) == {"recon", "sync", "perceptual"}
+    assert task.adapter.rank == 16
+
+
+def composed(name: str, *words: str):
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", overrides=[f"experiment={name}", *words])
+    return OmegaConf.masked_copy(config, ["task"])

@@ -1,0 +1,89 @@
+"""A run gone wrong stops in time and says where to look; one that goes well says how fast."""
+
+import math
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentsync.training import syncnet_task
+from latentsync.training.callbacks import read_curves
+from latentsync.training.checkpoints import WholeCheckpoints
+from smoke.tiny import run
+
+ARGUMENTS = ("data.batch_size=2", "data.train.windows_per_clip=2")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(work: Path, monkeypatch):
+    sound = syncnet_task.balanced_bce
+    monkeypatch.setattr(syncnet_task, "balanced_bce", lambda *values: sound(*values) * math.nan)
+    with pytest.raises(ValueError, match=r"stopped at step 3 .* loss is not finite") as error:
+        run(
+            work, "demo/syncnet", "not_a_number", *ARGUMENTS, "task.bce_from_step=3",
+            "trainer.max_steps=6", "callbacks.checkpoint.every_n_train_steps=1",
+        )  # fmt: skip
+    last = work / "runs" / "not_a_number" / "checkpoints" / "last.ckpt"
+    assert f"The last good checkpoint is {last}" in str(error.value)
+    names = [path.stem for path in (work / "set" / "clips").glob("*.mp4")]
+    assert any(f"{name} from frame" in str(error.value) for name in names)
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["global_step"] == 3
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def test_a_run_logs_its_gradients_pace_and_memory(syncnet_run: Path):
+    curves = read_curves(syncnet_run / "csv")
+    assert all(value > 0 for _, value in curves["train/gradient_norm"])
+    assert [step for step, _ in curves["train/clips_per_second"]] == [1]
+    # This process holds torch: more than a tenth of a GiB, less than the machine.
+    assert 0.1 < curves["train/peak_memory_gib"][0][1] < 1000
+    assert "lr-AdamW" in curves
+
+
+def test_the_gradient_norm_is_that_of_all_gradients_as_one_vector(syncnet_run: Path):
+    # Clipping at 1 comes after: what is logged may be larger.
+    norms = [value for _, value in read_curves(syncnet_run / "csv")["train/gradient_norm"]]
+    assert max(norms) > 1
+
+
+FULL = """
+import resource, signal, sys, torch
+from pathlib import Path
+from latentsync.training.checkpoints import WholeCheckpoints
+folder = Path(sys.argv[1])
+WholeCheckpoints().save_checkpoint({"step": 1}, folder / "good.ckpt")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    WholeCheckpoints().save_checkpoint({"w": torch.zeros(10**6)}, folder / "bad.ckpt")
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of file sizes")
+def test_a_checkpoint_that_finds_no_room_is_one_sentence_and_leaves_nothing(tmp_path: Path):
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"the checkpoint {tmp_path / 'bad.ckpt'} could not be saved (")
+    assert "those before it are untouched" in ended.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.ckpt"]
+    assert torch.load(tmp_path / "good.ckpt", weights_only=True) == {"step": 1}
+
+
+def test_a_checkpoint_is_renamed_from_beside_itself(tmp_path: Path, monkeypatch):
+    seen = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append((self.parent, torch.load(self, weights_only=True)))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    WholeCheckpoints().save_checkpoint({"step": 2}, tmp_path / "new" / "a.ckpt")
+    assert seen == [(tmp_path / "new", {"step": 2})]

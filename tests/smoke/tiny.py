@@ -1,0 +1,76 @@
+"""Experiments at a width that trains in a moment, on two drawn speakers."""
+
+from pathlib import Path
+
+from diffusers import AutoencoderKL
+from hydra import compose, initialize_config_dir
+from transformers import WhisperConfig, WhisperModel
+
+from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.train import train
+from latentsync.faces import FixedDetector
+
+POINTS = [[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]]
+TINY_UNET = [
+    "task.model.unet.block_out_channels=[8,16]",
+    "task.model.unet.attention_levels=[false,true]",
+    "task.model.unet.norm_num_groups=4",
+    "task.model.unet.cross_attention_dim=16",
+    "task.model.model_format.resolution=64",
+]
+
+
+def fixed_face() -> FixedDetector:
+    return FixedDetector(POINTS)
+
+
+def tiny_vae(latent_channels: int) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        block_out_channels=[4, 4, 4],
+        norm_num_groups=2,
+        latent_channels=latent_channels,
+        mid_block_add_attention=False,
+    )
+
+
+def tiny_whisper() -> WhisperModel:
+    return WhisperModel(
+        WhisperConfig(
+            d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16,
+            decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16, vocab_size=8,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        )
+    )  # fmt: skip
+
+
+def run(work: Path, experiment: str, name: str, *words: str) -> Path:
+    """A few steps of an experiment (two, unless told) in a folder of its own, which is returned."""
+    register_resolvers()
+    run_dir = work / "runs" / name
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", overrides=overrides(work, experiment, run_dir, *words))
+    train(config)
+    return run_dir
+
+
+def overrides(work: Path, experiment: str, run_dir: Path, *words: str) -> list[str]:
+    """What makes an experiment small; later words win."""
+    small = [
+        f"experiment={experiment}",
+        f"paths.run_dir='{run_dir}'",
+        f"data.train_manifest='{work / 'set'}'",
+        f"data.val_manifest='{work / 'set'}'",
+        "data.num_workers=0",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+        "trainer.max_steps=2",
+        "trainer.val_check_interval=2",
+        "trainer.limit_val_batches=1",
+        "trainer.log_every_n_steps=1",
+        "+trainer.enable_progress_bar=false",
+        "~callbacks.progress",
+    ]
+    names = {word.split("=", 1)[0] for word in words}
+    return [*(word for word in small if word.split("=", 1)[0] not in names), *words]

@@ -1,0 +1,193 @@
+"""The switches of a diffusion task, by what they do."""
+
+from functools import partial
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
+from latentsync.training import DiffusionTask
+from latentsync.training.diffusion_task import draw_latents
+
+SIDE, NUM_FRAMES = 16, 2
+
+
+def tiny_model(*, motion: str = "all") -> LipSyncModel:
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        block_out_channels=(4, 4),
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        norm_num_groups=2,
+        mid_block_add_attention=False,
+    )
+    unet = UNet(
+        in_channels=13,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        attention_levels=(False, True),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        num_attention_heads=2,
+        motion_num_attention_heads=2,
+        motion=motion,
+    )
+    for value in unet.parameters():  # the motion modules' last layers start at zero
+        torch.nn.init.normal_(value, std=0.1)
+    return LipSyncModel(
+        unet=unet,
+        codec=LatentCodec(vae),
+        audio_encoder=MelAudioEncoder(),
+        scheduler=DDIMScheduler(clip_sample=False),
+        model_format=ModelFormat(resolution=SIDE),
+    )
+
+
+class Brightness:
+    """A judge of decoded frames: their mean square."""
+
+    reads_x0 = True
+
+    def __call__(self, denoised, batch):
+        assert len(denoised.pixels) == len(batch["pixels"])
+        return denoised.pixels.square().mean()
+
+
+def task_of(model: LipSyncModel, **switches) -> DiffusionTask:
+    losses = switches.pop("losses", {"bright": Brightness()})
+    return DiffusionTask(
+        model,
+        losses=losses,
+        loss_weights=dict.fromkeys(losses, 1.0),
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        schedule=partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
+        **switches,
+    )
+
+
+@pytest.fixture
+def batch(generator) -> dict[str, torch.Tensor]:
+    shape = (4, NUM_FRAMES, 3, SIDE, SIDE)
+    mask = torch.ones(4, NUM_FRAMES, 1, SIDE, SIDE)
+    mask[..., SIDE // 2 :, :] = 0
+    return {
+        "pixels": torch.rand(shape, generator=generator) * 2 - 1,
+        "reference": torch.rand(shape, generator=generator) * 2 - 1,
+        "mask": mask,
+        "audio": torch.randn(4, NUM_FRAMES, 3, 16, generator=generator),
+    }
+
+
+def guess_of(task: DiffusionTask, batch):
+    return task.model.denoise(batch, generator=torch.Generator().manual_seed(1))
+
+
+def kept_bytes(task: DiffusionTask, batch) -> tuple[int, list[torch.Tensor]]:
+    """What the forward pass keeps for the backward pass, and the gradients it leads to."""
+    kept = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = task.losses["bright"](guess_of(task, batch), batch)
+    loss.backward()
+    return kept, [value.grad for value in task.unet.parameters()]
+
+
+def test_checkpointing_keeps_less_and_changes_no_gradient(batch):
+    plain = task_of(tiny_model())
+    spared = task_of(tiny_model(), gradient_checkpointing=True)
+    kept, gradients = kept_bytes(plain, batch)
+    kept_less, same_gradients = kept_bytes(spared, batch)
+    assert kept_less < kept / 2
+    torch.testing.assert_close(same_gradients, gradients)
+
+
+def test_clips_noised_too_far_count_as_nothing_in_losses_of_decoded_frames(batch):
+    task = task_of(tiny_model())
+    denoised = guess_of(task, batch)
+    limit = int(denoised.timesteps.sort().values[2])
+    kept = denoised.timesteps <= limit
+    assert kept.sum() == 3
+    task.max_x0_timestep = limit
+    expected = denoised.pixels[kept].square().mean() * 3 / 4
+    torch.testing.assert_close(task._values(denoised, batch)["bright"], expected)
+    task.max_x0_timestep = -1
+    none = task._values(denoised, batch)["bright"]
+    none.backward()
+    assert none.item() == 0
+    assert all(value.grad.abs().sum() == 0 for value in task.unet.parameters())
+
+
+def test_losses_of_the_prediction_see_every_clip(batch):
+    task = task_of(tiny_model(), losses={"all": lambda denoised, _: denoised.prediction.mean()})
+    denoised = guess_of(task, batch)
+    task.max_x0_timestep = -1
+    assert task._values(denoised, batch)["all"] == denoised.prediction.mean()
+
+
+def test_drawn_latents_are_the_posterior_mean_plus_its_deviation_times_noise(batch):
+    model = tiny_model()
+    drawn = draw_latents(model, batch, torch.Generator().manual_seed(3))
+    pixels = batch["pixels"]
+    faces = torch.cat([pixels, pixels * batch["mask"], batch["reference"]]).flatten(0, 1)
+    with torch.no_grad():
+        posterior = model.codec.vae.net.encode(faces).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(3))
+    expected = (posterior.mean + posterior.std * noise) * model.codec.vae.net.config.scaling_factor
+    expected = expected.unflatten(0, (3, 4, NUM_FRAMES))
+    names = ("latents", "masked_latents", "reference_latents")
+    for name, latents in zip(names, expected, strict=True):
+        torch.testing.assert_close(drawn[name], latents)
+
+
+def test_lora_trains_its_own_matrices_only_and_merges_to_the_same_function(batch):
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    from latentsync.training.lora import Lora
+
+    whole = tiny_model()
+    task = task_of(tiny_model(), adapter=Lora(rank=2, alpha=4))
+    trained = {name for name, value in task.unet.named_parameters() if value.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    # At first an adapter adds nothing.
+    before = guess_of(task, batch).prediction
+    torch.testing.assert_close(before, guess_of(task_of(whole), batch).prediction)
+
+    optimizer = task.configure_optimizers()["optimizer"]
+    for _ in range(3):
+        optimizer.zero_grad()
+        task.losses["bright"](guess_of(task, batch), batch).backward()
+        optimizer.step()
+    after = guess_of(task, batch).prediction
+    assert not torch.allclose(after, before)
+    task.adapter.merge(task.model.unet)
+    torch.testing.assert_close(guess_of(task, batch).prediction, after)
+    state, old = task.unet.state_dict(), whole.unet.state_dict()
+    assert set(state) == set(old)
+    changed = {name for name in state if not torch.allclose(state[name], old[name], atol=1e-7)}
+    assert changed
+    assert all(".attn" in name and ".to_" in name for name in changed)
+
+
+def test_lora_goes_with_parts_that_train_whole(batch):
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    from latentsync.training.lora import Lora
+
+    task = task_of(tiny_model(), adapter=Lora(rank=2), trainable=["motion_modules."])
+    trained = {name for name, value in task.unet.named_parameters() if value.requires_grad}
+    assert any("motion_modules." in name and "lora_" not in name for name in trained)
+    assert all("motion_modules." in name or "lora_" in name for name in trained)
+
+
+def test_a_rank_of_nothing_is_refused():
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    from latentsync.training.lora import Lora
+
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        Lora(rank=0)

@@ -1,0 +1,53 @@
+"""What a sweep leaves behind can be read without the program."""
+
+import csv
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from latentsync.cli.sweep import SweepTable
+from latentsync.training.sweeps import Run, read_runs, swept_names, write_result, write_sweep
+
+RUNS = [
+    Run("0", {"experiment": "a", "lr": "1e-4", "norm": "group"}, "val/loss", 0.5),
+    Run("2", {"experiment": "a", "lr": "1e-3", "norm": "layer"}, "val/loss", 0.25),
+    Run("10", {"experiment": "a", "lr": "1e-2", "norm": "layer"}, "val/loss", None),
+]
+
+
+def leave_results(folder: Path) -> None:
+    for run in RUNS:
+        (folder / run.name).mkdir()
+        write_result(run, folder / run.name)
+
+
+def test_results_are_read_as_written_in_the_order_of_the_jobs(tmp_path: Path):
+    leave_results(tmp_path)
+    (tmp_path / "11").mkdir()  # a job that failed leaves none
+    assert read_runs(tmp_path) == RUNS
+
+
+def test_only_what_differs_is_a_column(tmp_path: Path):
+    assert swept_names(RUNS) == ["lr", "norm"]
+    leave_results(tmp_path)
+    table_path, text_path, picture_path = write_sweep(tmp_path)
+    with table_path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["run", "lr", "norm", "val/loss"],
+        ["0", "1e-4", "group", "0.5"],
+        ["2", "1e-3", "layer", "0.25"],
+        ["10", "1e-2", "layer", ""],
+    ]
+    assert text_path.read_text().splitlines()[2] == "| 0 | 1e-4 | group | 0.5 |"
+    assert picture_path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_hydra_calls_it_with_the_folder_of_the_sweep(tmp_path: Path):
+    leave_results(tmp_path)
+    SweepTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert (tmp_path / "table.md").is_file()
+
+
+def test_a_sweep_of_which_nothing_is_left_has_no_table(tmp_path: Path):
+    assert write_sweep(tmp_path) == []

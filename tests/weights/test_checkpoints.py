@@ -1,0 +1,125 @@
+"""A checkpoint in its run's folder gives what the run itself would have written at its end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import LightningModule, Trainer
+from omegaconf import OmegaConf
+
+from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.models import LipSyncModel, StableSyncNet, UNet, load_network, save_network
+from latentsync.weights import export_model, load_official_unet, model_folder
+from latentsync.weights.checkpoints import resolve
+from latentsync.weights.files import kind_of, read
+from weights.published import tiny_vae
+
+UNET = [
+    "task.model.unet.block_out_channels=[32,32]",
+    "task.model.unet.attention_levels=[false,true]",
+    "task.model.unet.layers_per_block=1",
+    "task.model.unet.audio_projection=null",
+    "task.model.unet.cross_attention_dim=80",
+    "task.model.model_format.resolution=64",
+]
+
+
+def start(run_dir: Path, experiment: str, *overrides: str) -> LightningModule:
+    """What train.py leaves after its first step: config.yaml and a checkpoint; gives the task."""
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = [f"experiment={experiment}", f"paths.run_dir={run_dir}", *overrides]
+        config = compose("train", overrides=words)
+    run_dir.mkdir()
+    OmegaConf.save(config, run_dir / "config.yaml")
+    torch.manual_seed(5)
+    task = instantiate(config.task, _convert_="all")
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(task)
+    task.trainer = trainer
+    trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+    return task
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of stage 1, of stage 2 on top of it, and of a SyncNet."""
+    folder = tmp_path_factory.mktemp("runs")
+    save_network(tiny_vae(latents_mean=[0.0] * 4, latents_std=[1.0] * 4), folder / "vae")
+    data = ["data.train_manifest=set", "data.val_manifest=set", f"vae={folder}/vae"]
+    unet = [*UNET, "task.model.unet.in_channels=13", "task.model.unet.out_channels=4"]
+    unet += ["task.model.unet.num_attention_heads=8", "task.model.unet.norm_num_groups=32"]
+    task = start(folder / "stage1", "demo/unet_stage1", *data, *unet)
+    task.export(folder / "stage1" / "model")
+    save_network(tiny_demo_syncnet(), folder / "syncnet_model")
+    more = [f"stage1={folder}/stage1/model", f"syncnet={folder}/syncnet_model", *data[:2]]
+    task = start(folder / "stage2", "demo/unet_stage2", *more)
+    task.export(folder / "stage2" / "model")
+    task = start(folder / "syncnet", "demo/syncnet", *data[:2])
+    task.export(folder / "syncnet" / "model")
+    return folder
+
+
+def tiny_demo_syncnet() -> StableSyncNet:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return instantiate(compose("model/syncnet_demo").model, _convert_="all")
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_a_unets_checkpoint_becomes_its_runs_model(runs: Path, tmp_path: Path, stage: str):
+    export_model(runs / stage / "checkpoints/last.ckpt", tmp_path / "model")
+    written = LipSyncModel.from_pretrained(runs / stage / "model")
+    exported = LipSyncModel.from_pretrained(tmp_path / "model")
+    ours, theirs = exported.unet.state_dict(), written.unet.state_dict()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert exported.unet.config.motion == written.unet.config.motion
+    assert exported.format == written.format
+    assert exported.scheduler.config == written.scheduler.config
+    assert exported.training == written.training
+    torch.testing.assert_close(
+        exported.codec.vae.net.state_dict(), written.codec.vae.net.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_a_checkpoint_becomes_an_official_file(runs: Path, tmp_path: Path):
+    export_model(runs / "stage2" / "checkpoints/last.ckpt", tmp_path / "unet.pt")
+    net = load_official_unet(tmp_path / "unet.pt")
+    trained = load_network(UNet, runs / "stage2/model/unet")
+    torch.testing.assert_close(net.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
+def test_a_syncnets_checkpoint_becomes_a_folder(runs: Path, tmp_path: Path):
+    export_model(runs / "syncnet" / "checkpoints/last.ckpt", tmp_path / "model")
+    ours, theirs = (
+        load_network(StableSyncNet, folder).state_dict()
+        for folder in (tmp_path / "model", runs / "syncnet" / "model")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_inference_takes_a_checkpoint_and_keeps_its_folder(runs: Path, tmp_path: Path):
+    checkpoint = runs / "stage1" / "checkpoints/last.ckpt"
+    folder = model_folder(checkpoint, cache=tmp_path)
+    written = (folder / "config.json").stat().st_mtime_ns
+    assert model_folder(checkpoint, cache=tmp_path) == folder
+    assert (folder / "config.json").stat().st_mtime_ns == written
+
+
+def test_a_checkpoint_is_no_published_file(runs: Path, tmp_path: Path):
+    checkpoint = runs / "stage1" / "checkpoints/last.ckpt"
+    assert kind_of(read(checkpoint)) == "training checkpoint of a UNet"
+    with pytest.raises(ValueError, match="training checkpoint of a UNet, not a published file"):
+        load_official_unet(checkpoint)
+    (tmp_path / "lost").mkdir()
+    lost = tmp_path / "lost" / "last.ckpt"
+    lost.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"config\.yaml.*keep checkpoints in the folder"):
+        export_model(lost, tmp_path / "m")
+
+
+def test_references_in_a_config_are_put_in():
+    root = {"a": {"b": 3}, "c": "${a.b}", "d": ["x/${c}/y", "${a}"]}
+    assert resolve(root, root) == {"a": {"b": 3}, "c": 3, "d": ["x/3/y", {"b": 3}]}
