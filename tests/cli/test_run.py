@@ -150,3 +150,14 @@ def test_conf_and_demo_model_are_found_beside_src():
     root = Path(__file__).parents[2]
     assert run.conf_dir() == root / "conf"
     assert demo_model_dir() == root / "experiments" / "demo" / "model"
+
+
+def test_an_experiment_that_is_not_there_lists_the_near_ones(start, tmp_path):
+    experiments = tmp_path / "conf" / "experiment"
+    experiments.mkdir()
+    for name in ("unet_stage1", "unet_stage2", "syncnet"):
+        (experiments / f"{name}.yaml").write_text("# @package _global_\n")
+    with_group = TINY.replace("  - _self_\n", "  - _self_\n  - experiment: null\n")
+    (tmp_path / "conf" / "tiny.yaml").write_text(with_group)
+    line = "error: no experiment is called 'unet_stage3'; near: unet_stage2, unet_stage1\n"
+    assert start(lambda config: None, "experiment=unet_stage3") == (2, line)

@@ -87,3 +87,36 @@ def test_a_checkpoint_is_renamed_from_beside_itself(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(Path, "replace", watched)
     WholeCheckpoints().save_checkpoint({"step": 2}, tmp_path / "new" / "a.ckpt")
     assert seen == [(tmp_path / "new", {"step": 2})]
+
+
+def test_a_syncnet_that_stays_at_ln_2_is_told_why(work: Path, monkeypatch):
+    stuck = syncnet_task.balanced_bce
+    monkeypatch.setattr(
+        syncnet_task, "balanced_bce", lambda *values: 0 * stuck(*values) + math.log(2)
+    )
+    run_dir = run(
+        work, "demo/syncnet", "stuck", *ARGUMENTS, "callbacks=syncnet", "trainer.max_steps=4",
+        "callbacks.doctor.patience=3", "callbacks.doctor.overfit_steps=1",
+    )  # fmt: skip
+    advice = (run_dir / "syncnet_doctor.md").read_text()
+    assert "at step 3 the BCE of the last 3 steps is 0.693" in advice
+    assert "a batch has only 4 windows" in advice
+    assert "silent" not in advice
+
+
+def test_a_syncnet_that_learns_is_left_alone(work: Path, monkeypatch):
+    sound = syncnet_task.balanced_bce
+    monkeypatch.setattr(syncnet_task, "balanced_bce", lambda *values: 0 * sound(*values) + 0.5)
+    run_dir = run(
+        work, "demo/syncnet", "unstuck", *ARGUMENTS, "callbacks=syncnet", "trainer.max_steps=4",
+        "callbacks.doctor.patience=3", "callbacks.doctor.overfit_steps=1",
+    )  # fmt: skip
+    assert not (run_dir / "syncnet_doctor.md").exists()
+
+
+def test_the_doctor_is_for_syncnet_alone(work: Path):
+    with pytest.raises(ValueError, match=r"callbacks=syncnet is for SyncNet, not AutoencoderTask"):
+        run(
+            work, "demo/autoencoder", "wrong_doctor", "callbacks=syncnet", "data.batch_size=2",
+            "task.vae.block_out_channels=[8,8,8]",
+        )  # fmt: skip
