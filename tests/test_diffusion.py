@@ -73,3 +73,10 @@ def test_guidance_of_one_is_the_conditional_and_of_zero_the_unconditional(genera
 def test_a_wrong_sampler_names_the_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         Sampler(**arguments)
+
+
+def test_parity_steps_lead_by_one_whatever_the_model_was_trained_with():
+    trained_with = DDIMScheduler(timestep_spacing="trailing")
+    own, official = (Sampler(num_steps=20, parity=parity) for parity in (False, True))
+    assert official.solver(trained_with).timesteps.tolist() == list(range(951, 0, -50))
+    assert own.solver(trained_with).timesteps.tolist() == list(range(999, 0, -50))

@@ -191,3 +191,21 @@ def test_a_rank_of_nothing_is_refused():
 
     with pytest.raises(ValueError, match="1 or more, got 0"):
         Lora(rank=0)
+
+
+def test_batches_whose_gradients_are_accumulated_get_noise_of_their_own(batch, monkeypatch):
+    seen = []
+
+    def note(denoised, batch):
+        seen.append(denoised.noisy)
+        return denoised.x0.mean()
+
+    task = task_of(tiny_model(), losses={"note": note})
+    for name in ("log", "log_dict"):
+        monkeypatch.setattr(task, name, lambda *args, **kwargs: None)
+    assert task.global_step == 0
+    for batch_idx in (0, 1, 0):
+        task.training_step(batch, batch_idx)
+    first, other, again = seen
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.models import LipSyncModel, StableSyncNet, UNet, load_network, save_network
 from latentsync.weights import export_model, load_official_unet, model_folder
-from latentsync.weights.checkpoints import resolve
 from latentsync.weights.files import kind_of, read
 from weights.published import tiny_vae
 
@@ -33,7 +32,7 @@ def start(run_dir: Path, experiment: str, *overrides: str) -> LightningModule:
         words = [f"experiment={experiment}", f"paths.run_dir={run_dir}", *overrides]
         config = compose("train", overrides=words)
     run_dir.mkdir()
-    OmegaConf.save(config, run_dir / "config.yaml")
+    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     torch.manual_seed(5)
     task = instantiate(config.task, _convert_="all")
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
@@ -118,8 +117,3 @@ def test_a_checkpoint_is_no_published_file(runs: Path, tmp_path: Path):
     lost.write_bytes(checkpoint.read_bytes())
     with pytest.raises(FileNotFoundError, match=r"config\.yaml.*keep checkpoints in the folder"):
         export_model(lost, tmp_path / "m")
-
-
-def test_references_in_a_config_are_put_in():
-    root = {"a": {"b": 3}, "c": "${a.b}", "d": ["x/${c}/y", "${a}"]}
-    assert resolve(root, root) == {"a": {"b": 3}, "c": 3, "d": ["x/3/y", {"b": 3}]}

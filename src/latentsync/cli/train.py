@@ -39,7 +39,7 @@ def train(config: DictConfig) -> float | None:
     run_dir = Path(config.paths.run_dir)
     if rank_zero_only.rank == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, run_dir / "config.yaml")
+        OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
         record_environment(run_dir / "environment.json")
 
     data = instantiate(config.data, _convert_="all")

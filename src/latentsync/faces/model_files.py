@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from latentsync.media.files import cache_root
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,7 @@ SHA256 = {
 
 def default_cache() -> Path:
     """Where the models live when the config names no folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "latentsync" / "faces"
+    return cache_root() / "faces"
 
 
 def model_paths(

@@ -1,4 +1,4 @@
-"""Whole files only: what is written appears under its name when it is finished."""
+"""Whole files only: what is written appears under its name when it is finished. And the cache."""
 
 import os
 import shutil
@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+
+def cache_root() -> Path:
+    """The user's cache of this program."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentsync"
 
 
 @contextmanager

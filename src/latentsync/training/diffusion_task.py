@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from einops import rearrange
 from lightning import LightningModule
+from numpy import uint64
+from numpy.random import SeedSequence
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
@@ -96,7 +98,7 @@ class DiffusionTask(LightningModule):
         self.model.codec.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = self._generator(self.global_step, stream=0)
+        generator = self._generator(self.global_step, batch_idx, stream=0)
         given = self._drop_audio(batch, generator)
         if self.sample_latents and "latents" not in batch:
             given = draw_latents(self.model, given, generator)
@@ -105,7 +107,7 @@ class DiffusionTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         # The same noise at every validation, so that the curve shows the network alone.
-        denoised = self.model.denoise(batch, generator=self._generator(batch_idx, stream=1))
+        denoised = self.model.denoise(batch, generator=self._generator(0, batch_idx, stream=1))
         self._weighted(denoised, batch, "val")
 
     def _weighted(self, denoised: Denoised, batch: Batch, phase: str) -> Tensor:
@@ -140,11 +142,11 @@ class DiffusionTask(LightningModule):
         kept = (chance >= self.audio_dropout).to(audio)
         return {**batch, "audio": audio * kept[:, None, None, None]}
 
-    def _generator(self, index: int, *, stream: int) -> Generator:
-        # From the step and not from a running state: a resumed run draws what it would have.
-        seeds = [self.seed, self.global_rank, stream, index]
-        entropy = sum(value * 1_000_003**power for power, value in enumerate(reversed(seeds)))
-        return Generator().manual_seed(entropy % 2**63)
+    def _generator(self, step: int, batch_idx: int, *, stream: int) -> Generator:
+        # From the place and not from a running state: a resumed run draws what it would have.
+        # Batches whose gradients are accumulated share a step, and need noise of their own.
+        seeds = [self.seed, self.global_rank, stream, step, batch_idx]
+        return Generator().manual_seed(int(SeedSequence(seeds).generate_state(1, uint64)[0]))
 
     def export(self, folder: Path) -> None:
         """Write the trained model as a folder that describes itself."""

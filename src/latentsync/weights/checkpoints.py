@@ -5,8 +5,6 @@ Nothing that config names is instantiated by name: it is read as plain values, a
 classes below are built.
 """
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -87,41 +85,14 @@ def audio_encoder(node: Node) -> AudioEncoder:
 
 
 def run_config(checkpoint: Path) -> Node:
-    """The config of the run that wrote a checkpoint, with its references put in."""
+    """The config of the run that wrote a checkpoint."""
     path = checkpoint.resolve().parents[1] / "config.yaml"
     if not path.is_file():
         raise FileNotFoundError(
             f"{checkpoint} says nothing about its model but tensors, and {path}, which its run "
             "wrote, is not there: keep checkpoints in the folder of their run"
         )
-    config = yaml.safe_load(path.read_text())
-    return cast(Node, resolve(config, config))
-
-
-def resolve(node: object, root: Mapping[str, object]) -> object:
-    """Plain values with every `${a.b}` replaced by what stands at a.b of the root."""
-    if isinstance(node, dict):
-        return {key: resolve(value, root) for key, value in node.items()}
-    if isinstance(node, list):
-        return [resolve(value, root) for value in node]
-    if not isinstance(node, str):
-        return node
-    whole = re.fullmatch(r"\$\{([\w.]+)\}", node)
-    if whole:
-        return resolve(look_up(whole[1], root), root)
-    return re.sub(
-        r"\$\{([\w.]+)\}", lambda found: str(resolve(look_up(found[1], root), root)), node
-    )
-
-
-def look_up(name: str, root: Mapping[str, object]) -> object:
-    """What stands at a dotted name."""
-    value: object = root
-    for key in name.split("."):
-        if not isinstance(value, Mapping) or key not in value:
-            raise ValueError(f"the run's config.yaml refers to {name!r}, which is not in it")
-        value = value[key]
-    return value
+    return cast(Node, yaml.safe_load(path.read_text()))
 
 
 def plain(node: Node) -> Node:

@@ -1,11 +1,12 @@
 """Published files off the Hugging Face Hub, or from a folder where they were put by hand."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+from latentsync.media.files import cache_root
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +63,6 @@ def in_hub_cache(repo: str, name: str) -> Path | None:
     """A file of the hub's standard cache, without any network."""
     path = try_to_load_from_cache(repo, name)
     return Path(path) if isinstance(path, str) else None
-
-
-def cache_root() -> Path:
-    """The user's cache of this program."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentsync"
 
 
 def _remedy(wanted: dict[Path, tuple[str, str]], found: dict[Path, Path], error: OSError) -> str:

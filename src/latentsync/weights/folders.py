@@ -14,13 +14,13 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from latentsync.faces import ALIGNERS
-from latentsync.media.files import publish
+from latentsync.media.files import cache_root, publish
 from latentsync.models.codec import LatentCodec
 from latentsync.models.folders import save_network
 from latentsync.models.lipsync import FORMAT_VERSION, LipSyncModel, ModelFormat
 from latentsync.models.syncnet import StableSyncNet, load_syncnet
 from latentsync.weights.checkpoints import is_checkpoint, load_checkpoint
-from latentsync.weights.fetch import HUB_PREFIX, VAE_REPO, cache_root, fetch, in_hub_cache
+from latentsync.weights.fetch import HUB_PREFIX, VAE_REPO, fetch, in_hub_cache
 from latentsync.weights.files import MID_AUDIO_KEY, OLD_MID_AUDIO_KEY, raw_state, require
 from latentsync.weights.syncnet import export_official_syncnet
 from latentsync.weights.unet import export_official_unet, load_official_unet
