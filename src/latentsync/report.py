@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from latentsync import demo_model_dir
 from latentsync.cli import run
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 TINY = """
 defaults:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 PACKAGES = (
     "diffusers",

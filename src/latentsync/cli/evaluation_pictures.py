@@ -12,7 +12,7 @@ from rich.table import Table
 
 from latentsync.cli.evaluation import Spoken
 from latentsync.faces import load_mask
-from latentsync.media.files import publish
+from latentsync.files import publish
 from latentsync.media.video import VideoWriter
 
 # Name in metrics.json -> name in the table and format.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 MANIFEST_NAME = "manifest.jsonl"
 LATENTS_FOLDER = "latents"

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from latentsync.media.files import cache_root
+from latentsync.files import cache_root
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from av.container import InputContainer
 from jaxtyping import Float
 from torch import Tensor
 
+from latentsync.files import publish
 from latentsync.media.container import decode, open_media, seconds, time_zero
-from latentsync.media.files import publish
 
 
 def read_waveform(path: Path, sample_rate: int = 16_000) -> Float[Tensor, " t"]:

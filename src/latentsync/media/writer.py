@@ -25,9 +25,9 @@ from av.video.reformatter import (
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
+from latentsync.files import publish
 from latentsync.media.audio import audio_stream, decode_audio, resample
 from latentsync.media.container import open_media, rational, seconds, time_zero
-from latentsync.media.files import publish
 
 BITS_PER_CHANNEL = 96_000
 AAC_RATES = frozenset(

@@ -11,7 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder, WhisperAudioEncoder
 
 Network = TypeVar("Network", bound=ModelMixin)

@@ -15,7 +15,7 @@ from latentsync.data.clips import MANIFEST_NAME, write_manifest
 from latentsync.faces.align import ALIGNERS
 from latentsync.faces.detect import FaceDetector
 from latentsync.faces.mesh import MeshDetector
-from latentsync.media.files import publish
+from latentsync.files import publish
 from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor

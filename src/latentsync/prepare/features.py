@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from latentsync.data.clips import Clip
+from latentsync.files import publish
 from latentsync.media.audio import write_wav
-from latentsync.media.files import publish
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio_encoder import AudioEncoder

@@ -19,7 +19,7 @@ from latentsync.data.clips import LATENTS_FOLDER, read_manifest
 from latentsync.data.dataset import to_pixels
 from latentsync.data.stores import ClipFrames
 from latentsync.faces.mask import load_mask
-from latentsync.media.files import publish
+from latentsync.files import publish
 from latentsync.models.codec import LatentCodec
 from latentsync.prepare.record import Record, locked
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.data.clips import Clip
-from latentsync.media.files import publish
+from latentsync.files import publish
 from latentsync.media.video import open_clip
 from latentsync.prepare.stage import Outcome
 

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 
 class CurvePicture(Callback):

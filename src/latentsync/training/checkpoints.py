@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from latentsync.batch import Batch
 from latentsync.data import ClipDataset
 from latentsync.data.health import Health, measure_health
+from latentsync.files import publish
 from latentsync.losses import InfoNCE
-from latentsync.media.files import publish
 from latentsync.models import StableSyncNet, latent_sync_input, sync_input
 from latentsync.training.syncnet_task import SyncNetTask, balanced_bce, near_in_time
 

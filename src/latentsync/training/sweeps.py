@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 RESULT_NAME = "result.json"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-from latentsync.media.files import cache_root
+from latentsync.files import cache_root
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from latentsync.faces import ALIGNERS
-from latentsync.media.files import cache_root, publish
+from latentsync.files import cache_root, publish
 from latentsync.models.codec import LatentCodec
 from latentsync.models.folders import save_network
 from latentsync.models.lipsync import FORMAT_VERSION, LipSyncModel, ModelFormat

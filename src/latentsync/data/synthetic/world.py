@@ -21,8 +21,8 @@ from latentsync.data.synthetic.speech import (
     truth_of,
     viseme_track,
 )
+from latentsync.files import publish
 from latentsync.media.audio import write_wav
-from latentsync.media.files import publish
 from latentsync.media.video import VideoWriter
 
 FPS = 25.0

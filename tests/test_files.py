@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.media.files import publish
+from latentsync.files import publish
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
