@@ -67,8 +67,64 @@ def test_guidance_of_one_is_the_conditional_and_of_zero_the_unconditional(genera
 
 
 @pytest.mark.parametrize(
+    ("interval", "guided_steps"),
+    [
+        ((0, 1), list(range(8))),
+        ((0.25, 0.75), [2, 3, 4, 5]),
+        ((1 / 8, 3 / 8), [1, 2]),
+        ((0, 1 / 3), [0, 1, 2]),
+        ((0.5, 0.5), []),
+    ],
+)
+def test_guided_steps_lie_in_the_interval(interval, guided_steps):
+    sampler = Sampler(num_steps=8, guidance_interval=interval)
+    assert [step for step in range(8) if sampler.is_guided(step)] == guided_steps
+    assert sampler.num_passes == 8 + len(guided_steps)
+
+
+def test_without_guidance_no_step_is_guided():
+    assert Sampler(num_steps=8, guidance_scale=1.0).num_passes == 8
+
+
+@pytest.mark.parametrize("solver", sorted(SCHEDULERS))
+def test_frames_that_begin_alike_end_alike(solver, generator):
+    """Noise of its own for a frame would make the mouth flicker."""
+    schedule = DDIMScheduler(prediction_type="sample", clip_sample=False)
+    noise = torch.randn(2, 4, 1, 6, 6, generator=generator).expand(-1, -1, 3, -1, -1)
+    *_, latents = sampling_steps(
+        lambda noisy, timestep: noisy.tanh(), noise, Sampler(solver, 4).solver(schedule)
+    )
+    assert torch.equal(latents[:, :, 0], latents[:, :, 1])
+    assert not torch.equal(latents[0], latents[1])
+
+
+@pytest.mark.parametrize("solver", sorted(SCHEDULERS))
+def test_sampling_leaves_the_global_generator_alone(solver, generator):
+    schedule = DDIMScheduler(prediction_type="sample", clip_sample=False)
+    before = torch.get_rng_state()
+    noise = torch.randn(*SHAPE, generator=generator)
+    list(sampling_steps(lambda noisy, _: noisy.tanh(), noise, Sampler(solver, 3).solver(schedule)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_consistency_sampler_says_what_it_needs(caplog):
+    Sampler("lcm", 4)
+    assert "distilled" in caplog.text
+
+
+def test_an_interval_from_a_config_equals_one_from_python():
+    assert Sampler(guidance_interval=[0.25, 0.75]) == Sampler(guidance_interval=(0.25, 0.75))
+
+
+@pytest.mark.parametrize(
     ("arguments", "value"),
-    [({"scheduler": "ddmi"}, "ddmi"), ({"num_steps": 0}, "0"), ({"guidance_scale": -1.0}, "-1")],
+    [
+        ({"scheduler": "ddmi"}, "ddmi"),
+        ({"num_steps": 0}, "0"),
+        ({"guidance_scale": -1.0}, "-1"),
+        ({"guidance_interval": (0.7, 0.3)}, "0.7"),
+        ({"guidance_interval": (0.0, 1.5)}, "1.5"),
+    ],
 )
 def test_a_wrong_sampler_names_the_value(arguments, value):
     with pytest.raises(ValueError, match=value):

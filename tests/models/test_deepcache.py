@@ -68,6 +68,21 @@ def test_the_others_equal_a_network_whose_deep_layers_repeat_themselves(
         torch.testing.assert_close(output, unet(*inputs))
 
 
+def test_clips_at_the_front_may_be_left_out(unet: UNet, steps: list[tuple[Tensor, ...]]) -> None:
+    both, one = DeepCache(unet, 3), DeepCache(unet, 3)
+    for cache in (both, one):
+        cache(*steps[0])
+    torch.testing.assert_close(
+        one(*(part[1:] for part in steps[1])), both(*steps[1])[1:], atol=1e-5, rtol=0
+    )
+
+
+def test_where_they_come_back_the_pass_is_full(unet: UNet, steps: list[tuple[Tensor, ...]]) -> None:
+    cache = DeepCache(unet, 3)
+    cache(*(part[1:] for part in steps[0]))
+    torch.testing.assert_close(cache(*steps[1]), unet(*steps[1]))
+
+
 def deep_layers(unet: UNet) -> Iterator[nn.Module]:
     """Every residual block, attention and sampler but the last layer of the last level."""
     yield unet.mid_block

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,79 @@ def test_generating_in_chunks_equals_generating_at_once(model, faces, audio, gen
         )
     ]
     torch.testing.assert_close(torch.cat(halves, dim=1), whole)
+
+
+def test_chunks_drawn_at_once_equal_chunks_drawn_one_by_one(model, faces, audio, generator):
+    sampler = Sampler("dpmpp", 4, 1.5, guidance_interval=(0.25, 0.75), deepcache_interval=2)
+    noise = torch.randn(1, 4, 1, SIDE // 4, SIDE // 4, generator=generator)
+    pixels = torch.cat(faces.split(NUM_FRAMES, dim=1))
+    sound = torch.cat(audio.split(NUM_FRAMES, dim=1))
+    masked, seen = model.encode_faces(pixels)
+    latents = model.draw(
+        masked, seen, sound, sampler=sampler, noise=noise.expand(2, -1, -1, -1, -1)
+    )
+    at_once = model.finish(latents, pixels, sampler=sampler)
+    one_by_one = model.generate(faces, audio, sampler=sampler, noise=noise)
+    together = torch.cat(list(at_once[:, None]), dim=1)
+    torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=0)
+
+
+def test_latents_of_a_face_do_not_depend_on_the_faces_beside_it(model, faces):
+    whole = model.encode_faces(faces)
+    picked = torch.tensor([6, 1, 1])
+    for all_of_them, some in zip(whole, model.encode_faces(faces[:, picked]), strict=True):
+        torch.testing.assert_close(all_of_them[:, :, picked], some)
+
+
+def test_masked_latents_know_nothing_of_the_painted_part(model, faces):
+    hidden = torch.where(model.mask == 0, torch.zeros_like(faces), faces)
+    (masked, seen), (masked_hidden, seen_hidden) = map(model.encode_faces, (faces, hidden))
+    assert torch.equal(masked, masked_hidden)
+    assert not torch.allclose(seen, seen_hidden)
+
+
+def passes(model, faces, audio, sampler) -> list[int]:
+    """Clips of each pass through the whole network."""
+    seen: list[int] = []
+    hook = model.unet.mid_block.register_forward_pre_hook(
+        lambda _, inputs: seen.append(len(inputs[0]) // NUM_FRAMES)
+    )
+    model.generate(
+        faces[:, :NUM_FRAMES], audio[:, :NUM_FRAMES], sampler=sampler,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    hook.remove()
+    return seen
+
+
+def test_steps_outside_the_guided_interval_take_one_pass(model, faces, audio):
+    middle = Sampler("ddim", 4, 1.5, guidance_interval=(0.25, 0.75))
+    assert passes(model, faces, audio, middle) == [1, 2, 2, 1]
+    # The cache lasts until guidance sets in, whose half without audio is not in it.
+    assert passes(model, faces, audio, replace(middle, deepcache_interval=4)) == [1, 2]
+
+
+def test_an_empty_guided_interval_is_no_guidance(model, faces, audio):
+    arguments = {"noise": torch.ones(1, 4, 1, SIDE // 4, SIDE // 4)}
+    none, never, always = (
+        model.generate(faces, audio, sampler=sampler, **arguments)
+        for sampler in (
+            Sampler("ddim", 3, 1.0),
+            Sampler("ddim", 3, 2.5, guidance_interval=(0.5, 0.5)),
+            Sampler("ddim", 3, 2.5),
+        )
+    )
+    assert torch.equal(none, never)
+    assert not torch.allclose(none, always)
+
+
+def test_a_cast_model_draws_nearly_the_same_and_gives_back_float32(model, faces, audio):
+    arguments = {"sampler": Sampler("dpmpp", 4, 1.5), "noise": torch.ones(1, 4, 1, 8, 8)}
+    exact = model.generate(faces, audio, **arguments)
+    drawn = model.to("cpu", torch.bfloat16).generate(faces, audio, **arguments)
+    assert drawn.dtype == torch.float32
+    assert not torch.equal(drawn, exact)
+    assert (drawn - exact).abs().mean() < 0.02
 
 
 def test_generating_keeps_what_the_mask_keeps(model, faces, audio, generator):

@@ -15,9 +15,11 @@ from latentsync.models.unet_layers import norm_over_clip
 
 
 class DeepCache:
-    """Stands for a UNet during one sampling loop: call it once a step, with equal shapes.
+    """Stands for a UNet during one sampling loop: call it once a step, with the same clips.
 
-    The first step is full, then every `interval`-th. Never trained through.
+    The first step is full, then every `interval`-th. Of the clips, a step may leave out any at the
+    front (those without audio, where a step is not guided); where they come back, it is full.
+    Never trained through.
     """
 
     def __init__(self, unet: UNet, interval: int) -> None:
@@ -34,9 +36,10 @@ class DeepCache:
     ) -> Float[Tensor, "b c_out f h w"]:
         full = is_full(self.step, self.interval)
         self.step += 1
-        if full or self.deep is None:
+        num_frames = sample.shape[0] * sample.shape[2]
+        if full or self.deep is None or len(self.deep) < num_frames:
             return self._full(sample, timestep, audio)
-        return self._shallow(self.deep, sample, timestep, audio)
+        return self._shallow(self.deep[-num_frames:], sample, timestep, audio)
 
     def _full(self, sample: Tensor, timestep: Tensor, audio: Tensor | None) -> Tensor:
         num_shallow = self.unet.conv_in.out_channels

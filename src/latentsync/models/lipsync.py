@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -166,18 +167,68 @@ class LipSyncModel:
         Without a `reference` the faces are their own, as in the official pipeline. All frames
         start from one `noise`, which keeps the mouth from flickering; without one it is drawn.
         Nothing but the noise is drawn from the `generator`, except in parity.
+
+        The same in three steps, whose latents can be kept and shared between chunks:
+        `encode_faces`, `draw`, `finish`.
         """
         reference = pixels if reference is None else reference
         if noise is None:
             noise = self.draw_noise(generator, num_clips=pixels.shape[0]).to(pixels)
-        chunks = [
-            self._generate_chunk(faces, sound, other, noise, sampler, generator)
-            for faces, sound, other in zip(
-                *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
-                strict=True,
-            )
-        ]
+        chunks = []
+        for faces, sound, other in zip(
+            *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
+            strict=True,
+        ):
+            fixed = self.condition(faces, other, sampler, generator)
+            *_, latents = self.latents_of_steps(fixed, sound, noise, sampler)
+            chunks.append(self.finish(latents, faces, sampler=sampler))
         return torch.cat(chunks, dim=1)
+
+    @torch.no_grad()
+    def encode_faces(
+        self, pixels: Float[Tensor, "b f 3 h w"]
+    ) -> tuple[Float[Tensor, "b c f x y"], Float[Tensor, "b c f x y"]]:
+        """Pixels in [-1, 1] => scaled latents of the masked faces and of the seen ones.
+
+        Every frame is encoded by itself, so latents may be kept per frame and put together anew:
+        the masked ones for the frames to draw, the seen ones as their reference. Not for parity,
+        which samples them anew for every chunk.
+        """
+        both = torch.cat([pixels * self.mask.to(pixels), pixels])
+        masked, seen = self.codec.encode_clips(both).chunk(2)
+        return masked, seen
+
+    @torch.no_grad()
+    def draw(
+        self,
+        masked: Float[Tensor, "b c f x y"],
+        reference: Float[Tensor, "b c f x y"],
+        audio: Float[Tensor, "b f s d"],
+        *,
+        sampler: Sampler,
+        noise: Float[Tensor, "b c 1 x y"],
+    ) -> Float[Tensor, "b c f x y"]:
+        """The latents of chunks, one a clip of the batch, from what `encode_faces` gave.
+
+        Chunks of a batch do not touch each other: b of them at once equal one after the other.
+        """
+        fixed = self._fixed(masked, reference)
+        *_, latents = self.latents_of_steps(fixed, audio, noise, sampler)
+        return latents
+
+    @torch.no_grad()
+    def finish(
+        self,
+        latents: Float[Tensor, "b c f x y"],
+        pixels: Float[Tensor, "b f 3 h w"],
+        *,
+        sampler: Sampler,
+    ) -> Float[Tensor, "b f 3 h w"]:
+        """Drawn latents => the faces `pixels` with their masked part redrawn, about in [-1, 1]."""
+        decoded, mask = self.decode(latents), self.mask.to(pixels)
+        if sampler.match_colours:
+            decoded = match_surroundings(decoded, pixels, self.mask)
+        return decoded * (1 - mask) + pixels * mask
 
     def draw_noise(
         self, generator: Generator | None, *, num_clips: int = 1
@@ -198,16 +249,16 @@ class LipSyncModel:
 
         In parity the masked faces draw from the generator first, then the reference.
         """
-        if sampler.parity:
-            # In channels-last memory torch's group norm is off by more than a thousandth here.
-            pixels, reference = pixels.contiguous(), reference.contiguous()
-        masked, seen = (
-            self.codec.encode_clips(faces, sample=sampler.parity, generator=generator)
-            for faces in (pixels * self.mask.to(pixels), reference)
+        masked = pixels * self.mask.to(pixels)
+        if not sampler.parity:
+            return self._fixed(*self.codec.encode_clips(torch.cat([masked, reference])).chunk(2))
+        # In channels-last memory torch's group norm is off by more than a thousandth here.
+        return self._fixed(
+            *(
+                self.codec.encode_clips(faces.contiguous(), sample=True, generator=generator)
+                for faces in (masked, reference)
+            )
         )
-        num_clips, num_frames = pixels.shape[:2]
-        mask = self._latent_mask(num_clips, num_frames, masked)
-        return torch.cat([mask, masked, seen], dim=1)
 
     def latents_of_steps(
         self,
@@ -216,42 +267,38 @@ class LipSyncModel:
         noise: Float[Tensor, "b c 1 x y"],
         sampler: Sampler,
     ) -> Iterator[Float[Tensor, "b c f x y"]]:
-        """The latents of one chunk after each step; `fixed` is what `condition` gives."""
+        """The latents of one chunk after each step; `fixed` is what `condition` gives.
+
+        The network runs in its own dtype, the solver in that of `noise`.
+        """
         unet: UNet | DeepCache = self.unet
         if sampler.deepcache_interval > 1:
             unet = DeepCache(self.unet, sampler.deepcache_interval)
+        steps, dtype = count(), self.unet.dtype
+        fixed, audio = fixed.to(noise.device, dtype), audio.to(noise.device, dtype)
 
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-            inputs = torch.cat([latents, fixed], dim=1)
+            inputs = torch.cat([latents.to(dtype), fixed], dim=1)
             times = timestep.to(latents.device).expand(len(latents))
-            if sampler.guidance_scale == 1.0:
-                return unet(inputs, times, audio)
+            if not sampler.is_guided(next(steps)):
+                return unet(inputs, times, audio).to(latents.dtype)
             doubled = unet(
                 torch.cat([inputs] * 2),
                 times.repeat(2),
                 torch.cat([torch.zeros_like(audio), audio]),
-            )
+            ).to(latents.dtype)
             unconditional, conditional = doubled.chunk(2)
             return guided(unconditional, conditional, sampler.guidance_scale)
 
         start = noise.expand(-1, -1, fixed.shape[2], -1, -1)
         return sampling_steps(predict, start, sampler.solver(self.scheduler))
 
-    def _generate_chunk(
-        self,
-        pixels: Float[Tensor, "b f 3 h w"],
-        audio: Float[Tensor, "b f s d"],
-        reference: Float[Tensor, "b f 3 h w"],
-        noise: Float[Tensor, "b c 1 x y"],
-        sampler: Sampler,
-        generator: Generator | None,
-    ) -> Float[Tensor, "b f 3 h w"]:
-        fixed = self.condition(pixels, reference, sampler, generator)
-        *_, latents = self.latents_of_steps(fixed, audio, noise, sampler)
-        decoded, mask = self.decode(latents), self.mask.to(pixels)
-        if sampler.match_colours:
-            decoded = match_surroundings(decoded, pixels, self.mask)
-        return decoded * (1 - mask) + pixels * mask
+    def _fixed(
+        self, masked: Float[Tensor, "b c f x y"], reference: Float[Tensor, "b c f x y"]
+    ) -> Float[Tensor, "b c2 f x y"]:
+        num_clips, _, num_frames, *_ = masked.shape
+        mask = self._latent_mask(num_clips, num_frames, masked)
+        return torch.cat([mask, masked, reference], dim=1)
 
     def _latents_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         if "latents" in batch:
