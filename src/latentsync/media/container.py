@@ -1,7 +1,8 @@
 """Media containers => decoded pieces, with one clear sentence for every way a file can be bad."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import overload
@@ -18,11 +19,30 @@ from av.video.stream import VideoStream
 logger = logging.getLogger(__name__)
 
 AnyStream = VideoStream | AudioStream
-Frame = VideoFrame | AudioFrame
+AnyFrame = VideoFrame | AudioFrame
 
 MP3_HEAD_BYTES = 1 << 20  # a cover picture may come first
 MP3_COUNTS = (b"Xing", b"Info")
 TAIL_SECONDS = 1  # Matroska writers round and pad the duration they promise
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A span that cannot be decoded, in seconds of the file; `end_seconds` None: all the rest.
+
+    Only what the decoder gives up is known: a spot that it smears over counts as decoded.
+    """
+
+    start_seconds: float
+    end_seconds: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        until = "the end" if self.end_seconds is None else f"{self.end_seconds:.2f} s"
+        return f"nothing to read from {self.start_seconds:.2f} s to {until} ({self.reason})"
+
+
+OnDamage = Callable[[Damage], None]
 
 
 def open_media(path: Path) -> InputContainer:
@@ -53,6 +73,21 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return best if best in moving else next(iter(moving), None)
 
 
+def find_video(container: InputContainer, path: Path) -> VideoStream:
+    """The video stream, ready to decode; ValueError says why there is none."""
+    stream = video_stream(container)
+    if stream is None:
+        raise ValueError(f"{path} has no video stream: give a video file")
+    if stream.codec_context is None:
+        raise ValueError(f"{path} has video in a codec that cannot be decoded: convert it to H.264")
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def frame_rate(stream: VideoStream) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
 def time_zero(container: InputContainer, stream: AnyStream) -> Fraction:
     """When the file's own clock starts, in seconds: at its first video frame, if it has video.
 
@@ -62,22 +97,38 @@ def time_zero(container: InputContainer, stream: AnyStream) -> Fraction:
     return seconds(first.start_time or 0, first)
 
 
-def seconds(ticks: int, clock: AnyStream | Packet | Frame) -> Fraction:
+def seconds(ticks: int, clock: AnyStream | Packet | AnyFrame) -> Fraction:
     """Ticks of the clock of a stream, packet or frame => seconds."""
     assert clock.time_base is not None, "libav gives every stream a clock"
     return ticks * clock.time_base
 
 
 @overload
-def decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]: ...
+def decode(
+    container: InputContainer,
+    stream: VideoStream,
+    path: Path,
+    on_damage: OnDamage | None = None,
+) -> Iterator[VideoFrame]: ...
 @overload
-def decode(container: InputContainer, stream: AudioStream, path: Path) -> Iterator[AudioFrame]: ...
-def decode(container: InputContainer, stream: AnyStream, path: Path) -> Iterator[Frame]:
+def decode(
+    container: InputContainer,
+    stream: AudioStream,
+    path: Path,
+    on_damage: OnDamage | None = None,
+) -> Iterator[AudioFrame]: ...
+def decode(
+    container: InputContainer,
+    stream: AnyStream,
+    path: Path,
+    on_damage: OnDamage | None = None,
+) -> Iterator[AnyFrame]:
     """Frames in the order they are shown: all that can be read, then an error if the file is cut.
 
-    A damaged spot with good frames after it is skipped with a warning.
+    A damaged spot with good frames after it is skipped with a warning. With `on_damage`, both are
+    told to it instead, and the frames just end.
     """
-    damage = _Damage(path, time_zero(container, stream))
+    damage = _Damage(path, time_zero(container, stream), on_damage)
     for packet in _packets(container, stream, damage):
         try:
             frames = packet.decode()
@@ -89,19 +140,23 @@ def decode(container: InputContainer, stream: AnyStream, path: Path) -> Iterator
             yield frame
     if damage.reason is None and _is_cut(container, stream, path, damage.read_until):
         damage.reason = "the rest of the file is missing"
-    if damage.reason is not None:
+    if damage.reason is None:
+        return
+    if on_damage is None:
         raise ValueError(
             f"{path} is damaged: its {stream.type} {damage.where()} ({damage.reason}); "
             "copy or download it again, or cut it there"
         )
+    on_damage(damage.span(until=None))
 
 
 class _Damage:
     """Where the stream is broken, until a good frame comes from behind it."""
 
-    def __init__(self, path: Path, zero: Fraction) -> None:
+    def __init__(self, path: Path, zero: Fraction, on_damage: OnDamage | None) -> None:
         self.path = path
         self.zero = zero
+        self.on_damage = on_damage
         self.reason: str | None = None
         self.good_until: Fraction | None = None
         self.read_until = Fraction(0)
@@ -114,14 +169,24 @@ class _Damage:
         if self.reason is None and packet.pts is not None:
             self.newest_pts = max(packet.pts, self.newest_pts or packet.pts)
 
-    def passed(self, frame: Frame) -> None:
+    def passed(self, frame: AnyFrame) -> None:
         if frame.pts is None:
             return
+        start = seconds(frame.pts, frame) - self.zero
         # Decoding threads hand out what was sent before the damage after it was found.
         if self.reason is not None and frame.pts > (self.newest_pts or 0):
-            logger.warning("%s is damaged: it %s and goes on later", self.path, self.where())
+            if self.on_damage is None:
+                logger.warning("%s is damaged: it %s and goes on later", self.path, self.where())
+            else:
+                self.on_damage(self.span(until=start))
             self.reason = None
-        self.good_until = seconds(frame.pts + (frame.duration or 0), frame) - self.zero
+        self.good_until = start + seconds(frame.duration or 0, frame)
+
+    def span(self, until: Fraction | None) -> Damage:
+        assert self.reason is not None, "asked for only where something is broken"
+        return Damage(
+            float(self.good_until or 0), None if until is None else float(until), self.reason
+        )
 
     def where(self) -> str:
         if self.good_until is None:

@@ -4,44 +4,42 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from math import floor
 from pathlib import Path
 
 import av
-import cv2
 import decord
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Int, UInt8
 
 from latentsync.media.container import (
     decode,
+    find_video,
+    frame_rate,
     open_media,
     rational,
     seconds,
     time_zero,
-    video_stream,
 )
+from latentsync.media.picture import ColourTags, Orientation, RgbReader
+from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
 
 __all__ = ["ClipReader", "VideoInfo", "VideoWriter", "open_clip", "probe", "read_frames"]
 
-UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
-HD_HEIGHT = 720  # untagged video of this height or more is BT.709, as players assume
-# libav's quick conversion truncates: each reading would darken the picture by one level. This one
-# rounds, and places chroma where the file says that it was sampled.
-TO_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 # Key frames are found by decoding time, which runs ahead of the time of showing.
 SEEK_MARGIN_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a video file says of itself; sizes as seen, after rotation."""
+    """What a video file says of itself; sizes as seen, after rotation.
+
+    `time_base`: seconds per tick of the file's clock. `sample_aspect_ratio`: width of a pixel
+    divided by its height, as seen.
+    """
 
     path: Path
     fps: Fraction
@@ -54,47 +52,14 @@ class VideoInfo:
     codec: str
     pixel_format: str
     sample_aspect_ratio: Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class Orientation:
-    """How stored pixels are turned for display: transposed first, then mirrored."""
-
-    transposed: bool
-    mirror_x: bool
-    mirror_y: bool
-
-    @classmethod
-    def of(cls, frame: VideoFrame) -> "Orientation":
-        """The nearest quarter turn of the frame's display matrix (phones store one)."""
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-        if not isinstance(matrix, SideData):
-            return cls(False, False, False)
-        a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5]
-        if abs(int(a)) >= abs(int(b)):
-            return cls(False, bool(a < 0), bool(d < 0))
-        return cls(True, bool(c < 0), bool(b < 0))
-
-    @property
-    def degrees(self) -> int:
-        """Clockwise rotation; a mirrored picture counts as the rotation that is left."""
-        if self.transposed:
-            return 90 if self.mirror_x else 270
-        return 180 if self.mirror_y else 0
-
-    def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-        if self.transposed:
-            image = cv2.transpose(image)
-        if self.mirror_x or self.mirror_y:
-            code = -1 if self.mirror_x and self.mirror_y else int(self.mirror_x)
-            image = cv2.flip(image, code)
-        return image
+    time_base: Fraction
+    colour: ColourTags
 
 
 def probe(path: Path) -> VideoInfo:
     """Rate, size and number of frames; decodes one frame, which holds the rotation."""
     with open_media(path) as container:
-        stream = _find_video(container, path)
+        stream = find_video(container, path)
         first = next(decode(container, stream, path), None)
         if first is None:
             raise ValueError(f"{path} has a video stream without a single frame: use another file")
@@ -106,7 +71,8 @@ def _info(
 ) -> VideoInfo:
     orientation = Orientation.of(first)
     size = (first.height, first.width) if orientation.transposed else (first.width, first.height)
-    fps = _rate(stream)
+    fps = frame_rate(stream)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
     if stream.duration is not None:
         duration = float(seconds(stream.duration, stream))
     elif container.duration is not None:
@@ -124,7 +90,9 @@ def _info(
         has_audio=bool(container.streams.audio),
         codec=stream.codec_context.name,
         pixel_format=first.format.name,
-        sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+        sample_aspect_ratio=1 / aspect if orientation.transposed else aspect,
+        time_base=seconds(1, stream),
+        colour=ColourTags.of(first),
     )
 
 
@@ -141,10 +109,10 @@ def read_frames(
     as ffmpeg's fps filter does; without it, every stored frame comes as it is.
     """
     with open_media(path) as container:
-        stream = _find_video(container, path)
+        stream = find_video(container, path)
         timed = _timed(container, stream, path, Fraction(start_seconds).limit_denominator(10**6))
         shown = _stored(timed) if fps is None else _on_grid(timed, rational(fps))
-        yield from islice(_to_rgb(shown), num_frames)
+        yield from islice(map(RgbReader().read, shown), num_frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,27 +124,13 @@ class _Timed:
     frame: VideoFrame
 
 
-def _find_video(container: InputContainer, path: Path) -> VideoStream:
-    stream = video_stream(container)
-    if stream is None:
-        raise ValueError(f"{path} has no video stream: give a video file")
-    if stream.codec_context is None:
-        raise ValueError(f"{path} has video in a codec that cannot be decoded: convert it to H.264")
-    stream.thread_type = "AUTO"
-    return stream
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
-
-
 def _timed(
     container: InputContainer, stream: VideoStream, path: Path, start_seconds: Fraction
 ) -> Iterator[_Timed]:
     start = time_zero(container, stream) + start_seconds
     if start_seconds > SEEK_MARGIN_SECONDS:
         container.seek(int((start - SEEK_MARGIN_SECONDS) / seconds(1, stream)), stream=stream)
-    step = 1 / _rate(stream)
+    step = 1 / frame_rate(stream)
     end = start - start_seconds
     for frame in decode(container, stream, path):
         begin = end if frame.pts is None else seconds(frame.pts, frame)
@@ -207,30 +161,13 @@ def _on_grid(frames: Iterator[_Timed], fps: Fraction) -> Iterator[VideoFrame]:
         slot += 1
 
 
-def _to_rgb(frames: Iterator[VideoFrame]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Decoded frames => RGB by the matrix and range that each is tagged with."""
-    reformatter = VideoReformatter()
-    for frame in frames:
-        matrix = None
-        if frame.colorspace == UNTAGGED:
-            matrix = Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
-        rgb = reformatter.reformat(
-            frame, format="rgb24", src_colorspace=matrix, interpolation=TO_RGB
-        )
-        yield Orientation.of(frame).apply(rgb.to_ndarray())
-
-
-def round_half_up(value: Fraction) -> int:
-    return floor(value + Fraction(1, 2))
-
-
 class ClipReader:
     """Random access to the frames of a prepared clip."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_media(path) as container:
-            _find_video(container, path)
+            find_video(container, path)
         self.reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
 
     def __len__(self) -> int:

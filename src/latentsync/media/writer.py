@@ -1,56 +1,44 @@
-"""Frames => an H.264 file with sound, whole or not at all."""
+"""Frames => an H.264 or H.265 file with sound, whole or not at all."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.layout import AudioLayout
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.codec.context import Flags
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import (
-    ColorPrimaries,
-    ColorRange,
-    Colorspace,
-    ColorTrc,
-    Interpolation,
-    VideoReformatter,
-)
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from latentsync.files import publish
-from latentsync.media.audio import audio_stream, decode_audio, resample
-from latentsync.media.container import open_media, rational, seconds, time_zero
+from latentsync.media.container import describe, rational
+from latentsync.media.picture import ColourTags, YuvMaker
+from latentsync.media.soundtrack import CopyAudio, Soundtrack
+from latentsync.media.timeline import round_half_up
 
-BITS_PER_CHANNEL = 96_000
-AAC_RATES = frozenset(
-    (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-)
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-RUN_IN_SECONDS = Fraction(1, 10)
-
-# One chroma sample is the rounded mean of four pixels, and the file is tagged so: sampled in their
-# centre (the default of H.264 is beside the left ones).
-TO_YUV = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-CHROMA_IN_CENTRE = {"x264-params": "chromaloc=1"}
-
-TimedPacket = tuple[Fraction, Packet]
+ENCODERS = {"h264": "libx264", "hevc": "libx265"}
+HEVC_SMALLEST = 64  # libx265 4.1 writes outside its memory for narrower pictures
+MOST_CRF = 51
 
 
 class VideoWriter:
-    """H.264, yuv420p, BT.709; the file appears under its name when the block ends without error.
+    """H.264 or H.265; the file appears under its name when the block ends without error.
 
-    4:2:0 needs an even width and height: an odd picture gets its last column or row twice, because
-    the alternative (4:4:4) does not play on phones and in browsers.
-    `audio` is any file with sound: encoded to AAC at its own rate and channels, or copied packet by
-    packet (`copy_audio`), from the moment of its first video frame, for `audio_seconds` at most.
+    yuv420p by `colour`'s matrix and range, tagged so, with chroma sampled in the centre of its four
+    pixels. 4:2:0 needs an even width and height: an odd picture gets its last column or row twice,
+    because the alternative (4:4:4) does not play on phones and in browsers.
+    `crf` 0 is lossless: yuv444p as it is, in odd sizes too, equal to the frames but for the
+    rounding of RGB to YUV; ffmpeg, mpv and VLC play it.
+    `time_base`: seconds per tick, where frames come with their starts.
+    `audio` is any file with sound, from the moment of its first video frame, for `audio_seconds` at
+    most: encoded to AAC at its own rate and channels, or copied (`copy_audio`); "auto" copies what
+    players expect in this kind of file.
     """
 
     def __init__(  # noqa: PLR0913  (one file, one call: a config object would only hide them)
@@ -62,30 +50,53 @@ class VideoWriter:
         height: int,
         crf: float = 18,
         preset: str = "medium",
+        codec: str = "h264",
+        time_base: Fraction | None = None,
+        colour: ColourTags | None = None,
+        sample_aspect_ratio: Fraction = Fraction(1),
         audio: Path | None = None,
         audio_seconds: float | None = None,
-        copy_audio: bool = False,
+        copy_audio: CopyAudio = False,
         keyframe_interval: int | None = None,
     ) -> None:
         if fps <= 0 or width <= 0 or height <= 0:
             raise ValueError(f"a video needs fps and size above 0, got {width}x{height} at {fps}")
+        if not 0 <= crf <= MOST_CRF:
+            raise ValueError(f"crf must be from 0 (lossless) to {MOST_CRF} (worst), got {crf}")
+        if codec not in ENCODERS:
+            raise ValueError(f"codec must be one of {', '.join(ENCODERS)}, got {codec!r}")
+        if codec == "hevc" and min(width, height) < HEVC_SMALLEST:
+            raise ValueError(
+                f"hevc needs {HEVC_SMALLEST}x{HEVC_SMALLEST} pixels or more, got {width}x{height}: "
+                "use codec h264"
+            )
         self.path = path
         self.fps = rational(fps)
+        self.time_base = time_base or 1 / self.fps
         self.width, self.height = width, height
-        self.options = {"crf": str(crf), "preset": preset, **CHROMA_IN_CENTRE}
-        if keyframe_interval is not None:
-            self.options["g"] = str(keyframe_interval)
+        self.sample_aspect_ratio = sample_aspect_ratio
+        self.encoder = ENCODERS[codec]
+        self.options = _options(codec, crf, preset, keyframe_interval)
+        self.yuv = YuvMaker("yuv444p" if crf == 0 else "yuv420p", colour or ColourTags())
         self.audio, self.audio_seconds, self.copy_audio = audio, audio_seconds, copy_audio
         self.num_frames = 0
-        self.reformatter = VideoReformatter()
+        self.waiting: VideoFrame | None = None
+        self.end: int | None = None
 
     def __enter__(self) -> "VideoWriter":
         with ExitStack() as stack:
             partial = stack.enter_context(publish(self.path))
-            self.container = stack.enter_context(_create(partial, self.path))
+            self.container = stack.enter_context(create_video(partial, self.path, self.encoder))
             self.video = self._add_video()
-            self.sound = self._add_sound(stack)
-            self.waiting = next(self.sound, None)
+            self.sound: Soundtrack | None = None
+            if self.audio is not None:
+                self.sound = Soundtrack(
+                    self.container,
+                    self.audio,
+                    stack,
+                    limit_seconds=self.audio_seconds,
+                    copy=self.copy_audio,
+                )
             stack.push(self._finish)
             self.stack = stack.pop_all()
         return self
@@ -98,67 +109,97 @@ class VideoWriter:
     ) -> None:
         self.stack.__exit__(kind, error, trace)
 
-    def write(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Append one RGB frame."""
+    def write(self, frame: UInt8[np.ndarray, "h w 3"], start: Fraction | None = None) -> None:
+        """Append one RGB frame, shown from `start` seconds on; without it, 1/fps after the last.
+
+        Starts count from 0, are rounded to ticks and rise: ValueError for others.
+        """
         if frame.shape != (self.height, self.width, 3):
             raise ValueError(
                 f"{self.path} is {self.width}x{self.height}, got a frame of "
                 f"{frame.shape[1]}x{frame.shape[0]}: all frames of a video have one size"
             )
-        self.container.mux(self.video.encode(self._to_yuv(frame)))
+        yuv = self.yuv.make(frame)
+        yuv.pts, yuv.time_base = self._ticks(start), self.time_base
+        if self.waiting is None and yuv.pts != 0:
+            raise ValueError(f"the first frame of {self.path} must start at 0, got {start}")
+        self._encode(until=yuv.pts)
+        self.waiting = yuv
         self.num_frames += 1
-        self._mux_sound(until=self.num_frames / self.fps)
+
+    def finish_at(self, end: Fraction) -> None:
+        """Say when the last frame ends (seconds), where it is not 1/fps after its start."""
+        self.end = round_half_up(end / self.time_base)
+
+    def _ticks(self, start: Fraction | None) -> int:
+        return round_half_up(
+            (self.num_frames / self.fps if start is None else start) / self.time_base
+        )
+
+    def _encode(self, until: int) -> None:
+        """Encode the frame that waits for its end."""
+        if self.waiting is None:
+            return
+        last = self.waiting.pts or 0
+        if until <= last:
+            raise ValueError(
+                f"frames of {self.path} must start and end later than the one before starts, got "
+                f"{float(until * self.time_base):.6f} s after {float(last * self.time_base):.6f} s"
+            )
+        self.waiting.duration = until - last
+        with told(self.path):
+            self.container.mux(self.video.encode(self.waiting))
+        self._mux_sound(until * self.time_base)
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return
-        if self.num_frames == 0:
+        if self.waiting is None:
             raise ValueError(f"no frame was written to {self.path}: there is nothing to save")
-        self.container.mux(self.video.encode(None))
+        usual = max(1, round_half_up(1 / self.fps / self.time_base))
+        self._encode(until=(self.waiting.pts or 0) + usual if self.end is None else self.end)
+        with told(self.path):
+            self.container.mux(self.video.encode(None))
         self._mux_sound(until=None)
 
     def _mux_sound(self, until: Fraction | None) -> None:
-        while self.waiting is not None and (until is None or self.waiting[0] <= until):
-            self.container.mux(self.waiting[1])
-            self.waiting = next(self.sound, None)
+        if self.sound is not None:
+            mux(self.container, self.sound.until(until), self.path)
 
     def _add_video(self) -> VideoStream:
-        stream = self.container.add_stream("libx264", rate=self.fps, options=self.options)
-        stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = 1 / self.fps
-        stream.codec_context.color_primaries = ColorPrimaries.BT709
-        stream.codec_context.color_trc = ColorTrc.BT709
-        stream.codec_context.colorspace = Colorspace.ITU709
-        stream.codec_context.color_range = ColorRange.MPEG
+        stream = self.container.add_stream(self.encoder, rate=self.fps, options=self.options)
+        assert isinstance(stream, VideoStream), "the encoder's name decides"
+        odd = (self.width % 2, self.height % 2) if self.yuv.pixel_format == "yuv420p" else (0, 0)
+        stream.width, stream.height = self.width + odd[0], self.height + odd[1]
+        stream.pix_fmt = self.yuv.pixel_format
+        stream.time_base = stream.codec_context.time_base = self.time_base
+        stream.codec_context.flags |= Flags.frame_duration
+        stream.codec_context.sample_aspect_ratio = self.sample_aspect_ratio
+        if self.encoder == ENCODERS["hevc"] and self.container.format.name != "matroska":
+            stream.codec_context.codec_tag = "hvc1"  # what Apple's players know it by
+        colour = self.yuv.colour
+        stream.codec_context.color_primaries = colour.primaries
+        stream.codec_context.color_trc = colour.transfer
+        stream.codec_context.colorspace = colour.matrix
+        stream.codec_context.color_range = ColorRange.JPEG if colour.full_range else ColorRange.MPEG
         return stream
 
-    def _add_sound(self, stack: ExitStack) -> Iterator[TimedPacket]:
-        if self.audio is None:
-            return iter(())
-        source = stack.enter_context(open_media(self.audio))
-        stream = audio_stream(source, self.audio)
-        add = _copied if self.copy_audio else _encoded
-        limit = None if self.audio_seconds is None else Fraction(self.audio_seconds)
-        return add(self.container, source, stream, self.audio, limit)
 
-    def _to_yuv(self, frame: UInt8[np.ndarray, "h w 3"]) -> VideoFrame:
-        odd = self.height % 2, self.width % 2
-        if any(odd):
-            frame = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
-        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
-        yuv = self.reformatter.reformat(
-            rgb,
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=TO_YUV,
-        )
-        yuv.pts, yuv.time_base = self.num_frames, 1 / self.fps
-        return yuv
+def _options(codec: str, crf: float, preset: str, keyframe_interval: int | None) -> dict[str, str]:
+    own = ["chromaloc=1"] if crf > 0 else []  # see picture.TO_YUV
+    if codec == "hevc":
+        own += ["log-level=none", *(["lossless=1"] if crf == 0 else [])]
+    options = {"crf": f"{crf:g}", "preset": preset}
+    if own:
+        options[ENCODERS[codec].removeprefix("lib") + "-params"] = ":".join(own)
+    if keyframe_interval is not None:
+        options["g"] = str(keyframe_interval)
+    return options
 
 
-def _create(partial: Path, path: Path) -> OutputContainer:
+@contextmanager
+def create_video(partial: Path, path: Path, encoder: str) -> Iterator[OutputContainer]:
+    """A container to write, whose errors name `path`; it must be able to hold the codec."""
     options = {"movflags": "+faststart"} if path.suffix.lower() in {".mp4", ".mov"} else {}
     try:
         container = av.open(str(partial), "w", options=options)
@@ -166,91 +207,38 @@ def _create(partial: Path, path: Path) -> OutputContainer:
         raise ValueError(
             f"{path} names no kind of video file: let it end in .mp4, .mov or .mkv"
         ) from error
-    if "libx264" not in container.supported_codecs:
+    if encoder not in container.supported_codecs:
         container.close()
-        raise ValueError(f"{path}: H.264 cannot be stored in this kind of file: use .mp4")
-    return container
-
-
-def _encoded(
-    target: OutputContainer,
-    source: InputContainer,
-    stream: AudioStream,
-    path: Path,
-    limit: Fraction | None,
-) -> Iterator[TimedPacket]:
-    """Add an AAC stream and give its packets in order."""
-    rate = stream.rate if stream.rate in AAC_RATES else 48_000
-    layout = LAYOUTS.get(stream.channels, "stereo")
-    bit_rate = min(BITS_PER_CHANNEL, 4 * rate) * AudioLayout(layout).nb_channels
-    output = target.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
-    frames = resample(
-        decode_audio(source, stream, path),
-        sample_format="fltp",
-        layout=layout,
-        sample_rate=rate,
-    )
-    return _encode(output, frames, None if limit is None else round(limit * rate))
-
-
-def _encode(
-    output: AudioStream, frames: Iterator[AudioFrame], num_samples: int | None
-) -> Iterator[TimedPacket]:
-    position = 0
-    for frame in frames:
-        room = frame.samples if num_samples is None else num_samples - position
-        if room == 0:
-            break
-        piece = frame if frame.samples <= room else _head(frame, room)
-        piece.pts, piece.time_base = position, Fraction(1, output.rate)
-        position += piece.samples
-        yield from _timed(output.encode(piece))
-    yield from _timed(output.encode(None))
-
-
-def _head(frame: AudioFrame, num_samples: int) -> AudioFrame:
-    samples = frame.to_ndarray()[:, :num_samples].astype(np.float32)
-    head = AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
-    head.rate = frame.rate
-    return head
-
-
-def _copied(
-    target: OutputContainer,
-    source: InputContainer,
-    stream: AudioStream,
-    path: Path,
-    limit: Fraction | None,
-) -> Iterator[TimedPacket]:
-    """Add the source's audio stream as it is and give its packets in order."""
+        name = {encoder: codec for codec, encoder in ENCODERS.items()}[encoder]
+        raise ValueError(f"{path}: {name} cannot be stored in this kind of file: use .mp4")
     try:
-        output = target.add_stream_from_template(stream)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} has {stream.codec_context.name} sound, which this kind of video file cannot "
-            "hold: let it be encoded instead of copied"
-        ) from error
-    return _copy(source, stream, output, limit)
+        yield container
+    except BaseException:
+        # A full disk fails again here: the first error is the one to tell.
+        with suppress(av.FFmpegError):
+            container.close()
+        raise
+    with told(path):
+        container.close()
 
 
-def _copy(
-    source: InputContainer, stream: AudioStream, output: AudioStream, limit: Fraction | None
-) -> Iterator[TimedPacket]:
-    zero = time_zero(source, stream)
-    for packet in source.demux(stream):
-        if packet.pts is None or packet.dts is None:
-            continue
-        shift = round(zero / seconds(1, packet))
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        start = seconds(packet.pts, packet)
-        if limit is not None and start >= limit:
-            return
-        # An encoder's run-in (up to 0.05 s) stands before time 0; players need and skip it.
-        if start > -RUN_IN_SECONDS:
-            packet.stream = output
-            yield start, packet
-
-
-def _timed(packets: list[Packet]) -> Iterator[TimedPacket]:
+def mux(container: OutputContainer, packets: Iterable[Packet], path: Path) -> None:
     for packet in packets:
-        yield seconds(packet.pts or 0, packet), packet
+        with told(path):
+            container.mux(packet)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """libav's errors while writing => an OSError or ValueError that names the file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise OSError(
+                f"{path} could not be written ({describe(error)}): make room on the disk, "
+                "or choose another place"
+            ) from error
+        raise ValueError(
+            f"{path} could not be encoded ({describe(error)}): check preset, size and frame rate"
+        ) from error

@@ -1,0 +1,152 @@
+"""The sound of a video being written: encoded, or copied packet by packet."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+
+from latentsync.media.audio import audio_stream, decode_audio, resample
+from latentsync.media.container import open_media, seconds, time_zero
+
+BITS_PER_CHANNEL = 96_000
+AAC_RATES = frozenset(
+    (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+)
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+RUN_IN_SECONDS = Fraction(1, 10)
+# What players expect in an mp4; Matroska holds all that its muxer takes.
+COPIED_INTO_MP4 = frozenset(("aac", "ac3", "alac", "eac3", "mp3"))
+
+CopyAudio = bool | Literal["auto"]
+TimedPacket = tuple[Fraction, Packet]
+
+
+class Soundtrack:
+    """Adds the sound of a file to a container and gives its packets in time with the picture.
+
+    From the moment of the file's first video frame, for `limit_seconds` at most. `copy`: packet by
+    packet; or encoded to AAC at its own rate and channels; "auto" copies what players expect in
+    this kind of file.
+    """
+
+    def __init__(
+        self,
+        target: OutputContainer,
+        path: Path,
+        stack: ExitStack,
+        *,
+        limit_seconds: float | None,
+        copy: CopyAudio,
+    ) -> None:
+        source = stack.enter_context(open_media(path))
+        stream = audio_stream(source, path)
+        if copy == "auto":
+            copy = _is_usual(stream.codec_context.codec.canonical_name, target)
+        add = _copied if copy else _encoded
+        limit = None if limit_seconds is None else Fraction(limit_seconds)
+        self.packets = add(target, source, stream, path, limit)
+        self.waiting = next(self.packets, None)
+
+    def until(self, moment: Fraction | None) -> Iterator[Packet]:
+        """The packets up to `moment` seconds that were not given yet; None: all."""
+        while self.waiting is not None and (moment is None or self.waiting[0] <= moment):
+            yield self.waiting[1]
+            self.waiting = next(self.packets, None)
+
+
+def _is_usual(codec: str, target: OutputContainer) -> bool:
+    if target.format.name == "matroska":
+        return codec in target.supported_codecs
+    return codec in COPIED_INTO_MP4
+
+
+def _encoded(
+    target: OutputContainer,
+    source: InputContainer,
+    stream: AudioStream,
+    path: Path,
+    limit: Fraction | None,
+) -> Iterator[TimedPacket]:
+    """Add an AAC stream and give its packets in order."""
+    rate = stream.rate if stream.rate in AAC_RATES else 48_000
+    layout = LAYOUTS.get(stream.channels, "stereo")
+    bit_rate = min(BITS_PER_CHANNEL, 4 * rate) * AudioLayout(layout).nb_channels
+    output = target.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
+    frames = resample(
+        decode_audio(source, stream, path),
+        sample_format="fltp",
+        layout=layout,
+        sample_rate=rate,
+    )
+    return _encode(output, frames, None if limit is None else round(limit * rate))
+
+
+def _encode(
+    output: AudioStream, frames: Iterator[AudioFrame], num_samples: int | None
+) -> Iterator[TimedPacket]:
+    position = 0
+    for frame in frames:
+        room = frame.samples if num_samples is None else num_samples - position
+        if room == 0:
+            break
+        piece = frame if frame.samples <= room else _head(frame, room)
+        piece.pts, piece.time_base = position, Fraction(1, output.rate)
+        position += piece.samples
+        yield from _timed(output.encode(piece))
+    yield from _timed(output.encode(None))
+
+
+def _head(frame: AudioFrame, num_samples: int) -> AudioFrame:
+    samples = frame.to_ndarray()[:, :num_samples].astype(np.float32)
+    head = AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
+    head.rate = frame.rate
+    return head
+
+
+def _copied(
+    target: OutputContainer,
+    source: InputContainer,
+    stream: AudioStream,
+    path: Path,
+    limit: Fraction | None,
+) -> Iterator[TimedPacket]:
+    """Add the source's audio stream as it is and give its packets in order."""
+    try:
+        output = target.add_stream_from_template(stream)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} has {stream.codec_context.name} sound, which this kind of video file cannot "
+            "hold: let it be encoded instead of copied"
+        ) from error
+    return _copy(source, stream, output, limit)
+
+
+def _copy(
+    source: InputContainer, stream: AudioStream, output: AudioStream, limit: Fraction | None
+) -> Iterator[TimedPacket]:
+    zero = time_zero(source, stream)
+    for packet in source.demux(stream):
+        if packet.pts is None or packet.dts is None:
+            continue
+        shift = round(zero / seconds(1, packet))
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        start = seconds(packet.pts, packet)
+        if limit is not None and start >= limit:
+            return
+        # An encoder's run-in (up to 0.05 s) stands before time 0; players need and skip it.
+        if start > -RUN_IN_SECONDS:
+            packet.stream = output
+            yield start, packet
+
+
+def _timed(packets: list[Packet]) -> Iterator[TimedPacket]:
+    for packet in packets:
+        yield seconds(packet.pts or 0, packet), packet

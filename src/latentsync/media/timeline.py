@@ -1,0 +1,161 @@
+"""When the stored frames of a video are shown, and what an output as long as the sound shows."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+LOOPS = ("to_and_fro", "repeat", "hold", "stop")
+TAILS = ("keep", "cut")
+
+# A picture shown for longer is shown again every 1/25 s: its mouth has to move meanwhile.
+LONGEST_SECONDS = Fraction(1, 5)
+REPEAT_SECONDS = Fraction(1, 25)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """When each stored frame of a video is shown: from its start to the next one's, then `end`.
+
+    In ticks of `time_base` seconds from the file's time zero (`container.time_zero`); the first
+    frame is shown from tick 0 on, `starts` rise strictly.
+    """
+
+    time_base: Fraction
+    starts: Int64[np.ndarray, " n"]
+    end: int
+
+    def __post_init__(self) -> None:
+        _check_times(self.time_base, self.starts, self.end)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def seconds(self) -> float:
+        return float(self.end * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What an output shows: entry i is stored frame `numbers[i]`, from tick `starts[i]` to the next
+    one's start, the last to `end`; ticks of `time_base` seconds.
+    """
+
+    time_base: Fraction
+    numbers: Int32[np.ndarray, " m"]
+    starts: Int64[np.ndarray, " m"]
+    end: int
+
+    def __post_init__(self) -> None:
+        _check_times(self.time_base, self.starts, self.end)
+        assert len(self.numbers) == len(self.starts), "one number per entry"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def seconds(self, entry: int) -> float:
+        """When the entry starts; for `len(timeline)`, when the last one ends."""
+        return float(self.start(entry))
+
+    def start(self, entry: int) -> Fraction:
+        """`seconds`, exactly."""
+        ticks = self.end if entry == len(self) else int(self.starts[entry])
+        return ticks * self.time_base
+
+
+def build_timeline(
+    times: FrameTimes,
+    *,
+    seconds: float,
+    loop: str = "to_and_fro",
+    tail: str = "keep",
+    fps: Fraction | None = None,
+) -> Timeline:
+    """A timeline as long as the sound, to half a frame; with `tail="keep"` all of a longer video.
+
+    fps None keeps the source's frames and times (a frame that stays for more than 0.2 s comes again
+    every 0.04 s); a number shows it on that grid, by the rule of ffmpeg's fps filter.
+    `loop`, for a video shorter than the sound: to its end and backwards and so on (the frame at
+    each turn twice), from the start again, holding the last frame, or stopping with the video.
+    """
+    if seconds <= 0:
+        raise ValueError(f"the sound must last more than 0 s, got {seconds}")
+    for name, value, choices in (("loop", loop, LOOPS), ("tail", tail, TAILS)):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    shown = _repeat_long(times) if fps is None else _on_grid(times, fps)
+    end = round_half_up(Fraction(seconds).limit_denominator(10**9) / shown.time_base)
+    if end <= shown.end and tail == "keep":
+        return shown
+    if end > shown.end and loop != "stop":
+        shown = _extend(shown, end, loop)
+    return _cut(shown, end)
+
+
+def round_half_up(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2))
+
+
+def _check_times(time_base: Fraction, starts: np.ndarray, end: int) -> None:
+    if len(starts) == 0 or starts[0] != 0 or end <= starts[-1] or (np.diff(starts) <= 0).any():
+        raise ValueError(
+            "frames must start at tick 0, then rise strictly and end later, got starts "
+            f"{starts[:4].tolist()}..{starts[-4:].tolist()} and end {end}"
+        )
+    if time_base <= 0:
+        raise ValueError(f"a tick must last more than 0 s, got {time_base}")
+
+
+def _repeat_long(times: FrameTimes) -> Timeline:
+    """Every stored frame at its time, the long ones several times."""
+    stays = np.diff(times.starts, append=times.end)
+    step = max(1, round_half_up(REPEAT_SECONDS / times.time_base))
+    repeats = np.where(stays > int(LONGEST_SECONDS / times.time_base), -(-stays // step), 1)
+    numbers = np.repeat(np.arange(len(times)), repeats)
+    nth = np.arange(len(numbers)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    starts = times.starts[numbers] + nth * step
+    return Timeline(times.time_base, numbers.astype(np.int32), starts, times.end)
+
+
+def _on_grid(times: FrameTimes, fps: Fraction) -> Timeline:
+    """Slot k shows the last frame whose start, rounded half up to a slot, is k or less."""
+    if fps <= 0:
+        raise ValueError(f"a frame rate must be above 0, got {fps}")
+    rate = times.time_base * fps
+    # floor(start * rate + 1/2) in whole numbers: floats would decide the halves by chance.
+    twice = 2 * rate.numerator * times.starts + rate.denominator
+    arrivals = twice // (2 * rate.denominator)
+    length = max(1, round_half_up(times.end * rate))
+    slots = np.arange(length)
+    numbers = np.searchsorted(arrivals, slots, side="right") - 1
+    return Timeline(1 / fps, numbers.astype(np.int32), slots.astype(np.int64), length)
+
+
+def _extend(shown: Timeline, end: int, loop: str) -> Timeline:
+    """Go on until `end` or a little later; each frame stays as long as it did the first time."""
+    stays = np.diff(shown.starts, append=shown.end)
+    order = np.arange(len(shown))
+    if loop == "to_and_fro":
+        cycle = np.concatenate([order, order[::-1]])
+    elif loop == "repeat":
+        cycle = order
+    else:
+        missing = ceil((end - shown.end) / int(stays[-1]))
+        cycle = np.concatenate([order, np.repeat(order[-1:], missing)])
+    times_round = 1 if loop == "hold" else ceil(end / int(stays[cycle].sum()))
+    entries = np.tile(cycle, times_round)
+    stops = np.cumsum(stays[entries])
+    starts = stops - stays[entries]
+    return Timeline(shown.time_base, shown.numbers[entries], starts, int(stops[-1]))
+
+
+def _cut(shown: Timeline, end: int) -> Timeline:
+    """The entries whose middle lies before `end`, each in full; one at least."""
+    stops = np.append(shown.starts[1:], shown.end)
+    length = max(1, int(np.count_nonzero(shown.starts + stops <= 2 * end)))
+    return Timeline(
+        shown.time_base, shown.numbers[:length], shown.starts[:length], int(stops[length - 1])
+    )
