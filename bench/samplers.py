@@ -24,8 +24,8 @@ def main() -> None:
     model, detector = model.to(device), MeshDetector()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw_clip(folder / "face", 900001, SECONDS, SIZE)
-        draw_clip(folder / "voice", 900002, SECONDS, SIZE)
+        draw_clip(folder / "face", seed=900001, seconds=SECONDS, size=SIZE)
+        draw_clip(folder / "voice", seed=900002, seconds=SECONDS, size=SIZE)
         seconds = []
         for index, sampler in enumerate((BASELINE, CANDIDATE)):
             report = lipsync(
