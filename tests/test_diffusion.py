@@ -79,11 +79,11 @@ def test_guidance_of_one_is_the_conditional_and_of_zero_the_unconditional(genera
 def test_guided_steps_lie_in_the_interval(interval, guided_steps):
     sampler = Sampler(num_steps=8, guidance_interval=interval)
     assert [step for step in range(8) if sampler.is_guided(step)] == guided_steps
-    assert sampler.num_passes == 8 + len(guided_steps)
+    assert sampler.passes() == (8 + len(guided_steps), 0)
 
 
 def test_without_guidance_no_step_is_guided():
-    assert Sampler(num_steps=8, guidance_scale=1.0).num_passes == 8
+    assert Sampler(num_steps=8, guidance_scale=1.0).passes() == (8, 0)
 
 
 @pytest.mark.parametrize("solver", sorted(SCHEDULERS))

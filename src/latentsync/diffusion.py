@@ -146,10 +146,19 @@ class Sampler:
         if self.scheduler == "lcm":
             log.warning("scheduler=lcm needs a UNet distilled for it; any other draws blurred")
 
-    @property
-    def num_passes(self) -> int:
-        """Passes of the network for one chunk, each of one clip: a guided step takes two."""
-        return self.num_steps + sum(self.is_guided(step) for step in range(self.num_steps))
+    def passes(self) -> tuple[int, int]:
+        """How often a chunk goes through the whole UNet, and through its shallow part alone.
+
+        A guided step takes two, with and without audio.
+        """
+        whole = shallow = cached = 0
+        for step in range(self.num_steps):
+            clips = 2 if self.is_guided(step) else 1
+            if step % self.deepcache_interval == 0 or clips > cached:
+                whole, cached = whole + clips, clips
+            else:
+                shallow += clips
+        return whole, shallow
 
     def is_guided(self, step: int) -> bool:
         """Whether the step (counted from 0) is drawn away from the answer without audio."""

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,25 +96,25 @@ def test_masked_latents_know_nothing_of_the_painted_part(model, faces):
     assert not torch.allclose(seen, seen_hidden)
 
 
-def passes(model, faces, audio, sampler) -> list[int]:
-    """Clips of each pass through the whole network."""
-    seen: list[int] = []
-    hook = model.unet.mid_block.register_forward_pre_hook(
-        lambda _, inputs: seen.append(len(inputs[0]) // NUM_FRAMES)
-    )
-    model.generate(
-        faces[:, :NUM_FRAMES], audio[:, :NUM_FRAMES], sampler=sampler,
-        generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
-    hook.remove()
-    return seen
-
-
-def test_steps_outside_the_guided_interval_take_one_pass(model, faces, audio):
-    middle = Sampler("ddim", 4, 1.5, guidance_interval=(0.25, 0.75))
-    assert passes(model, faces, audio, middle) == [1, 2, 2, 1]
-    # The cache lasts until guidance sets in, whose half without audio is not in it.
-    assert passes(model, faces, audio, replace(middle, deepcache_interval=4)) == [1, 2]
+@pytest.mark.parametrize(
+    ("interval", "whole", "shallow"), [(1, [1, 2, 2, 1], 0), (2, [1, 2, 2], 1), (4, [1, 2], 3)]
+)
+def test_steps_outside_the_guided_interval_take_one_pass(
+    model, faces, audio, interval, whole, shallow
+):
+    """A cache lasts until guidance sets in, whose half without audio is not in it."""
+    sampler = Sampler("ddim", 4, 1.5, guidance_interval=(0.25, 0.75), deepcache_interval=interval)
+    clips: dict[str, list[int]] = {"mid_block": [], "conv_in": []}
+    for name, counts in clips.items():
+        getattr(model.unet, name).register_forward_pre_hook(
+            lambda _, inputs, counts=counts: counts.append(len(inputs[0]) // NUM_FRAMES)
+        )
+    noise = torch.ones(1, 4, 1, SIDE // 4, SIDE // 4)
+    chunk = faces[:, :NUM_FRAMES], audio[:, :NUM_FRAMES]
+    model.generate(*chunk, sampler=sampler, noise=noise)
+    assert clips["mid_block"] == whole
+    assert sum(clips["conv_in"]) - sum(whole) == shallow
+    assert sampler.passes() == (sum(whole), shallow)
 
 
 def test_an_empty_guided_interval_is_no_guidance(model, faces, audio):

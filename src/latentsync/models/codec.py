@@ -4,12 +4,17 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from latentsync.models.frozen import Frozen
+
+# Frames that go through the VAE at once; more are no faster on a CPU. Of 256 px, each takes some
+# 0.2 GB on its way through a published VAE in float32.
+FRAMES_AT_ONCE = 4
 
 
 class LatentCodec:
@@ -38,6 +43,29 @@ class LatentCodec:
             raise FileNotFoundError(f"no VAE in {folder}: it has no config.json")
         return cls(AutoencoderKL.from_pretrained(folder, local_files_only=True))
 
+    @classmethod
+    def preview(cls, folder: Path | str, *, like: "LatentCodec") -> "LatentCodec":
+        """A tiny VAE (TAESD: diffusers' AutoencoderTiny) in place of `like`, for quick previews.
+
+        It must be distilled for the latents of that very VAE, which nobody can check but for their
+        number of channels and their width.
+        """
+        config = Path(folder) / "config.json"
+        if not config.is_file():
+            raise FileNotFoundError(
+                f"no preview VAE in {folder}: it has no config.json; put the files of "
+                "madebyollin/taesd there, which goes with sd-vae-ft-mse"
+            )
+        vae = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
+        tiny = PreviewCodec(vae)
+        if (tiny.num_channels, tiny.factor) != (like.num_channels, like.factor):
+            raise ValueError(
+                f"the preview VAE in {folder} has latents of {tiny.num_channels} channels, "
+                f"{tiny.factor} pixels wide; the model's have {like.num_channels} and "
+                f"{like.factor}"
+            )
+        return tiny
+
     @property
     def num_channels(self) -> int:
         return self.vae.net.config.latent_channels
@@ -56,7 +84,14 @@ class LatentCodec:
     ) -> Float[Tensor, "n c x y"]:
         """Pixels in [-1, 1] => scaled latents: the posterior's mean, or a sample of it."""
         with torch.no_grad():
-            posterior = self.vae.net.encode(pixels.to(self.vae.net.dtype)).latent_dist
+            posterior = DiagonalGaussianDistribution(
+                torch.cat(
+                    [
+                        self.vae.net.encode(some.to(self.vae.net.dtype)).latent_dist.parameters
+                        for some in pixels.split(FRAMES_AT_ONCE)
+                    ]
+                )
+            )
             latents = posterior.sample(generator) if sample else posterior.mode()
         latents = latents.to(pixels.dtype)
         return (latents - self._shift.to(latents)) / self._spread.to(latents)
@@ -64,7 +99,11 @@ class LatentCodec:
     def decode(self, latents: Float[Tensor, "n c x y"]) -> Float[Tensor, "n 3 h w"]:
         """Scaled latents => pixels, about in [-1, 1]; gradients flow to the latents."""
         unscaled = latents * self._spread.to(latents) + self._shift.to(latents)
-        return self.vae.net.decode(unscaled.to(self.vae.net.dtype)).sample.to(latents.dtype)
+        pixels = [
+            self.vae.net.decode(some.to(self.vae.net.dtype)).sample
+            for some in unscaled.split(FRAMES_AT_ONCE)
+        ]
+        return torch.cat(pixels).to(latents.dtype)
 
     def encode_clips(
         self,
@@ -87,3 +126,28 @@ class LatentCodec:
         """Move (and cast) the VAE in place."""
         self.vae.to(device=device, dtype=dtype)
         return self
+
+
+class PreviewCodec(LatentCodec):
+    """A tiny VAE distilled for the scaled latents of a whole one; it has nothing to sample."""
+
+    def __init__(self, vae: AutoencoderTiny) -> None:
+        self.vae = Frozen(vae)
+        self._shift, self._spread = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "n 3 h w"],
+        *,
+        sample: bool = False,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "n c x y"]:
+        """Pixels in [-1, 1] => about the scaled latents of the whole VAE."""
+        if sample:
+            raise ValueError("a preview VAE has no posterior to sample: parity needs the whole VAE")
+        with torch.no_grad():
+            latents = [
+                self.vae.net.encode(some.to(self.vae.net.dtype)).latents
+                for some in pixels.split(FRAMES_AT_ONCE)
+            ]
+        return torch.cat(latents).to(pixels.dtype)

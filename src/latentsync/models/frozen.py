@@ -27,5 +27,12 @@ class Frozen(Generic[Net]):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Self:
         """Move or cast the network, in place."""
-        self.net.to(device, dtype)
+        cast(self.net, device, dtype)
         return self
+
+
+def cast(
+    net: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None = None
+) -> None:
+    """Move and cast a network in place, all of it (diffusers' own `to` warns of casting)."""
+    nn.Module.to(net, device, dtype)

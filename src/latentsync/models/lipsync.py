@@ -42,6 +42,7 @@ from latentsync.models.folders import (
     save_network,
     schedule_of,
 )
+from latentsync.models.frozen import cast
 from latentsync.models.unet import UNet
 
 FORMAT_VERSION = 1
@@ -320,8 +321,8 @@ class LipSyncModel:
         return repeat(small.to(latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
-        """Move (and cast) every network in place."""
-        self.unet.to(device, dtype)
+        """Move (and cast) UNet and VAE in place; see `make_ready` for what is fast where."""
+        cast(self.unet, device, dtype)
         self.codec.to(device, dtype)
         return self
 
