@@ -27,6 +27,7 @@ from latentsync.media.writer import ENCODERS, VideoWriter, create_video, mux
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,10 @@ class PartsWriter:
 
     def remove(self) -> None:
         """Remove the parts; the folder too, if nothing else is in it."""
-        for path in (*_part_files(self.folder), self.folder / SETTINGS):
+        for path in (*_part_files(self.folder), self.folder / SETTINGS, self.folder / LOCK):
             path.unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
         self.finished = []
         self.is_complete = False
 
@@ -339,7 +342,7 @@ def _read_packets(path: Path) -> Iterator[Packet]:
 def _locked(folder: Path) -> Iterator[None]:
     """Make the folder ours until the block ends, and clear what killed runs left half-written."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

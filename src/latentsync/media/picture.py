@@ -98,6 +98,8 @@ class RgbReader:
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         self.size = size
         self.reformatter = VideoReformatter()
+        self.rotation: int | None = None
+        self.orientation = Orientation(False, False, False)
 
     def read(self, frame: VideoFrame) -> Frame:
         width, height = self.size or (frame.width, frame.height)
@@ -110,7 +112,17 @@ class RgbReader:
             src_colorspace=_swscale_matrix(UNTAGGED, frame.height) if untagged else None,
             interpolation=TO_RGB,
         )
-        return Orientation.of(frame).apply(rgb.to_ndarray())
+        return self._orientation(frame).apply(rgb.to_ndarray())
+
+    def _orientation(self, frame: VideoFrame) -> Orientation:
+        """Looked up again where the rotation changes.
+
+        Looking makes PyAV tie the frame into a cycle, which stays in memory until Python collects
+        cycles: of 1080p, hundreds of frames or 3 GB.
+        """
+        if frame.rotation != self.rotation:
+            self.rotation, self.orientation = frame.rotation, Orientation.of(frame)
+        return self.orientation
 
 
 class YuvMaker:
