@@ -107,6 +107,17 @@ def test_sampling_leaves_the_global_generator_alone(solver, generator):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_one_consistency_step_is_the_library_s(kind, generator):
+    schedule = DDIMScheduler(prediction_type=kind, clip_sample=False)
+    noise, answer = torch.randn(2, *SHAPE, generator=generator)
+    ours, library = (Sampler("lcm", 1).solver(schedule) for _ in range(2))
+    (latents,) = sampling_steps(lambda noisy, timestep: answer, noise, ours)
+    torch.testing.assert_close(
+        latents, library.step(answer, library.timesteps[0], noise).prev_sample
+    )
+
+
 def test_the_consistency_sampler_says_what_it_needs(caplog):
     Sampler("lcm", 4)
     assert "distilled" in caplog.text

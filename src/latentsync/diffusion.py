@@ -178,21 +178,23 @@ class Sampler:
 
 
 def sampling_steps(
-    predict: Callable[[Float[Tensor, "b c f h w"], Tensor], Float[Tensor, "b c f h w"]],
+    predict: Callable[[Float[Tensor, "b c f h w"], int], Float[Tensor, "b c f h w"]],
     noise: Float[Tensor, "b c f h w"],
     solver: SchedulerMixin,
 ) -> Iterator[Float[Tensor, "b c f h w"]]:
     """The latents after each step of the solver, in the noise's dtype and on its device.
 
-    `predict` is called once a step, in order, with a timestep on the CPU.
+    `predict` is called once a step, in order, with the noisy latents and their timestep.
     """
     latents = noise * solver.init_noise_sigma
+    # Numbers, not tensors, so that no step waits for the device.
+    timesteps = solver.timesteps.tolist()
     if not isinstance(solver, DDIMScheduler):  # which keeps no place in its steps
         solver.set_begin_index(0)
-    for step, timestep in enumerate(solver.timesteps):
+    for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         prediction = predict(solver.scale_model_input(latents, timestep), timestep)
         if isinstance(solver, LCMScheduler):
-            latents = consistent_step(solver, prediction, step, latents, noise)
+            latents = consistent_step(solver, prediction, timestep, following, latents, noise)
         else:
             latents = solver.step(prediction, timestep, latents).prev_sample
         yield latents
@@ -201,20 +203,21 @@ def sampling_steps(
 def consistent_step(
     solver: LCMScheduler,
     prediction: Float[Tensor, "b c f h w"],
-    step: int,
+    timestep: int,
+    following: int | None,
     latents: Float[Tensor, "b c f h w"],
     noise: Float[Tensor, "b c f h w"],
 ) -> Float[Tensor, "b c f h w"]:
-    """The library's consistency step, but back to the noise it began with.
+    """A step of a consistency model: to clean latents, and back to the noise it all began with.
 
-    Fresh noise for every frame would make the mouth flicker.
+    The library's own step draws new noise for every frame, which would make the mouth flicker.
     """
-    # The library's own noise is thrown away, so it must not come from the global generator.
-    unused = Generator(noise.device).manual_seed(0)
-    clean = solver.step(prediction, solver.timesteps[step], latents, generator=unused).denoised
-    if step + 1 == len(solver.timesteps):
+    times = torch.full((len(latents),), timestep, device=latents.device)
+    skip, out = solver.get_scalings_for_boundary_condition_discrete(timestep)
+    clean = out * one_step_x0(solver, prediction, times, latents) + skip * latents
+    if following is None:
         return clean
-    return solver.add_noise(clean, noise, solver.timesteps[step + 1 : step + 2])
+    return solver.add_noise(clean, noise, torch.full_like(times, following))
 
 
 def randn_like(tensor: Tensor, generator: Generator | None) -> Tensor:

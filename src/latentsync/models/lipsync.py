@@ -278,9 +278,9 @@ class LipSyncModel:
         steps, dtype = count(), self.unet.dtype
         fixed, audio = fixed.to(noise.device, dtype), audio.to(noise.device, dtype)
 
-        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+        def predict(latents: Tensor, timestep: int) -> Tensor:
             inputs = torch.cat([latents.to(dtype), fixed], dim=1)
-            times = timestep.to(latents.device).expand(len(latents))
+            times = torch.full((len(latents),), timestep, device=latents.device)
             if not sampler.is_guided(next(steps)):
                 return unet(inputs, times, audio).to(latents.dtype)
             doubled = unet(
