@@ -1,22 +1,32 @@
 """Audio states and the windows around frames."""
 
 import math
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import WhisperConfig
 
+from latentsync.media.mel import mel_spectrogram
 from latentsync.models import (
     Frozen,
     MelAudioEncoder,
+    StateStream,
+    TokenStream,
     WhisperAudioEncoder,
     frame_tokens,
     num_parity_frames,
 )
-from latentsync.models.audio_encoder import block_states, joined, whisper_mel, window_starts
+from latentsync.models.audio_encoder import (
+    WhisperMel,
+    block_states,
+    whisper_mel,
+    window_starts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,20 +91,87 @@ def test_windows_cover_the_sound_and_share_six_seconds(num_mel_frames: int) -> N
     assert plain == [start for start in range(num_mel_frames) if start % 3000 == 0]
 
 
+def windows_of(*windows: tuple[int, Tensor]) -> StateStream:
+    spans = [(start, start + len(states)) for start, states in windows]
+    return StateStream(spans, lambda index: windows[index][1])
+
+
 def test_windows_that_agree_are_joined_to_what_they_are_cut_from(generator) -> None:
     whole = torch.randn(4000, 2, 3, generator=generator)
     starts = [0, 1200, 2400, 2500]
-    windows = (whole[start : start + 1500] for start in starts)
-    torch.testing.assert_close(joined(windows, starts), whole)
+    stream = windows_of(*((start, whole[start : start + 1500]) for start in starts))
+    torch.testing.assert_close(stream.read(0, 4000), whole)
+    for first, end in [(0, 1), (1190, 1210), (2390, 2610), (3999, 4000), (1000, 3000), (7, 7)]:
+        torch.testing.assert_close(stream.read(first, end), whole[first:end])
 
 
 def test_windows_that_differ_fade_in_a_straight_line() -> None:
-    windows = [torch.full((1500, 1, 1), level) for level in (3.0, 5.0)]
-    faded = joined(windows, [0, 1200])[:, 0, 0]
-    assert len(faded) == 2700
+    stream = windows_of(
+        *((start, torch.full((1500, 1, 1), level)) for start, level in ((0, 3.0), (1200, 5.0)))
+    )
+    faded = stream.read(0, 2700)[:, 0, 0]
+    assert len(faded) == len(stream) == 2700
     assert faded[:1300].unique().tolist() == [3]  # the overlap is 1200 to 1500, its middle 1350
     assert faded[1400:].unique().tolist() == [5]
     torch.testing.assert_close(faded.diff()[1300:1399], torch.full((99,), 2 / 100))
+
+
+def test_hours_of_states_keep_few_alive_and_make_each_window_once(generator) -> None:
+    made: list[int] = []
+    alive = weakref.WeakSet()
+
+    def make(index: int) -> Tensor:
+        made.append(index)
+        states = torch.full((1500, 1, 1), float(index))
+        alive.add(states)
+        return states
+
+    num_windows = 3 * 3600 * 50 // 1200
+    stream = StateStream([(1200 * i, 1200 * i + 1500) for i in range(num_windows)], make)
+    tokens = TokenStream(stream)
+    most = 0
+    for first in range(0, 12 * 3600 * 25 // 4, 100):  # windows of frames that step back a little
+        frames = torch.arange(max(0, first - 20), first + 16)
+        assert tokens.tokens(frames).shape == (len(frames), 10, 1)
+        most = max(most, len(alive))
+    assert made == list(range(num_windows))
+    assert most <= 4  # three kept, one being made
+
+
+@pytest.mark.parametrize("seconds", [0.5, 29.99, 30.0, 61.37])
+@pytest.mark.parametrize("parity", [False, True])
+def test_tokens_of_a_stream_are_those_of_all_states(
+    whisper: WhisperAudioEncoder, generator: torch.Generator, seconds: float, parity: bool
+) -> None:
+    waveform = torch.randn(int(seconds * 16000), generator=generator) * 0.1
+    frames = torch.tensor([0, 1, 2, 11, 10, int(seconds * 25) - 1, int(seconds * 25) + 2])
+    for encoder in (MelAudioEncoder(), whisper):
+        states = encoder(waveform, parity=parity)
+        stream = TokenStream(encoder.stream(waveform, parity=parity))
+        assert len(stream.states) == len(states)
+        torch.testing.assert_close(stream.tokens(frames), frame_tokens(states, frames))
+
+
+def test_mel_states_have_no_seam_between_blocks(generator: torch.Generator) -> None:
+    waveform = torch.randn(75 * 16000 + 77, generator=generator) * 0.1
+    mel = mel_spectrogram(waveform, hop_length=160) / 4
+    expected = mel.T[: len(mel.T) // 2 * 2].unflatten(0, (-1, 2))
+    torch.testing.assert_close(MelAudioEncoder()(waveform), expected, atol=1e-5, rtol=0)
+
+
+def test_a_mel_in_stretches_is_the_mel_of_the_whole(generator: torch.Generator) -> None:
+    """By torch's own framing of the whole sound; the loudest part sets the floor of the rest."""
+    waveform = torch.randn(75 * 16000 + 77, generator=generator) * 1e-5
+    waveform[70 * 16000 : 71 * 16000] *= 5e4
+    spectrum = torch.stft(waveform, 400, 160, window=torch.hann_window(400), return_complex=True)
+    mel = WhisperMel(waveform)
+    log_power = (mel.filters.T @ spectrum[:, :-1].abs().square()).clamp(min=1e-10).log10()
+    expected = (log_power.clamp(min=log_power.max() - 8) + 4) / 4
+    assert (expected == expected.min()).float().mean() > 0.5
+    for first, end in [(0, 3000), (2998, 3005), (3000, 6000), (7000, len(mel)), (0, len(mel))]:
+        torch.testing.assert_close(
+            mel.columns(first, end), expected[:, first:end], atol=1e-5, rtol=0
+        )
 
 
 def test_long_sound_has_a_seam_every_thirty_seconds_in_parity_only(

@@ -3,16 +3,19 @@
 from latentsync.models.audio_encoder import (
     AudioEncoder,
     MelAudioEncoder,
+    TokenStream,
     WhisperAudioEncoder,
     frame_tokens,
     num_parity_frames,
 )
-from latentsync.models.codec import LatentCodec
+from latentsync.models.audio_stream import StateStream
+from latentsync.models.codec import LatentCodec, PreviewCodec
 from latentsync.models.deepcache import DeepCache
 from latentsync.models.folders import load_network, save_network
 from latentsync.models.frozen import Frozen
 from latentsync.models.lipsync import Denoised, LipSyncModel, ModelFormat
 from latentsync.models.mouth_reader import MouthReader
+from latentsync.models.precision import best_dtype, make_ready
 from latentsync.models.syncnet import (
     StableSyncNet,
     latent_sync_input,
@@ -31,13 +34,18 @@ __all__ = [
     "MelAudioEncoder",
     "ModelFormat",
     "MouthReader",
+    "PreviewCodec",
     "StableSyncNet",
+    "StateStream",
+    "TokenStream",
     "UNet",
     "WhisperAudioEncoder",
+    "best_dtype",
     "frame_tokens",
     "latent_sync_input",
     "load_network",
     "load_syncnet",
+    "make_ready",
     "num_parity_frames",
     "save_network",
     "sync_input",

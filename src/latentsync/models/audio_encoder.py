@@ -1,6 +1,7 @@
-"""Waveform => states at 50 Hz that the UNet listens to, and the window of them per frame."""
+"""Waveform => states at 50 Hz that the UNet listens to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -16,13 +17,16 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from latentsync.media.mel import mel_spectrogram
+from latentsync.models.audio_stream import StateStream
 from latentsync.models.frozen import Frozen
 
 STATES_PER_SECOND = 50
-# In frames of Whisper's mel, of which two make a state.
+# Both mels have 100 columns a second, of which two make a state.
+HOP = 160
 WINDOW_MEL_FRAMES = 3000
 OVERLAP_MEL_FRAMES = 600
-FADE_STATES = 100
+# Columns computed beside those asked for: at a cut through the sound, spectra are wrong.
+MARGIN_MEL_FRAMES = 4
 
 
 @runtime_checkable
@@ -30,11 +34,16 @@ class AudioEncoder(Protocol):
     """Anything that turns a 16 kHz waveform into `l` states of width `d`, 50 times a second.
 
     `parity` asks for the states that the official code makes, where there is a better way.
+    `stream` gives the same states in windows, made when they are asked for: hours of sound need
+    memory for some minutes. It keeps the waveform (which may be mapped from a file) and reads
+    slices of it.
     """
 
     def __call__(
         self, waveform: Float[Tensor, " t"], *, parity: bool = False
     ) -> Float[Tensor, "n l d"]: ...
+
+    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream: ...
 
 
 class MelAudioEncoder:
@@ -46,9 +55,23 @@ class MelAudioEncoder:
     def __call__(
         self, waveform: Float[Tensor, " t"], *, parity: bool = False
     ) -> Float[Tensor, "n 2 80"]:
-        mel = mel_spectrogram(waveform, hop_length=160) / 4
-        num_states = mel.shape[-1] // 2
-        return rearrange(mel[:, : 2 * num_states], "m (n l) -> n l m", l=2)
+        states = self.stream(waveform, parity=parity)
+        return states.read(0, len(states))
+
+    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream:
+        num_states = (len(waveform) // HOP + 1) // 2
+        step = WINDOW_MEL_FRAMES // 2
+        spans = [
+            (start, min(start + step, num_states)) for start in range(0, max(num_states, 1), step)
+        ]
+
+        def make(index: int) -> Float[Tensor, "n 2 80"]:
+            first, end = (2 * place for place in spans[index])
+            sound, skipped = around(waveform, first, end)
+            mel = mel_spectrogram(sound, hop_length=HOP)[:, skipped : skipped + end - first] / 4
+            return rearrange(mel, "m (n l) -> n l m", l=2)
+
+        return StateStream(spans, make)
 
 
 class WhisperAudioEncoder:
@@ -88,17 +111,23 @@ class WhisperAudioEncoder:
         self.net.to(device)
         return self
 
-    @torch.no_grad()
     def __call__(
         self, waveform: Float[Tensor, " t"], *, parity: bool = False
     ) -> Float[Tensor, "n l d"]:
+        states = self.stream(waveform, parity=parity)
+        return states.read(0, len(states))
+
+    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream:
         encoder = self.net.net
-        mel = whisper_mel(waveform, num_bands=encoder.config.num_mel_bins)
-        starts = window_starts(mel.shape[1], overlap=0 if parity else OVERLAP_MEL_FRAMES)
-        windows = (
-            block_states(encoder, mel[:, start : start + WINDOW_MEL_FRAMES]) for start in starts
-        )
-        return joined(windows, [start // 2 for start in starts])
+        mel = WhisperMel(waveform, num_bands=encoder.config.num_mel_bins)
+        starts = window_starts(len(mel), overlap=0 if parity else OVERLAP_MEL_FRAMES)
+        spans = [(start, min(start + WINDOW_MEL_FRAMES, len(mel))) for start in starts]
+
+        @torch.no_grad()
+        def make(index: int) -> Float[Tensor, "n l d"]:
+            return block_states(encoder, mel.columns(*spans[index]))
+
+        return StateStream([(start // 2, end // 2) for start, end in spans], make)
 
 
 def window_starts(num_mel_frames: int, *, overlap: int) -> list[int]:
@@ -113,27 +142,32 @@ def window_starts(num_mel_frames: int, *, overlap: int) -> list[int]:
     return [*range(0, last, WINDOW_MEL_FRAMES - overlap), last]
 
 
-def joined(
-    windows: Iterable[Float[Tensor, "_ l d"]], starts: Sequence[int]
-) -> Float[Tensor, "n l d"]:
-    """The states of windows that begin at the given states, fading where two overlap."""
-    whole = []
-    tail = None
-    for window, start, following in zip(windows, starts, [*starts[1:], None], strict=True):
-        if tail is not None:
-            window = torch.cat([faded(tail, window[: len(tail)]), window[len(tail) :]])
-        step = len(window) if following is None else following - start
-        whole.append(window[:step])
-        tail = window[step:]
-    return torch.cat(whole)
+class TokenStream:
+    """The audio tokens of frames, in any order, cheapest in their own; see `frame_tokens`."""
 
+    def __init__(
+        self, states: StateStream, *, before: int = 4, after: int = 6, fps: float = 25.0
+    ) -> None:
+        self.states = states
+        self.before = before
+        self.after = after
+        self.fps = fps
 
-def faded(before: Float[Tensor, "n l d"], after: Float[Tensor, "n l d"]) -> Float[Tensor, "n l d"]:
-    """From one to the other within two seconds in the middle, where both know what is around."""
-    length = len(before)
-    places = torch.arange(length, device=before.device) + 0.5 - length / 2
-    weights = (places / min(FADE_STATES, max(length, 1)) + 0.5).clamp(0, 1)[:, None, None]
-    return before + weights * (after - before)
+    def tokens(self, frames: Int[Tensor, " f"]) -> Float[Tensor, "f s d"]:
+        """The states around each frame, time outer and layer inner; edges are repeated."""
+        rows = token_rows(frames, before=self.before, after=self.after, fps=self.fps)
+        rows = rows.clamp(0, len(self.states) - 1)
+        needed = rows.unique().tolist()
+        breaks = [place for place in range(1, len(needed)) if needed[place] > needed[place - 1] + 1]
+        bounds = [0, *breaks, len(needed)]
+        states = torch.cat(
+            [
+                self.states.read(needed[start], needed[stop - 1] + 1)
+                for start, stop in pairwise(bounds)
+            ]
+        )
+        places = torch.searchsorted(torch.tensor(needed), rows)
+        return rearrange(states[places], "f n l d -> f (n l) d")
 
 
 def frame_tokens(
@@ -145,9 +179,16 @@ def frame_tokens(
     fps: float = 25.0,
 ) -> Float[Tensor, "f s d"]:
     """The states around each video frame, time outer and layer inner; edges are repeated."""
-    centres = (frames.double() * STATES_PER_SECOND / fps).floor().long()
-    rows = centres[:, None] + torch.arange(-before, after, device=frames.device)
+    rows = token_rows(frames, before=before, after=after, fps=fps)
     return rearrange(states[rows.clamp(0, states.shape[0] - 1)], "f n l d -> f (n l) d")
+
+
+def token_rows(
+    frames: Int[Tensor, " f"], *, before: int, after: int, fps: float
+) -> Int[Tensor, "f n"]:
+    """Which states stand around each frame; some may lie before the first or behind the last."""
+    centres = (frames.double() * STATES_PER_SECOND / fps).floor().long()
+    return centres[:, None] + torch.arange(-before, after, device=frames.device)
 
 
 def num_parity_frames(num_states: int, *, fps: float = 25.0) -> int:
@@ -164,21 +205,53 @@ def num_parity_frames(num_states: int, *, fps: float = 25.0) -> int:
 def whisper_mel(
     waveform: Float[Tensor, " t"], *, num_bands: int = 80
 ) -> Float[Tensor, "num_bands n"]:
-    """Whisper's log-mel at 100 Hz; its floor is 8 decades of power below the file's maximum."""
-    window = torch.hann_window(400, device=waveform.device)
-    spectrum = torch.stft(waveform, 400, 160, window=window, return_complex=True)[:, :-1]
-    filters = mel_filter_bank(
-        num_frequency_bins=201,
-        num_mel_filters=num_bands,
-        min_frequency=0.0,
-        max_frequency=8000.0,
-        sampling_rate=16000,
-        norm="slaney",
-        mel_scale="slaney",
-    ).astype(np.float32)
-    power = torch.from_numpy(filters).to(waveform.device).T @ spectrum.abs().square()
-    log_mel = power.clamp(min=1e-10).log10()
-    return (log_mel.clamp(min=log_mel.max() - 8) + 4) / 4
+    """The whole log-mel that a Whisper hears, see `WhisperMel`."""
+    mel = WhisperMel(waveform, num_bands=num_bands)
+    return mel.columns(0, len(mel))
+
+
+class WhisperMel:
+    """Whisper's log-mel at 100 Hz in any stretches; its floor is 8 decades of power below the
+    loudest of the whole sound, which is found first."""
+
+    def __init__(self, waveform: Float[Tensor, " t"], *, num_bands: int = 80) -> None:
+        self.waveform = waveform
+        self.filters = torch.from_numpy(
+            mel_filter_bank(
+                num_frequency_bins=201,
+                num_mel_filters=num_bands,
+                min_frequency=0.0,
+                max_frequency=8000.0,
+                sampling_rate=16000,
+                norm="slaney",
+                mel_scale="slaney",
+            ).astype(np.float32)
+        ).to(waveform.device)
+        self.loudest = max(
+            self._log_power(first, min(first + WINDOW_MEL_FRAMES, len(self))).max()
+            for first in range(0, len(self), WINDOW_MEL_FRAMES)
+        )
+
+    def __len__(self) -> int:
+        return len(self.waveform) // HOP
+
+    def columns(self, first: int, end: int) -> Float[Tensor, "bands n"]:
+        """The columns `first` to `end` (exclusive), about in [-1, 1.5]."""
+        return (self._log_power(first, end).clamp(min=self.loudest - 8) + 4) / 4
+
+    def _log_power(self, first: int, end: int) -> Float[Tensor, "bands n"]:
+        sound, skipped = around(self.waveform, first, end)
+        window = torch.hann_window(400, device=sound.device)
+        spectrum = torch.stft(sound, 400, HOP, window=window, return_complex=True)
+        power = spectrum[:, skipped : skipped + end - first].abs().square()
+        return (self.filters.T @ power).clamp(min=1e-10).log10()
+
+
+def around(waveform: Float[Tensor, " t"], first: int, end: int) -> tuple[Float[Tensor, " t2"], int]:
+    """The sound that the mel columns `first` to `end` need, and how many columns too early it
+    begins."""
+    start = max(0, first - MARGIN_MEL_FRAMES)
+    return waveform[start * HOP : (end + MARGIN_MEL_FRAMES) * HOP], first - start
 
 
 def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
