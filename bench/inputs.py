@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from hydra.utils import instantiate
 from jaxtyping import UInt8
 from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn import functional as F
 
 from latentsync import LipSyncModel
 from latentsync.cli.run import conf_dir
@@ -97,11 +101,26 @@ def load_sampler(name: str) -> Sampler:
     return instantiate(OmegaConf.load(path), _convert_="all")
 
 
+class PoolingVAE(AutoencoderKL):
+    """Latents are the picture's own colours, eight times smaller: a VAE that costs nothing."""
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput:
+        small = F.avg_pool2d(x, 8)
+        mean = torch.cat([small, small.mean(dim=1, keepdim=True)], dim=1)
+        parameters = torch.cat([mean, torch.full_like(mean, -20)], dim=1)
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(parameters))
+
+    def decode(
+        self, z: Tensor, return_dict: bool = True, generator: object = None
+    ) -> DecoderOutput:
+        return DecoderOutput(sample=F.interpolate(z[:, :3], scale_factor=8))
+
+
 def tiny_model(resolution: int = 256) -> LipSyncModel:
-    """Networks of the real kinds that cost next to nothing, with random weights."""
+    """A model whose networks cost next to nothing, in time and in memory."""
     torch.manual_seed(0)
-    widths = (4, 4, 8, 8)
-    vae = AutoencoderKL(
+    widths = (4, 4, 4, 4)
+    vae = PoolingVAE(
         block_out_channels=widths,
         down_block_types=["DownEncoderBlock2D"] * len(widths),
         up_block_types=["UpDecoderBlock2D"] * len(widths),

@@ -8,6 +8,7 @@ here, never a slower one. Faces are found in every frame anew, but by our detect
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -156,7 +157,7 @@ def transcode(
         for count, frame in enumerate(at_rate(source, shown)):
             if count == num_frames:
                 break
-            frame.pts, frame.time_base = count, stream.codec_context.time_base
+            frame.pts, frame.time_base = count, Fraction(1, FPS)
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
         if voice and sound:

@@ -1,0 +1,96 @@
+"""Peak memory of a short and a long 1080p video, against the official way of holding all frames.
+
+`python bench/bench_memory.py [--short 10 --long 120 --official 5]`. Every run is a process of its
+own; its peak is the kernel's figure. The video is drawn once at the long length; the short one is
+its beginning, drawn alike. The official sequence has no network at all; its length in seconds may
+be 0 to leave it out. Ours has networks that hold next to nothing.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import official_way
+from inputs import FPS, NO_STEPS, draw_tall, tiny_model, voice_of
+
+from latentsync import lipsync
+from latentsync.data.synthetic import draw_clip
+from latentsync.faces import MeshDetector
+
+T = TypeVar("T")
+
+WIDTH, HEIGHT = 1920, 1080
+MOST_APART, MOST_MIB = 0.05, 1.5 * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", type=float, default=10.0, help="seconds")
+    parser.add_argument("--long", type=float, default=120.0, help="seconds")
+    parser.add_argument("--official", type=float, default=5.0, help="seconds; 0: leave it out")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peaks = {
+            seconds: apart(measure_ours, *apart(draw, folder, seconds))
+            for seconds in (options.short, options.long)
+        }
+        official = 0.0
+        if options.official:
+            official = apart(measure_official, *apart(draw, folder, options.official))
+    print(f"{WIDTH}x{HEIGHT} at {FPS} fps, peak of the process in MiB")
+    for seconds, peak in peaks.items():
+        print(f"ours      {seconds:6.0f} s {peak:8.0f}")
+    if official:
+        print(f"official  {options.official:6.0f} s {official:8.0f} (no networks)")
+    short, long = peaks[options.short], peaks[options.long]
+    print(f"long / short {long / short:.3f} (at most {1 + MOST_APART}), limit {MOST_MIB:.0f} MiB")
+
+
+def apart(call: Callable[..., T], *arguments: object) -> T:
+    """What a call gives in a process of its own, which ends with it."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(call, *arguments).result()
+
+
+def draw(folder: Path, seconds: float) -> tuple[Path, Path]:
+    """A 1080p video and a voice of that length."""
+    stem = folder / f"{seconds:g}"
+    video = draw_tall(
+        stem.with_suffix(".mp4"), seconds=seconds, width=WIDTH, height=HEIGHT, preset="ultrafast"
+    )
+    draw_clip(folder / "voice", seed=900002, seconds=4, size=64)
+    return video, voice_of(stem.with_suffix(".wav"), seconds, folder / "voice.wav")
+
+
+def measure_ours(video: Path, audio: Path) -> float:
+    lipsync(
+        video,
+        audio,
+        video.with_suffix(".out.mp4"),
+        model=tiny_model(),
+        detector=MeshDetector(),
+        sampler=NO_STEPS,
+    )
+    return peak_mib()
+
+
+def measure_official(video: Path, audio: Path) -> float:
+    out = video.with_suffix(".out.mp4")
+    official_way.run(video, audio, out, detector=MeshDetector(), resolution=256, num_frames=10**9)
+    return peak_mib()
+
+
+def peak_mib() -> float:
+    """The most this process has held; unlike getrusage's, nothing of the parent's is in it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Does the mouth jump where one window of the network ends and the next begins?
+
+`python bench/bench_seams.py [--sampler balanced --overlap 4]`. Drawn speakers, another voice, the
+shipped model. The same video is made twice, the second time from half a window later on, so that
+borders of one lie inside a window of the other: the same two frames are compared with themselves.
+`plain` is the mean difference of neighbouring frames (levels, around the mouth) at borders over
+that inside windows of the same run; it also holds what the voice happens to say there.
+"""
+
+import argparse
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from inputs import FACE_SEED, FPS, load_sampler
+from jaxtyping import Float
+
+from latentsync import LipSyncModel, demo_model_dir, lipsync
+from latentsync.data.synthetic import draw_clip, read_truth
+from latentsync.diffusion import Sampler
+from latentsync.faces import MeshDetector
+from latentsync.media.audio import read_waveform, write_wav
+from latentsync.media.video import VideoWriter, read_frames
+from latentsync.pipeline.windows import Run, cut_windows
+
+SIZE = 256
+MOST = 1.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sampler", default="balanced", help="of conf/sampler")
+    parser.add_argument("--overlap", type=int, default=4, help="frames that windows share")
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--speakers", type=int, default=2)
+    options = parser.parse_args()
+    overlap = options.overlap
+    model, sampler = LipSyncModel.from_pretrained(demo_model_dir()), load_sampler(options.sampler)
+    at_borders, inside, plain = 0.0, 0.0, []
+    for index in range(options.speakers):
+        with tempfile.TemporaryDirectory() as name:
+            seed = FACE_SEED + 2 * index
+            drawn = draw_pair(Path(name), seed, options.seconds)
+            pair = differences(drawn, model, sampler, overlap)
+        borders, steps = zip(*pair, strict=True)
+        for own, other in ((0, 1), (1, 0)):
+            only = borders[own] & ~borders[other]
+            at_borders += float(steps[own][only].sum())
+            inside += float(steps[other][only].sum())
+            plain.append(float(steps[own][borders[own]].mean() / steps[own][~borders[own]].mean()))
+        print(f"speaker {seed}: plain {plain[-2]:.3f} and {plain[-1]:.3f}")
+    print(f"{options.sampler}, overlap {overlap}: plain {np.mean(plain):.3f}")
+    print(f"at borders over the same frames inside a window: {at_borders / inside:.3f}")
+    print(f"(at most {MOST})")
+
+
+def draw_pair(folder: Path, seed: int, seconds: float) -> Path:
+    """The stem of a drawn face whose voice is another's."""
+    draw_clip(folder / "face", seed=seed, seconds=seconds, size=SIZE)
+    draw_clip(folder / "voice", seed=seed + 1, seconds=seconds, size=64)
+    return folder / "face"
+
+
+def differences(
+    stem: Path, model: LipSyncModel, sampler: Sampler, overlap: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of both runs: which steps from frame to frame are borders, and how large all steps are.
+
+    Steps are those of the frames that both runs have.
+    """
+    frames = list(read_frames(stem.with_suffix(".mp4")))
+    points = read_truth(stem.with_suffix(".mp4"))["points"]
+    waveform = read_waveform(stem.with_name("voice.wav"))
+    length = model.format.num_frames
+    shift = (length - overlap) // 2
+    pair = []
+    for skipped in (0, shift):
+        video, audio = (stem.with_name(f"{skipped}{suffix}") for suffix in (".mp4", ".wav"))
+        with VideoWriter(video, fps=FPS, width=SIZE, height=SIZE, crf=10) as writer:
+            for frame in frames[skipped:]:
+                writer.write(frame)
+        write_wav(audio, waveform[skipped * 16000 // FPS :])
+        out = video.with_suffix(".out.mp4")
+        lipsync(
+            video,
+            audio,
+            out,
+            model=model,
+            detector=MeshDetector(),
+            sampler=sampler,
+            crf=10,
+            overlap=overlap,
+        )
+        spoken = list(read_frames(out))
+        steps = mouth_steps(spoken, points[skipped:])
+        borders = border_steps(len(spoken), length, overlap)
+        # The first frames are where the second run's windows and smoothing only begin.
+        first = shift + length - skipped
+        last = len(frames) - length - skipped
+        pair.append((borders[first:last], steps[first:last]))
+    return pair
+
+
+def mouth_steps(
+    frames: list[np.ndarray], points: Float[np.ndarray, "f 3 2"]
+) -> Float[np.ndarray, " f"]:
+    """How much each frame differs from the one before it around the mouth, in levels; 0 first."""
+    steps = np.zeros(len(frames))
+    for index in range(1, len(frames)):
+        box = mouth_box(points[index])
+        now, before = (frames[place][box].astype(np.int16) for place in (index, index - 1))
+        steps[index] = np.abs(now - before).mean()
+    return steps
+
+
+def mouth_box(points: Float[np.ndarray, "3 2"]) -> tuple[slice, slice]:
+    """Rows and columns around the mouth, from brows and nose."""
+    eyes = float(np.linalg.norm(points[1] - points[0]))
+    x, y = points[2]
+    rows = slice(round(float(y + 0.15 * eyes)), round(float(y + 1.1 * eyes)))
+    return rows, slice(round(float(x - 0.6 * eyes)), round(float(x + 0.6 * eyes)))
+
+
+def border_steps(num_frames: int, length: int, overlap: int) -> np.ndarray:
+    """For each frame whether the step to it leads from one window towards the next."""
+    run = Run(0, 0, 0, num_frames, np.ones(num_frames, dtype=np.float32))
+    windows = cut_windows([run], length=length, overlap=overlap)
+    borders = np.zeros(num_frames, dtype=bool)
+    for before, after in pairwise(sorted(windows, key=lambda window: window.first)):
+        borders[after.first : before.end + 1] = True
+    return borders
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
