@@ -39,6 +39,7 @@ def write_media(
     frames: Iterable[np.ndarray] = (),
     *,
     times: Callable[[int], Fraction] = lambda index: Fraction(index, 25),
+    clock: Fraction = MILLISECONDS,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     prepare: Callable[[av.VideoStream], None] = lambda stream: None,
@@ -48,20 +49,20 @@ def write_media(
     sound_codec: str = "aac",
     sound_starts: float = 0,
 ) -> Path:
-    """Frames shown at `times` (in whole milliseconds), with or without sound."""
+    """Frames shown at `times` (in whole ticks of `clock`), with or without sound."""
     frames = list(frames)
     with av.open(str(path), "w") as container:
         if frames:
-            video = container.add_stream(codec, rate=25)
+            video = container.add_stream(codec, rate=25 if clock == MILLISECONDS else 1 / clock)
             video.height, video.width = frames[0].shape[:2]
             video.pix_fmt = pixel_format
-            video.codec_context.time_base = MILLISECONDS
+            video.codec_context.time_base = clock
             prepare(video)
         if sound is not None:
             audio = container.add_stream(sound_codec, rate=rate, layout=layout)
         for index, pixels in enumerate(frames):
             frame = VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = int(times(index) * 1000), MILLISECONDS
+            frame.pts, frame.time_base = int(times(index) / clock), clock
             container.mux(video.encode(frame))
         if frames:
             container.mux(video.encode(None))

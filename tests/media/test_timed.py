@@ -227,8 +227,33 @@ def test_the_first_frame_is_shown_from_0(tmp_path: Path, late: int) -> None:
     assert (times.starts * times.time_base * 25).tolist() == list(range(10))
 
 
-def test_times_that_jump_back_go_on(tmp_path: Path) -> None:
+def test_a_broadcast_joined_in_the_middle_starts_with_its_first_whole_picture(
+    tmp_path: Path,
+) -> None:
+    whole = write_media(
+        tmp_path / "whole.ts",
+        shades(60),
+        prepare=lambda stream: setattr(
+            stream, "options", {"g": "20", "bf": "0", "sc_threshold": "0"}
+        ),
+        sound=tone(2.4, 48_000),
+    )
+    data = whole.read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(data[len(data) // 6 // 188 * 188 :])
+    damage: list[Damage] = []
+    times = read_times(path, on_damage=damage.append)
+    frames = [index_of(f) for f in FrameReader(path, times).read(range(len(times)))]
+    assert frames == list(range(20, 60))
+    # Shown from the start on, so that sound and picture stay together.
+    assert times.starts[0] == 0
+    assert times.starts[1] * times.time_base > Fraction(1, 20)
+
+
+def test_times_that_jump_back_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two recordings glued together."""
+    monkeypatch.setattr(timed, "JUMP_SECONDS", 0.1)
+    monkeypatch.setattr(timed, "SEEK_MARGIN_SECONDS", Fraction(1, 5))
     parts = [write_media(tmp_path / f"{number}.ts", shades(20)) for number in range(2)]
     path = tmp_path / "glued.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -239,7 +264,10 @@ def test_times_that_jump_back_go_on(tmp_path: Path) -> None:
     assert frames[-20:] == list(range(20))
     assert np.diff(times.starts * float(times.time_base))[-20:] == pytest.approx(1 / 25)
     assert times.seconds == pytest.approx(1.6)
-    assert [index_of(f) for f in FrameReader(path, times).read(range(len(times)))] == frames
+    for order in ORDERS.values():
+        numbers = [number for number in order(len(times)) if number < len(times)]
+        pictures = FrameReader(path, times).read(numbers)
+        assert [index_of(frame) for frame in pictures] == [frames[number] for number in numbers]
 
 
 @pytest.fixture

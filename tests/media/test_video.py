@@ -1,3 +1,4 @@
+import gc
 import logging
 import weakref
 from fractions import Fraction
@@ -336,3 +337,29 @@ def test_random_access_equals_streaming(tmp_path: Path) -> None:
     streamed = list(read_frames(path))
     for index, frame in zip(indices, frames, strict=True):
         assert np.abs(streamed[index].astype(int) - frame).max() <= 3
+
+
+def test_frames_are_freed_without_the_cycle_collector(tmp_path: Path) -> None:
+    """It runs seldom: hundreds of large frames would wait for it."""
+    path = write_media(
+        tmp_path / "a.mp4", shades(60), prepare=lambda stream: stream.set_display_rotation(90)
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in read_frames(path):
+            pass
+        assert gc.collect() < 30
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("quarter", [0, 90])
+def test_the_shape_of_pixels_is_told_as_seen(tmp_path: Path, quarter: int) -> None:
+    def prepare(stream: av.VideoStream) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        stream.set_display_rotation(quarter)
+
+    path = write_media(tmp_path / "a.mp4", shades(3), prepare=prepare)
+    expected = Fraction(16, 11) if quarter == 0 else Fraction(11, 16)
+    assert probe(path).sample_aspect_ratio == expected

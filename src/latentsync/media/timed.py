@@ -184,7 +184,7 @@ class _Cursor:
         if not 0 <= number < len(self.times):
             raise ValueError(f"{self.path} has frames 0 to {len(self.times) - 1}, got {number}")
         if self._is_far(number) and not self._jump(number):
-            # A file without a usable index: from its start everything is found.
+            # From the start everything is found.
             self.close()
             self._open()
         self._advance(number)
@@ -195,10 +195,17 @@ class _Cursor:
 
     def _is_far(self, number: int) -> bool:
         ahead = int(self.times.starts[number] - self.times.starts[self.number])
-        return ahead < 0 or ahead * self.times.time_base > JUMP_SECONDS
+        is_far_ahead = ahead * self.times.time_base > JUMP_SECONDS
+        return ahead < 0 or (is_far_ahead and self._has_clock())
+
+    def _has_clock(self) -> bool:
+        """Whether a time names one place: not in recordings glued together."""
+        return self.stream.duration is None or int(self.times.starts[-1]) <= self.stream.duration
 
     def _jump(self, number: int) -> bool:
-        """Whether the frame, or those around it, could be reached by seeking."""
+        """Whether the frame, or the one before it, could be reached by seeking."""
+        if not self._has_clock():
+            return False
         tick = int(self.times.starts[number]) - int(SEEK_MARGIN_SECONDS / self.times.time_base)
         zero = round(time_zero(self.container, self.stream) / seconds(1, self.stream))
         try:
@@ -207,9 +214,7 @@ class _Cursor:
             return False
         self._restart(from_start=False)
         self._advance(number)
-        if self.shown is None or self.shown[0] > number:
-            return False
-        return self.shown[0] == number or self.ahead is not None
+        return self.shown is not None and self.shown[0] <= number
 
     def _advance(self, number: int) -> None:
         while self.shown is None or self.shown[0] < number:
