@@ -10,6 +10,7 @@ import pytest
 from latentsync.faces import Face, MeshDetector, SmoothAligner, mouth_shape, three_points, track
 from latentsync.faces.blazeface import anchors, suppress, tile_levels
 from latentsync.faces.mesh import mesh_roi
+from latentsync.faces.shape import LEFT_SIDE, RIGHT_SIDE, yaw_degrees
 from latentsync.faces.warp import transform
 from latentsync.media.video import read_frames
 
@@ -156,3 +157,65 @@ def test_the_mouth_is_measured_in_eye_distances() -> None:
     np.testing.assert_allclose(mouth_shape(face), np.array([2, 4]) / np.sqrt(52))
     with pytest.raises(ValueError, match="'68'"):
         mouth_shape(Face(np.zeros(4), np.zeros((68, 2)), 1.0, "68"))
+
+
+@pytest.mark.parametrize("degrees", [-70, -30, 0, 15, 50])
+def test_the_turn_of_a_head_is_read_from_its_depths(degrees: float) -> None:
+    rng = np.random.default_rng(0)
+    points, depths = np.zeros((468, 2)), np.zeros(468)
+    half, height = rng.uniform(20, 60, 5), rng.uniform(-50, 50, 5)
+    turn = np.radians(degrees)
+    for side, rows in ((-1, LEFT_SIDE), (1, RIGHT_SIDE)):
+        points[rows] = np.stack([side * half * np.cos(turn), height], axis=1)
+        depths[rows] = side * half * np.sin(turn)
+    roll = np.array([[0.8, 0.6, 300], [-0.6, 0.8, 200]])
+    face = Face(np.zeros(4), transform(roll, points), 1.0, "mesh", depths)
+    assert yaw_degrees(face) == pytest.approx(degrees)
+
+
+def test_a_turn_needs_depths() -> None:
+    with pytest.raises(ValueError, match="without depths"):
+        yaw_degrees(Face(np.zeros(4), np.zeros((468, 2)), 1.0, "mesh"))
+    with pytest.raises(ValueError, match="'68'"):
+        yaw_degrees(Face(np.zeros(4), np.zeros((68, 2)), 1.0, "68", np.zeros(68)))
+
+
+def test_a_mirrored_head_is_turned_the_other_way(
+    detector: MeshDetector, real_frames: Iterator[np.ndarray]
+) -> None:
+    for frame in islice(real_frames, 0, 61, 30):
+        (face,), (mirrored,) = detector(frame), detector(np.ascontiguousarray(frame[:, ::-1]))
+        assert yaw_degrees(face) == pytest.approx(-yaw_degrees(mirrored), abs=6)
+        assert abs(yaw_degrees(face)) < 25
+
+
+def test_a_drawn_head_that_turns_to_the_right_has_a_positive_turn(detector: MeshDetector) -> None:
+    from latentsync.data.synthetic import Speaker
+    from latentsync.data.synthetic.render import Portrait, at, head_motion
+
+    rng = np.random.default_rng(900011)
+    portrait = Portrait(Speaker.random(rng), 256)
+    still = {name: 0 * trace for name, trace in head_motion(1, 25.0, rng).items()} | {
+        "scale": np.ones(1)
+    }
+    shape = {"open": 0.2, "width": 0.5, "round": 0.2, "teeth": 0.3, "tongue": 0.2}
+    turns = []
+    for yaw in (-0.3, 0.0, 0.3):
+        motion = at(still | {"yaw": np.array([yaw])}, 0)
+        turns.append(yaw_degrees(detector(portrait.frame(shape, motion))[0]))
+    left, front, right = turns
+    assert left + 5 < front < right - 5
+
+
+def test_others_are_found_beside_the_known(
+    detector: MeshDetector, real_frames: Iterator[np.ndarray]
+) -> None:
+    frame = cv2.resize(next(real_frames), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    pair = np.ascontiguousarray(np.hstack([frame, frame[:, ::-1]]))
+    faces = sorted(detector(pair), key=lambda face: face.box[0])
+    assert len(faces) == 2
+    (found,) = detector.others(pair, faces[:1])
+    apart = np.linalg.norm(found.points - faces[1].points, axis=1).mean()
+    assert apart < 0.03 * (found.box[2] - found.box[0])
+    assert detector.others(pair, faces) == []
+    assert len(detector.others(pair, [])) == 2

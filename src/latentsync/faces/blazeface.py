@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from latentsync.faces.detect import overlap
 from latentsync.faces.warp import invert, transform, warp
 
 INPUT_SIZE = 256
@@ -52,6 +53,11 @@ class BlazeFace:
             small = (found[:, 2] - found[:, 0]) < CLOSER_BELOW * tiles[0][2]
             closer = [self.look_closer(frame, face) for face in found[small]]
             yield suppress(np.concatenate([found[~small], *closer]))
+
+    def first_look(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n 9"]:
+        """Faces in the whole frame as one look finds them, without a closer one."""
+        width, height = frame.shape[1], frame.shape[0]
+        return suppress(self.look(frame, tile_levels(width, height)[0][0]))
 
     def look_closer(
         self, frame: UInt8[np.ndarray, "h w 3"], face: Float[np.ndarray, "9"]
@@ -107,18 +113,9 @@ def suppress(found: Float[np.ndarray, "n 9"], max_overlap: float = 0.3) -> Float
     rest = found[np.argsort(-found[:, 8])]
     kept = []
     while len(rest):
-        same = _overlap(rest[0, :4], rest[:, :4]) > max_overlap
+        same = overlap(rest[0, :4], rest[:, :4]) > max_overlap
         same[0] = True
         group, rest = rest[same], rest[~same]
         mean = np.average(group[:, :8], axis=0, weights=group[:, 8])
         kept.append(np.append(mean, group[0, 8]))
     return np.array(kept).reshape(-1, 9)
-
-
-def _overlap(
-    box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "n 4"]
-) -> Float[np.ndarray, " n"]:
-    corner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.prod(np.maximum(corner, 0), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    return shared / (areas - shared)

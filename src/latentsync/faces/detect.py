@@ -19,12 +19,17 @@ THREE_POINTS: dict[str, tuple[list[int], list[int], list[int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face found in one frame; `box` is x0, y0, x1, y1."""
+    """One face found in one frame; `box` is x0, y0, x1, y1.
+
+    `depths`, where a scheme has them: how far behind the middle of the head each point lies, in
+    frame pixels.
+    """
 
     box: Float[np.ndarray, "4"]
     points: Float[np.ndarray, "n 2"]
     score: float
     scheme: str
+    depths: Float[np.ndarray, " n"] | None = None
 
     @property
     def area(self) -> float:
@@ -39,6 +44,14 @@ class FaceDetector(Protocol):
 
     def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
         """The same face in the next frame, or None where it is lost."""
+
+
+@runtime_checkable
+class Scout(Protocol):
+    """A detector that looks for further faces at less than the price of finding all."""
+
+    def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
+        """The faces of an RGB frame that are none of the known."""
 
 
 class FixedDetector:
@@ -66,6 +79,9 @@ class FixedDetector:
     def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
         return self(frame)[0]
 
+    def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
+        return []  # one face is given, and it is known
+
 
 def largest(faces: Sequence[Face]) -> Face | None:
     """The face with the largest box, None of none."""
@@ -83,3 +99,13 @@ def three_points(face: Face) -> Float[np.ndarray, "3 2"]:
 
 def bounding_box(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "4"]:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def overlap(
+    box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "n 4"]
+) -> Float[np.ndarray, " n"]:
+    """Shared area over joint area, 0 to 1, of a box with each of the boxes."""
+    corner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    shared = np.prod(np.maximum(corner, 0), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+    return shared / np.maximum(areas - shared, 1e-9)

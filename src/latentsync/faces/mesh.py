@@ -1,5 +1,6 @@
 """The default detector: BlazeFace finds, FaceMesh (468 points) says where everything is."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from latentsync.faces.blazeface import BlazeFace, read_network
-from latentsync.faces.detect import Face, bounding_box
+from latentsync.faces.detect import Face, bounding_box, overlap
 from latentsync.faces.model_files import model_paths
-from latentsync.faces.warp import Matrix, invert, transform, warp
+from latentsync.faces.warp import Matrix, invert, mean_scale, transform, warp
 
 INPUT_SIZE = 192
 ROI_SCALE = 1.5
 LEFT_EYE, RIGHT_EYE = 33, 263  # outer corners; left is the image's
+SAME_FACE = 0.1  # a detection that shares more of its area with a known mesh is that face's
 
 
 class MeshDetector:
@@ -54,6 +56,20 @@ class MeshDetector:
                 return faces
         return []
 
+    def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
+        """Faces beside the known ones, by one look at the whole frame: 1/32 of its side or more."""
+        boxes = np.array([face.box for face in known]).reshape(-1, 4)
+        faces = []
+        for found in self.find.first_look(frame):
+            if (overlap(found[:4], boxes) > SAME_FACE).any():
+                continue
+            for closer in self.find.look_closer(frame, found):
+                face = self.settle(frame, closer)
+                if face and not (overlap(face.box, boxes) > SAME_FACE).any():
+                    faces.append(face)
+                    boxes = np.concatenate([boxes, face.box[None]])
+        return faces
+
     def settle(
         self, frame: UInt8[np.ndarray, "h w 3"], found: Float[np.ndarray, "9"]
     ) -> Face | None:
@@ -72,9 +88,9 @@ class MeshDetector:
         score = float(1 / (1 + np.exp(-np.float64(flag.item()))))
         if score < self.min_score:
             return None
-        in_roi = raw.reshape(-1, 3)[:, :2].astype(np.float64) - 0.5
-        points = transform(invert(roi), in_roi)
-        return Face(bounding_box(points), points, score, "mesh")
+        mesh = raw.reshape(-1, 3).astype(np.float64)
+        points = transform(invert(roi), mesh[:, :2] - 0.5)
+        return Face(bounding_box(points), points, score, "mesh", mesh[:, 2] / mean_scale(roi))
 
 
 def detection_roi(found: Float[np.ndarray, "9"]) -> Matrix:
