@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import av
-import decord
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -168,6 +167,9 @@ class ClipReader:
         self.path = path
         with open_media(path) as container:
             find_video(container, path)
+        # Imported here because it takes 420 MB for itself, which whoever only streams shall not pay.
+        import decord
+
         self.reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
 
     def __len__(self) -> int:
