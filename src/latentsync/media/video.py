@@ -167,7 +167,7 @@ class ClipReader:
         self.path = path
         with open_media(path) as container:
             find_video(container, path)
-        # Imported here because it takes 420 MB for itself, which whoever only streams shall not pay.
+        # Imported here: it takes 420 MB for itself, which whoever only streams shall not pay.
         import decord
 
         self.reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
