@@ -1,12 +1,15 @@
 """What one lip-sync run did: the numbers (report.json) and a picture (source above result)."""
 
 import json
+import math
 import resource
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +23,10 @@ T = TypeVar("T")
 
 SHEET_COLUMNS = 8
 SHEET_CELL = 192
+SHEET_QUALITY = 82  # of JPEG
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,31 @@ class SkippedSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class ShotReport:
+    """What was done between two cuts; seconds of the output.
+
+    `sync_before`, `sync_after`: how well the mouth's opening goes with the loudness of the given
+    voice, in the source and in the result: Pearson's r, None where no mouth could be measured.
+    """
+
+    number: int
+    start_seconds: float
+    end_seconds: float
+    persons: list[int]
+    num_frames: int
+    num_frames_drawn: int
+    sync_before: float | None = None
+    sync_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """One run of `lipsync`: what went in, what came out, what was left alone, what it cost."""
+    """One run of `lipsync`: what went in, what came out, what was left alone, what it cost.
+
+    `stage_seconds` are seconds of work; stages work beside each other, so that together they may
+    take longer than `total_seconds`. `damage` says where the source could not be decoded, `notes`
+    what else was not as asked.
+    """
 
     video: str
     audio: str
@@ -54,24 +84,46 @@ class Report:
     stage_seconds: dict[str, float]
     total_seconds: float
     peak_memory_mib: float
+    preset: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    shots: list[ShotReport] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
+        """Write it as JSON; what is not a number is null there."""
         with publish(path) as partial:
-            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(plain(asdict(self)), indent=2, allow_nan=False)
+            partial.write_text(text + "\n", encoding="utf-8")
+
+
+def plain(value: object) -> object:
+    """The same value as JSON can hold it: NaN and infinities, which it has not, become None."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 class Stopwatch:
-    """Seconds spent in each stage of nested generators, every moment counted once."""
+    """Seconds spent in each stage of nested generators; within a thread every moment counts once.
+
+    Threads may share one: each has its own stage, the seconds of all are added up.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._stage: str | None = None
-        self._since = time.perf_counter()
+        self._lock = threading.Lock()
+        self._now = _Now()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Charge the block to `name`, except what stages inside it charge to themselves."""
-        outer = self._stage
+        outer = self._now.stage
         self._switch(name)
         try:
             yield
@@ -90,39 +142,48 @@ class Stopwatch:
             yield item
 
     def _switch(self, name: str | None) -> None:
-        now = time.perf_counter()
-        if self._stage is not None:
-            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = name, now
+        mine, now = self._now, time.perf_counter()
+        if mine.stage is not None:
+            with self._lock:
+                spent = self.seconds.get(mine.stage, 0.0)
+                self.seconds[mine.stage] = spent + now - mine.since
+        mine.stage, mine.since = name, now
 
 
-class SkipLog:
-    """Counts frames with a face and joins faceless neighbours into spans."""
+class _Now(threading.local):
+    """The stage that a thread is in."""
 
-    def __init__(self, *, fps: float) -> None:
-        self.fps = fps
-        self.num_frames = 0
-        self.num_with_face = 0
-        self.spans: list[SkippedSpan] = []
+    stage: str | None = None
+    since: float = 0.0
 
-    def add(self, *, has_face: bool, reason: str = "no face found") -> None:
-        start, self.num_frames = self.num_frames, self.num_frames + 1
-        if has_face:
-            self.num_with_face += 1
-            return
-        first = start / self.fps
-        if self.spans and self.spans[-1].end_seconds == first:
-            first = self.spans.pop().start_seconds
-        self.spans.append(SkippedSpan(first, self.num_frames / self.fps, reason))
+
+def skipped_spans(
+    reasons: Sequence[str], starts: Sequence[float] | Float[np.ndarray, " n"], end: float
+) -> list[SkippedSpan]:
+    """Neighbouring frames with the same reason, joined; "" is a frame that was drawn.
+
+    `starts`: when each frame is shown first, in seconds; `end`: when the last one ends.
+    """
+    edges = [*(float(start) for start in starts), float(end)]
+    spans, position = [], 0
+    for reason, group in groupby(reasons):
+        first, position = position, position + len(list(group))
+        if reason:
+            spans.append(SkippedSpan(edges[first], edges[position], reason))
+    return spans
 
 
 class ContactSheet:
-    """A few frames of the run, cut around the face: source in the upper row, result below."""
+    """A few frames of the run, cut around the face: source in the upper row, result below.
 
-    def __init__(self, num_frames: int) -> None:
-        columns = min(SHEET_COLUMNS, num_frames)
-        self.indices = set(np.linspace(0, num_frames - 1, columns).round().astype(int).tolist())
+    `columns` may be given as the frames' numbers; else they are spread over all `num_frames`.
+    """
+
+    def __init__(self, num_frames: int, *, columns: Iterable[int] | None = None) -> None:
+        spread = np.linspace(0, num_frames - 1, min(SHEET_COLUMNS, num_frames)).round().astype(int)
+        self.indices = set(spread.tolist() if columns is None else columns)
         self.cells: list[UInt8[np.ndarray, "h w 3"]] = []
+        self.seconds: list[float | None] = []
 
     def add(
         self,
@@ -130,16 +191,30 @@ class ContactSheet:
         source: UInt8[np.ndarray, "h w 3"],
         result: UInt8[np.ndarray, "h w 3"],
         box: Float[np.ndarray, "4"] | None,
+        *,
+        seconds: float | None = None,
     ) -> None:
-        """Keep the pair if `index` is one of the columns; `box` is where to look, x0 y0 x1 y1."""
+        """Keep the pair if `index` is one of the columns; `box` is where to look, x0 y0 x1 y1.
+
+        `seconds`: when the frame is shown, for the line below the picture on the page.
+        """
         if index in self.indices:
             self.cells.append(np.vstack([_close_up(source, box), _close_up(result, box)]))
+            self.seconds.append(seconds)
 
     def save(self, path: Path) -> None:
-        sheet = cv2.cvtColor(np.hstack(self.cells), cv2.COLOR_RGB2BGR)
+        """Write it as a PNG."""
         with publish(path) as partial:
-            if not cv2.imwrite(str(partial), sheet):
+            if not cv2.imwrite(str(partial), self._picture()):
                 raise OSError(f"the contact sheet {path} could not be written")
+
+    def jpeg(self) -> bytes:
+        """The same picture, small enough for a page."""
+        _, coded = cv2.imencode(".jpg", self._picture(), [cv2.IMWRITE_JPEG_QUALITY, SHEET_QUALITY])
+        return coded.tobytes()
+
+    def _picture(self) -> UInt8[np.ndarray, "h w 3"]:
+        return cv2.cvtColor(np.hstack(self.cells), cv2.COLOR_RGB2BGR)
 
 
 def _close_up(
@@ -159,6 +234,20 @@ def _close_up(
 
 
 def peak_memory_mib() -> float:
-    """The most memory this process has held so far."""
+    """The most memory this process has held: since it began, or since `forget_peak_memory`."""
+    # A program started by a big one inherits that one's peak in getrusage, but not in /proc.
+    if STATUS.is_file():
+        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def forget_peak_memory() -> bool:
+    """Let the peak begin anew, so that each of several jobs has its own; False where it cannot."""
+    try:
+        CLEAR_REFS.write_text("5", encoding="ascii")  # see proc(5)
+    except OSError:
+        return False
+    return True

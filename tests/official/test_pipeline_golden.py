@@ -4,6 +4,7 @@ A whole run of the official code with tiny networks: 0.72 s of sound, 14 frames 
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FixedDetector
+from latentsync.faces.survey import survey
+from latentsync.media.timed import Timeline
 from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
-from latentsync.pipeline import Sight, add_references, look, restore, speak, split
-from latentsync.report import Stopwatch
+from latentsync.pipeline.draw import Patches, draw_windows, tokens_of
+from latentsync.pipeline.places import Places, aligner_for
+from latentsync.pipeline.streams import FaceStore, cut_faces, put_back
+from latentsync.pipeline.windows import Run, Window, cut_windows
 from latentsync.weights import load_official_whisper, unet_key
 from latentsync.weights.folders import official_scheduler
 from official.recipe import fill, official_shapes, recipe_value
@@ -84,24 +89,51 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return made
 
 
+NUMBERS = np.array([*range(14), *range(13, 7, -1)], dtype=np.int32)
+
+
 @pytest.fixture(scope="module")
-def sights(model: Recording, golden: dict[str, np.ndarray]) -> list[Sight]:
+def frames() -> list[np.ndarray]:
     stacked = cv2.imread(str(GOLDEN / "demo1_crop14.png"))[..., ::-1]
-    frames = list(np.ascontiguousarray(stacked).reshape(14, 400, 400, 3))
-    looped = ((number, frames[number]) for number in [*range(14), *range(13, 7, -1)])
-    detector = FixedDetector(golden["landmarks"])
-    return list(look(looped, detector=detector, model=model, watch=Stopwatch()))
+    return list(np.ascontiguousarray(stacked).reshape(14, 400, 400, 3))
+
+
+@pytest.fixture(scope="module")
+def places(frames: list[np.ndarray], golden: dict[str, np.ndarray]) -> Places:
+    aligner = aligner_for("official", 256, fps=25)
+    seen = survey(frames, FixedDetector(golden["landmarks"][:14]), aligner.points_of)
+    return Places(seen, lambda: aligner_for("official", 256, fps=25))
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run(0, 0, 0, len(NUMBERS), np.ones(len(NUMBERS), dtype=np.float32))
 
 
 @pytest.fixture(scope="module")
 def spoken(
-    model: Recording, sights: list[Sight], golden: dict[str, np.ndarray]
-) -> list[tuple[Sight, np.ndarray]]:
+    model: Recording,
+    frames: list[np.ndarray],
+    places: Places,
+    run: Run,
+    golden: dict[str, np.ndarray],
+) -> list[tuple[Window, np.ndarray]]:
     waveform = torch.from_numpy(golden["audio"]).float() / 32768
     states = model.audio_encoder(waveform, parity=True)
-    assert num_parity_frames(len(states)) == golden["n_chunks"] == len(sights)
-    chunks = add_references(split(sights, 16), "self")
-    return list(speak(chunks, states, model=model, sampler=SAMPLER, seed=SEED))
+    assert num_parity_frames(len(states)) == golden["n_chunks"] == len(run)
+    windows = cut_windows([run], length=16, overlap=0, own_reference=True, short_last=True)
+    cuts = cut_faces(
+        (frames[number] for number in NUMBERS), np.arange(len(run)), NUMBERS, [run], places, 256
+    )
+    drawn = draw_windows(
+        windows,
+        FaceStore(cuts, keep_slots=48),
+        lambda _, slots: tokens_of(states, slots, model),
+        model=model,
+        sampler=SAMPLER,
+        seed=SEED,
+    )
+    return list(drawn)
 
 
 def test_noise_and_times(model: Recording, golden: dict[str, np.ndarray]) -> None:
@@ -110,22 +142,23 @@ def test_noise_and_times(model: Recording, golden: dict[str, np.ndarray]) -> Non
     assert SAMPLER.solver(model.scheduler).timesteps.tolist() == golden["timesteps"].tolist()
 
 
-def test_the_places_of_the_faces(sights: list[Sight], golden: dict[str, np.ndarray]) -> None:
-    for sight, matrix in zip(sights, golden["affine"], strict=True):
-        np.testing.assert_allclose(sight.placement.matrix[:, :2], matrix[:, :2], atol=1e-4)
-        np.testing.assert_allclose(sight.placement.matrix[:, 2], matrix[:, 2], atol=1e-3)
+def test_the_places_of_the_faces(places: Places, golden: dict[str, np.ndarray]) -> None:
+    for number, matrix in zip(NUMBERS.tolist(), golden["affine"], strict=True):
+        found = places.at(0, number).matrix
+        np.testing.assert_allclose(found[:, :2], matrix[:, :2], atol=1e-4)
+        np.testing.assert_allclose(found[:, 2], matrix[:, 2], atol=1e-3)
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
 def test_latents_and_pixels_of_a_chunk(
     model: Recording,
-    spoken: list[tuple[Sight, np.ndarray]],
+    spoken: list[tuple[Window, np.ndarray]],
     golden: dict[str, np.ndarray],
     chunk: int,
 ) -> None:
     fixed, steps, decoded = model.fixed[chunk], model.steps[chunk], model.decoded[chunk]
-    first = sum(SIZES[:chunk])
-    pasted = np.stack([face for _, face in spoken[first : first + SIZES[chunk]]])
+    pasted = spoken[chunk][1]
+    assert len(pasted) == SIZES[chunk]
     found = {
         f"masked_latents_c{chunk}_f0": fixed[:, 1:5, 0],
         f"ref_latents_c{chunk}_f0": fixed[:, 5:, 0],
@@ -140,9 +173,26 @@ def test_latents_and_pixels_of_a_chunk(
 
 
 def test_finished_frames(
-    spoken: list[tuple[Sight, np.ndarray]], golden: dict[str, np.ndarray]
+    spoken: list[tuple[Window, np.ndarray]],
+    frames: list[np.ndarray],
+    places: Places,
+    run: Run,
+    golden: dict[str, np.ndarray],
 ) -> None:
-    finished = [frame for _, frame in restore(iter(spoken), mask="mask", region="crop")]
+    timeline = Timeline(Fraction(1, 25), NUMBERS, np.arange(len(NUMBERS)), len(NUMBERS))
+    finished = list(
+        put_back(
+            (frames[number] for number in NUMBERS),
+            range(len(NUMBERS)),
+            timeline,
+            fps=25.0,
+            runs=[run],
+            patches=Patches(iter(spoken), rounded=False),
+            places=places,
+            mask="mask",
+            region="crop",
+        )
+    )
     picked = np.stack([finished[index] for index in golden["final_pick"]])[:, 100:340, 80:320]
     off = np.abs(picked.astype(int) - golden["final"])
     assert off.max() <= 1

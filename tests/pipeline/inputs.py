@@ -63,7 +63,7 @@ def build_tiny_model() -> LipSyncModel:
 def picture(index: int) -> np.ndarray:
     """Frame `index` of every test video: stripes that move, so that no two are alike."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    wave = np.sin(x / 10 + index * 0.7) * np.cos(y / 14 - index * 0.3)
+    wave = np.sin(x / 10 + index * 0.08) * np.cos(y / 14 - index * 0.05)
     levels = 128 + 60 * wave
     return np.stack([levels, levels[::-1], levels[:, ::-1]], axis=-1).astype(np.uint8)
 

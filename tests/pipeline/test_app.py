@@ -1,9 +1,18 @@
 """The page, asked over HTTP as a browser asks it."""
 
 import gc
+import html
+import re
+import time
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from latentsync.cli.run import conf_dir
+from latentsync.pipeline.checks import parts_folder
+from pipeline.inputs import build_tiny_model, write_voice
 
 gradio = pytest.importorskip("gradio", reason="the extra `app` is not installed")
 gradio_client = pytest.importorskip("gradio_client")
@@ -12,38 +21,111 @@ gradio_client = pytest.importorskip("gradio_client")
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.fixture
-def page(tiny_model, detector, tmp_path):
-    from latentsync.app import Engine, build_page
+@pytest.fixture(scope="module")
+def jobs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app") / "jobs"
 
-    page = build_page(Engine(tiny_model, detector, tmp_path / "jobs"))
-    _, url, _ = page.launch(
-        server_name="127.0.0.1",
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        allowed_paths=[str(tmp_path / "jobs")],
+
+@pytest.fixture(scope="module")
+def url(jobs_dir: Path):
+    from latentsync.app import Engine, serve
+    from pipeline.inputs import POINTS, SeesLight
+
+    page = serve(
+        Engine(build_tiny_model(), SeesLight(POINTS), jobs_dir), host="127.0.0.1", wait=False
     )
-    yield gradio_client.Client(url, verbose=False, download_files=False)
+    yield page.local_url
     page.close()
     gc.collect()  # here, where its warnings are let through
 
 
-def ask(page, video: Path, voice: Path):
+@pytest.fixture
+def client(url: str):
+    return gradio_client.Client(url, verbose=False, download_files=False)
+
+
+def fields(video: Path, voice: Path) -> list:
     files = [gradio_client.handle_file(path) for path in (video, voice)]
-    return page.predict(*files, "dpmpp", 2, 1.0, 7, api_name="/start")
+    return [*files, "draft", 2, 1.0, 7]
 
 
-def test_each_job_has_a_folder_and_a_report(page, video, voice):
-    reports = [ask(page, video, voice)[1] for _ in range(2)]
-    outs = {Path(report["out"]) for report in reports}
+def ask(client, video: Path, voice: Path) -> tuple:
+    return client.predict(*fields(video, voice), api_name="/start")
+
+
+def test_each_job_has_a_folder_and_a_report(client, video: Path, voice: Path):
+    answers = [ask(client, video, voice) for _ in range(2)]
+    numbers = [answer[4] for answer in answers]
+    outs = {Path(told["out"]) for told in numbers}
     assert len({out.parent for out in outs}) == 2
     assert all(out.is_file() for out in outs)
-    assert [(report["num_frames"], report["seed"]) for report in reports] == [(34, 7), (34, 7)]
+    told = numbers[0]
+    assert (told["seed"], told["preset"], told["sampler"]["num_steps"]) == (7, "draft", 2)
+    _, said, framed, files, _ = answers[0]
+    assert said.startswith(f"{told['num_frames_with_face']} of {told['num_frames']} frames")
+    # The page within the page is the file beside the result, whole.
+    page = html.unescape(re.search('srcdoc="([^"]*)"', framed)[1])
+    out = Path(told["out"])
+    assert page == out.with_suffix(".report.html").read_text()
+    assert {file["orig_name"] for file in files} == {
+        "out.mp4",
+        "out.report.html",
+        "out.report.json",
+    }
 
 
-def test_what_is_wrong_is_said_on_the_page(page, voice, tmp_path):
+def test_what_is_wrong_is_said_on_the_page_and_leaves_no_folder(
+    client, voice: Path, tmp_path: Path, jobs_dir: Path
+):
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
+    before = list(jobs_dir.glob("*"))
     with pytest.raises(gradio_client.exceptions.AppError, match=r"text\.mp4"):
-        ask(page, text, voice)
+        ask(client, text, voice)
+    assert list(jobs_dir.glob("*")) == before
+
+
+def test_cancel_stops_the_work_of_this_browser_and_the_next_job_runs(
+    client, video: Path, voice: Path, tmp_path: Path, jobs_dir: Path
+):
+    long = write_voice(tmp_path / "long.wav", 60)
+    before = set(jobs_dir.glob("*"))
+    job = client.submit(*fields(video, long), api_name="/start")
+    folder = wait_for(lambda: next(iter(set(jobs_dir.glob("*")) - before), None))
+    wait_for(parts_folder(folder / "out.mp4").is_dir)  # it writes
+    # Another browser's word does not count.
+    other = gradio_client.Client(client.src, verbose=False, download_files=False)
+    assert other.predict(api_name="/cancel") == "Nothing is running."
+    assert folder.is_dir()
+    assert client.predict(api_name="/cancel") == "Cancelled."
+    wait_for(lambda: not folder.exists())
+    with pytest.raises(gradio_client.exceptions.AppError, match="cancelled"):
+        job.result()
+    assert client.predict(api_name="/cancel") == "Nothing is running."
+    assert Path(ask(client, video, voice)[4]["out"]).is_file()
+
+
+def wait_for(seen, seconds: float = 30):
+    """What `seen` gives as soon as it gives anything."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := seen():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+def test_the_presets_are_those_of_the_command():
+    from latentsync.app import read_presets
+
+    presets = read_presets()
+    files = {path.stem for path in (conf_dir() / "preset").glob("*.yaml")}
+    assert set(presets) == files
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for name, preset in presets.items():
+            config = compose("infer", overrides=[f"preset={name}"])
+            assert preset.sampler == instantiate(config.sampler, _convert_="all")
+            assert preset.name == config.preset
+            assert (preset.overlap, preset.measure) == (config.overlap, config.measure)
+            assert preset.encoding.preset == config.encoding.preset
+            assert preset.encoding.crf == config.crf

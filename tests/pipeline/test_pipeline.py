@@ -1,8 +1,9 @@
-"""The stream through a real, tiny model: length, order, memory, what is left alone, repetition."""
+"""The engine with a real, tiny model: length, order, memory, what is left alone, going on."""
 
 import json
 import weakref
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,126 +12,154 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync import pipeline
 from latentsync.diffusion import Sampler
 from latentsync.faces import FixedDetector, paint_weights
-from latentsync.media import loop
-from latentsync.media.loop import read_looped
-from latentsync.media.video import probe, read_frames
+from latentsync.media.timed import FrameReader, read_times
+from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Chunk, Sight, add_references, beside, lipsync, split
-from latentsync.report import Stopwatch
+from latentsync.pipeline import Choice, Plan, Timing, draw_clip, engine, lipsync
+from latentsync.pipeline.checks import parts_folder
+from latentsync.pipeline.draw import tokens_of
+from latentsync.pipeline.places import aligner_for
+from latentsync.pipeline.windows import Run, cut_windows
 from pipeline.inputs import POINTS, RESOLUTION, SeesLight, picture, write_video, write_voice
 
 BLACK = np.zeros_like(picture(0))
+PLAIN = Choice(min_size=0)
 
 
-def sight(level: int, *, face: bool = True) -> Sight:
-    frame = np.full((8, 8, 3), level, np.uint8)
-    return (
-        Sight(frame, np.zeros(4), None, frame[:4, :4]) if face else Sight(frame, None, None, None)
-    )
+def still(index: int) -> np.ndarray:
+    """Like `picture`, but slow enough not to be taken for cuts."""
+    return picture(0) + np.uint8(index % 40)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.34, 4.1], ids=["shorter", "about", "looped"])
+@pytest.fixture
+def parts(tiny_model: LipSyncModel, detector: SeesLight, sampler: Sampler) -> dict:
+    return {
+        "model": tiny_model,
+        "detector": detector,
+        "sampler": sampler,
+        "choice": PLAIN,
+        "timing": Timing(tail="cut"),
+    }
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.34, 4.1], ids=["tiny", "short", "even", "looped"])
 def test_output_lasts_as_long_as_the_audio(
-    tmp_path: Path,
-    video: Path,
-    tiny_model: LipSyncModel,
-    detector: SeesLight,
-    sampler: Sampler,
-    seconds: float,
+    tmp_path: Path, video: Path, parts: dict, seconds: float
 ):
     voice = write_voice(tmp_path / "voice.wav", seconds)
     out = tmp_path / "out.mp4"
-    report = lipsync(video, voice, out, model=tiny_model, detector=detector, sampler=sampler)
+    report = lipsync(video, voice, out, **parts)
     num_frames = sum(1 for _ in read_frames(out))
-    assert num_frames == report.num_frames == report.num_frames_with_face == round(seconds * 25)
+    # A half is rounded to either side.
+    assert num_frames == report.num_frames == report.num_frames_with_face
+    assert abs(num_frames - seconds * 25) <= 0.5
     assert probe(out).fps == 25
     with av.open(str(out)) as container:
         sound = container.streams.audio[0]
         assert abs(float(sound.duration * sound.time_base) - seconds) <= 1 / 25
+    assert not parts_folder(out).exists()
 
 
-@pytest.mark.parametrize("fps", [25, 30])
-def test_a_short_video_is_played_to_and_fro(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fps: float
+@pytest.mark.parametrize("fps", [24, Fraction(30000, 1001), 50, 60])
+def test_the_frames_and_times_of_the_source_are_kept(
+    tmp_path: Path, parts: dict, voice: Path, fps: Fraction | int
 ):
-    # Segments of five frames: several to each way back, the last one shorter.
-    monkeypatch.setattr(loop, "REVERSED_SEGMENT_BYTES", 5 * BLACK.size)
-    path = write_video(tmp_path / "in.mp4", [picture(index) for index in range(23)], fps=fps)
-    forth = list(read_frames(path, fps=25))
-    expected = [*forth, *forth[::-1], *forth, *forth[::-1]][: 3 * len(forth) + 7]
-    looped = list(read_looped(path, fps=25, num_frames=len(expected)))
-    assert len(looped) == len(expected)
-    for (number, got), wanted in zip(looped, expected, strict=True):
-        np.testing.assert_array_equal(got, wanted)
-        np.testing.assert_array_equal(got, forth[number])
+    frames = [still(index) for index in range(100)]
+    video = write_video(tmp_path / "in.mp4", frames, fps=fps)
+    out = tmp_path / "out.mp4"
+    report = lipsync(video, voice, out, **{**parts, "timing": Timing()})
+    source, result = read_times(video), read_times(out)
+    ends = min(len(source), len(result))
+    np.testing.assert_allclose(
+        source.starts[:ends] * float(source.time_base),
+        result.starts[:ends] * float(result.time_base),
+        atol=1e-6,
+    )
+    # The video is longer than the voice: the rest passes through.
+    assert len(source) == len(result) == report.num_frames
+    assert report.skipped[-1].reason == "after the end of the sound"
+    assert report.skipped[-1].end_seconds == pytest.approx(100 / float(fps), abs=0.01)
+
+
+def test_a_variable_frame_rate_is_kept(tmp_path: Path, parts: dict, voice: Path):
+    starts = np.cumsum([0, *([1, 2, 1, 3] * 12)])  # of 1/50 s
+    video = tmp_path / "in.mp4"
+    with VideoWriter(
+        video, fps=30, width=128, height=112, crf=0, time_base=Fraction(1, 50)
+    ) as writer:
+        for index, start in enumerate(starts.tolist()):
+            writer.write(still(index), Fraction(start, 50))
+    out = tmp_path / "out.mp4"
+    lipsync(video, voice, out, **{**parts, "timing": Timing()})
+    times = read_times(out)
+    np.testing.assert_allclose(times.starts * float(times.time_base), starts / 50, atol=1e-6)
 
 
 def test_memory_does_not_grow_with_length(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_model: LipSyncModel,
-    detector: SeesLight,
-    sampler: Sampler,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
 ):
-    num_alive, most = 0, 0
+    alive, most = 0, 0
 
     def gone() -> None:
-        nonlocal num_alive
-        num_alive -= 1
+        nonlocal alive
+        alive -= 1
 
-    def endless(*_: object, num_frames: int, **__: object) -> Iterator[tuple[int, np.ndarray]]:
-        nonlocal num_alive, most
-        for index in range(num_frames):
-            frame = picture(index)
+    def counted(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal alive, most
+        for frame in frames:
             weakref.finalize(frame, gone)
-            num_alive += 1
-            most = max(most, num_alive)
-            yield index, frame
+            alive += 1
+            most = max(most, alive)
+            yield frame
+            del frame
 
-    video = write_video(tmp_path / "in.mp4", [picture(0)] * 50)
-    monkeypatch.setattr(pipeline, "read_looped", endless)
+    read, stored = FrameReader.read, engine.stored_frames
+
+    def counted_stored(*args: object, **names: object) -> Iterator[tuple]:
+        nonlocal alive, most
+        for start, duration, frame in stored(*args, **names):
+            weakref.finalize(frame, gone)
+            alive += 1
+            most = max(most, alive)
+            yield start, duration, frame
+            del frame
+
+    monkeypatch.setattr(FrameReader, "read", lambda *args: counted(read(*args)))
+    monkeypatch.setattr(engine, "stored_frames", counted_stored)
     peaks = []
-    for seconds in (3, 6):
+    for seconds in (3, 9):
+        frames = [still(index) for index in range(seconds * 25)]
+        video = write_video(tmp_path / f"{seconds}.in.mp4", frames)
         voice = write_voice(tmp_path / f"{seconds}.wav", seconds)
         most = 0
-        out = tmp_path / f"{seconds}.mp4"
-        lipsync(video, voice, out, model=tiny_model, detector=detector, sampler=sampler)
+        lipsync(video, voice, tmp_path / f"{seconds}.mp4", **parts)
         peaks.append(most)
-    # Three chunks of 16, four frames of smoothing, and the one in each hand on the way.
-    assert peaks[0] == peaks[1] <= 3 * 16 + 4 + 4
+    # Both streams: one frame in the reader's hand, one in the next one's; the survey's three.
+    assert max(peaks) <= 6
 
 
 def test_frames_without_a_face_and_pixels_outside_the_mask_stay_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: LipSyncModel, sampler: Sampler
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
 ):
-    frames = [picture(index) for index in range(50)]
+    frames = [still(index) for index in range(50)]
     frames[20:29] = [BLACK] * 9
     video = write_video(tmp_path / "in.mp4", frames)
     written = []
-    write = pipeline.VideoWriter.write
+    write = VideoWriter.write
 
-    def spy(self: pipeline.VideoWriter, frame: np.ndarray) -> None:
+    def spy(self: VideoWriter, frame: np.ndarray, *start: Fraction) -> None:
         written.append(frame)
-        write(self, frame)
+        write(self, frame, *start)
 
-    monkeypatch.setattr(pipeline.VideoWriter, "write", spy)
-    detector = SeesLight(POINTS)
-    report = lipsync(
-        video,
-        write_voice(tmp_path / "voice.wav", 2.0),
-        tmp_path / "out.mp4",
-        model=tiny_model,
-        detector=detector,
-        sampler=sampler,
-    )
+    monkeypatch.setattr(VideoWriter, "write", spy)
+    report = lipsync(video, write_voice(tmp_path / "voice.wav", 2.0), tmp_path / "out.mp4", **parts)
     assert report.num_frames_with_face == 41
-    assert [(span.start_seconds, span.end_seconds) for span in report.skipped] == [(0.8, 1.16)]
-    placement = next(
-        pipeline.ALIGNERS["smooth"](RESOLUTION).placements([np.array(detector.points)])
-    )
+    assert [(s.start_seconds, s.end_seconds, s.reason) for s in report.skipped] == [
+        (0.8, 1.16, "no face found")
+    ]
+    placement = next(aligner_for("smooth", RESOLUTION, fps=25).placements([np.array(POINTS)]))
     weights = cv2.warpAffine(
         paint_weights("mask", RESOLUTION),
         placement.square_matrix(RESOLUTION),
@@ -144,17 +173,16 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_stay_as_they_are(
         assert np.array_equal(after, before) == (20 <= index < 29)
 
 
-def test_a_chunk_of_the_stream_equals_the_network_called_by_hand(tiny_model: LipSyncModel):
+def test_a_clip_of_one_window_equals_the_network_called_by_hand(tiny_model: LipSyncModel):
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (16, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
-    others = faces[::-1].copy()
+    others = np.roll(faces, -8, axis=0)  # half the clip apart
     states = tiny_model.audio_encoder(torch.sin(torch.arange(32000) / 20))
     sampler = Sampler(num_steps=2, guidance_scale=1.5)
-    start = 9
-    chunk = Chunk(start, [Sight(face, np.zeros(4), None, face) for face in faces])
-    # 0.36 s into the sound is state 18; two states of two mel rows before it, two from it on.
-    rows = [[18 + 2 * frame + offset for offset in (-2, -1, 0, 1)] for frame in range(16)]
-    audio = torch.stack([states[row].reshape(8, 80) for row in rows])[None]
+    # State 2k is of frame k; two states of two mel rows before it, two from it on.
+    rows = [[2 * frame + offset for offset in (-2, -1, 0, 1)] for frame in range(16)]
+    rows = np.clip(rows, 0, None)
+    audio = torch.stack([states[torch.from_numpy(row)].reshape(8, 80) for row in rows])[None]
     by_hand = tiny_model.generate(
         torch.from_numpy(faces).permute(0, 3, 1, 2)[None] / 127.5 - 1,
         audio,
@@ -163,164 +191,156 @@ def test_a_chunk_of_the_stream_equals_the_network_called_by_hand(tiny_model: Lip
         generator=torch.Generator().manual_seed(5),
     )
     wanted = ((by_hand[0].permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255).numpy()
-    spoken = pipeline.speak([(chunk, others)], states, model=tiny_model, sampler=sampler, seed=5)
-    got = np.stack([face for _, face in spoken])
+    got = draw_clip(faces, states, model=tiny_model, sampler=sampler, seed=5)
     assert np.abs(got - wanted).max() <= 0.51
+    torch.testing.assert_close(tokens_of(states, np.arange(16), tiny_model), audio[0])
 
 
-def test_the_rest_of_the_frames_is_drawn_as_part_of_a_full_chunk(tiny_model: LipSyncModel):
+def test_windows_that_overlap_are_mixed_by_their_shares(tiny_model: LipSyncModel):
     rng = np.random.default_rng(0)
-    faces = rng.integers(0, 256, (3, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
+    faces = rng.integers(0, 256, (28, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
     states = tiny_model.audio_encoder(torch.sin(torch.arange(32000) / 20))
-    sizes = []
-    generate = tiny_model.generate
+    parts = {"model": tiny_model, "sampler": Sampler(num_steps=2, guidance_scale=1.0), "seed": 5}
+    mixed = draw_clip(faces, states, **parts, overlap=4)
+    run = Run(0, 0, 0, 28, np.ones(28, dtype=np.float32))
+    first, second = cut_windows([run], length=16, overlap=4)
+    alone = {}
+    for window in (first, second):
+        pixels = [
+            torch.from_numpy(faces[slots]).permute(0, 3, 1, 2)[None] / 127.5 - 1
+            for slots in (window.slots, window.reference)
+        ]
+        drawn = tiny_model.generate(
+            pixels[0],
+            tokens_of(states, window.slots, tiny_model)[None],
+            reference=pixels[1],
+            sampler=parts["sampler"],
+            generator=torch.Generator().manual_seed(5),
+        )
+        levels = ((drawn[0].permute(0, 2, 3, 1) + 1) * 127.5).numpy()
+        alone.update({(window.first, slot): face for slot, face in zip(window.slots, levels, strict=True)})
+    for place, share in enumerate((0.2, 0.4, 0.6, 0.8)):
+        slot = 12 + place
+        wanted = (1 - share) * alone[0, slot] + share * alone[12, slot]
+        assert np.abs(mixed[slot] - wanted.clip(0, 255)).max() <= 0.51
 
-    class Measured(LipSyncModel):
-        def __init__(self) -> None:
-            self.__dict__.update(tiny_model.__dict__)
 
-        def generate(self, pixels: torch.Tensor, audio: torch.Tensor, **rest) -> torch.Tensor:
-            sizes.append((pixels.shape[1], audio.shape[1], rest["reference"].shape[1]))
-            return generate(pixels, audio, **rest)
-
-    chunk = Chunk(0, [Sight(face, np.zeros(4), None, face) for face in faces])
-    sampler = Sampler(num_steps=1, guidance_scale=1.0)
-    spoken = pipeline.speak([(chunk, faces[:1])], states, model=Measured(), sampler=sampler, seed=5)
-    assert len(list(spoken)) == 3
-    assert sizes == [(16, 16, 16)]
-
-
-def test_a_seed_means_a_result(
-    tmp_path: Path, video: Path, voice: Path, tiny_model: LipSyncModel, sampler: Sampler
-):
+def test_a_seed_means_a_result(tmp_path: Path, video: Path, voice: Path, parts: dict):
     files = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         out = tmp_path / f"{name}.mp4"
-        detector = SeesLight(POINTS)
-        parts = {"model": tiny_model, "detector": detector, "sampler": sampler}
         lipsync(video, voice, out, seed=seed, **parts)
         files.append(np.stack(list(read_frames(out))))
     np.testing.assert_array_equal(files[0], files[1])
     assert not np.array_equal(files[0], files[2])
 
 
-def test_chunks_end_at_16_frames_and_where_the_face_comes_or_goes():
-    with_face = [True] * 20 + [False] * 3 + [True] + [False] * 18 + [True] * 2
-    chunks = list(split((sight(0, face=face) for face in with_face), 16))
-    assert [len(chunk.sights) for chunk in chunks] == [16, 4, 3, 1, 16, 2, 2]
-    assert [chunk.start for chunk in chunks] == [0, 16, 20, 23, 24, 40, 42]
-    assert [chunk.faces() is not None for chunk in chunks] == [1, 1, 0, 1, 0, 0, 1]
+def test_a_killed_run_goes_on_and_gives_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
+):
+    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    video = write_video(tmp_path / "in.mp4", [still(index) for index in range(100)])
+    voice = write_voice(tmp_path / "voice.wav", 4.0)
+    whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
+    lipsync(video, voice, whole, **parts)
+
+    class Killed(BaseException):
+        pass
+
+    def die(stage: str, done: int, _: int) -> None:
+        if stage == "frames" and done == 60:
+            raise Killed
+
+    with pytest.raises(Killed):
+        lipsync(video, voice, resumed, progress=die, **parts)
+    assert not resumed.exists()
+    assert parts_folder(resumed).is_dir()
+    seen = []
+    report = lipsync(
+        video, voice, resumed, progress=lambda stage, done, _: seen.append((stage, done)), **parts
+    )
+    assert min(done for stage, done in seen if stage == "frames") == 51
+    assert any("50 frames" in note for note in report.notes)
+    for a, b in zip(read_frames(whole), read_frames(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(read_times(whole).starts, read_times(resumed).starts)
+    assert not parts_folder(resumed).exists()
+
+
+def test_other_settings_do_not_go_on_from_the_same_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
+):
+    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    video = write_video(tmp_path / "in.mp4", [still(index) for index in range(75)])
+    voice = write_voice(tmp_path / "voice.wav", 3.0)
+    out = tmp_path / "out.mp4"
+
+    def die(stage: str, done: int, _: int) -> None:
+        if stage == "frames" and done == 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lipsync(video, voice, out, progress=die, **parts)
+    assert lipsync(video, voice, out, seed=2, **parts).notes == []
 
 
 def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(
-    tmp_path: Path, video: Path, tiny_model: LipSyncModel, detector: SeesLight
+    tmp_path: Path, video: Path, parts: dict
 ):
     voice = write_voice(tmp_path / "voice.wav", 0.7)  # 35 states: frames 0 to 17 see some of them
     out = tmp_path / "out.mp4"
     sampler = Sampler(num_steps=1, guidance_scale=1.0, match_colours=False, parity=True)
-    report = lipsync(video, voice, out, model=tiny_model, detector=detector, sampler=sampler)
+    report = lipsync(video, voice, out, **{**parts, "sampler": sampler})
     assert report.num_frames == sum(1 for _ in read_frames(out)) == 35 // 2 + 2
     assert report.reference == "self"
 
 
-def test_a_frame_that_is_played_again_keeps_its_place(tiny_model: LipSyncModel):
-    frames = [picture(index) for index in range(6)]
-    numbers = [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0, 0, 1]
-    moving = [np.array(POINTS) + 1.5 * index for index in range(6)]  # a seventh call would raise
-    detector = FixedDetector(moving)
-    looped = ((number, frames[number]) for number in numbers)
-    sights = list(pipeline.look(looped, detector=detector, model=tiny_model, watch=Stopwatch()))
-    assert len(sights) == len(numbers)
-    for number, sight in zip(numbers, sights, strict=True):
-        assert sight.placement == sights[number].placement
-        np.testing.assert_array_equal(sight.frame, frames[number])
-        np.testing.assert_array_equal(sight.face, sights[number].face)
+def test_the_face_of_a_frame_is_where_it_was_when_the_frame_is_played_again(
+    tmp_path: Path, parts: dict
+):
+    video = write_video(tmp_path / "in.mp4", [still(index) for index in range(12)])
+    voice = write_voice(tmp_path / "voice.wav", 1.5)
+    # One call for every stored frame: a thirteenth would raise.
+    detector = FixedDetector([np.array(POINTS) + 0.2 * index for index in range(12)])
+    report = lipsync(video, voice, tmp_path / "out.mp4", **{**parts, "detector": detector})
+    assert report.num_frames_with_face == report.num_frames in (37, 38)
 
 
-def test_the_reference_is_the_chunk_before_or_after_never_the_same_frames():
-    levels = [10, 20, None, 30]
-    chunks = [
-        Chunk(index, [sight(level or 0, face=level is not None)] * 2)
-        for index, level in enumerate(levels)
-    ]
-    references = [faces for _, faces in add_references(chunks, "previous")]
-    assert [None if faces is None else int(faces[0, 0, 0, 0]) for faces in references] == [
-        20,
-        10,
-        None,
-        20,
-    ]
-    own = [faces for _, faces in add_references(chunks, "self")]
-    assert [None if faces is None else int(faces[0, 0, 0, 0]) for faces in own] == levels
+def test_a_plan_that_is_edited_by_hand_is_followed(
+    tmp_path: Path, video: Path, voice: Path, parts: dict
+):
+    path = tmp_path / "plan.json"
+    names = ("model", "detector", "choice", "timing")
+    job = engine.prepare_job(
+        video, voice, drawing=engine.Drawing(parts["sampler"]), **{n: parts[n] for n in names}
+    )
+    job.plan.save(path)
+    assert Plan.load(path) == job.plan
+    told = json.loads(path.read_text())
+    assert [face["edit"] for face in told["shots"][0]["faces"]] == [True]
+    told["shots"][0]["faces"][0]["edit"] = False
+    path.write_text(json.dumps(told))
+    report = lipsync(video, voice, tmp_path / "out.mp4", plan=Plan.load(path), **parts)
+    first_shot = job.plan.shots[0]
+    assert all(
+        not shot.num_frames_drawn for shot in report.shots if shot.number == first_shot.number
+    )
+    path.write_text('{"format_version": 1}')
+    with pytest.raises(ValueError, match=r"plan\.json is not a plan"):
+        Plan.load(path)
 
 
-def test_a_lone_chunk_refers_to_itself_half_its_length_apart():
-    chunk = Chunk(0, [sight(level) for level in range(6)])
-    ((_, faces),) = add_references([chunk], "previous")
-    assert faces[:, 0, 0, 0].tolist() == [3, 4, 5, 0, 1, 2]
-
-
-def test_beside_holds_only_what_is_looked_ahead():
-    taken = []
-
-    def items() -> Iterator[int]:
-        for item in range(10):
-            taken.append(item)
-            yield item
-
-    def two_ahead(numbers: Iterator[int]) -> Iterator[int]:
-        held = []
-        for number in numbers:
-            held.append(number)
-            if len(held) == 3:
-                yield -held.pop(0)
-        yield from (-number for number in held)
-
-    pairs = beside(items(), two_ahead)
-    assert next(pairs) == (0, 0)
-    assert taken == [0, 1, 2]
-    assert list(pairs) == [(number, -number) for number in range(1, 10)]
-
-
-def test_the_report_and_the_picture_say_what_was_done(
-    tmp_path: Path, video: Path, voice: Path, tiny_model: LipSyncModel, detector: SeesLight
+def test_the_report_the_page_and_the_picture_say_what_was_done(
+    tmp_path: Path, video: Path, voice: Path, parts: dict
 ):
     out = tmp_path / "out.mp4"
     sampler = Sampler(scheduler="dpmpp", num_steps=2, guidance_scale=1.5)
-    parts = {"model": tiny_model, "detector": detector, "sampler": sampler}
-    report = lipsync(video, voice, out, seed=3, **parts)
+    report = lipsync(video, voice, out, seed=3, preset="fast", **{**parts, "sampler": sampler})
     saved = json.loads((tmp_path / "out.report.json").read_text())
-    assert saved["sampler"] == {
-        "scheduler": "dpmpp",
-        "num_steps": 2,
-        "guidance_scale": 1.5,
-        "match_colours": True,
-        "deepcache_interval": 1,
-        "parity": False,
-    }
+    assert (saved["sampler"]["scheduler"], saved["sampler"]["num_steps"]) == ("dpmpp", 2)
     assert (saved["seed"], saved["source_fps"], saved["fps"]) == (3, 25.0, 25.0)
-    assert saved["num_frames"] == report.num_frames in (33, 34)
-    stages = {"audio", "read", "track", "align", "generate", "restore", "write"}
-    assert set(saved["stage_seconds"]) == stages
-    assert sum(saved["stage_seconds"].values()) <= saved["total_seconds"]
+    assert (saved["preset"], saved["num_frames"]) == ("fast", report.num_frames)
+    assert {"audio", "faces", "read", "generate", "restore", "write"} <= set(saved["stage_seconds"])
     sheet = cv2.imread(str(tmp_path / "out.report.png"))
-    assert sheet.shape == (2 * 192, 8 * 192, 3)
-
-
-def test_every_moment_is_charged_to_the_innermost_stage(monkeypatch: pytest.MonkeyPatch):
-    now = 0.0
-    monkeypatch.setattr("latentsync.report.time.perf_counter", lambda: now)
-    watch = Stopwatch()
-
-    def slow(items: Iterator[int], seconds: float) -> Iterator[int]:
-        nonlocal now
-        for item in items:
-            now += seconds
-            yield item
-
-    inner = watch.over("inner", slow(iter(range(3)), 2.0))
-    outer = watch.over("outer", slow(inner, 5.0))
-    with watch.stage("whole"):
-        for _ in outer:
-            now += 1.0
-    assert watch.seconds == {"inner": 6.0, "outer": 15.0, "whole": 3.0}
+    assert sheet.shape[1] == 8 * 192
+    assert "out.mp4" in (tmp_path / "out.report.html").read_text()

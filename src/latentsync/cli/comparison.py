@@ -5,11 +5,13 @@ mouths are read by landmarks. A pair's first `max_frames` are held in memory, no
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,7 +22,10 @@ from latentsync.media.audio import read_waveform
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import probe, read_frames
 from latentsync.metrics.row import Row
-from latentsync.pipeline import Frame, beside
+
+Frame = UInt8[np.ndarray, "h w 3"]
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
 
@@ -127,3 +132,21 @@ def cut_alike(
     ]
     both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
     return both[:, 0], both[:, 1], shapes(found)
+
+
+def beside(
+    items: Iterable[In], follow: Callable[[Iterator[In]], Iterable[Out]]
+) -> Iterator[tuple[In, Out]]:
+    """Each item with what `follow` makes of it; holds only the items `follow` is ahead.
+
+    (`itertools.tee` would keep up to 57 pictures longer than needed: it frees by blocks.)
+    """
+    ahead: deque[In] = deque()
+
+    def tap() -> Iterator[In]:
+        for item in items:
+            ahead.append(item)
+            yield item
+
+    for result in follow(tap()):
+        yield ahead.popleft(), result

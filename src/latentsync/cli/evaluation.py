@@ -29,11 +29,12 @@ from latentsync.metrics.sync import SyncScore, sync_score
 from latentsync.models.lipsync import LipSyncModel, ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.syncnet import StableSyncNet, sync_input
-from latentsync.pipeline import Sight, add_references, speak, split, to_pixels
+from latentsync.pipeline import draw_clip, to_pixels
 
 Faces = UInt8[np.ndarray, "f r r 3"]
 
 SYNC_BATCH = 16
+OVERLAP = 4  # slots that windows share, as in infer.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +117,15 @@ def choose_driver(examples: Sequence[Example], index: int, *, besides: set[str])
 def speak_with(
     example: Example, voice: Voice, *, model: LipSyncModel, sampler: Sampler, seed: int
 ) -> Faces:
-    """The example's faces speaking with a voice: chunks, references, noise and the soft edge of
+    """The example's faces speaking with a voice: windows, references, noise and the soft edge of
     the painted part as in `infer.py`."""
     num_frames = min(len(example.faces), len(voice.truth))
-    sights = (Sight(face, None, None, face) for face in example.faces[:num_frames])
-    chunks = add_references(split(sights, model.format.num_frames), "previous")
-    spoken = speak(chunks, voice.states, model=model, sampler=sampler, seed=seed)
+    originals = example.faces[:num_frames]
+    spoken = draw_clip(
+        originals, voice.states, model=model, sampler=sampler, seed=seed, overlap=OVERLAP
+    )
     weights = paint_weights(model.format.mask, model.format.resolution)[..., None]
-    faces = [
-        weights * face + (1 - weights) * sight.frame for sight, face in spoken if face is not None
-    ]
-    return np.rint(np.stack(faces)).clip(0, 255).astype(np.uint8)
+    return np.rint(weights * spoken + (1 - weights) * originals).clip(0, 255).astype(np.uint8)
 
 
 def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> Faces:

@@ -1,56 +1,206 @@
 """`infer.py`: a video and a voice => one mp4 and its report; without either, a drawn demo."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError
 
 from latentsync.cli.run import command
 from latentsync.data.synthetic import draw_clip
+from latentsync.faces import FaceDetector
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import check_paths, lipsync, report_path, sheet_path
+from latentsync.models.precision import make_ready
+from latentsync.pipeline import (
+    Cache,
+    Choice,
+    Encoding,
+    Plan,
+    SilenceGate,
+    Timing,
+    check_paths,
+    lipsync,
+    page_path,
+    report_path,
+)
+from latentsync.pipeline.engine import Drawing, prepare_job
+from latentsync.pipeline.estimate import with_estimate
+from latentsync.pipeline.jobs import Row, run_jobs
+from latentsync.report import Report
 from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)
 
+OF_CHOICE = frozenset(Choice.__dataclass_fields__)
+
 
 @command("infer")
 def main(config: DictConfig) -> None:
-    """Lip-sync `video` to `audio` into `out`."""
+    """Lip-sync `video` to `audio` into `out`, or every row of `jobs`."""
+    if config.jobs is not None:
+        run_list(config)
+        return
     out, folder = Path(config.out), Path(config.folder)
-    if not isinstance(config.seed, int):
-        raise ValueError(f"seed={config.seed} must be a whole number")
     if (config.video is None) != (config.audio is None):
         raise ValueError("give both video= and audio=, or neither for the drawn demo")
-    detector = instantiate(config.faces, _convert_="all")
-    sampler = instantiate(config.sampler, _convert_="all")
-    with made(folder, wanted=config.video is None or out.parent == folder):
+    wanted = config.plan is not True and (config.video is None or out.parent == folder)
+    with made(folder, wanted=wanted):
         if config.video is None:
+            if config.plan is True:
+                raise ValueError("plan=true needs video= and audio=")
             video, audio = draw_demo(folder, **config.demo)
         else:
             video, audio = Path(config.video), Path(config.audio)
+        work = Work(config)
+        if config.plan is True:
+            sys.stdout.write(work.plan(video, audio).to_json())
+            return
         check_paths(video, audio, out, overwrite=config.overwrite)
-        model = load_model(config).to(choose_device(config.device))
-        report = lipsync(
+        report = work.speak(video, audio, out, config)
+    told(report, out)
+
+
+def run_list(config: DictConfig) -> None:
+    """One loaded model for all rows of the list."""
+    if config.video is not None or config.audio is not None or config.plan is not None:
+        raise ValueError("jobs= names videos and voices itself: leave out video=, audio=, plan=")
+    work = Work(config)
+
+    def one(row: Row) -> Report:
+        own = with_options(config, row.options)
+        own.overwrite = row.overwrite or own.overwrite
+        check_paths(row.video, row.audio, row.out, overwrite=own.overwrite)
+        report = work.speak(row.video, row.audio, row.out, own)
+        told(report, row.out)
+        return report
+
+    settings = OmegaConf.to_yaml(config, resolve=False)
+    states = run_jobs(Path(config.jobs), one, settings=settings, overwrite=config.overwrite)
+    failed = sum(state.status == "failed" for state in states)
+    if failed:
+        raise ValueError(f"{failed} of {len(states)} jobs failed; the others are done")
+
+
+def with_options(config: DictConfig, options: dict[str, str]) -> DictConfig:
+    """The config with a row's own values."""
+    own = config.copy()
+    for name, text in options.items():
+        try:
+            OmegaConf.update(own, name, yaml.safe_load(text), merge=True, force_add=False)
+        except (ConfigKeyError, yaml.YAMLError) as error:
+            raise ValueError(f"{name}={text} is no option of infer.py: see --help") from error
+    return own
+
+
+def told(report: Report, out: Path) -> None:
+    done = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
+    log.info("%s in %.1f s: %s", done, report.total_seconds, out)
+    log.info("what was done: %s and %s", report_path(out), page_path(out))
+
+
+@dataclass
+class Work:
+    """The model and the detector, loaded once."""
+
+    config: DictConfig
+
+    def __post_init__(self) -> None:
+        # What can be told without loading anything is told first.
+        choices(self.config)
+        self.detector: FaceDetector = instantiate(
+            {k: v for k, v in self.config.faces.items() if k not in OF_CHOICE}, _convert_="all"
+        )
+        self.cache = Cache.of_user() if self.config.cache else None
+        self._model: LipSyncModel | None = None
+
+    @property
+    def model(self) -> LipSyncModel:
+        if self._model is None:
+            self._model = make_ready(
+                load_model(self.config),
+                device=choose_device(self.config.device),
+                dtype=choose_dtype(self.config.dtype),
+                compile_unet=self.config.compile,
+            )
+        return self._model
+
+    def plan(self, video: Path, audio: Path) -> Plan:
+        """What would be done, and how long it would take here."""
+        parts = choices(self.config)
+        drawing = Drawing(parts["sampler"], self.config.seed, self.config.overlap)
+        job = prepare_job(
+            video,
+            audio,
+            model=self.model,
+            detector=self.detector,
+            drawing=drawing,
+            choice=parts["choice"],
+            timing=parts["timing"],
+            cache=self.cache,
+            progress=True,
+        )
+        return with_estimate(job, self.model, drawing)
+
+    def speak(self, video: Path, audio: Path, out: Path, config: DictConfig) -> Report:
+        plan = None if config.plan is None else Plan.load(Path(config.plan))
+        assign = {int(person): Path(path) for person, path in config.assign.items()}
+        return lipsync(
             video,
             audio,
             out,
-            model=model,
-            detector=detector,
-            sampler=sampler,
+            model=self.model,
+            detector=self.detector,
             seed=config.seed,
             crf=config.crf,
             reference=config.reference,
             overwrite=config.overwrite,
+            overlap=config.overlap,
+            batch=config.batch,
+            assign=assign,
+            plan=plan,
+            cache=self.cache,
+            measure=config.measure,
+            preset=config.preset,
             progress=True,
+            **choices(config),
         )
-    done = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
-    log.info("%s in %.1f s: %s", done, report.total_seconds, out)
-    log.info("what was done: %s and %s", report_path(out), sheet_path(out))
+
+
+def choices(config: DictConfig) -> dict:
+    """The config's groups as what `lipsync` takes; ValueError for what cannot be."""
+    if not isinstance(config.seed, int):
+        raise ValueError(f"seed={config.seed} must be a whole number")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict), "a config file is a mapping"
+    chosen = {name: value for name, value in plain["faces"].items() if name in OF_CHOICE}
+    chosen["select"] = selection(chosen["select"])
+    return {
+        "sampler": instantiate(config.sampler, _convert_="all"),
+        "choice": Choice(**chosen),
+        "timing": Timing(**plain["timing"]),
+        "encoding": Encoding(crf=config.crf, **plain["encoding"]),
+        "silence": SilenceGate(plain["silence"]),
+    }
+
+
+def selection(value: object) -> str | int | tuple[float, float]:
+    """What `faces.select` says."""
+    if value in ("largest", "all", "speaker"):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, list) and len(value) == 2:
+        return float(value[0]), float(value[1])
+    raise ValueError(
+        f"faces.select={value} must be largest, all, speaker, a person's number, or [x,y]"
+    )
 
 
 def load_model(config: DictConfig) -> LipSyncModel:
@@ -98,3 +248,11 @@ def choose_device(name: str) -> torch.device:
         there = ", ".join(kind for kind, is_there in kinds.items() if is_there)
         raise ValueError(f"device={name} is not on this machine; there is: {there}, or auto")
     return torch.device(name)
+
+
+def choose_dtype(name: str) -> torch.dtype | None:
+    """The numbers called `name`; None, for auto, is what is fastest on the device."""
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name != "auto" and name not in named:
+        raise ValueError(f"dtype={name} must be one of auto, {', '.join(named)}")
+    return named.get(name)

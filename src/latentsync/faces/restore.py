@@ -39,20 +39,23 @@ def paste(
     *,
     region: str = "mask",
     mask: str = "mask",
+    strength: float = 1.0,
 ) -> Frame:
-    """A copy of the frame with the face in its place.
+    """A copy of the frame with the face in its place; `strength` below 1 lets the frame through.
 
     `mask` blends the painted region in, with a soft edge inside it: all else keeps its levels.
     `crop` blends the whole crop rectangle in, as the official code does.
     """
     if region == "mask":
-        return paste_mask(frame, face, placement, mask)
+        return paste_mask(frame, face, placement, mask, strength)
     if region == "crop":
-        return paste_crop(frame, face, placement)
+        return paste_crop(frame, face, placement, strength)
     raise ValueError(f'region is "mask" or "crop", got {region!r}')
 
 
-def paste_mask(frame: Frame, face: Square, placement: Placement, mask: str) -> Frame:
+def paste_mask(
+    frame: Frame, face: Square, placement: Placement, mask: str, strength: float = 1.0
+) -> Frame:
     """The frame with the painted region of the face blended in."""
     resolution = face.shape[0]
     matrix = placement.square_matrix(resolution)
@@ -68,10 +71,11 @@ def paste_mask(frame: Frame, face: Square, placement: Placement, mask: str) -> F
     painted = warp(
         face, back, size, interpolation=cv2.INTER_CUBIC, border_mode=cv2.BORDER_REPLICATE
     )
-    return _blend(frame, painted.astype(np.float32), warp(weights, back, size), box, rounded=True)
+    weights = warp(weights, back, size) * np.float32(strength)
+    return _blend(frame, painted.astype(np.float32), weights, box, rounded=True)
 
 
-def paste_crop(frame: Frame, face: Square, placement: Placement) -> Frame:
+def paste_crop(frame: Frame, face: Square, placement: Placement, strength: float = 1.0) -> Frame:
     """The frame with the whole crop blended in: the official restoration inside the crop's box."""
     width, height = placement.size
     box = _frame_box(placement.matrix, (0, 0, width, height), frame)
@@ -90,7 +94,7 @@ def paste_crop(frame: Frame, face: Square, placement: Placement) -> Frame:
         # The sigma OpenCV derives from a kernel size.
         weights = cv2.GaussianBlur(weights, (2 * edge + 1, 2 * edge + 1), 0)
     painted = np.clip(painted, 0, 255) * covered[..., None]
-    return _blend(frame, painted, weights, box, rounded=False)
+    return _blend(frame, painted, weights * np.float32(strength), box, rounded=False)
 
 
 def _frame_box(matrix: Matrix, inside: tuple[int, int, int, int], frame: Frame) -> Box:

@@ -1,0 +1,128 @@
+"""Seconds of UNet per second of video: every preset against the official loop.
+
+`python bench/bench_unet.py [--frames 16] [--repeats 1]`. The published UNet with random weights,
+faces of 256 pixels, on the CPU. The baseline is the official pipeline's loop: 20 guided steps in
+float32, each a pass of two clips through the whole UNet, windows side by side. Passes are timed,
+one through the whole UNet and one through the part that a DeepCache step needs; time passes, so
+they add up (a chunk is 20 minutes of a laptop). Processor seconds count: other programs on the
+machine slow the clock, but hardly these. VAE and everything else are left out.
+"""
+
+import argparse
+import gc
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+
+from latentsync.diffusion import Sampler
+from latentsync.models import DeepCache, UNet, best_dtype
+from latentsync.models.frozen import cast
+
+CONF = Path(__file__).parents[1] / "conf"
+PRESETS = ("official", "best", "balanced", "fast", "draft")
+BASELINE = Sampler("ddim", num_steps=20, guidance_scale=1.5)
+LENGTH, FPS = 16, 25
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Processor seconds of one window's passes."""
+
+    whole: float
+    shallow: float
+
+    def seconds(self, sampler: Sampler, *, overlap: int) -> float:
+        """Of a second of video whose windows share `overlap` frames."""
+        whole, shallow = sampler.passes()
+        return (whole * self.whole + shallow * self.shallow) * FPS / (LENGTH - overlap)
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=LENGTH, help="of a pass; scaled to 16")
+    parser.add_argument("--repeats", type=int, default=1)
+    options = parser.parse_args()
+    inputs = make_inputs(options.frames)
+    unet = make_unet()
+    timed: dict[torch.dtype, Passes] = {}
+    for dtype in dict.fromkeys((torch.float32, best_dtype("cpu"))):
+        cast(unet, "cpu", dtype)
+        gc.collect()
+        if dtype != torch.float32:
+            unet.to(memory_format=torch.channels_last)
+        timed[dtype] = time_passes(unet, inputs, options.repeats)
+        print(
+            f"{str(dtype):15} {timed[dtype].whole:7.2f} s a pass of {LENGTH} frames, "
+            f"{timed[dtype].shallow:6.2f} s a shallow one",
+            flush=True,
+        )
+    baseline = timed[torch.float32].seconds(BASELINE, overlap=0)
+    print(f"official loop, float32: {baseline:.0f} s a second of video")
+    print(f"{'preset':10} {'dtype':15} {'passes':>8} {'overlap':>7} {'s':>7} {'ratio':>6}")
+    for name in PRESETS:
+        sampler, overlap = preset(name)
+        for dtype, passes in timed.items():
+            seconds = passes.seconds(sampler, overlap=overlap)
+            whole, shallow = sampler.passes()
+            print(
+                f"{name:10} {str(dtype):15} {whole:>3} + {shallow:<2} {overlap:>7} "
+                f"{seconds:7.1f} {baseline / seconds:6.2f}"
+            )
+
+
+def preset(name: str) -> tuple[Sampler, int]:
+    """What `infer.py preset=name` draws with; windows stand side by side in parity."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("infer", overrides=[f"preset={name}"])
+    sampler = instantiate(config.sampler, _convert_="all")
+    return sampler, 0 if sampler.parity else config.overlap
+
+
+def make_unet() -> UNet:
+    """The published UNet; its weights are random, which takes as long."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("model/unet").model
+    return instantiate(config, _convert_="all").eval().requires_grad_(False)
+
+
+def make_inputs(num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One clip: noisy latents beside what is known of the faces, its time, its sound."""
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(1, 13, num_frames, 32, 32, generator=generator)
+    audio = torch.randn(1, num_frames, 50, 384, generator=generator)
+    return sample, torch.tensor([500]), audio
+
+
+@torch.no_grad()
+def time_passes(unet: UNet, inputs: tuple[Tensor, Tensor, Tensor], repeats: int) -> Passes:
+    """Of a window, from clips of any length: a pass costs as much per frame."""
+    sample, times, audio = inputs
+    sample, audio = sample.to(unet.dtype), audio.to(unet.dtype)
+    unet(sample[:, :, :1], times, audio[:, :1])
+    share = sample.shape[2] / LENGTH
+    whole = quickest(lambda: unet(sample, times, audio), repeats)
+    cached = DeepCache(unet, interval=10**6)
+    cached(sample, times, audio)  # the first step is whole
+    shallow = quickest(lambda: cached(sample, times, audio), repeats)
+    return Passes(whole / share, shallow / share)
+
+
+def quickest(call: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        call()
+        seconds.append(time.process_time() - started)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    main()

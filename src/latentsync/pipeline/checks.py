@@ -1,0 +1,77 @@
+"""What must hold before anything is loaded or decoded at length."""
+
+import tempfile
+from pathlib import Path
+from typing import Literal, get_args
+
+from latentsync.media.video import VideoInfo, probe, read_frames
+
+Reference = Literal["auto", "previous", "self"]
+
+CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
+
+
+def report_path(out: Path) -> Path:
+    return out.with_suffix(".report.json")
+
+
+def sheet_path(out: Path) -> Path:
+    return out.with_suffix(".report.png")
+
+
+def page_path(out: Path) -> Path:
+    return out.with_suffix(".report.html")
+
+
+def parts_folder(out: Path) -> Path:
+    """Where finished parts of `out` wait to be joined; a killed run goes on from there."""
+    return out.with_name(f".{out.name}.parts")
+
+
+def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None:
+    """Raise if the run cannot end well."""
+    for path in (video, audio):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file")
+    if out.suffix.lower() not in CONTAINERS:
+        raise ValueError(f"out={out} must end in one of {', '.join(CONTAINERS)}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"out={out}: the folder {out.parent} does not exist; make it first")
+    for path in (video, audio):
+        if out.exists() and out.samefile(path):
+            raise ValueError(f"out={out} is the input {path} itself; choose another name")
+    for path in (out, report_path(out), sheet_path(out), page_path(out)):
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise ValueError(f"{path} exists; choose another out= or add overwrite=true")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"out={out}: the folder {out.parent} is not writable") from error
+    check_decodes(probe(video))
+
+
+def check_choices(*, crf: float, reference: str) -> None:
+    if not 0 <= crf <= 51:
+        raise ValueError(f"crf={crf} must lie between 0 (lossless) and 51")
+    if reference not in get_args(Reference):
+        raise ValueError(f"reference={reference} must be one of {', '.join(get_args(Reference))}")
+
+
+def check_decodes(video: VideoInfo) -> None:
+    """Raise unless the video's last second still shows a frame: a file cut short does not."""
+    last = max(0.0, video.duration_seconds - 1.0)
+    shown = read_frames(video.path, fps=video.fps, start_seconds=last, num_frames=1)
+    if next(shown, None) is None:
+        raise ValueError(
+            f"{video.path} should last {video.duration_seconds:.2f} s but ends earlier; "
+            "it is truncated or damaged: copy it again, or cut it to the part that plays"
+        )
+
+
+def count_frames(audio: Path, seconds: float, fps: float) -> int:
+    """Frames of video as long as the audio."""
+    num_frames = round(seconds * fps)
+    if num_frames == 0:
+        raise ValueError(f"{audio} lasts {seconds:.3f} s, which is less than a frame of video")
+    return num_frames

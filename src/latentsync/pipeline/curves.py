@@ -1,0 +1,66 @@
+"""Mouth and voice over time: what the report draws, and how well the one follows the other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from latentsync.pipeline.silence import BLOCK_SECONDS, levels_db
+
+QUIETEST_DB = 50.0  # below the loudest: what is softer counts as this
+MOST_LAG_SECONDS = 0.2
+LEAST_SLOTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """One value for each slot of a grid of `fps`.
+
+    `loudness`: of the given voice, 0 (silence) to 1 (its loudest). `before`, `after`: the mouth's
+    opening in eye distances, in the source and in the result; NaN where no mouth was measured.
+    """
+
+    fps: float
+    loudness: Float[np.ndarray, " k"]
+    before: Float[np.ndarray, " k"]
+    after: Float[np.ndarray, " k"]
+
+
+def loudness(
+    waveform: Float[Tensor, " t"], sample_rate: int, *, fps: float, num_slots: int
+) -> Float[np.ndarray, " k"]:
+    """Loudness at the middle of every slot: 0 is 50 dB below the loudest moment, which is 1."""
+    if not len(waveform):
+        return np.zeros(num_slots)
+    level = levels_db(waveform, sample_rate)
+    blocks = ((np.arange(num_slots) + 0.5) / fps / BLOCK_SECONDS).astype(int)
+    heard = np.where(blocks < len(level), level[blocks.clip(max=len(level) - 1)], -np.inf)
+    top = level.max()
+    # Digital silence all along has no loudest moment.
+    return (1 + (heard - top) / QUIETEST_DB).clip(0, 1) if top > -119 else np.zeros(num_slots)
+
+
+def sync_of(
+    opening: Float[np.ndarray, " k"], loud: Float[np.ndarray, " k"], *, fps: float
+) -> float | None:
+    """Pearson's r of opening and loudness at the best lag within 0.2 s, [-1, 1].
+
+    None where fewer than 12 slots have a mouth, or where mouth or voice stands still.
+    """
+    most = round(MOST_LAG_SECONDS * fps)
+    fits = [_correlation(opening, loud, lag) for lag in range(-most, most + 1)]
+    return max((fit for fit in fits if fit is not None), default=None)
+
+
+def _correlation(
+    opening: Float[np.ndarray, " k"], loud: Float[np.ndarray, " k"], lag: int
+) -> float | None:
+    places = np.flatnonzero(np.isfinite(opening))
+    places = places[(places + lag >= 0) & (places + lag < len(loud))]
+    if len(places) < LEAST_SLOTS:
+        return None
+    a, b = opening[places].astype(float), loud[places + lag].astype(float)
+    if a.std() < 1e-6 or b.std() < 1e-6:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])

@@ -1,0 +1,440 @@
+"""A video and a voice => the video speaking it, in two passes and constant memory.
+
+The first pass finds shots and faces and is small and cached; a plan is made of it. In the second,
+one stream cuts the faces that the network needs, the other reads the frames again, puts the drawn
+mouths back and encodes, so no frame waits for the network. The model draws on its own 25 fps grid;
+the output has the frames and times of the source.
+"""
+
+import hashlib
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from math import floor
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latentsync.diffusion import Sampler
+from latentsync.faces import FaceDetector
+from latentsync.faces.survey import Survey, survey
+from latentsync.files import publish
+from latentsync.media.audio import read_waveform
+from latentsync.media.container import Damage
+from latentsync.media.parts import PartsWriter
+from latentsync.media.soundtrack import CopyAudio
+from latentsync.media.timed import (
+    FrameReader,
+    FrameTimes,
+    Timeline,
+    TimesLog,
+    build_timeline,
+    stored_frames,
+)
+from latentsync.media.video import VideoInfo, probe
+from latentsync.models.audio_encoder import TokenStream, num_parity_frames
+from latentsync.models.audio_stream import StateStream
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline.ahead import ahead
+from latentsync.pipeline.cache import Cache, content_hash, network_hash, tensor_hash
+from latentsync.pipeline.checks import count_frames, parts_folder
+from latentsync.pipeline.draw import Patches, Slots, draw_windows
+from latentsync.pipeline.places import Places, aligner_for
+from latentsync.pipeline.plan import (
+    Choice,
+    Plan,
+    edited_tracks,
+    find_runs,
+    make_plan,
+    slot_entries,
+)
+from latentsync.pipeline.progress import Bar, Progress
+from latentsync.pipeline.silence import SilenceGate, shown_in_slots
+from latentsync.pipeline.speaker import find_speaker
+from latentsync.pipeline.streams import FaceStore, cut_faces, put_back, wanted_slots
+from latentsync.pipeline.windows import Run, Window, cut_windows
+from latentsync.report import Stopwatch
+
+SAMPLE_RATE = 16000
+FACES_AHEAD = 8
+PART_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """`fps`: "source" keeps the frames and times of the video, "model" the model's grid, a number
+    any grid. `loop`: what a video shorter than the voice does; `tail`: whether the rest of a longer
+    one passes through ("keep") or is cut."""
+
+    fps: str | float = "source"
+    loop: str = "to_and_fro"
+    tail: str = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the output is written: quality (0 is lossless), x264 or x265, and whether the voice's
+    stream is copied where the file can hold it."""
+
+    crf: float = 18
+    codec: str = "h264"
+    preset: str = "medium"
+    copy_audio: CopyAudio = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How windows are cut and drawn: slots that neighbours share, windows per pass of the network,
+    what the mouth does in silence, and what is shown beside (see `lipsync`)."""
+
+    sampler: Sampler = field(default_factory=Sampler)
+    seed: int = 1247
+    overlap: int = 4
+    batch: int = 1
+    silence: SilenceGate = field(default_factory=SilenceGate)
+    own_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the first pass found."""
+
+    survey: Survey
+    times: FrameTimes
+    damages: list[Damage]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What a mouth hears, made when it is asked for, and which blocks of 10 ms are silent."""
+
+    tokens: TokenStream
+    seconds: float
+    silent: Bool[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything decided, nothing drawn."""
+
+    source: VideoInfo
+    sighting: Sighting
+    timeline: Timeline
+    voices: dict[int | None, Voice]
+    runs: list[Run]
+    windows: list[Window]
+    left: list[str]
+    """For every slot why it is left alone, "" where it is drawn."""
+    plan: Plan
+    slot_rate: Fraction
+
+    def voice_of(self, person: int) -> Voice:
+        return self.voices.get(person, self.voices[None])
+
+
+def sight(
+    video: Path,
+    detector: FaceDetector,
+    aligner: str,
+    resolution: int,
+    *,
+    cache: Cache | None,
+    progress: Progress,
+) -> Sighting:
+    """The first pass over a video, or what an earlier run kept of it."""
+    key = getattr(detector, "cache_key", None)
+    paths = None
+    if cache is not None and key is not None:
+        name = (content_hash(video), key, aligner)
+        paths = cache.path("faces", *name), cache.path("times", *name)
+        if all(path.is_file() for path in paths):
+            return Sighting(Survey.load(paths[0]), _load_times(paths[1]), [])
+    info = probe(video)
+    log = TimesLog(info.time_base)
+    damages: list[Damage] = []
+    bar = Bar("faces", info.num_frames, progress)
+
+    def pictures() -> Iterator[np.ndarray]:
+        for start, duration, frame in stored_frames(video, on_damage=damages.append):
+            log.add(start, duration)
+            bar.update()
+            yield frame
+
+    with bar:
+        seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
+    found = Sighting(seen, log.times(), damages)
+    # What was damaged is told each time, so it is looked at each time.
+    if cache is not None and paths is not None and not damages:
+        seen.save(paths[0])
+        _save_times(found.times, paths[1])
+        cache.prune()
+    return found
+
+
+def _save_times(times: FrameTimes, path: Path) -> None:
+    base = torch.tensor([times.time_base.numerator, times.time_base.denominator, times.end])
+    with publish(path) as partial_path:
+        save_file({"starts": torch.from_numpy(times.starts), "base": base}, partial_path)
+
+
+def _load_times(path: Path) -> FrameTimes:
+    held = load_file(path)
+    numerator, denominator, end = held["base"].tolist()
+    return FrameTimes(Fraction(numerator, denominator), held["starts"].numpy(), end)
+
+
+def listen(audio: Path, model: LipSyncModel, drawing: Drawing, *, cache: Cache | None) -> Voice:
+    """The voice as the model hears it; silences are nothing at all if the gate says so."""
+    waveform = read_waveform(audio, SAMPLE_RATE)
+    gate, parity = drawing.silence, drawing.sampler.parity
+    count_frames(audio, len(waveform) / SAMPLE_RATE, model.format.fps)
+    heard = gate.gated(waveform, SAMPLE_RATE)
+    states = model.audio_encoder.stream(heard, parity=parity)
+    net = getattr(model.audio_encoder, "net", None)
+    if cache is not None and net is not None:
+        states = _kept(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
+    form = model.format
+    tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
+    silent = gate.silent(waveform, SAMPLE_RATE) if gate.mode != "off" else np.zeros(0, bool)
+    return Voice(tokens, len(waveform) / SAMPLE_RATE, silent)
+
+
+def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:
+    """The same states; a window that an earlier run heard is read from the cache."""
+
+    def window(index: int) -> Tensor:
+        return cache.tensor("states", *key, str(index), make=lambda: states.make(index))
+
+    return StateStream(states.spans, window)
+
+
+def prepare_job(  # noqa: PLR0913 - the first half of the one public door
+    video: Path,
+    audio: Path,
+    *,
+    model: LipSyncModel,
+    detector: FaceDetector,
+    drawing: Drawing,
+    choice: Choice,
+    timing: Timing,
+    assign: dict[int, Path] | None = None,
+    plan: Plan | None = None,
+    cache: Cache | None = None,
+    progress: Progress = False,
+    watch: Stopwatch | None = None,
+) -> Job:
+    """Look at the video, listen to the voices, decide what is drawn where."""
+    watch = watch or Stopwatch()
+    form, parity = model.format, drawing.sampler.parity
+    fps = Fraction(form.fps).limit_denominator(1001)
+    source = probe(video)
+    with watch.stage("audio"):
+        voices: dict[int | None, Voice] = {None: listen(audio, model, drawing, cache=cache)}
+        for person, path in (assign or {}).items():
+            voices[person] = listen(path, model, drawing, cache=cache)
+    with watch.stage("faces"):
+        found = sight(
+            video, detector, form.aligner, form.resolution, cache=cache, progress=progress
+        )
+    if not found.survey.tracks:
+        raise ValueError(f"no face found in any of {found.survey.num_frames} frames of {video}")
+    seconds = max(voice.seconds for voice in voices.values())
+    if parity:
+        seconds = num_parity_frames(len(voices[None].tokens.states), fps=form.fps) / form.fps
+    timeline = build_timeline(
+        found.times,
+        seconds=seconds,
+        loop=timing.loop,
+        tail="cut" if parity else timing.tail,
+        fps=fps if parity or timing.fps == "model" else _own_rate(timing.fps),
+    )
+    if plan is None:
+        speaker = _speaker(video, source, found) if choice.select == "speaker" else None
+        plan = make_plan(video, found.survey, found.times, choice, speaker=speaker)
+    num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * form.fps))
+    spoken = min(num_slots, max(1, _nearest(seconds * form.fps)))
+    entries = slot_entries(timeline, fps=fps, num_slots=num_slots)
+    runs, left = find_runs(
+        found.survey,
+        edited_tracks(plan, found.survey, found.times),
+        timeline,
+        entries,
+        choice,
+        fps=fps,
+        num_spoken=spoken,
+    )
+    runs = [_silenced(run, voices.get(run.person, voices[None]), drawing, form.fps) for run in runs]
+    windows = cut_windows(
+        runs,
+        length=form.num_frames,
+        overlap=0 if parity else min(drawing.overlap, form.num_frames // 2),
+        own_reference=drawing.own_reference,
+        short_last=parity,
+    )
+    return Job(source, found, timeline, voices, runs, windows, left, plan, fps)
+
+
+def _nearest(value: float) -> int:
+    """Halves go up, as on the timeline."""
+    return floor(value + 0.5)
+
+
+def _own_rate(fps: str | float) -> Fraction | None:
+    if fps == "source":
+        return None
+    if isinstance(fps, str) or fps <= 0:
+        raise ValueError(f"timing.fps={fps} must be source, model or a number above 0")
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _speaker(video: Path, source: VideoInfo, found: Sighting) -> int:
+    if not source.has_audio:
+        raise ValueError(f"faces.select=speaker: {video} has no sound to tell who speaks")
+    waveform = read_waveform(video, SAMPLE_RATE)
+    return find_speaker(found.survey, found.times, waveform, SAMPLE_RATE)
+
+
+def _silenced(run: Run, voice: Voice, drawing: Drawing, fps: float) -> Run:
+    """The run with the source's own mouth in the voice's silences, if the gate says so."""
+    if drawing.silence.mode != "source":
+        return run
+    shown = shown_in_slots(voice.silent, fps=fps, num_slots=run.end, fade_slots=4)
+    strength = (run.strength * shown[run.first :]).astype(np.float32)
+    return Run(run.track, run.person, run.first, run.end, strength)
+
+
+def run_job(  # noqa: PLR0913 - the second half of the one public door
+    job: Job,
+    out: Path,
+    *,
+    audio: Path,
+    model: LipSyncModel,
+    drawing: Drawing,
+    encoding: Encoding,
+    key: str,
+    progress: Progress,
+    watch: Stopwatch,
+) -> int:
+    """Draw, put back, encode; gives how many frames an earlier, killed run had already written."""
+    timeline, source = job.timeline, job.source
+    writer = PartsWriter(
+        out,
+        parts_folder(out),
+        key=key,
+        fps=source.fps,
+        time_base=timeline.time_base,
+        width=source.width,
+        height=source.height,
+        crf=encoding.crf,
+        preset=encoding.preset,
+        codec=encoding.codec,
+        colour=source.colour,
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        entries_per_part=max(25, round(PART_SECONDS * float(source.fps))),
+    )
+    with _cleared(writer), writer:
+        done = writer.next_entry
+        finished = finished_frames(job, range(done, len(timeline)), model, drawing, watch)
+        bar = Bar("frames", len(timeline), progress, done=done)
+        with watch.stage("write"), bar, closing(finished):
+            for entry, frame in enumerate(finished, start=done):
+                writer.write(frame, timeline.start(entry))
+                bar.update()
+            writer.finish_at(timeline.start(len(timeline)))
+            writer.join(
+                audio=audio,
+                audio_seconds=timeline.seconds(len(timeline)),
+                copy_audio=encoding.copy_audio,
+            )
+        writer.remove()
+    return done
+
+
+@contextmanager
+def _cleared(writer: PartsWriter) -> Iterator[None]:
+    """Leave the folder of parts behind only if a later run can go on from it."""
+    try:
+        yield
+    finally:
+        if not writer.finished and writer.folder.is_dir():
+            writer.remove()
+            (writer.folder / ".lock").unlink(missing_ok=True)
+            writer.folder.rmdir()
+
+
+def finished_frames(
+    job: Job, entries: range, model: LipSyncModel, drawing: Drawing, watch: Stopwatch
+) -> Generator[np.ndarray]:
+    """The output's frames of these entries; only the windows that they show are drawn."""
+    form, timeline, found = model.format, job.timeline, job.sighting
+    fps = job.slot_rate
+    rate = len(found.times) / max(found.times.seconds, 1e-3)
+    make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
+    first_slot = int(timeline.seconds(entries.start) * form.fps) if len(entries) else 0
+    windows = [window for window in job.windows if window.end > first_slot]
+    slots = wanted_slots(windows, job.runs)
+    numbers = timeline.numbers[slot_entries(timeline, fps=fps, num_slots=_last(slots))[slots]]
+    reader = FrameReader(job.source.path, found.times)
+    cuts = cut_faces(
+        watch.over("read", reader.read(numbers.tolist())),
+        slots,
+        numbers,
+        job.runs,
+        Places(found.survey, make_aligner),
+        form.resolution,
+    )
+
+    def sound_of(run: int, wanted: Slots) -> Tensor:
+        voice = job.voice_of(job.runs[run].person)
+        return voice.tokens.tokens(torch.from_numpy(wanted))
+
+    with closing(ahead(cuts, FACES_AHEAD)) as faces:
+        drawn = draw_windows(
+            windows,
+            FaceStore(faces, keep_slots=3 * form.num_frames),
+            sound_of,
+            model=model,
+            sampler=drawing.sampler,
+            seed=drawing.seed,
+            batch=drawing.batch,
+        )
+        with closing(ahead(watch.over("generate", drawn), 1)) as drawn_ahead:
+            frames = FrameReader(job.source.path, found.times).read(
+                timeline.numbers[entries.start : entries.stop].tolist()
+            )
+            yield from watch.over(
+                "restore",
+                put_back(
+                    watch.over("read", frames),
+                    entries,
+                    timeline,
+                    fps=form.fps,
+                    runs=job.runs,
+                    patches=Patches(drawn_ahead, rounded=not drawing.sampler.parity),
+                    places=Places(found.survey, make_aligner),
+                    mask=form.mask,
+                    region="crop" if drawing.sampler.parity else "mask",
+                ),
+            )
+
+
+def _last(slots: Slots) -> int:
+    return int(slots[-1]) + 1 if len(slots) else 0
+
+
+def settings_key(job: Job, audio: Path, *parts: object) -> str:
+    """A hash of all that the frames of an output depend on, so that parts of two never mix."""
+    told = [
+        content_hash(job.source.path),
+        content_hash(audio),
+        job.plan.to_json(),
+        # Dataclasses of plain values: their repr says all of them.
+        *(repr(part) for part in parts),
+    ]
+    return hashlib.blake2b("\0".join(told).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,320 @@
+"""What will be done to a video, decided before anything is drawn: which faces, where, why not."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32
+
+from latentsync.faces.survey import Shot, Survey, Track, usable
+from latentsync.files import publish
+from latentsync.media.timed import FrameTimes, Timeline
+from latentsync.pipeline.windows import Run
+
+PLAN_VERSION = 1
+# Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
+MOST_STEP = 16
+
+Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which faces are redrawn, and what makes one unusable.
+
+    `select`: the largest of each shot, all, the one who speaks in the video, a person's number, or
+    who is at x, y (pixels). `min_size`: height of the face's box in pixels. `max_yaw`: degrees
+    turned away. `min_seconds`: a face seen for less is left alone. `fade_slots`: over how many
+    slots the drawn mouth comes and goes beside frames that stay as they are.
+    """
+
+    select: Select = "largest"
+    min_size: float = 32.0
+    max_yaw: float = 60.0
+    min_seconds: float = 0.2
+    fade_slots: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFace:
+    """A person in a shot; `edit` may be changed by hand before the plan is given back."""
+
+    person: int
+    edit: bool
+    reason: str
+    start_seconds: float
+    end_seconds: float
+    size: float
+    yaw: float | None
+    usable_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShot:
+    """Frames of one camera between two cuts; seconds of the source's clock."""
+
+    number: int
+    start_seconds: float
+    end_seconds: float
+    faces: list[PlannedFace]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A video's shots and persons, and who of them is redrawn where."""
+
+    video: str
+    num_frames: int
+    shots: list[PlannedShot]
+    expected: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        with publish(path) as partial:
+            partial.write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        return json.dumps({"format_version": PLAN_VERSION, **asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """The plan of a file that `save` wrote and a hand may have edited."""
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if told.pop("format_version") != PLAN_VERSION:
+                raise ValueError(f"its format_version is not {PLAN_VERSION}")
+            shots = [
+                PlannedShot(**{**shot, "faces": [PlannedFace(**face) for face in shot["faces"]]})
+                for shot in told.pop("shots")
+            ]
+            return cls(**told, shots=shots)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"plan={path} is not a plan of this program ({error}): make one with plan=true"
+            ) from error
+
+
+def make_plan(
+    video: Path,
+    survey: Survey,
+    times: FrameTimes,
+    choice: Choice,
+    *,
+    speaker: int | None = None,
+) -> Plan:
+    """Who is redrawn in which shot; `speaker` is the person that `select=speaker` means."""
+    chosen = chosen_tracks(survey, choice, speaker)
+    shots = []
+    for number, shot in enumerate(survey.shots):
+        faces = [
+            _planned_face(track, times, choice, chosen=index in chosen)
+            for index, track in enumerate(survey.tracks)
+            if shot.first <= track.first < shot.end
+        ]
+        shots.append(
+            PlannedShot(number, _seconds(times, shot.first), _seconds(times, shot.end), faces)
+        )
+    return Plan(str(video), survey.num_frames, shots)
+
+
+def chosen_tracks(survey: Survey, choice: Choice, speaker: int | None) -> set[int]:
+    """The tracks that `choice.select` names."""
+    tracks, select = survey.tracks, choice.select
+    if select == "all":
+        return set(range(len(tracks)))
+    if select == "largest":
+        return set(_largest_of_each_shot(survey))
+    if select == "speaker":
+        assert speaker is not None, "who speaks is found before the plan is made"
+        return _of_person(tracks, speaker)
+    if isinstance(select, int):
+        persons = sorted({track.person for track in tracks})
+        if select not in persons:
+            raise ValueError(f"faces.select={select}: the video shows the persons {persons}")
+        return _of_person(tracks, select)
+    return _of_person(tracks, _person_at(survey, select))
+
+
+def _of_person(tracks: Sequence[Track], person: int) -> set[int]:
+    return {index for index, track in enumerate(tracks) if track.person == person}
+
+
+def _largest_of_each_shot(survey: Survey) -> list[int]:
+    def weight(index: int) -> float:
+        boxes = survey.tracks[index].boxes
+        return float(np.nansum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
+
+    best = []
+    for shot in survey.shots:
+        inside = [
+            index
+            for index, track in enumerate(survey.tracks)
+            if shot.first <= track.first < shot.end
+        ]
+        if inside:
+            person = survey.tracks[max(inside, key=weight)].person
+            # A person who leaves and comes back within a shot has two tracks there.
+            best += [index for index in inside if survey.tracks[index].person == person]
+    return best
+
+
+def _person_at(survey: Survey, point: tuple[float, float]) -> int:
+    x, y = point
+    for track in survey.tracks:
+        x0, y0, x1, y1 = track.boxes.T
+        if np.any((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)):
+            return track.person
+    raise ValueError(f"faces.select=[{x:g},{y:g}]: no face is ever there; see plan=true")
+
+
+def _planned_face(track: Track, times: FrameTimes, choice: Choice, *, chosen: bool) -> PlannedFace:
+    fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
+    reason = ""
+    if not chosen:
+        reason = "not selected"
+    elif not fine.any():
+        reason = next((reason for reason in reasons if reason), "never seen")
+    heights = track.boxes[:, 3] - track.boxes[:, 1]
+    yaws = track.yaws[np.isfinite(track.yaws)]
+    return PlannedFace(
+        person=track.person,
+        edit=chosen and bool(fine.any()),
+        reason=reason,
+        start_seconds=_seconds(times, track.first),
+        end_seconds=_seconds(times, track.first + len(track.boxes)),
+        size=round(float(np.nanmedian(heights)), 1),
+        yaw=round(float(np.abs(yaws).mean()), 1) if len(yaws) else None,
+        usable_share=round(float(fine.mean()), 4),
+    )
+
+
+def _seconds(times: FrameTimes, number: int) -> float:
+    ticks = times.end if number >= len(times.starts) else int(times.starts[number])
+    return round(float(ticks * times.time_base), 4)
+
+
+def edited_tracks(plan: Plan, survey: Survey, times: FrameTimes) -> set[int]:
+    """The tracks that a plan, maybe edited by hand, wants redrawn."""
+    if plan.num_frames != survey.num_frames or len(plan.shots) != len(survey.shots):
+        raise ValueError(
+            f"the plan is of a video with {plan.num_frames} frames in {len(plan.shots)} shots, "
+            f"this one has {survey.num_frames} in {len(survey.shots)}: make it again with plan=true"
+        )
+    wanted = {
+        (shot.number, face.person, face.start_seconds)
+        for shot in plan.shots
+        for face in shot.faces
+        if face.edit
+    }
+    return {
+        index
+        for number, shot in enumerate(survey.shots)
+        for index, track in enumerate(survey.tracks)
+        if shot.first <= track.first < shot.end
+        and (number, track.person, _seconds(times, track.first)) in wanted
+    }
+
+
+def slot_entries(timeline: Timeline, *, fps: Fraction, num_slots: int) -> Int32[np.ndarray, " k"]:
+    """Slot k of the model's grid => the timeline's entry that it shows: the last one whose start,
+    rounded to a slot, is k or less."""
+    arrivals = slot_of(timeline, fps=fps)
+    slots = np.arange(num_slots)
+    return (np.searchsorted(arrivals, slots, side="right") - 1).clip(0).astype(np.int32)
+
+
+def slot_of(timeline: Timeline, *, fps: Fraction) -> Int32[np.ndarray, " m"]:
+    """Every entry's start, rounded half up to a slot."""
+    per_tick = timeline.time_base * fps
+    twice = 2 * timeline.starts.astype(np.int64) * per_tick.numerator + per_tick.denominator
+    return (twice // (2 * per_tick.denominator)).astype(np.int32)
+
+
+def find_runs(
+    survey: Survey,
+    edited: set[int],
+    timeline: Timeline,
+    entries: Int32[np.ndarray, " k"],
+    choice: Choice,
+    *,
+    fps: Fraction,
+    num_spoken: int,
+) -> tuple[list[Run], list[str]]:
+    """The runs of all edited faces, and for every slot why it is left alone ("" where it is not).
+
+    Only the first `num_spoken` slots have sound to speak.
+    """
+    numbers = timeline.numbers[entries]
+    left = np.array(["no face found"] * len(numbers), dtype=object)
+    runs: list[Run] = []
+    left[num_spoken:] = "after the end of the sound"
+    heard = np.arange(len(numbers)) < num_spoken
+    least = max(1, round(choice.min_seconds * float(fps)))
+    for index in sorted(edited):
+        track = survey.tracks[index]
+        fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
+        inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
+        places = np.where(inside, numbers - track.first, 0)
+        for slot in np.flatnonzero(inside & ~fine[places]):
+            left[slot] = reasons[places[slot]]
+        shot = _shot_of(track, survey)
+        in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
+        for first, end in _stretches(inside & fine[places], numbers):
+            # A shot, or a voice, may itself be as short as that.
+            if end - first < min(least, int(in_shot.sum())):
+                left[first:end] = f"face seen for less than {choice.min_seconds:g} s"
+                continue
+            shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
+            runs.append(Run(index, track.person, first, end, shown.astype(np.float32)))
+    for run in runs:
+        left[run.first : run.end] = ""
+    return sorted(runs, key=lambda run: run.first), list(left)
+
+
+def _stretches(
+    fine: Bool[np.ndarray, " k"], numbers: Int32[np.ndarray, " k"]
+) -> list[tuple[int, int]]:
+    """Slots in a row that are fine and in which the video plays on, forwards or backwards."""
+    # A repeat from the start is a cut as well.
+    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MOST_STEP
+    label = np.cumsum(jumps)
+    stretches = []
+    position = 0
+    for (is_fine, _), group in groupby(zip(fine.tolist(), label.tolist(), strict=True)):
+        length = len(list(group))
+        if is_fine:
+            stretches.append((position, position + length))
+        position += length
+    return stretches
+
+
+def _shot_of(track: Track, survey: Survey) -> Shot:
+    return next(shot for shot in survey.shots if shot.first <= track.first < shot.end)
+
+
+def _fades(
+    first: int,
+    end: int,
+    numbers: Int32[np.ndarray, " k"],
+    survey: Survey,
+    track: Track,
+    fade_slots: int,
+) -> Float[np.ndarray, " n"]:
+    """1, rising from and falling to 0 where the same shot goes on without the face."""
+    shot = _shot_of(track, survey)
+
+    def goes_on(slot: int) -> bool:
+        return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
+
+    length = end - first
+    places = np.arange(length)
+    strength = np.ones(length)
+    if fade_slots and goes_on(first - 1):
+        strength = np.minimum(strength, (places + 1) / (fade_slots + 1))
+    if fade_slots and goes_on(end):
+        strength = np.minimum(strength, (length - places) / (fade_slots + 1))
+    return strength

@@ -1,0 +1,169 @@
+"""The one public door: `lipsync`, and what it says of its work."""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from latentsync.diffusion import Sampler
+from latentsync.faces import FaceDetector
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline.cache import Cache, network_hash
+from latentsync.pipeline.checks import (
+    Reference,
+    check_choices,
+    check_paths,
+    page_path,
+    report_path,
+    sheet_path,
+)
+from latentsync.pipeline.engine import (
+    Drawing,
+    Encoding,
+    Job,
+    Timing,
+    prepare_job,
+    run_job,
+    settings_key,
+)
+from latentsync.pipeline.page import write_page
+from latentsync.pipeline.plan import Choice, Plan
+from latentsync.pipeline.progress import Progress
+from latentsync.pipeline.silence import SilenceGate
+from latentsync.pipeline.told import (
+    curves_of,
+    drawn_slots,
+    left_alone,
+    sheet_of,
+    shots_of,
+    slots_of_entries,
+)
+from latentsync.report import Report, Stopwatch, peak_memory_mib
+
+
+def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where it is called
+    video: Path,
+    audio: Path,
+    out: Path,
+    *,
+    model: LipSyncModel,
+    detector: FaceDetector,
+    sampler: Sampler,
+    seed: int = 1247,
+    crf: float = 18,
+    reference: Reference = "auto",
+    overwrite: bool = False,
+    progress: Progress = False,
+    choice: Choice | None = None,
+    timing: Timing | None = None,
+    encoding: Encoding | None = None,
+    silence: SilenceGate | None = None,
+    overlap: int = 4,
+    batch: int = 1,
+    assign: dict[int, Path] | None = None,
+    plan: Plan | None = None,
+    cache: Cache | None = None,
+    measure: bool = False,
+    preset: str | None = None,
+) -> Report:
+    """Write `out`, its report and its contact sheet; or none of them and raise ValueError.
+
+    Frames without a usable face pass through. A killed run goes on after its last finished part
+    when it is called again. `reference`: the faces shown unmasked beside a window: "previous" are
+    those a window before, "self" its own, as in the official pipeline; "auto" is what the sampler
+    goes with. `assign`: voices of single persons; all others speak `audio`, which is also what is
+    heard. `cache` keeps what depends on the inputs alone. `measure`: look at the finished mouths
+    again for the report's curve. `preset` is only told there. With `sampler.parity` all else
+    follows the official pipeline.
+    """
+    check_paths(video, audio, out, overwrite=overwrite)
+    encoding = replace(encoding or Encoding(), crf=crf)
+    check_choices(crf=encoding.crf, reference=reference)
+    started, watch = time.perf_counter(), Stopwatch()
+    parity = sampler.parity
+    drawing = Drawing(
+        sampler=sampler,
+        seed=seed,
+        overlap=overlap,
+        batch=batch,
+        silence=SilenceGate("off") if parity else silence or SilenceGate(),
+        own_reference=reference == "self" or (reference == "auto" and parity),
+    )
+    choice = choice or Choice()
+    if parity:
+        choice = replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0)
+    job = prepare_job(
+        video,
+        audio,
+        model=model,
+        detector=detector,
+        drawing=drawing,
+        choice=choice,
+        timing=timing or Timing(),
+        assign=assign,
+        plan=plan,
+        cache=cache,
+        progress=progress,
+        watch=watch,
+    )
+    name = fingerprint(model)
+    resumed = run_job(
+        job,
+        out,
+        audio=audio,
+        model=model,
+        drawing=drawing,
+        encoding=encoding,
+        key=settings_key(job, audio, name, drawing, choice, timing or Timing(), assign),
+        progress=progress,
+        watch=watch,
+    )
+    with watch.stage("report"):
+        sheet = sheet_of(job, out)
+        curves = curves_of(job, audio, out, detector, measure=measure)
+    report = Report(
+        video=str(video),
+        audio=str(audio),
+        out=str(out),
+        model=name,
+        model_format=asdict(model.format),
+        sampler=asdict(sampler),
+        seed=seed,
+        reference="self" if drawing.own_reference else "previous",
+        crf=int(encoding.crf),
+        source_fps=float(job.source.fps),
+        fps=round(len(job.timeline) / job.timeline.seconds(len(job.timeline)), 6),
+        num_frames=len(job.timeline),
+        num_frames_with_face=int(drawn_slots(job)[slots_of_entries(job)].sum()),
+        video_seconds=job.sighting.times.seconds,
+        audio_seconds=job.voices[None].seconds,
+        skipped=left_alone(job),
+        stage_seconds=watch.seconds,
+        total_seconds=time.perf_counter() - started,
+        peak_memory_mib=peak_memory_mib(),
+        preset=preset,
+        device=str(model.device),
+        dtype=str(model.unet.dtype).removeprefix("torch."),
+        shots=shots_of(job, curves),
+        damage=[str(damage) for damage in job.sighting.damages],
+        notes=notes_of(job, resumed),
+    )
+    report.save(report_path(out))
+    sheet.save(sheet_path(out))
+    write_page(page_path(out), report, sheet=sheet, curves=curves)
+    return report
+
+
+def notes_of(job: Job, num_resumed: int) -> list[str]:
+    """What else a user should know."""
+    notes = []
+    if num_resumed:
+        notes.append(f"{num_resumed} frames are those of an earlier run that was stopped")
+    silent = float(job.voices[None].silent.mean()) if len(job.voices[None].silent) else 0.0
+    if silent > 0:
+        notes.append(f"the voice is silent for {silent:.0%} of its time: the mouth is closed there")
+    return notes
+
+
+def fingerprint(model: LipSyncModel) -> str:
+    """Twelve letters that tell models apart: a hash of all weights of the UNet and the VAE."""
+    return (network_hash(model.unet)[:6] + network_hash(model.codec.vae.net)[:6]).lower()

@@ -1,0 +1,97 @@
+"""Where a voice is silent, and what the mouth does there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+MODES = ("closed", "source", "off")
+
+BLOCK_SECONDS = 0.01
+LEVEL_SECONDS = 0.04
+LOUD_SHARE = 0.95  # of all blocks; the level that so many stay below
+FLOOR_SHARE = 0.10
+ALWAYS_SILENT_DB = -60.0  # of full scale
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceGate:
+    """`closed`: what is heard in silence is nothing at all, so the model closes the mouth.
+    `source`: the mouth fades to the one of the video. `off`: as the sound is, noise and all.
+
+    Silent is what stays for `min_seconds` more than `quiet_db` below the loud parts, or near the
+    recording's own noise where that is well below them.
+    """
+
+    mode: str = "closed"
+    quiet_db: float = 40.0
+    above_floor_db: float = 6.0
+    most_db: float = 20.0
+    min_seconds: float = 0.25
+    keep_seconds: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"silence={self.mode} must be one of {', '.join(MODES)}")
+
+    def silent(self, waveform: Float[Tensor, " t"], sample_rate: int) -> Bool[np.ndarray, " n"]:
+        """For every block of 10 ms whether it belongs to a silence."""
+        level = levels_db(waveform, sample_rate)
+        if not len(level):
+            return np.zeros(0, dtype=bool)
+        loud, floor = np.quantile(level, LOUD_SHARE), np.quantile(level, FLOOR_SHARE)
+        near_floor = min(floor + self.above_floor_db, loud - self.most_db)
+        quiet = level < max(loud - self.quiet_db, near_floor, ALWAYS_SILENT_DB)
+        return long_stretches(quiet, round(self.min_seconds / BLOCK_SECONDS))
+
+    def gated(self, waveform: Float[Tensor, " t"], sample_rate: int) -> Float[Tensor, " t"]:
+        """The sound with nothing at all in its silences; fades keep what is next to speech."""
+        if self.mode != "closed":
+            return waveform
+        silent = self.silent(waveform, sample_rate)
+        if not silent.any():
+            return waveform
+        keep = round(self.keep_seconds / BLOCK_SECONDS)
+        heard = torch.from_numpy(~silent).float()[None, None]
+        heard = F.max_pool1d(heard, 2 * keep + 1, stride=1, padding=keep)
+        gain = F.interpolate(heard, size=len(waveform), mode="linear", align_corners=False)
+        return waveform * gain[0, 0].to(waveform)
+
+
+def levels_db(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[np.ndarray, " n"]:
+    """Loudness (RMS over 40 ms, dB of full scale) of every block of 10 ms."""
+    block = round(BLOCK_SECONDS * sample_rate)
+    num_blocks = -(-len(waveform) // block)
+    padded = F.pad(waveform.square(), (0, num_blocks * block - len(waveform)))
+    power = padded.view(num_blocks, block).mean(dim=1)[None, None]
+    width = round(LEVEL_SECONDS / BLOCK_SECONDS) | 1
+    smooth = F.avg_pool1d(power, width, stride=1, padding=width // 2, count_include_pad=False)
+    return (10 * smooth[0, 0].clamp(min=1e-12).log10()).numpy()
+
+
+def long_stretches(marks: Bool[np.ndarray, " n"], least: int) -> Bool[np.ndarray, " n"]:
+    """Only the stretches of at least so many marks in a row."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
+    kept = np.zeros(len(marks), dtype=bool)
+    for first, end in edges.reshape(-1, 2):
+        kept[first:end] = end - first >= least
+    return kept
+
+
+def shown_in_slots(
+    silent: Bool[np.ndarray, " n"], *, fps: float, num_slots: int, fade_slots: int
+) -> Float[np.ndarray, " k"]:
+    """How much of the drawn mouth each slot shows where silences are the source's own: 0 in them,
+    rising beside them."""
+    blocks = ((np.arange(num_slots) + 0.5) / fps / BLOCK_SECONDS).astype(int)
+    inside = np.zeros(num_slots, dtype=bool)
+    there = blocks < len(silent)
+    inside[there] = silent[blocks[there]]
+    if not inside.any():
+        return np.ones(num_slots)
+    places = np.flatnonzero(inside)
+    nearest = np.abs(np.arange(num_slots)[:, None] - places[None]).min(axis=1)
+    return np.minimum(nearest / (fade_slots + 1), 1.0)

@@ -1,0 +1,138 @@
+"""The two streams of a run: one cuts the faces that the network needs, the other puts the drawn
+ones back. Neither holds a frame while the network works: faces are small, frames are not.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from latentsync.faces import align, paste
+from latentsync.media.timed import Timeline
+from latentsync.pipeline.draw import Faces, Patches, Slots, between
+from latentsync.pipeline.places import Places
+from latentsync.pipeline.windows import Run, Window
+
+Frame = UInt8[np.ndarray, "h w 3"]
+
+AT_SLOT = 0.02  # of a slot: nearer than this, an output frame shows the slot's own face
+
+
+class RunsAt:
+    """Which runs go through a slot; slots are asked for in rising order."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.waiting = deque(sorted(enumerate(runs), key=lambda item: item[1].first))
+        self.active: list[tuple[int, Run]] = []
+
+    def __call__(self, slot: int) -> list[tuple[int, Run]]:
+        while self.waiting and self.waiting[0][1].first <= slot:
+            self.active.append(self.waiting.popleft())
+        self.active = [item for item in self.active if item[1].end > slot]
+        return self.active
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A frame's faces in one slot, by run."""
+
+    slot: int
+    faces: dict[int, UInt8[np.ndarray, "r r 3"]]
+
+
+def wanted_slots(windows: Sequence[Window], runs: Sequence[Run]) -> Slots:
+    """The slots whose faces any of the windows needs, rising."""
+    marks = np.zeros(max((run.end for run in runs), default=0), dtype=bool)
+    for window in windows:
+        marks[window.first : window.end] = True
+        marks[window.reference] = True
+    return np.flatnonzero(marks)
+
+
+def cut_faces(
+    frames: Iterable[Frame],
+    slots: Slots,
+    numbers: Int32[np.ndarray, " n"],
+    runs: Sequence[Run],
+    places: Places,
+    resolution: int,
+) -> Iterator[Cut]:
+    """The aligned faces of slots; `frames` and `numbers` (of the stored frames) belong to them."""
+    runs_at = RunsAt(runs)
+    for slot, number, frame in zip(slots.tolist(), numbers.tolist(), frames, strict=True):
+        faces = {}
+        for index, run in runs_at(slot):
+            placement = places.at(run.track, number)
+            assert placement is not None, "a run has a usable face in each of its slots"
+            faces[index] = align(frame, placement, resolution)
+        yield Cut(slot, faces)
+
+
+class FaceStore:
+    """The faces that windows ask for, taken from a stream of cuts and kept as long as needed."""
+
+    def __init__(self, cuts: Iterator[Cut], keep_slots: int) -> None:
+        self.cuts = cuts
+        self.keep_slots = keep_slots
+        self.faces: dict[tuple[int, int], UInt8[np.ndarray, "r r 3"]] = {}
+
+    def __call__(self, run: int, slots: Slots) -> Faces:
+        while (run, int(slots.max())) not in self.faces:
+            cut = next(self.cuts)
+            self.faces.update({(index, cut.slot): face for index, face in cut.faces.items()})
+            self._forget(before=cut.slot - self.keep_slots)
+        return np.stack([self.faces[run, slot] for slot in slots.tolist()])
+
+    def _forget(self, before: int) -> None:
+        # Slots came in rising order, so the oldest stand first.
+        for key in list(self.faces):
+            if key[1] >= before:
+                return
+            del self.faces[key]
+
+
+def put_back(  # noqa: PLR0913 - everything a finished frame is made of
+    frames: Iterable[Frame],
+    entries: range,
+    timeline: Timeline,
+    *,
+    fps: float,
+    runs: Sequence[Run],
+    patches: Patches,
+    places: Places,
+    mask: str,
+    region: str,
+) -> Iterator[Frame]:
+    """The output's frames: each as the source has it, with the drawn mouths in their places.
+
+    A frame between two slots gets the mouth between theirs.
+    """
+    runs_at = RunsAt(runs)
+    for entry, frame in zip(entries, frames, strict=True):
+        position = timeline.seconds(entry) * fps
+        slot = floor(position + 0.5)
+        patches.forget(before=slot - 1)
+        number = int(timeline.numbers[entry])
+        for index, run in runs_at(slot):
+            placement = places.at(run.track, number)
+            if placement is None:
+                continue
+            lower = min(max(floor(position + AT_SLOT), run.first), run.end - 1)
+            upper = min(lower + 1, run.end - 1)
+            share = min(max(position - lower, 0.0), 1.0)
+            share = 0.0 if share < AT_SLOT else share
+            strength = _mixed(run.strength, lower - run.first, upper - run.first, share)
+            if strength <= 0:
+                continue
+            face = patches.at(index, lower)
+            if share > 0 and upper > lower:
+                face = between(face, patches.at(index, upper), share)
+            frame = paste(frame, face, placement, region=region, mask=mask, strength=strength)
+        yield frame
+
+
+def _mixed(strength: np.ndarray, lower: int, upper: int, share: float) -> float:
+    return float((1 - share) * strength[lower] + share * strength[upper])
