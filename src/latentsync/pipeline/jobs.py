@@ -175,7 +175,7 @@ def _settle(
 
     try:
         key = row_key(row, settings)
-        if former.status == "done" and former.key == key:
+        if former.status == "done" and former.key == key and row.out.is_file():
             log.info("done already")
             return
         if row.out.exists() and not (former.made or overwrite):
