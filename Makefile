@@ -16,10 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DELETE_ON_ERROR:
 
 demo: face-models
-	$(BIN)/python infer.py sampler.num_steps=10
+	$(BIN)/python infer.py
 
 test: face-models
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: set-up
 	$(BIN)/ruff format --check .

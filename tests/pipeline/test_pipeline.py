@@ -218,7 +218,9 @@ def test_windows_that_overlap_are_mixed_by_their_shares(tiny_model: LipSyncModel
             generator=torch.Generator().manual_seed(5),
         )
         levels = ((drawn[0].permute(0, 2, 3, 1) + 1) * 127.5).numpy()
-        alone.update({(window.first, slot): face for slot, face in zip(window.slots, levels, strict=True)})
+        alone.update(
+            {(window.first, slot): face for slot, face in zip(window.slots, levels, strict=True)}
+        )
     for place, share in enumerate((0.2, 0.4, 0.6, 0.8)):
         slot = 12 + place
         wanted = (1 - share) * alone[0, slot] + share * alone[12, slot]

