@@ -15,6 +15,7 @@ INPUT_SIZE = 256
 SMALLEST_TILE = 720
 # Boxes narrower than this share of a tile are coarse: they get a tile of their own.
 CLOSER_BELOW = 0.15
+SAMPLES = 3  # of a frame for every pixel that the network sees, along a side, at least
 NUM_BOX_VALUES = 16  # centre, size, six points
 
 Tile = tuple[float, float, float]  # left, top, side
@@ -55,9 +56,18 @@ class BlazeFace:
             yield suppress(np.concatenate([found[~small], *closer]))
 
     def first_look(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n 9"]:
-        """Faces in the whole frame as one look finds them, without a closer one."""
-        width, height = frame.shape[1], frame.shape[0]
-        return suppress(self.look(frame, tile_levels(width, height)[0][0]))
+        """Faces in the whole frame as one look finds them, without a closer one.
+
+        Large frames are sampled before they are shrunk, which costs a third less; boxes move by
+        some hundredths of their size.
+        """
+        step = max(max(frame.shape[:2]) // (SAMPLES * INPUT_SIZE), 1)
+        samples = np.ascontiguousarray(frame[::step, ::step])
+        tile = tile_levels(samples.shape[1], samples.shape[0])[0][0]
+        found = suppress(self.look(samples, tile))
+        # Sample 0 is pixel 0, so centres scale as they are.
+        found[:, :8] *= step
+        return found
 
     def look_closer(
         self, frame: UInt8[np.ndarray, "h w 3"], face: Float[np.ndarray, "9"]

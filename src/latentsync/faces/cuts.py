@@ -1,6 +1,7 @@
 """Where one shot ends and the next begins, from small pictures of neighbouring frames."""
 
 from collections import deque
+from statistics import median
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ CUT_LEVELS = 20
 QUIET_LEVELS, QUIET_SHARE = 4, 0.35
 # A cut stands out: fast pans and noise change every frame as much.
 STANDS_OUT, MEMORY = 2, 12
-SIDE = 64  # of a small picture, about
+SIDE = 32  # of a small picture, about
 
 
 class Cuts:
@@ -32,7 +33,7 @@ class Cuts:
             self.changes.clear()
             return True
         change = float(np.abs(small - before).mean())
-        usual = float(np.median(self.changes)) if self.changes else 0.0
+        usual = median(self.changes) if self.changes else 0.0
         self.changes.append(change)
         if change < STANDS_OUT * usual:
             return False
@@ -43,9 +44,10 @@ class Cuts:
 def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:
     """A small picture: samples, averaged two by two against noise."""
     step = max(min(frame.shape[:2]) // (2 * SIDE), 1)
-    samples = np.ascontiguousarray(frame[::step, ::step])
-    height, width = samples.shape[:2]
-    size = ((width + 1) // 2, (height + 1) // 2)
+    height, width = frame.shape[:2]
+    sampled = (-(-width // step), -(-height // step))
+    samples = cv2.resize(frame, sampled, interpolation=cv2.INTER_NEAREST)
+    size = ((sampled[0] + 1) // 2, (sampled[1] + 1) // 2)
     return cv2.resize(samples, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
