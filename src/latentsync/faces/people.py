@@ -46,7 +46,7 @@ class Look:
     """Colours of hair, forehead and eyes: needs no weights, tells apart who looks different.
 
     Holds over cuts, sizes and some change of light (of drawn people 95 % stay under 4.5, two real
-    ones lie 18 apart); strangers with the same hair and skin, one drawn pair in five, fall together.
+    ones lie 18 apart). Strangers with like hair and skin, one drawn pair in five, fall together.
     """
 
     limit: float = 5.0
