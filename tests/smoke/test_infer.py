@@ -1,5 +1,6 @@
 """`python infer.py` as it is typed: a whole run, the drawn demo, and the answer to wrong words."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pipeline.inputs import POINTS, build_tiny_model, picture, write_video, writ
 
 INFER = Path(__file__).parents[2] / "infer.py"
 FACES = f"faces.points={POINTS}".replace(" ", "")
+TINY = ("ckpt=model", "faces=fixed", FACES, "faces.min_size=0", "device=cpu", "cache=false")
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +60,55 @@ def test_a_video_and_a_voice_become_a_video_and_a_report(inputs: Path, tmp_path:
     assert {path.name for path in inputs.iterdir()} == {"model", "face.mp4", "voice.wav"}
 
 
+def test_a_plan_is_printed_and_nothing_is_made(inputs: Path):
+    before = sorted(inputs.rglob("*"))
+    done = infer(inputs, "video=face.mp4", "audio=voice.wav", "plan=true", *TINY)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["num_frames"] == 25
+    assert [face["edit"] for face in plan["shots"][0]["faces"]] == [True]
+    assert plan["expected"]["windows"] == 3  # 38 slots: 0-16, 12-28, 22-38
+    assert sorted(inputs.rglob("*")) == before
+
+
+def test_a_list_of_jobs_is_worked_off_and_goes_on(inputs: Path, tmp_path: Path):
+    jobs = tmp_path / "jobs.csv"
+    face, voice = inputs / "face.mp4", inputs / "voice.wav"
+    jobs.write_text(
+        "video,audio,out,preset,seed\n"
+        f"{face},{voice},a.mp4,draft,1\n"
+        f"{face},{voice},b.mp4,drafty,1\n"
+        f"{face},none.wav,c.mp4,draft,1\n"
+        f"{face},{voice},d.mp4,draft,2\n"
+    )
+    done = infer(inputs, f"jobs='{jobs}'", *TINY)
+    assert done.returncode == 2
+    assert "2 of 4 jobs failed" in done.stderr
+    with (tmp_path / "jobs.status.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["done", "failed", "failed", "done"]
+    assert "drafty" in rows[1]["message"]
+    assert "none.wav" in rows[2]["message"]
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"a.mp4", "d.mp4"}
+    made = (tmp_path / "a.mp4").stat().st_mtime_ns
+    jobs.write_text(jobs.read_text().replace("drafty", "draft").replace("none.wav", str(voice)))
+    again = infer(inputs, f"jobs='{jobs}'", *TINY)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "a.mp4").stat().st_mtime_ns == made
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["video=face.mp4", "audio=voice.wav", "faces.select=nobody"], "faces.select=nobody"),
+        (["video=face.mp4", "audio=voice.wav", "preset=quick"], "preset"),
+        (["video=face.mp4", "audio=voice.wav", "silence=loud"], "silence=loud"),
         (["video=none.mp4", "audio=voice.wav"], "none.mp4"),
         (["video=face.mp4", "audio=voice.wav", "sampler.num_step=3"], "sampler.num_steps"),
         (["video=face.mp4", "audio=voice.wav", "ckpt=nowhere"], "nowhere"),
     ],
-    ids=["missing", "override", "ckpt"],
+    ids=["select", "preset", "silence", "missing", "override", "ckpt"],
 )
 def test_wrong_words_get_one_line_and_status_2(inputs: Path, words: list[str], said: str):
     before = sorted(inputs.rglob("*"))

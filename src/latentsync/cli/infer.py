@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
 
 from latentsync.cli.run import command
 from latentsync.data.synthetic import draw_clip
@@ -39,6 +40,10 @@ from latentsync.weights import model_folder
 log = logging.getLogger(__name__)
 
 OF_CHOICE = frozenset(Choice.__dataclass_fields__)
+# What changes no result: finished rows stay finished.
+OF_THE_RUN = frozenset(
+    ("overwrite", "jobs", "cache", "measure", "folder", "out", "video", "audio", "hydra", "demo")
+)
 
 
 @command("infer")
@@ -58,6 +63,9 @@ def main(config: DictConfig) -> None:
             video, audio = draw_demo(folder, **config.demo)
         else:
             video, audio = Path(config.video), Path(config.audio)
+        if config.plan is True:
+            # The plan alone goes to standard output, so that it can be sent into a file.
+            logging.getLogger("latentsync").setLevel(logging.WARNING)
         work = Work(config)
         if config.plan is True:
             sys.stdout.write(work.plan(video, audio).to_json())
@@ -74,29 +82,30 @@ def run_list(config: DictConfig) -> None:
     work = Work(config)
 
     def one(row: Row) -> Report:
-        own = with_options(config, row.options)
+        own = with_options(row.options)
         own.overwrite = row.overwrite or own.overwrite
         check_paths(row.video, row.audio, row.out, overwrite=own.overwrite)
         report = work.speak(row.video, row.audio, row.out, own)
         told(report, row.out)
         return report
 
-    settings = OmegaConf.to_yaml(config, resolve=False)
+    drawn_by = {name: node for name, node in config.items() if name not in OF_THE_RUN}
+    settings = OmegaConf.to_yaml(OmegaConf.create(drawn_by), resolve=False)
     states = run_jobs(Path(config.jobs), one, settings=settings, overwrite=config.overwrite)
     failed = sum(state.status == "failed" for state in states)
     if failed:
         raise ValueError(f"{failed} of {len(states)} jobs failed; the others are done")
 
 
-def with_options(config: DictConfig, options: dict[str, str]) -> DictConfig:
-    """The config with a row's own values."""
-    own = config.copy()
-    for name, text in options.items():
-        try:
-            OmegaConf.update(own, name, yaml.safe_load(text), merge=True, force_add=False)
-        except (ConfigKeyError, yaml.YAMLError) as error:
-            raise ValueError(f"{name}={text} is no option of infer.py: see --help") from error
-    return own
+def with_options(options: dict[str, str]) -> DictConfig:
+    """The command's config with a row's own overrides, groups such as preset among them."""
+    given = list(HydraConfig.get().overrides.task)
+    own = [f"{name}={text}" for name, text in options.items()]
+    try:
+        return compose("infer", overrides=[*given, *own])
+    except HydraException as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"{', '.join(own)} is no option of infer.py: {said}") from error
 
 
 def told(report: Report, out: Path) -> None:

@@ -364,8 +364,6 @@ def _cleared(writer: PartsWriter) -> Iterator[None]:
     finally:
         if not writer.finished and writer.folder.is_dir():
             writer.remove()
-            (writer.folder / ".lock").unlink(missing_ok=True)
-            writer.folder.rmdir()
 
 
 def finished_frames(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -92,6 +93,5 @@ def shown_in_slots(
     inside[there] = silent[blocks[there]]
     if not inside.any():
         return np.ones(num_slots)
-    places = np.flatnonzero(inside)
-    nearest = np.abs(np.arange(num_slots)[:, None] - places[None]).min(axis=1)
+    nearest = distance_transform_edt(~inside)
     return np.minimum(nearest / (fade_slots + 1), 1.0)
