@@ -3,55 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from latentsync.diffusion import Sampler
-from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
+from latentsync.models import LatentCodec, LipSyncModel
 
-SIDE, NUM_FRAMES = 32, 4
-
-
-@pytest.fixture
-def model() -> LipSyncModel:
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=[4, 4, 8],
-        norm_num_groups=2,
-        latent_channels=4,
-        latents_mean=[0.1, -0.2, 0.3, 0.0],
-        latents_std=[0.5, 1.0, 2.0, 1.5],
-        mid_block_add_attention=False,
-    )
-    unet = UNet(
-        block_out_channels=[8, 16],
-        attention_levels=[False, True],
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=80,
-        num_attention_heads=2,
-    )
-    return LipSyncModel(
-        unet=unet.eval(),
-        codec=LatentCodec(vae),
-        audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
-        model_format=ModelFormat(
-            resolution=SIDE, num_frames=NUM_FRAMES, audio_before=2, audio_after=2
-        ),
-    )
-
-
-@pytest.fixture
-def faces(generator) -> torch.Tensor:
-    return torch.rand(1, 2 * NUM_FRAMES, 3, SIDE, SIDE, generator=generator) * 2 - 1
-
-
-@pytest.fixture
-def audio(generator) -> torch.Tensor:
-    return torch.randn(1, 2 * NUM_FRAMES, 8, 80, generator=generator)
+SIDE, NUM_FRAMES = 32, 4  # of the model in conftest.py
 
 
 def test_generating_in_chunks_equals_generating_at_once(model, faces, audio, generator):
