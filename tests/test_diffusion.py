@@ -147,3 +147,11 @@ def test_parity_steps_lead_by_one_whatever_the_model_was_trained_with():
     own, official = (Sampler(num_steps=20, parity=parity) for parity in (False, True))
     assert official.solver(trained_with).timesteps.tolist() == list(range(951, 0, -50))
     assert own.solver(trained_with).timesteps.tolist() == list(range(999, 0, -50))
+
+
+@pytest.mark.parametrize(
+    ("scale", "own", "official"), [(0.5, True, False), (1.0, False, False), (1.5, True, True)]
+)
+def test_the_official_pipeline_guides_above_one_only(scale: float, own: bool, official: bool):
+    assert Sampler(guidance_scale=scale).is_guided(0) is own
+    assert Sampler(guidance_scale=scale, parity=True).is_guided(0) is official

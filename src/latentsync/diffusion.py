@@ -164,7 +164,9 @@ class Sampler:
         """Whether the step (counted from 0) is drawn away from the answer without audio."""
         start, end = (share * self.num_steps for share in self.guidance_interval)
         # Shares such as 1 / 3 must not lose a step to rounding.
-        return self.guidance_scale != 1.0 and start - 1e-6 <= step < end - 1e-6
+        # The official pipeline guides above 1 only.
+        wanted = self.guidance_scale > 1.0 if self.parity else self.guidance_scale != 1.0
+        return wanted and start - 1e-6 <= step < end - 1e-6
 
     def solver(self, trained_with: SchedulerMixin) -> SchedulerMixin:
         """A fresh solver on the schedule a model was trained with.

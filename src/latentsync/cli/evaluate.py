@@ -22,13 +22,15 @@ from latentsync.cli.evaluation_pictures import (
     write_strip,
     write_text,
 )
-from latentsync.cli.infer import choose_device
+from latentsync.cli.infer import choose_device, choose_dtype
 from latentsync.cli.run import command
 from latentsync.metrics.row import Row
 from latentsync.models.folders import load_network
 from latentsync.models.lipsync import LipSyncModel, ModelFormat
 from latentsync.models.mouth_reader import MouthReader
+from latentsync.models.precision import make_ready
 from latentsync.models.syncnet import StableSyncNet
+from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,8 @@ def compare(config: DictConfig) -> Mapping[str, Row]:
 
 def evaluate(config: DictConfig, out: Path) -> Mapping[str, Row]:
     """A model folder on the drawn test set; leaves its videos and pictures."""
-    model = LipSyncModel.from_pretrained(config.ckpt).to(choose_device(config.device))
+    model = LipSyncModel.from_pretrained(model_folder(config.ckpt))
+    make_ready(model, device=choose_device(config.device), dtype=choose_dtype(config.dtype))
     examples = load_examples(config, model.format)
     rows = {name: Row() for name in ROWS}
     results = evaluate_model(
