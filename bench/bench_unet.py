@@ -5,8 +5,8 @@ faces of 256 pixels, on the CPU. The baseline is the official pipeline's loop: 2
 float32, each a pass of two clips through the whole UNet, windows side by side. "cached" compares
 with the same loop and DeepCache, which the official scripts switch on. Passes are timed,
 one through the whole UNet and one through the part that a DeepCache step needs; time passes, so
-they add up (a chunk is 20 minutes of a laptop). Processor seconds count: other programs on the
-machine slow the clock, but hardly these. VAE and everything else are left out.
+they add up (a chunk is 20 minutes of a laptop). Processor seconds count, which other programs on
+the machine raise less than the clock; still, let it be quiet. VAE and all else are left out.
 """
 
 import argparse
@@ -68,7 +68,8 @@ def main() -> None:
     cached = timed[torch.float32].seconds(CACHED, overlap=0)
     print(f"official loop, float32: {baseline:.0f} s a second of video, cached {cached:.0f} s")
     print(
-        f"{'preset':10} {'dtype':15} {'passes':>8} {'overlap':>7} {'s':>7} {'ratio':>6} {'cached':>6}"
+        f"{'preset':10} {'dtype':15} {'passes':>8} {'overlap':>7} "
+        f"{'s':>7} {'ratio':>6} {'cached':>6}"
     )
     for name in PRESETS:
         sampler, overlap = preset(name)
