@@ -1,6 +1,6 @@
 """Seconds of UNet per second of video: every preset against the official loop.
 
-`python bench/bench_unet.py [--frames 16] [--repeats 1]`. The published UNet with random weights,
+`python bench/bench_unet.py [--repeats 1]`. The published UNet with random weights,
 faces of 256 pixels, on the CPU. The baseline is the official pipeline's loop: 20 guided steps in
 float32, each a pass of two clips through the whole UNet, windows side by side. "cached" compares
 with the same loop and DeepCache, which the official scripts switch on. Passes are timed,
@@ -49,10 +49,9 @@ class Passes:
 def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=LENGTH, help="of a pass; scaled to 16")
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
-    inputs = make_inputs(options.frames)
+    inputs = make_inputs()
     unet = make_unet()
     timed: dict[torch.dtype, Passes] = {}
     for dtype in dict.fromkeys((torch.float32, best_dtype("cpu"))):
@@ -104,26 +103,24 @@ def make_unet() -> UNet:
     return unet
 
 
-def make_inputs(num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+def make_inputs() -> tuple[Tensor, Tensor, Tensor]:
     """One clip: noisy latents beside what is known of the faces, its time, its sound."""
     generator = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, 13, num_frames, 32, 32, generator=generator)
-    audio = torch.randn(1, num_frames, 50, 384, generator=generator)
+    sample = torch.randn(1, 13, LENGTH, 32, 32, generator=generator)
+    audio = torch.randn(1, LENGTH, 50, 384, generator=generator)
     return sample, torch.tensor([500]), audio
 
 
 @torch.no_grad()
 def time_passes(unet: UNet, inputs: tuple[Tensor, Tensor, Tensor], repeats: int) -> Passes:
-    """Of a window, from clips of any length: a pass costs as much per frame."""
     sample, times, audio = inputs
     sample, audio = sample.to(unet.dtype), audio.to(unet.dtype)
     unet(sample[:, :, :1], times, audio[:, :1])
-    share = sample.shape[2] / LENGTH
     whole = quickest(lambda: unet(sample, times, audio), repeats)
     cached = DeepCache(unet, interval=10**6)
     cached(sample, times, audio)  # the first step is whole
     shallow = quickest(lambda: cached(sample, times, audio), repeats)
-    return Passes(whole / share, shallow / share)
+    return Passes(whole, shallow)
 
 
 def quickest(call: Callable[[], object], repeats: int) -> float:
