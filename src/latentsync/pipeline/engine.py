@@ -414,7 +414,9 @@ def finished_frames(
                     timeline,
                     fps=form.fps,
                     runs=job.runs,
-                    patches=Patches(watch.over("wait", drawn_ahead), rounded=not drawing.sampler.parity),
+                    patches=Patches(
+                        watch.over("wait", drawn_ahead), rounded=not drawing.sampler.parity
+                    ),
                     places=Places(found.survey, make_aligner),
                     mask=form.mask,
                     region="crop" if drawing.sampler.parity else "mask",
