@@ -281,8 +281,8 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
 
 
 def _nearest(value: float) -> int:
-    """Halves go up, as on the timeline."""
-    return floor(value + 0.5)
+    """Halves go up, as on the timeline; a product of floats may lie a hair below its half."""
+    return floor(value + 0.5 + 1e-6)
 
 
 def _own_rate(fps: str | float) -> Fraction | None:
