@@ -12,7 +12,8 @@ from latentsync.media.audio import read_waveform
 from latentsync.media.timed import read_times, stored_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job
-from latentsync.pipeline.engine import Job, sight
+from latentsync.pipeline.engine import Job
+from latentsync.pipeline.first_pass import sight
 from latentsync.pipeline.speaker import find_speaker
 from latentsync.report import Report
 from pipeline.scenes import Scene, draw_scene

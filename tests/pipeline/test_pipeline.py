@@ -17,7 +17,7 @@ from latentsync.faces import FixedDetector, paint_weights
 from latentsync.media.timed import FrameReader, read_times
 from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, Plan, Timing, draw_clip, engine, lipsync
+from latentsync.pipeline import Choice, Plan, Timing, draw_clip, engine, first_pass, lipsync
 from latentsync.pipeline.checks import parts_folder
 from latentsync.pipeline.draw import tokens_of
 from latentsync.pipeline.places import aligner_for
@@ -83,6 +83,14 @@ def test_the_frames_and_times_of_the_source_are_kept(
     assert report.skipped[-1].end_seconds == pytest.approx(100 / float(fps), abs=0.01)
 
 
+def test_another_frame_rate_may_be_asked_for(tmp_path: Path, parts: dict, voice: Path):
+    video = write_video(tmp_path / "in.mp4", [still(index) for index in range(60)], fps=30)
+    out = tmp_path / "out.mp4"
+    report = lipsync(video, voice, out, **{**parts, "timing": Timing(fps="model", tail="cut")})
+    assert probe(out).fps == report.fps == 25
+    assert report.num_frames == len(read_times(out)) == 34
+
+
 def test_a_variable_frame_rate_is_kept(tmp_path: Path, parts: dict, voice: Path):
     starts = np.cumsum([0, *([1, 2, 1, 3] * 12)])  # of 1/50 s
     video = tmp_path / "in.mp4"
@@ -115,7 +123,7 @@ def test_memory_does_not_grow_with_length(
             yield frame
             del frame
 
-    read, stored = FrameReader.read, engine.stored_frames
+    read, stored = FrameReader.read, first_pass.stored_frames
 
     def counted_stored(*args: object, **names: object) -> Iterator[tuple]:
         nonlocal alive, most
@@ -127,7 +135,7 @@ def test_memory_does_not_grow_with_length(
             del frame
 
     monkeypatch.setattr(FrameReader, "read", lambda *args: counted(read(*args)))
-    monkeypatch.setattr(engine, "stored_frames", counted_stored)
+    monkeypatch.setattr(first_pass, "stored_frames", counted_stored)
     peaks = []
     for seconds in (3, 9):
         frames = [still(index) for index in range(seconds * 25)]
@@ -237,9 +245,12 @@ def test_a_seed_means_a_result(tmp_path: Path, video: Path, voice: Path, parts: 
     assert not np.array_equal(files[0], files[2])
 
 
+@pytest.mark.parametrize("parity", [False, True])
 def test_a_killed_run_goes_on_and_gives_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict, parity: bool
 ):
+    # In parity every window draws from one generator, so none may be left out.
+    parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0, parity=parity)
     monkeypatch.setattr(engine, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(100)])
     voice = write_voice(tmp_path / "voice.wav", 4.0)

@@ -1,5 +1,6 @@
 """The default detector: BlazeFace finds, FaceMesh (468 points) says where everything is."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,10 +41,19 @@ class MeshDetector:
             landmark_path=landmark_path,
             min_score=min_score,
         )
-        detector, landmark = model_paths(cache_dir, detector_path, landmark_path)
+        self.model_files = model_paths(cache_dir, detector_path, landmark_path)
+        detector, landmark = self.model_files
         self.find = BlazeFace(detector, min_score=min_score)
         self.network = read_network(landmark)
         self.min_score = min_score
+
+    @property
+    def cache_key(self) -> str:
+        """What its faces depend on beside the frame: the two networks and the score."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.model_files:
+            digest.update(path.read_bytes())
+        return f"mesh {self.min_score} {digest.hexdigest()}"
 
     def __reduce__(self) -> tuple:
         # Networks of OpenCV cannot be sent to another process: it reads its own.

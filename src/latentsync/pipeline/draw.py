@@ -124,6 +124,7 @@ class Patches:
         self.rounded = rounded
         self.blends: dict[tuple[int, int], tuple[Float[np.ndarray, "r r 3"], float]] = {}
         self.done: dict[tuple[int, int], Face] = {}
+        self.oldest = 0
 
     def at(self, run: int, slot: int) -> Face:
         """The face of a slot; what lies before the slot `forget` was told is gone."""
@@ -133,13 +134,16 @@ class Patches:
         return self.done[run, slot]
 
     def forget(self, before: int) -> None:
-        """Drop the faces of earlier slots."""
+        """Drop the faces of earlier slots, those not yet drawn too."""
+        self.oldest = before
         for key in [key for key in self.done if key[1] < before]:
             del self.done[key]
 
     def _add(self, window: Window, faces: Float[np.ndarray, "f r r 3"]) -> None:
         for slot, weight, face in zip(window.slots.tolist(), window.weights, faces, strict=True):
             key = (window.run, slot)
+            if slot < self.oldest:
+                continue
             if weight < WHOLE:
                 before, share = self.blends.pop(key, (np.float32(0), 0.0))
                 face, share = before + weight * face, share + float(weight)

@@ -7,7 +7,7 @@ the output has the frames and times of the source.
 """
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,34 +17,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
-from latentsync.faces.survey import Survey, survey
-from latentsync.files import publish
 from latentsync.media.audio import read_waveform
-from latentsync.media.container import Damage
 from latentsync.media.parts import PartsWriter
 from latentsync.media.soundtrack import CopyAudio
 from latentsync.media.timed import (
     FrameReader,
-    FrameTimes,
     Timeline,
-    TimesLog,
     build_timeline,
-    stored_frames,
 )
 from latentsync.media.video import VideoInfo, probe
-from latentsync.models.audio_encoder import TokenStream, num_parity_frames
-from latentsync.models.audio_stream import StateStream
+from latentsync.models.audio_encoder import num_parity_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.ahead import ahead
-from latentsync.pipeline.cache import Cache, content_hash, network_hash, tensor_hash
-from latentsync.pipeline.checks import count_frames, parts_folder
+from latentsync.pipeline.cache import Cache, content_hash
+from latentsync.pipeline.checks import parts_folder
 from latentsync.pipeline.draw import Patches, Slots, draw_windows
+from latentsync.pipeline.first_pass import SAMPLE_RATE, Sighting, Voice, listen, sight
 from latentsync.pipeline.places import Places, aligner_for
 from latentsync.pipeline.plan import (
     Choice,
@@ -61,7 +53,6 @@ from latentsync.pipeline.streams import FaceStore, cut_faces, put_back, wanted_s
 from latentsync.pipeline.windows import Run, Window, cut_windows
 from latentsync.report import Stopwatch
 
-SAMPLE_RATE = 16000
 FACES_AHEAD = 8
 PART_SECONDS = 10
 
@@ -102,24 +93,6 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """What the first pass found."""
-
-    survey: Survey
-    times: FrameTimes
-    damages: list[Damage]
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """What a mouth hears, made when it is asked for, and which blocks of 10 ms are silent."""
-
-    tokens: TokenStream
-    seconds: float
-    silent: Bool[np.ndarray, " n"]
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """Everything decided, nothing drawn."""
 
@@ -136,82 +109,6 @@ class Job:
 
     def voice_of(self, person: int) -> Voice:
         return self.voices.get(person, self.voices[None])
-
-
-def sight(
-    video: Path,
-    detector: FaceDetector,
-    aligner: str,
-    resolution: int,
-    *,
-    cache: Cache | None,
-    progress: Progress,
-) -> Sighting:
-    """The first pass over a video, or what an earlier run kept of it."""
-    key = getattr(detector, "cache_key", None)
-    paths = None
-    if cache is not None and key is not None:
-        name = (content_hash(video), key, aligner)
-        paths = cache.path("faces", *name), cache.path("times", *name)
-        if all(path.is_file() for path in paths):
-            return Sighting(Survey.load(paths[0]), _load_times(paths[1]), [])
-    info = probe(video)
-    log = TimesLog(info.time_base)
-    damages: list[Damage] = []
-    bar = Bar("faces", info.num_frames, progress)
-
-    def pictures() -> Iterator[np.ndarray]:
-        for start, duration, frame in stored_frames(video, on_damage=damages.append):
-            log.add(start, duration)
-            bar.update()
-            yield frame
-
-    with bar:
-        seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
-    found = Sighting(seen, log.times(), damages)
-    # What was damaged is told each time, so it is looked at each time.
-    if cache is not None and paths is not None and not damages:
-        seen.save(paths[0])
-        _save_times(found.times, paths[1])
-        cache.prune()
-    return found
-
-
-def _save_times(times: FrameTimes, path: Path) -> None:
-    base = torch.tensor([times.time_base.numerator, times.time_base.denominator, times.end])
-    with publish(path) as partial_path:
-        save_file({"starts": torch.from_numpy(times.starts), "base": base}, partial_path)
-
-
-def _load_times(path: Path) -> FrameTimes:
-    held = load_file(path)
-    numerator, denominator, end = held["base"].tolist()
-    return FrameTimes(Fraction(numerator, denominator), held["starts"].numpy(), end)
-
-
-def listen(audio: Path, model: LipSyncModel, drawing: Drawing, *, cache: Cache | None) -> Voice:
-    """The voice as the model hears it; silences are nothing at all if the gate says so."""
-    waveform = read_waveform(audio, SAMPLE_RATE)
-    gate, parity = drawing.silence, drawing.sampler.parity
-    count_frames(audio, len(waveform) / SAMPLE_RATE, model.format.fps)
-    heard = gate.gated(waveform, SAMPLE_RATE)
-    states = model.audio_encoder.stream(heard, parity=parity)
-    net = getattr(model.audio_encoder, "net", None)
-    if cache is not None and net is not None:
-        states = _kept(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
-    form = model.format
-    tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
-    silent = gate.silent(waveform, SAMPLE_RATE) if gate.mode != "off" else np.zeros(0, bool)
-    return Voice(tokens, len(waveform) / SAMPLE_RATE, silent)
-
-
-def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:
-    """The same states; a window that an earlier run heard is read from the cache."""
-
-    def window(index: int) -> Tensor:
-        return cache.tensor("states", *key, str(index), make=lambda: states.make(index))
-
-    return StateStream(states.spans, window)
 
 
 def prepare_job(  # noqa: PLR0913 - the first half of the one public door
@@ -235,9 +132,10 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     fps = Fraction(form.fps).limit_denominator(1001)
     source = probe(video)
     with watch.stage("audio"):
-        voices: dict[int | None, Voice] = {None: listen(audio, model, drawing, cache=cache)}
+        hear = partial(listen, model=model, gate=drawing.silence, parity=parity, cache=cache)
+        voices: dict[int | None, Voice] = {None: hear(audio)}
         for person, path in (assign or {}).items():
-            voices[person] = listen(path, model, drawing, cache=cache)
+            voices[person] = hear(path)
     with watch.stage("faces"):
         found = sight(
             video, detector, form.aligner, form.resolution, cache=cache, progress=progress
@@ -323,11 +221,12 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
 ) -> int:
     """Draw, put back, encode; gives how many frames an earlier, killed run had already written."""
     timeline, source = job.timeline, job.source
+    fps = len(timeline) / timeline.start(len(timeline))
     writer = PartsWriter(
         out,
         parts_folder(out),
         key=key,
-        fps=source.fps,
+        fps=fps,
         time_base=timeline.time_base,
         width=source.width,
         height=source.height,
@@ -336,7 +235,7 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
         codec=encoding.codec,
         colour=source.colour,
         sample_aspect_ratio=source.sample_aspect_ratio,
-        entries_per_part=max(25, round(PART_SECONDS * float(source.fps))),
+        entries_per_part=max(25, round(PART_SECONDS * float(fps))),
     )
     with _cleared(writer), writer:
         done = writer.next_entry
@@ -375,16 +274,19 @@ def finished_frames(
     rate = len(found.times) / max(found.times.seconds, 1e-3)
     make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
     first_slot = int(timeline.seconds(entries.start) * form.fps) if len(entries) else 0
-    windows = [window for window in job.windows if window.end > first_slot]
+    windows = job.windows
+    if not drawing.sampler.parity:  # which draws from one generator, window after window
+        windows = [window for window in windows if window.end > first_slot]
     slots = wanted_slots(windows, job.runs)
     numbers = timeline.numbers[slot_entries(timeline, fps=fps, num_slots=_last(slots))[slots]]
+    places = Places(found.survey, make_aligner)
     reader = FrameReader(job.source.path, found.times)
     cuts = cut_faces(
         watch.over("read", reader.read(numbers.tolist())),
         slots,
         numbers,
         job.runs,
-        Places(found.survey, make_aligner),
+        places,
         form.resolution,
     )
 
@@ -403,9 +305,7 @@ def finished_frames(
             batch=drawing.batch,
         )
         with closing(ahead(watch.over("generate", drawn), 1)) as drawn_ahead:
-            frames = FrameReader(job.source.path, found.times).read(
-                timeline.numbers[entries.start : entries.stop].tolist()
-            )
+            frames = reader.read(timeline.numbers[entries.start : entries.stop].tolist())
             yield from watch.over(
                 "restore",
                 put_back(
@@ -417,7 +317,7 @@ def finished_frames(
                     patches=Patches(
                         watch.over("wait", drawn_ahead), rounded=not drawing.sampler.parity
                     ),
-                    places=Places(found.survey, make_aligner),
+                    places=places,
                     mask=form.mask,
                     region="crop" if drawing.sampler.parity else "mask",
                 ),
@@ -428,11 +328,11 @@ def _last(slots: Slots) -> int:
     return int(slots[-1]) + 1 if len(slots) else 0
 
 
-def settings_key(job: Job, audio: Path, *parts: object) -> str:
+def settings_key(job: Job, voices: Iterable[Path], *parts: object) -> str:
     """A hash of all that the frames of an output depend on, so that parts of two never mix."""
     told = [
         content_hash(job.source.path),
-        content_hash(audio),
+        *(content_hash(path) for path in voices),
         job.plan.to_json(),
         # Dataclasses of plain values: their repr says all of them.
         *(repr(part) for part in parts),

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -206,16 +205,9 @@ def row_key(row: Row, settings: str) -> str:
     for path in (row.video, row.audio):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file")
-        stat = path.stat()
-        digest.update(_content(path, stat.st_size, stat.st_mtime_ns).encode())
+        digest.update(content_hash(path).encode())
     digest.update(json.dumps([sorted(row.options.items()), settings]).encode())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=1024)
-def _content(path: Path, size: int, changed_ns: int) -> str:
-    """The hash of a file as it is now; many rows may share one video."""
-    return content_hash(path)
 
 
 class _Table:

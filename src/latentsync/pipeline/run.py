@@ -88,7 +88,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         silence=SilenceGate("off") if parity else silence or SilenceGate(),
         own_reference=reference == "self" or (reference == "auto" and parity),
     )
-    choice = choice or Choice()
+    choice, timing = choice or Choice(), timing or Timing()
     if parity:
         choice = replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0)
     job = prepare_job(
@@ -98,7 +98,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         detector=detector,
         drawing=drawing,
         choice=choice,
-        timing=timing or Timing(),
+        timing=timing,
         assign=assign,
         plan=plan,
         cache=cache,
@@ -113,7 +113,15 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         model=model,
         drawing=drawing,
         encoding=encoding,
-        key=settings_key(job, audio, name, drawing, choice, timing or Timing(), assign),
+        key=settings_key(
+            job,
+            [audio, *(assign or {}).values()],
+            name,
+            drawing,
+            choice,
+            timing,
+            sorted(assign or {}),
+        ),
         progress=progress,
         watch=watch,
     )
@@ -160,7 +168,7 @@ def notes_of(job: Job, num_resumed: int) -> list[str]:
         notes.append(f"{num_resumed} frames are those of an earlier run that was stopped")
     silent = float(job.voices[None].silent.mean()) if len(job.voices[None].silent) else 0.0
     if silent > 0:
-        notes.append(f"the voice is silent for {silent:.0%} of its time: the mouth is closed there")
+        notes.append(f"the voice is silent for {silent:.0%} of its time")
     return notes
 
 

@@ -10,7 +10,8 @@ from latentsync.faces import Face, FaceDetector, mouth_shape
 from latentsync.media.audio import read_waveform
 from latentsync.media.timed import FrameReader, read_times, stored_frames
 from latentsync.pipeline.curves import Curves, loudness, sync_of
-from latentsync.pipeline.engine import SAMPLE_RATE, Job
+from latentsync.pipeline.engine import Job
+from latentsync.pipeline.first_pass import SAMPLE_RATE
 from latentsync.pipeline.plan import slot_entries, slot_of
 from latentsync.report import SHEET_COLUMNS, ContactSheet, ShotReport, SkippedSpan, skipped_spans
 

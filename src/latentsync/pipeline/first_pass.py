@@ -1,0 +1,125 @@
+"""The first pass: what is seen in a video and heard in a voice, or what the cache kept of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latentsync.faces import FaceDetector
+from latentsync.faces.survey import Survey, survey
+from latentsync.files import publish
+from latentsync.media.audio import read_waveform
+from latentsync.media.container import Damage
+from latentsync.media.timed import FrameTimes, TimesLog, stored_frames
+from latentsync.media.video import probe
+from latentsync.models.audio_encoder import TokenStream
+from latentsync.models.audio_stream import StateStream
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline.cache import Cache, content_hash, network_hash, tensor_hash
+from latentsync.pipeline.checks import count_frames
+from latentsync.pipeline.places import aligner_for
+from latentsync.pipeline.progress import Bar, Progress
+from latentsync.pipeline.silence import SilenceGate
+
+SAMPLE_RATE = 16000
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the first pass found."""
+
+    survey: Survey
+    times: FrameTimes
+    damages: list[Damage]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What a mouth hears, made when it is asked for, and which blocks of 10 ms are silent."""
+
+    tokens: TokenStream
+    seconds: float
+    silent: Bool[np.ndarray, " n"]
+
+
+def sight(
+    video: Path,
+    detector: FaceDetector,
+    aligner: str,
+    resolution: int,
+    *,
+    cache: Cache | None,
+    progress: Progress,
+) -> Sighting:
+    """The first pass over a video, or what an earlier run kept of it."""
+    key = getattr(detector, "cache_key", None)
+    paths = None
+    if cache is not None and key is not None:
+        name = (content_hash(video), key, aligner)
+        paths = cache.path("faces", *name), cache.path("times", *name)
+        if all(path.is_file() for path in paths):
+            return Sighting(Survey.load(paths[0]), _load_times(paths[1]), [])
+    info = probe(video)
+    log = TimesLog(info.time_base)
+    damages: list[Damage] = []
+    bar = Bar("faces", info.num_frames, progress)
+
+    def pictures() -> Iterator[np.ndarray]:
+        for start, duration, frame in stored_frames(video, on_damage=damages.append):
+            log.add(start, duration)
+            bar.update()
+            yield frame
+
+    with bar:
+        seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
+    found = Sighting(seen, log.times(), damages)
+    # What was damaged is told each time, so it is looked at each time.
+    if cache is not None and paths is not None and not damages:
+        seen.save(paths[0])
+        _save_times(found.times, paths[1])
+        cache.prune()
+    return found
+
+
+def _save_times(times: FrameTimes, path: Path) -> None:
+    base = torch.tensor([times.time_base.numerator, times.time_base.denominator, times.end])
+    with publish(path) as partial_path:
+        save_file({"starts": torch.from_numpy(times.starts), "base": base}, partial_path)
+
+
+def _load_times(path: Path) -> FrameTimes:
+    held = load_file(path)
+    numerator, denominator, end = held["base"].tolist()
+    return FrameTimes(Fraction(numerator, denominator), held["starts"].numpy(), end)
+
+
+def listen(
+    audio: Path, model: LipSyncModel, gate: SilenceGate, *, parity: bool, cache: Cache | None
+) -> Voice:
+    """The voice as the model hears it; silences are nothing at all if the gate says so."""
+    waveform = read_waveform(audio, SAMPLE_RATE)
+    count_frames(audio, len(waveform) / SAMPLE_RATE, model.format.fps)
+    heard = gate.gated(waveform, SAMPLE_RATE)
+    states = model.audio_encoder.stream(heard, parity=parity)
+    net = getattr(model.audio_encoder, "net", None)
+    if cache is not None and net is not None:
+        states = _kept(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
+    form = model.format
+    tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
+    silent = gate.silent(waveform, SAMPLE_RATE) if gate.mode != "off" else np.zeros(0, bool)
+    return Voice(tokens, len(waveform) / SAMPLE_RATE, silent)
+
+
+def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:
+    """The same states; a window that an earlier run heard is read from the cache."""
+
+    def window(index: int) -> Tensor:
+        return cache.tensor("states", *key, str(index), make=lambda: states.make(index))
+
+    return StateStream(states.spans, window)
