@@ -59,6 +59,24 @@ def test_every_start_chosen_leaves_room_for_a_reference(num_available: int, rng)
         assert abs(start - reference) >= 16
 
 
+@pytest.mark.parametrize("gap", [(0, 0), (1, 12), (24, 40)])
+def test_a_gap_says_how_far_away_the_reference_is(gap: tuple[int, int], rng):
+    distances = []
+    for _ in range(300):
+        (start,) = choose_starts(60, 16, count=1, with_reference=True, rng=rng, gap=gap)
+        reference = choose_reference_start(60, 16, start=start, rng=rng, gap=gap)
+        assert 0 <= reference <= 60 - 16
+        distances.append(abs(start - reference))
+    assert set(distances) == set(range(gap[0], gap[1] + 1))
+
+
+def test_a_gap_of_none_shows_the_window_itself(clips: list[Clip]):
+    item = ClipDataset(clips, reference_gap=[0, 0], in_memory=True)[3]
+    assert torch.equal(item["reference"], item["pixels"])
+    with pytest.raises(ValueError, match=r"got \[5, 4\]"):
+        ClipDataset(clips, reference_gap=[5, 4])
+
+
 def test_windows_of_one_clip_are_distinct(clips: list[Clip]):
     dataset = ClipDataset(clips, windows_per_clip=4, with_reference=False, in_memory=True)
     item = dataset[1]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 from latentsync.data.clips import Clip, attach_latents
 from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
 from latentsync.data.synthetic import read_truth
-from latentsync.data.windows import choose_reference_start, choose_starts, span
+from latentsync.data.windows import Gap, choose_reference_start, choose_starts, span
 from latentsync.faces.mask import load_mask
 from latentsync.media.mel import mel_window
 from latentsync.models.audio_encoder import frame_tokens
@@ -38,6 +38,10 @@ class ClipDataset(Dataset):
     `samples_per_clip` is how many different draws an epoch takes from each clip. With
     `windows_per_clip` > 1 every value has that many windows as its first axis.
 
+    `reference_gap`: the least and the most frames between the first frames of a window and of its
+    reference. None is the official rule, no frame shared; larger least values keep the mouth of the
+    window further from what the network may copy.
+
     A clip that cannot be read is passed over for the next one, so that every batch is full and
     no process runs out of steps; the reason is logged once and `skipped` counts it in the item.
     """
@@ -52,6 +56,7 @@ class ClipDataset(Dataset):
         samples_per_clip: int = 1,
         with_pixels: bool = True,
         with_reference: bool = True,
+        reference_gap: Sequence[int] | None = None,
         with_latents: bool | str | Path = False,
         with_mel: bool = True,
         with_audio: bool = True,
@@ -72,6 +77,7 @@ class ClipDataset(Dataset):
         self.samples_per_clip = samples_per_clip
         self.with_pixels = with_pixels
         self.with_reference = with_reference
+        self.reference_gap = _checked_gap(reference_gap)
         self.with_latents = bool(with_latents)
         self.with_mel = with_mel
         self.with_audio = with_audio
@@ -128,6 +134,7 @@ class ClipDataset(Dataset):
             count=self.windows_per_clip,
             with_reference=self.with_reference,
             rng=rng,
+            gap=self.reference_gap,
         )
         windows = []
         for start in starts:
@@ -135,7 +142,7 @@ class ClipDataset(Dataset):
             window |= self._window(clip, start)
             if self.with_reference:
                 reference_start = choose_reference_start(
-                    clip.num_frames, length, start=start, rng=rng
+                    clip.num_frames, length, start=start, rng=rng, gap=self.reference_gap
                 )
                 window |= self._reference(clip, reference_start)
             windows.append(window)
@@ -205,7 +212,8 @@ class ClipDataset(Dataset):
 
     def _check(self) -> None:
         length = span(self.num_frames, self.stride)
-        needed = 2 * length if self.with_reference else length
+        least = length if self.reference_gap is None else self.reference_gap[0]
+        needed = length + least if self.with_reference else length
         short = [clip for clip in self.clips if clip.num_frames < needed]
         if short:
             raise ValueError(
@@ -230,6 +238,15 @@ class ClipDataset(Dataset):
 def to_pixels(frames: UInt8[Tensor, "f 3 h w"]) -> Float[Tensor, "f 3 h w"]:
     """uint8 frames => pixels in [-1, 1]."""
     return frames.float().div_(127.5).sub_(1)
+
+
+def _checked_gap(gap: Sequence[int] | None) -> Gap | None:
+    if gap is None:
+        return None
+    least, most = gap
+    if not 0 <= least <= most:
+        raise ValueError(f"reference_gap must be [least, most], 0 <= least <= most, got {[*gap]}")
+    return least, most
 
 
 def _checked_resolution(prepared: int, asked: int | None) -> int:
