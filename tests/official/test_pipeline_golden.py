@@ -17,6 +17,7 @@ from torch import Tensor
 from latentsync.diffusion import Sampler
 from latentsync.faces import FixedDetector
 from latentsync.faces.survey import survey
+from latentsync.media.picture import Picture
 from latentsync.media.timed import Timeline
 from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
 from latentsync.pipeline.draw import Patches, draw_windows, tokens_of
@@ -123,7 +124,12 @@ def spoken(
     assert num_parity_frames(len(states)) == golden["n_chunks"] == len(run)
     windows = cut_windows([run], length=16, overlap=0, own_reference=True, short_last=True)
     cuts = cut_faces(
-        (frames[number] for number in NUMBERS), np.arange(len(run)), NUMBERS, [run], places, 256
+        (Picture.of(frames[number]) for number in NUMBERS),
+        np.arange(len(run)),
+        NUMBERS,
+        [run],
+        places,
+        256,
     )
     drawn = draw_windows(
         windows,
@@ -182,7 +188,7 @@ def test_finished_frames(
     timeline = Timeline(Fraction(1, 25), NUMBERS, np.arange(len(NUMBERS)), len(NUMBERS))
     finished = list(
         put_back(
-            (frames[number] for number in NUMBERS),
+            (Picture.of(frames[number]) for number in NUMBERS),
             range(len(NUMBERS)),
             timeline,
             fps=25.0,
@@ -193,9 +199,9 @@ def test_finished_frames(
             region="crop",
         )
     )
-    picked = np.stack([finished[index] for index in golden["final_pick"]])[:, 100:340, 80:320]
+    picked = np.stack([finished[index].rgb() for index in golden["final_pick"]])[:, 100:340, 80:320]
     off = np.abs(picked.astype(int) - golden["final"])
     assert off.max() <= 1
     assert (off > 0).mean() < 0.02
-    means = [frame.mean() for frame in finished]
+    means = [frame.rgb().mean() for frame in finished]
     np.testing.assert_allclose(means, golden["final_mean"], atol=0.05)

@@ -14,6 +14,7 @@ import torch
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FixedDetector, paint_weights
+from latentsync.media.picture import Picture
 from latentsync.media.timed import FrameReader, read_times
 from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
@@ -114,7 +115,7 @@ def test_memory_does_not_grow_with_length(
         nonlocal alive
         alive -= 1
 
-    def counted(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def counted(frames: Iterator[Picture]) -> Iterator[Picture]:
         nonlocal alive, most
         for frame in frames:
             weakref.finalize(frame, gone)
@@ -123,7 +124,7 @@ def test_memory_does_not_grow_with_length(
             yield frame
             del frame
 
-    read, stored = FrameReader.read, first_pass.stored_frames
+    read, stored = FrameReader.pictures, first_pass.stored_frames
 
     def counted_stored(*args: object, **names: object) -> Iterator[tuple]:
         nonlocal alive, most
@@ -134,7 +135,7 @@ def test_memory_does_not_grow_with_length(
             yield start, duration, frame
             del frame
 
-    monkeypatch.setattr(FrameReader, "read", lambda *args: counted(read(*args)))
+    monkeypatch.setattr(FrameReader, "pictures", lambda *args: counted(read(*args)))
     monkeypatch.setattr(first_pass, "stored_frames", counted_stored)
     peaks = []
     for seconds in (3, 9):
@@ -157,8 +158,8 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_stay_as_they_are(
     written = []
     write = VideoWriter.write
 
-    def spy(self: VideoWriter, frame: np.ndarray, *start: Fraction) -> None:
-        written.append(frame)
+    def spy(self: VideoWriter, frame: Picture, *start: Fraction) -> None:
+        written.append(frame.rgb())
         write(self, frame, *start)
 
     monkeypatch.setattr(VideoWriter, "write", spy)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from latentsync.faces.survey import Shot, Survey, Track
+from latentsync.media.picture import Picture
 from latentsync.media.timed import Timeline
 from latentsync.pipeline.draw import Patches
 from latentsync.pipeline.places import Places, aligner_for
@@ -80,7 +81,7 @@ def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
     places = Places(survey_of([True, True]), lambda: aligner_for("smooth", RESOLUTION, fps=25))
     black = np.zeros((*SIZE, 3), np.uint8)
     _, frame = put_back(
-        [black, black],
+        [Picture.of(black)] * 2,
         range(2),
         timeline,
         fps=25.0,
@@ -90,7 +91,7 @@ def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
         mask="mask",
         region="mask",
     )
-    assert frame.max() == pytest.approx(60 + 40 * offset, abs=1)
+    assert frame.rgb().max() == pytest.approx(60 + 40 * offset, abs=1)
 
 
 def test_half_the_strength_shows_half_of_the_mouth():
@@ -99,7 +100,7 @@ def test_half_the_strength_shows_half_of_the_mouth():
     for strength in (1.0, 0.5, 0.0):
         drawn = iter([(window, np.full((1, RESOLUTION, RESOLUTION, 3), 200.0))])
         (frame,) = put_back(
-            [np.zeros((*SIZE, 3), np.uint8)],
+            [Picture.of(np.zeros((*SIZE, 3), np.uint8))],
             range(1),
             timeline_of([0], Fraction(1, 25), 1),
             fps=25.0,
@@ -109,7 +110,7 @@ def test_half_the_strength_shows_half_of_the_mouth():
             mask="mask",
             region="mask",
         )
-        shown.append(int(frame.max()))
+        shown.append(int(frame.rgb().max()))
     assert shown == [200, 100, 0]
 
 

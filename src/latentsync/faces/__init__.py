@@ -5,13 +5,14 @@ from latentsync.faces.align import (
     OfficialAligner,
     SmoothAligner,
     align,
+    aligned_box,
 )
 from latentsync.faces.detect import Face, FaceDetector, FixedDetector, largest, three_points
 from latentsync.faces.legacy import LegacyAligner
 from latentsync.faces.mask import load_mask, paint_weights
 from latentsync.faces.mesh import MeshDetector
 from latentsync.faces.placement import Placement, crop_template, similarity_from_points
-from latentsync.faces.restore import paste, restore
+from latentsync.faces.restore import paste, pasted_box, restore
 from latentsync.faces.shape import MouthShape, mouth_shape
 from latentsync.faces.track import Tracker, track
 
@@ -28,12 +29,14 @@ __all__ = [
     "SmoothAligner",
     "Tracker",
     "align",
+    "aligned_box",
     "crop_template",
     "largest",
     "load_mask",
     "mouth_shape",
     "paint_weights",
     "paste",
+    "pasted_box",
     "restore",
     "similarity_from_points",
     "three_points",

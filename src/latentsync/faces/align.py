@@ -22,7 +22,7 @@ from latentsync.faces.placement import (
     Points,
     similarity_from_points,
 )
-from latentsync.faces.warp import compose, source_box, warp
+from latentsync.faces.warp import Box, compose, mean_scale, source_box, warp
 
 REACH = 5  # how far beyond a place Lanczos reads, and one pixel
 
@@ -146,3 +146,13 @@ def align(
         borderValue=(BORDER_LEVEL,) * 3,
     )
     return cv2.resize(crop, size, interpolation=cv2.INTER_LANCZOS4)
+
+
+def aligned_box(placement: Placement, resolution: int, frame_size: tuple[int, int]) -> Box:
+    """The box x0, y0, x1, y1 of an (h, w) frame that holds all that `align` looks at."""
+    height, width = frame_size
+    if placement.size[0] != placement.size[1]:
+        return 0, 0, width, height
+    matrix = placement.square_matrix(resolution)
+    margin = REACH + 2 * int(1 / mean_scale(matrix))
+    return source_box(matrix, (resolution, resolution), (width, height), margin=margin)

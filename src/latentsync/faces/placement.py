@@ -1,6 +1,6 @@
 """Where a face sits in its frame: the published crop, and the similarity that fills it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,6 +29,11 @@ class Placement:
     def square_matrix(self, resolution: int) -> Matrix:
         """Frame -> square face."""
         return compose(resize_matrix(self.size, (resolution, resolution)), self.matrix)
+
+    def inside(self, x: int, y: int) -> "Placement":
+        """The same in the part of the frame that begins at x, y."""
+        from_part = np.array([[1.0, 0, x], [0, 1.0, y]])
+        return replace(self, matrix=compose(self.matrix, from_part))
 
 
 def crop_template(resolution: int) -> tuple[Points, tuple[int, int]]:

@@ -59,11 +59,8 @@ def paste_mask(
     """The frame with the painted region of the face blended in."""
     resolution = face.shape[0]
     matrix = placement.square_matrix(resolution)
-    # A frame pixel covers this many pixels of the face where the face is shrunk.
-    shrink = int(mean_scale(matrix))
-    weights = paint_weights(mask, resolution, margin=2 * shrink if shrink >= 2 else 0)
-    inside = cv2.boundingRect((weights > 0).astype(np.uint8))
-    box = _frame_box(matrix, inside, frame)
+    weights = _square_weights(placement, resolution, mask)
+    box = _frame_box(matrix, _rectangle(weights), frame.shape[:2])
     back = _into_box(invert(matrix), box)
     size = (box[2] - box[0], box[3] - box[1])
     if min(size) <= 0:
@@ -78,7 +75,7 @@ def paste_mask(
 def paste_crop(frame: Frame, face: Square, placement: Placement, strength: float = 1.0) -> Frame:
     """The frame with the whole crop blended in: the official restoration inside the crop's box."""
     width, height = placement.size
-    box = _frame_box(placement.matrix, (0, 0, width, height), frame)
+    box = _frame_box(placement.matrix, (0, 0, width, height), frame.shape[:2])
     size = (box[2] - box[0], box[3] - box[1])
     if min(size) <= 0:
         return frame.copy()
@@ -97,11 +94,43 @@ def paste_crop(frame: Frame, face: Square, placement: Placement, strength: float
     return _blend(frame, painted, weights * np.float32(strength), box, rounded=False)
 
 
-def _frame_box(matrix: Matrix, inside: tuple[int, int, int, int], frame: Frame) -> Box:
-    """The box of the frame that holds the x, y, w, h `inside` of the picture `matrix` makes."""
+def pasted_box(
+    placement: Placement,
+    resolution: int,
+    frame_size: tuple[int, int],
+    *,
+    region: str = "mask",
+    mask: str = "mask",
+) -> Box:
+    """The box x0, y0, x1, y1 of a (h, w) frame outside of which `paste` changes nothing.
+
+    Empty (x1 = x0 or y1 = y0) where the face lies outside the frame.
+    """
+    if region == "crop":
+        return _frame_box(placement.matrix, (0, 0, *placement.size), frame_size)
+    inside = _rectangle(_square_weights(placement, resolution, mask))
+    return _frame_box(placement.square_matrix(resolution), inside, frame_size)
+
+
+def _square_weights(placement: Placement, resolution: int, mask: str) -> Float[np.ndarray, "r r"]:
+    # A frame pixel covers this many pixels of the face where the face is shrunk.
+    shrink = int(mean_scale(placement.square_matrix(resolution)))
+    return paint_weights(mask, resolution, margin=2 * shrink if shrink >= 2 else 0)
+
+
+def _rectangle(weights: Float[np.ndarray, "r r"]) -> tuple[int, int, int, int]:
+    """x, y, w, h of what is painted."""
+    x, y, width, height = cv2.boundingRect((weights > 0).astype(np.uint8))
+    return x, y, width, height
+
+
+def _frame_box(
+    matrix: Matrix, inside: tuple[int, int, int, int], frame_size: tuple[int, int]
+) -> Box:
+    """Where an (h, w) frame shows the x, y, w, h `inside` of the picture `matrix` makes."""
     x, y, width, height = inside
     shifted = compose(np.array([[1.0, 0, -x], [0, 1.0, -y]]), matrix)
-    return source_box(shifted, (width, height), (frame.shape[1], frame.shape[0]), margin=3)
+    return source_box(shifted, (width, height), (frame_size[1], frame_size[0]), margin=3)
 
 
 def _into_box(matrix: Matrix, box: Box) -> Matrix:

@@ -4,7 +4,7 @@ from functools import cache
 from math import ceil
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
@@ -35,18 +35,29 @@ def mel_spectrogram(
     """Log-mel in [-4, 4] of a 16 kHz waveform, one column per `hop_length` samples."""
     if len(waveform) == 0:
         raise ValueError("the waveform is empty (0 samples): a mel spectrogram needs sound")
-    samples = waveform.detach().cpu().double()
-    emphasised = torch.cat([samples[:1], samples[1:] - 0.97 * samples[:-1]])
-    half = FFT_SIZE // 2
-    padded = torch.nn.functional.pad(emphasised, (half, half))
+    samples = waveform.detach().cpu()
     window = torch.hann_window(FFT_SIZE, dtype=torch.float64)
+    num_columns = len(samples) // hop_length + 1
+    mel = torch.empty(NUM_MELS, num_columns)
     # Block by block: the spectrum of an hour of sound would take gigabytes.
-    columns = [
-        torch.fft.rfft(block * window).abs() @ _filters()
-        for block in padded.unfold(0, FFT_SIZE, hop_length).split(BLOCK)
-    ]
-    decibels = 20 * torch.cat(columns).clamp(min=1e-5).log10() - 20
-    return (8 * (decibels + 100) / 100 - 4).clamp(-4, 4).T.float().contiguous()
+    for first in range(0, num_columns, BLOCK):
+        end = min(first + BLOCK, num_columns)
+        sound = _emphasised(samples, first * hop_length, (end - 1) * hop_length + FFT_SIZE)
+        columns = torch.fft.rfft(sound.unfold(0, FFT_SIZE, hop_length) * window).abs()
+        decibels = 20 * (columns @ _filters()).clamp(min=1e-5).log10() - 20
+        mel[:, first:end] = (8 * (decibels + 100) / 100 - 4).clamp(-4, 4).T
+    return mel
+
+
+def _emphasised(samples: Float[Tensor, " t"], first: int, end: int) -> Float64[Tensor, " n"]:
+    """Samples `first` to `end` of the sound with half a window of zeros on either side, each less
+    0.97 of the one before."""
+    first, end = first - FFT_SIZE // 2, end - FFT_SIZE // 2
+    low, high = max(first, 0), min(end, len(samples))
+    sound = samples[max(low - 1, 0) : high].double()
+    risen = sound[1:] - 0.97 * sound[:-1]
+    sound = risen if low > 0 else torch.cat([sound[:1], risen])
+    return torch.nn.functional.pad(sound, (low - first, end - high))
 
 
 def mel_window(

@@ -19,7 +19,7 @@ from jaxtyping import Int64, UInt8
 
 from latentsync.files import publish
 from latentsync.media.container import find_video, open_media, seconds, time_zero
-from latentsync.media.picture import ColourTags
+from latentsync.media.picture import ColourTags, Picture
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import ENCODERS, VideoWriter, create_video, mux
@@ -121,8 +121,8 @@ class PartsWriter:
         started = 0 if self.open is None else self.open.writer.num_frames
         return started + (self._last.first + self._last.num_entries if self.finished else 0)
 
-    def write(self, frame: UInt8[np.ndarray, "h w 3"], start: Fraction) -> None:
-        """Append one RGB frame that is shown from `start` seconds of the output on."""
+    def write(self, frame: UInt8[np.ndarray, "h w 3"] | Picture, start: Fraction) -> None:
+        """Append one RGB frame or picture that is shown from `start` seconds of the output on."""
         tick = round_half_up(start / self.time_base)
         if self.open is not None and self.open.writer.num_frames == self.entries_per_part:
             self._close(tick)

@@ -2,7 +2,7 @@
 
 import logging
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ from latentsync.media.container import (
     seconds,
     time_zero,
 )
-from latentsync.media.picture import Frame, RgbReader
+from latentsync.media.picture import Frame, Picture, RgbReader
 from latentsync.media.timeline import FrameTimes, Timeline, build_timeline, round_half_up
 
 __all__ = [
@@ -67,17 +67,18 @@ class TimesLog:
 
 
 def stored_frames(
-    path: Path, *, on_damage: OnDamage | None = None
+    path: Path, *, on_damage: OnDamage | None = None, quick: bool = False
 ) -> Iterator[tuple[int, int, Frame]]:
     """Every stored frame: its start and duration in ticks (`probe(path).time_base`), its picture.
 
     Starts begin at 0 and rise strictly: a time that is missing or jumps back becomes the end of
     the frame before. All pictures have the first one's size. Where the file is damaged, the next
-    good frame follows, if there is one, and `on_damage` is told, or a warning logged.
+    good frame follows, if there is one, and `on_damage` is told, or a warning logged. `quick`: see
+    `RgbReader`.
     """
     with open_media(path) as container:
         stream = find_video(container, path)
-        to_rgb = RgbReader(_stored_size(stream))
+        to_rgb = RgbReader(_stored_size(stream), quick=quick)
         for start, duration, frame in _ticked(container, stream, path, on_damage or _warn(path)):
             yield start, duration, to_rgb.read(frame)
 
@@ -105,7 +106,13 @@ class FrameReader:
         self.path, self.times = path, times
 
     def read(self, numbers: Iterable[int]) -> Iterator[Frame]:
-        """The frames of these numbers, each an array of its own.
+        """The frames of these numbers, each an array of its own."""
+        with closing(self.pictures(numbers)) as pictures:
+            for picture in pictures:
+                yield picture.rgb()
+
+    def pictures(self, numbers: Iterable[int]) -> Generator[Picture]:
+        """The same, converted only where they are looked at.
 
         Rising numbers are decoded on, an equal one repeats the picture, falling ones are read by
         reversed pieces, far jumps seek. ValueError for a number that the video does not have.
@@ -133,7 +140,7 @@ def _falling(first: int, waiting: Iterator[int], length: int) -> tuple[list[int]
     return run, None
 
 
-def _reversed(cursor: "_Cursor", run: list[int]) -> Iterator[Frame]:
+def _reversed(cursor: "_Cursor", run: list[int]) -> Iterator[Picture]:
     frames = {number: cursor.at(number) for number in sorted(set(run))}
     for number, following in zip(run, [*run[1:], None], strict=True):
         yield cursor.picture(frames[number])
@@ -171,8 +178,8 @@ class _Cursor:
         self._restart(from_start=True)
         self.container.close()
 
-    def picture(self, frame: VideoFrame) -> Frame:
-        return self.to_rgb.read(frame)
+    def picture(self, frame: VideoFrame) -> Picture:
+        return Picture(frame, self.to_rgb)
 
     def piece_length(self) -> int:
         """How many decoded frames `REVERSED_BYTES` hold."""

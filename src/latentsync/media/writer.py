@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from latentsync.files import publish
 from latentsync.media.container import describe, rational
-from latentsync.media.picture import ColourTags, YuvMaker
+from latentsync.media.picture import ColourTags, Picture, YuvMaker
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
 
@@ -30,9 +30,10 @@ MOST_CRF = 51
 class VideoWriter:
     """H.264 or H.265; the file appears under its name when the block ends without error.
 
-    yuv420p by `colour`'s matrix and range, tagged so, with chroma sampled in the centre of its four
-    pixels. 4:2:0 needs an even width and height: an odd picture gets its last column or row twice,
-    because the alternative (4:4:4) does not play on phones and in browsers.
+    yuv420p by `colour`'s matrix and range, tagged so, with chroma sampled where it says; of a
+    `Picture` that is stored so, only what was changed is converted. 4:2:0 needs an even width and
+    height: an odd picture gets its last column or row twice, because the alternative (4:4:4) does
+    not play on phones and in browsers.
     `crf` 0 is lossless: yuv444p as it is, in odd sizes too, equal to the frames but for the
     rounding of RGB to YUV; ffmpeg, mpv and VLC play it.
     `time_base`: seconds per tick, where frames come with their starts.
@@ -76,8 +77,10 @@ class VideoWriter:
         self.width, self.height = width, height
         self.sample_aspect_ratio = sample_aspect_ratio
         self.encoder = ENCODERS[codec]
-        self.options = _options(codec, crf, preset, keyframe_interval)
-        self.yuv = YuvMaker("yuv444p" if crf == 0 else "yuv420p", colour or ColourTags())
+        colour = colour or ColourTags()
+        centred = crf > 0 and colour.chroma == "centre"
+        self.options = _options(codec, crf, preset, keyframe_interval, centred=centred)
+        self.yuv = YuvMaker("yuv444p" if crf == 0 else "yuv420p", colour)
         self.audio, self.audio_seconds, self.copy_audio = audio, audio_seconds, copy_audio
         self.num_frames = 0
         self.waiting: VideoFrame | None = None
@@ -109,8 +112,10 @@ class VideoWriter:
     ) -> None:
         self.stack.__exit__(kind, error, trace)
 
-    def write(self, frame: UInt8[np.ndarray, "h w 3"], start: Fraction | None = None) -> None:
-        """Append one RGB frame, shown from `start` seconds on; without it, 1/fps after the last.
+    def write(
+        self, frame: UInt8[np.ndarray, "h w 3"] | Picture, start: Fraction | None = None
+    ) -> None:
+        """Append a frame or picture, shown from `start` seconds on, else 1/fps after the last.
 
         Starts count from 0, are rounded to ticks and rise: ValueError for others.
         """
@@ -185,8 +190,11 @@ class VideoWriter:
         return stream
 
 
-def _options(codec: str, crf: float, preset: str, keyframe_interval: int | None) -> dict[str, str]:
-    own = ["chromaloc=1"] if crf > 0 else []  # see picture.TO_YUV
+def _options(
+    codec: str, crf: float, preset: str, keyframe_interval: int | None, *, centred: bool
+) -> dict[str, str]:
+    # Without a word, chroma is taken to lie on the left pixels.
+    own = ["chromaloc=1"] if centred else []
     if codec == "hevc":
         own += ["log-level=none", *(["lossless=1"] if crf == 0 else [])]
     options = {"crf": f"{crf:g}", "preset": preset}

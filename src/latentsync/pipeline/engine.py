@@ -23,6 +23,7 @@ from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.media.audio import read_waveform
 from latentsync.media.parts import PartsWriter
+from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio
 from latentsync.media.timed import (
     FrameReader,
@@ -267,8 +268,8 @@ def _cleared(writer: PartsWriter) -> Iterator[None]:
 
 def finished_frames(
     job: Job, entries: range, model: LipSyncModel, drawing: Drawing, watch: Stopwatch
-) -> Generator[np.ndarray]:
-    """The output's frames of these entries; only the windows that they show are drawn."""
+) -> Generator[Picture]:
+    """The output's pictures of these entries; only the windows that they show are drawn."""
     form, timeline, found = model.format, job.timeline, job.sighting
     fps = job.slot_rate
     rate = len(found.times) / max(found.times.seconds, 1e-3)
@@ -282,7 +283,7 @@ def finished_frames(
     places = Places(found.survey, make_aligner)
     reader = FrameReader(job.source.path, found.times)
     cuts = cut_faces(
-        watch.over("read", reader.read(numbers.tolist())),
+        watch.over("read", reader.pictures(numbers.tolist())),
         slots,
         numbers,
         job.runs,
@@ -305,7 +306,7 @@ def finished_frames(
             batch=drawing.batch,
         )
         with closing(ahead(watch.over("generate", drawn), 1)) as drawn_ahead:
-            frames = reader.read(timeline.numbers[entries.start : entries.stop].tolist())
+            frames = reader.pictures(timeline.numbers[entries.start : entries.stop].tolist())
             yield from watch.over(
                 "restore",
                 put_back(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from latentsync.faces.survey import Survey, survey
 from latentsync.files import publish
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import Damage
+from latentsync.media.mel import mel_spectrogram
 from latentsync.media.timed import FrameTimes, TimesLog, stored_frames
 from latentsync.media.video import probe
 from latentsync.models.audio_encoder import TokenStream
@@ -25,7 +26,7 @@ from latentsync.pipeline.cache import Cache, content_hash, network_hash, tensor_
 from latentsync.pipeline.checks import count_frames
 from latentsync.pipeline.places import aligner_for
 from latentsync.pipeline.progress import Bar, Progress
-from latentsync.pipeline.silence import SilenceGate
+from latentsync.pipeline.silence import SilenceGate, levels_db
 
 SAMPLE_RATE = 16000
 
@@ -41,11 +42,14 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What a mouth hears, made when it is asked for, and which blocks of 10 ms are silent."""
+    """What a mouth hears, made when it is asked for; how loud each block of 10 ms is (dB of full
+    scale) and whether it is silent; and, if a SyncNet shall judge, what that one hears."""
 
     tokens: TokenStream
     seconds: float
     silent: Bool[np.ndarray, " n"]
+    levels: Float[np.ndarray, " n"]
+    mel: Float[Tensor, "80 m"] | None = None
 
 
 def sight(
@@ -71,7 +75,7 @@ def sight(
     bar = Bar("faces", info.num_frames, progress)
 
     def pictures() -> Iterator[np.ndarray]:
-        for start, duration, frame in stored_frames(video, on_damage=damages.append):
+        for start, duration, frame in stored_frames(video, on_damage=damages.append, quick=True):
             log.add(start, duration)
             bar.update()
             yield frame
@@ -100,20 +104,31 @@ def _load_times(path: Path) -> FrameTimes:
 
 
 def listen(
-    audio: Path, model: LipSyncModel, gate: SilenceGate, *, parity: bool, cache: Cache | None
+    audio: Path,
+    model: LipSyncModel,
+    gate: SilenceGate,
+    *,
+    parity: bool,
+    cache: Cache | None,
+    with_mel: bool = False,
 ) -> Voice:
-    """The voice as the model hears it; silences are nothing at all if the gate says so."""
+    """The voice as the model hears it; silences are nothing at all if the gate says so.
+
+    The file is read once. `with_mel`: for a SyncNet, 26 kB a second of sound.
+    """
     waveform = read_waveform(audio, SAMPLE_RATE)
     count_frames(audio, len(waveform) / SAMPLE_RATE, model.format.fps)
-    heard = gate.gated(waveform, SAMPLE_RATE)
+    levels = levels_db(waveform, SAMPLE_RATE)
+    silent = gate.silent_at(levels) if gate.mode != "off" else np.zeros(0, bool)
+    heard = gate.gated(waveform, SAMPLE_RATE, silent)
     states = model.audio_encoder.stream(heard, parity=parity)
     net = getattr(model.audio_encoder, "net", None)
     if cache is not None and net is not None:
         states = _kept(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
     form = model.format
     tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
-    silent = gate.silent(waveform, SAMPLE_RATE) if gate.mode != "off" else np.zeros(0, bool)
-    return Voice(tokens, len(waveform) / SAMPLE_RATE, silent)
+    mel = mel_spectrogram(waveform) if with_mel else None
+    return Voice(tokens, len(waveform) / SAMPLE_RATE, silent, levels, mel)
 
 
 def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:

@@ -10,13 +10,12 @@ from math import floor
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from latentsync.faces import align, paste
+from latentsync.faces import Placement, align, aligned_box, paste, pasted_box
+from latentsync.media.picture import Picture
 from latentsync.media.timed import Timeline
-from latentsync.pipeline.draw import Faces, Patches, Slots, between
+from latentsync.pipeline.draw import Face, Faces, Patches, Slots, between
 from latentsync.pipeline.places import Places
 from latentsync.pipeline.windows import Run, Window
-
-Frame = UInt8[np.ndarray, "h w 3"]
 
 AT_SLOT = 0.02  # of a slot: nearer than this, an output frame shows the slot's own face
 
@@ -53,22 +52,30 @@ def wanted_slots(windows: Sequence[Window], runs: Sequence[Run]) -> Slots:
 
 
 def cut_faces(
-    frames: Iterable[Frame],
+    pictures: Iterable[Picture],
     slots: Slots,
     numbers: Int32[np.ndarray, " n"],
     runs: Sequence[Run],
     places: Places,
     resolution: int,
 ) -> Iterator[Cut]:
-    """The aligned faces of slots; `frames` and `numbers` (of the stored frames) belong to them."""
+    """The aligned faces of slots; `pictures` and `numbers` (of stored frames) belong to them."""
     runs_at = RunsAt(runs)
-    for slot, number, frame in zip(slots.tolist(), numbers.tolist(), frames, strict=True):
+    for slot, number, picture in zip(slots.tolist(), numbers.tolist(), pictures, strict=True):
         faces = {}
         for index, run in runs_at(slot):
             placement = places.at(run.track, number)
             assert placement is not None, "a run has a usable face in each of its slots"
-            faces[index] = align(frame, placement, resolution)
+            faces[index] = face_in(picture, placement, resolution)
         yield Cut(slot, faces)
+
+
+def face_in(picture: Picture, placement: Placement, resolution: int) -> UInt8[np.ndarray, "r r 3"]:
+    """The aligned face; only the part of the picture that it comes from is converted."""
+    x0, y0, x1, y1 = box = aligned_box(placement, resolution, picture.shape[:2])
+    if x1 <= x0 or y1 <= y0:
+        return align(picture.rgb(), placement, resolution)
+    return align(picture.rgb(box), placement.inside(x0, y0), resolution)
 
 
 class FaceStore:
@@ -95,7 +102,7 @@ class FaceStore:
 
 
 def put_back(  # noqa: PLR0913 - everything a finished frame is made of
-    frames: Iterable[Frame],
+    pictures: Iterable[Picture],
     entries: range,
     timeline: Timeline,
     *,
@@ -105,13 +112,13 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
     places: Places,
     mask: str,
     region: str,
-) -> Iterator[Frame]:
-    """The output's frames: each as the source has it, with the drawn mouths in their places.
+) -> Iterator[Picture]:
+    """The output's pictures: each as the source has it, with the drawn mouths in their places.
 
     A frame between two slots gets the mouth between theirs.
     """
     runs_at = RunsAt(runs)
-    for entry, frame in zip(entries, frames, strict=True):
+    for entry, picture in zip(entries, pictures, strict=True):
         position = timeline.seconds(entry) * fps
         slot = floor(position + 0.5)
         patches.forget(before=slot - 1)
@@ -130,8 +137,25 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
             face = patches.at(index, lower)
             if share > 0 and upper > lower:
                 face = between(face, patches.at(index, upper), share)
-            frame = paste(frame, face, placement, region=region, mask=mask, strength=strength)
-        yield frame
+            picture = with_face(
+                picture, face, placement, region=region, mask=mask, strength=strength
+            )
+        yield picture
+
+
+def with_face(
+    picture: Picture, face: Face, placement: Placement, *, region: str, mask: str, strength: float
+) -> Picture:
+    """The picture with the face pasted; only the part that changes is converted."""
+    size = picture.shape[:2]
+    box = pasted_box(placement, face.shape[0], size, region=region, mask=mask)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return picture
+    box = picture.around(box)
+    before = picture.rgb(box)
+    part = placement.inside(box[0], box[1])
+    after = paste(before, face, part, region=region, mask=mask, strength=strength)
+    return picture.with_part(box, before, after)
 
 
 def _mixed(strength: np.ndarray, lower: int, upper: int, share: float) -> float:
