@@ -25,6 +25,10 @@ from latentsync.media.timeline import round_half_up
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
 HEVC_SMALLEST = 64  # libx265 4.1 writes outside its memory for narrower pictures
 MOST_CRF = 51
+# x264 holds the frames that it looks ahead at, each as 6 MB of 1080p. Of large pictures it looks at
+# as many as its preset "faster" does: half the memory, and no larger file on a real clip.
+HD_PIXELS, LARGE_LOOKAHEAD = 1280 * 720, "20"
+LOOKING_FAR = frozenset(("fast", "medium", "slow", "slower", "veryslow", "placebo"))
 
 
 class VideoWriter:
@@ -80,6 +84,8 @@ class VideoWriter:
         colour = colour or ColourTags()
         centred = crf > 0 and colour.chroma == "centre"
         self.options = _options(codec, crf, preset, keyframe_interval, centred=centred)
+        if codec == "h264" and width * height > HD_PIXELS and preset in LOOKING_FAR:
+            self.options["rc-lookahead"] = LARGE_LOOKAHEAD
         self.yuv = YuvMaker("yuv444p" if crf == 0 else "yuv420p", colour)
         self.audio, self.audio_seconds, self.copy_audio = audio, audio_seconds, copy_audio
         self.num_frames = 0
