@@ -21,6 +21,12 @@ from latentsync.files import publish
 
 T = TypeVar("T")
 
+SYNC_MEASURES = {
+    "syncnet": "how well picture and voice go together by the model's own SyncNet: the cosine of "
+    "what it makes of both, 0 to 1",
+    "loudness": "how well the mouth follows the loudness of the voice: Pearson's r, -1 to 1",
+}
+
 SHEET_COLUMNS = 8
 SHEET_CELL = 192
 SHEET_QUALITY = 82  # of JPEG
@@ -42,8 +48,8 @@ class SkippedSpan:
 class ShotReport:
     """What was done between two cuts; seconds of the output.
 
-    `sync_before`, `sync_after`: how well the mouth's opening goes with the loudness of the given
-    voice, in the source and in the result: Pearson's r, None where no mouth could be measured.
+    `sync_before`, `sync_after`: how well the picture goes with the given voice, in the source and
+    in the result, by the report's `sync_measure`; None where no mouth could be measured.
     """
 
     number: int
@@ -62,7 +68,7 @@ class Report:
 
     `stage_seconds` are seconds of work; stages work beside each other, so that together they may
     take longer than `total_seconds`. `damage` says where the source could not be decoded, `notes`
-    what else was not as asked.
+    what else was not as asked. `sync_measure`: what the shots' sync is, one of `SYNC_MEASURES`.
     """
 
     video: str
@@ -88,6 +94,7 @@ class Report:
     device: str = "cpu"
     dtype: str = "float32"
     shots: list[ShotReport] = field(default_factory=list)
+    sync_measure: str = "loudness"
     damage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -182,8 +189,17 @@ class ContactSheet:
     def __init__(self, num_frames: int, *, columns: Iterable[int] | None = None) -> None:
         spread = np.linspace(0, num_frames - 1, min(SHEET_COLUMNS, num_frames)).round().astype(int)
         self.indices = set(spread.tolist() if columns is None else columns)
-        self.cells: list[UInt8[np.ndarray, "h w 3"]] = []
-        self.seconds: list[float | None] = []
+        self.kept: dict[int, tuple[UInt8[np.ndarray, "h w 3"], float | None]] = {}
+
+    @property
+    def cells(self) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The pictures in the order of their frames, whatever order they came in."""
+        return [self.kept[index][0] for index in sorted(self.kept)]
+
+    @property
+    def seconds(self) -> list[float | None]:
+        """When each is shown."""
+        return [self.kept[index][1] for index in sorted(self.kept)]
 
     def add(
         self,
@@ -199,8 +215,8 @@ class ContactSheet:
         `seconds`: when the frame is shown, for the line below the picture on the page.
         """
         if index in self.indices:
-            self.cells.append(np.vstack([_close_up(source, box), _close_up(result, box)]))
-            self.seconds.append(seconds)
+            cell = np.vstack([_close_up(source, box), _close_up(result, box)])
+            self.kept[index] = cell, seconds
 
     def save(self, path: Path) -> None:
         """Write it as a PNG."""

@@ -18,6 +18,7 @@ import torch
 
 from latentsync.pipeline.curves import Curves, loudness, sync_of
 from latentsync.pipeline.page import build_page, clock, write_page
+from latentsync.pipeline.silence import levels_db
 from latentsync.report import (
     ContactSheet,
     Report,
@@ -167,13 +168,13 @@ def test_loudness_is_0_in_silence_and_1_at_the_loudest():
     waveform = torch.sin(2 * torch.pi * 300 * times) * 0.01
     waveform[: RATE // 2] = 0
     waveform[RATE:] *= 10  # 20 dB up
-    loud = loudness(waveform, RATE, fps=25.0, num_slots=60)
+    loud = loudness(levels_db(waveform, RATE), fps=25.0, num_slots=60)
     np.testing.assert_array_equal(loud[:10], 0)
     np.testing.assert_allclose(loud[14:23], 1 - 20 / 50, atol=0.01)
     np.testing.assert_allclose(loud[27:48], 1, atol=0.01)
     np.testing.assert_array_equal(loud[50:], 0)
-    assert not loudness(torch.zeros(RATE), RATE, fps=25.0, num_slots=25).any()
-    assert not loudness(torch.zeros(0), RATE, fps=25.0, num_slots=3).any()
+    assert not loudness(levels_db(torch.zeros(RATE), RATE), fps=25.0, num_slots=25).any()
+    assert not loudness(levels_db(torch.zeros(0), RATE), fps=25.0, num_slots=3).any()
 
 
 def test_sync_is_1_for_a_mouth_that_follows_even_a_little_late():

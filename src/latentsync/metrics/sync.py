@@ -45,7 +45,11 @@ def sync_score(
 
     Signs and confidence (best shift over the median shift) as in joonson/syncnet_python.
     """
-    cosines = shift_cosines(vision, audio, starts)
+    return score_of(shift_cosines(vision, audio, starts))
+
+
+def score_of(cosines: Float[Tensor, "n k"]) -> SyncScore:
+    """The score of windows from their cosines at all shifts, as `shift_cosines` gives them."""
     curve = cosines.nanmean(dim=0)
     best = int(torch.where(curve.isnan(), -2.0, curve).argmax())
     return SyncScore(

@@ -3,9 +3,12 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 FAR = 1e-3
 TOLERANCE = 0.1
+TINY = 1e-6
+CELLS = 32  # along a side; the slow part of an error is wider than one of them
 
 
 def match_surroundings(
@@ -22,17 +25,45 @@ def match_surroundings(
     in shares of the side) carries it on into the painted part, weighted by nearness. Places that
     are off by more than `TOLERANCE` count little.
     """
-    known = (mask > 0.999).to(decoded)
-    shift = (pixels - decoded) * known
+    return match_cells(decoded, colour_cells(pixels, mask), mask, reach=reach)
+
+
+def colour_cells(
+    pixels: Float[Tensor, "*f 3 h w"], mask: Float[Tensor, "h w"]
+) -> Float[Tensor, "*f 3 c c"]:
+    """The mean colour of what is kept in each cell of a grid of at most 32, 0 where nothing is:
+    all that `match_cells` must know of a face."""
+    known = (mask > 0.999).to(pixels)
+    share = _by_cell(known[None, None])
+    kept = _by_cell((pixels * known).flatten(0, -4)) / share.clamp(min=TINY)
+    return kept.unflatten(0, pixels.shape[:-3])
+
+
+def match_cells(
+    decoded: Float[Tensor, "b f 3 h w"],
+    cells: Float[Tensor, "b f 3 c c"],
+    mask: Float[Tensor, "h w"],
+    *,
+    reach: float = 0.08,
+) -> Float[Tensor, "b f 3 h w"]:
+    """`match_surroundings` from the cells of the faces."""
+    share = _by_cell((mask > 0.999).to(decoded)[None, None])[0, 0]
+    shift = (cells - colour_cells(decoded, mask)) * (share > 0)
     # Clothes and hair may be far off for reasons of their own, and skin must not take that on.
-    trust = known / (1 + shift.square().mean(dim=2, keepdim=True) / TOLERANCE**2)
+    trust = share / (1 + shift.square().mean(dim=2, keepdim=True) / TOLERANCE**2)
     weighted = shift * trust
     # Far from everything known, the mean of all that is known.
     mean = weighted.sum(dim=(-2, -1), keepdim=True) / trust.sum(dim=(-2, -1), keepdim=True)
-    height, width = decoded.shape[-2:]
-    down, across = (spreading(side, reach * width).to(decoded) for side in (height, width))
+    down, across = (spreading(side, reach * side).to(decoded) for side in cells.shape[-2:])
     slow = (down @ weighted @ across + FAR * mean) / (down @ trust @ across + FAR)
-    return decoded + slow
+    size = decoded.shape[-2:]
+    wide = functional.interpolate(slow.flatten(0, 1), size=size, mode="bilinear")
+    return decoded + wide.unflatten(0, slow.shape[:2])
+
+
+def _by_cell(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    height, width = pictures.shape[-2:]
+    return functional.adaptive_avg_pool2d(pictures, (min(CELLS, height), min(CELLS, width)))
 
 
 def spreading(side: int, deviation: float) -> Float[Tensor, "s s"]:

@@ -33,7 +33,7 @@ from latentsync.diffusion import (
 from latentsync.faces import load_mask
 from latentsync.models.audio_encoder import AudioEncoder
 from latentsync.models.codec import LatentCodec
-from latentsync.models.colour import match_surroundings
+from latentsync.models.colour import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
 from latentsync.models.folders import (
     load_audio_encoder,
@@ -108,6 +108,8 @@ class LipSyncModel:
         self.scheduler = scheduler
         self.format = model_format
         self.training = training or {}
+        self.syncnet_dir: Path | None = None
+        """Where the SyncNet lies that came with the model, if one did; it judges, never draws."""
 
     @property
     def device(self) -> torch.device:
@@ -231,6 +233,19 @@ class LipSyncModel:
             decoded = match_surroundings(decoded, pixels, self.mask)
         return decoded * (1 - mask) + pixels * mask
 
+    @torch.no_grad()
+    def finish_painted(
+        self,
+        latents: Float[Tensor, "b c f x y"],
+        cells: Float[Tensor, "b f 3 k k"],
+        *,
+        sampler: Sampler,
+    ) -> Float[Tensor, "b f 3 h w"]:
+        """As `finish`, where only the painted part will be shown: of the faces, it needs their
+        `colour_cells` alone. What it gives outside the mask is the VAE's."""
+        decoded = self.decode(latents)
+        return match_cells(decoded, cells, self.mask) if sampler.match_colours else decoded
+
     def draw_noise(
         self, generator: Generator | None, *, num_clips: int = 1
     ) -> Float[Tensor, "b c 1 x y"]:
@@ -347,7 +362,7 @@ class LipSyncModel:
         folder = Path(folder)
         config = read_config(folder)
         format_names = ModelFormat.__dataclass_fields__
-        return cls(
+        model = cls(
             unet=load_network(UNet, folder / "unet"),
             codec=LatentCodec(load_network(AutoencoderKL, folder / "vae")),
             audio_encoder=load_audio_encoder(config["audio_encoder"], folder),
@@ -355,6 +370,9 @@ class LipSyncModel:
             model_format=ModelFormat(**{name: config[name] for name in format_names}),
             training=config["training"],
         )
+        if (folder / "syncnet" / "config.json").is_file():
+            model.syncnet_dir = folder / "syncnet"
+        return model
 
     @classmethod
     def with_motion(cls, folder: Path | str, *, motion: str) -> Self:

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
-from latentsync.pipeline.silence import BLOCK_SECONDS, levels_db
+from latentsync.pipeline.silence import BLOCK_SECONDS
 
 QUIETEST_DB = 50.0  # below the loudest: what is softer counts as this
 MOST_LAG_SECONDS = 0.2
@@ -28,12 +27,14 @@ class Curves:
 
 
 def loudness(
-    waveform: Float[Tensor, " t"], sample_rate: int, *, fps: float, num_slots: int
+    level: Float[np.ndarray, " n"], *, fps: float, num_slots: int
 ) -> Float[np.ndarray, " k"]:
-    """Loudness at the middle of every slot: 0 is 50 dB below the loudest moment, which is 1."""
-    if not len(waveform):
+    """Loudness at the middle of every slot: 0 is 50 dB below the loudest moment, which is 1.
+
+    `level`: of every 10 ms of the voice, as `levels_db` gives them.
+    """
+    if not len(level):
         return np.zeros(num_slots)
-    level = levels_db(waveform, sample_rate)
     blocks = ((np.arange(num_slots) + 0.5) / fps / BLOCK_SECONDS).astype(int)
     heard = np.where(blocks < len(level), level[blocks.clip(max=len(level) - 1)], -np.inf)
     top = level.max()

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from latentsync.diffusion import Sampler
 from latentsync.models.audio_encoder import frame_tokens
+from latentsync.models.colour import colour_cells
 from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline.kept import FaceLatents, KeptLatents
 from latentsync.pipeline.windows import Run, Window, cut_windows
 
 Faces = UInt8[np.ndarray, "f r r 3"]
@@ -34,12 +36,14 @@ def draw_windows(
     sampler: Sampler,
     seed: int,
     batch: int = 1,
+    kept: KeptLatents | None = None,
 ) -> Iterator[tuple[Window, Float[np.ndarray, "f r r 3"]]]:
     """Every window with its drawn faces as levels, about in 0..255.
 
     All share one noise, as in the official pipeline. The network sees full windows: a short one
     repeats its last frame, except in parity, where windows also draw from the seed in order.
-    `batch`: how many windows go through the network at once.
+    What lies outside the mask is of use in parity only, and elsewhere the VAE's. `batch`: how many
+    windows go through the network at once. `kept`: faces that it holds are never asked for.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = model.draw_noise(generator)
@@ -56,10 +60,11 @@ def draw_windows(
             yield window, to_levels(pixels)[0]
         return
     length = model.format.num_frames
-    store = LatentStore(model, faces_of, keep_slots=4 * length)
+    store = LatentStore(model, faces_of, keep_slots=4 * length, kept=kept)
     for group in in_groups(windows, batch):
-        masked = stacked(pad(store.masked(w.run, w.slots), length) for w in group)
-        reference = stacked(pad(store.seen(w.run, w.reference), length) for w in group)
+        faces = [(store.faces(w.run, w.slots), store.faces(w.run, w.reference)) for w in group]
+        masked = stacked(pad(part_of(own, "masked"), length) for own, _ in faces)
+        reference = stacked(pad(part_of(other, "seen"), length) for _, other in faces)
         sound = stacked(pad(sound_of(w.run, w.slots), length) for w in group)
         latents = model.draw(
             rearrange(masked, "(b f) c x y -> b c f x y", f=length),
@@ -68,41 +73,75 @@ def draw_windows(
             sampler=sampler,
             noise=noise.expand(len(group), -1, -1, -1, -1),
         )
-        for window, drawn in zip(group, latents.split(1), strict=True):
-            faces = to_pixels(faces_of(window.run, window.slots)).to(model.device)
-            shown = model.finish(drawn[:, :, : faces.shape[1]], faces, sampler=sampler)
+        for window, (own, _), drawn in zip(group, faces, latents.split(1), strict=True):
+            cells = part_of(own, "cells")[None]
+            shown = model.finish_painted(drawn[:, :, : len(own)], cells, sampler=sampler)
             yield window, to_levels(shown)[0]
+    if kept is not None:
+        kept.close()
 
 
 class LatentStore:
-    """Latents of faces by run and slot: each face is encoded once for all windows that use it."""
+    """Latents of faces by run and slot: each face is encoded once for all windows that use it, and
+    not at all if an earlier run kept it.
 
-    def __init__(self, model: LipSyncModel, faces_of: FacesOf, *, keep_slots: int) -> None:
+    In the numbers that the UNet computes with: more would be lost there anyway.
+    """
+
+    def __init__(
+        self,
+        model: LipSyncModel,
+        faces_of: FacesOf,
+        *,
+        keep_slots: int,
+        kept: KeptLatents | None = None,
+    ) -> None:
         self.model = model
         self.faces_of = faces_of
         self.keep_slots = keep_slots
-        self.latents: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.kept = kept
+        self.held: dict[tuple[int, int], FaceLatents] = {}
 
-    def masked(self, run: int, slots: Slots) -> Float[Tensor, "f c x y"]:
-        return torch.stack([pair[0] for pair in self._pairs(run, slots)])
-
-    def seen(self, run: int, slots: Slots) -> Float[Tensor, "f c x y"]:
-        return torch.stack([pair[1] for pair in self._pairs(run, slots)])
-
-    def _pairs(self, run: int, slots: Slots) -> list[tuple[Tensor, Tensor]]:
-        new = [slot for slot in np.unique(slots).tolist() if (run, slot) not in self.latents]
+    def faces(self, run: int, slots: Slots) -> list[FaceLatents]:
+        new = [slot for slot in np.unique(slots).tolist() if (run, slot) not in self.held]
+        if self.kept is not None:
+            new = [slot for slot in new if not self._take(run, slot)]
         if new:
-            pixels = to_pixels(self.faces_of(run, np.array(new))).to(self.model.device)
-            masked, seen = (
-                rearrange(part, "1 c f x y -> f c x y") for part in self.model.encode_faces(pixels)
-            )
-            for place, slot in enumerate(new):
-                self.latents[run, slot] = masked[place], seen[place]
-        pairs = [self.latents[run, slot] for slot in slots.tolist()]
+            self._encode(run, new)
+        faces = [self.held[run, slot] for slot in slots.tolist()]
         oldest = int(slots.min()) - self.keep_slots
-        for key in [key for key in self.latents if key[1] < oldest]:
-            del self.latents[key]
-        return pairs
+        for key in [key for key in self.held if key[1] < oldest]:
+            del self.held[key]
+        return faces
+
+    def _take(self, run: int, slot: int) -> bool:
+        assert self.kept is not None
+        face = self.kept.read(run, slot)
+        if face is None:
+            return False
+        device = self.model.device
+        self.held[run, slot] = FaceLatents(
+            face.masked.to(device), face.seen.to(device), face.cells.to(device)
+        )
+        return True
+
+    def _encode(self, run: int, slots: list[int]) -> None:
+        pixels = to_pixels(self.faces_of(run, np.array(slots))).to(self.model.device)
+        cells = colour_cells(pixels, self.model.mask)[0]
+        dtype = self.model.unet.dtype
+        masked, seen = (
+            rearrange(part, "1 c f x y -> f c x y").to(dtype)
+            for part in self.model.encode_faces(pixels)
+        )
+        for place, slot in enumerate(slots):
+            face = FaceLatents(masked[place], seen[place], cells[place])
+            self.held[run, slot] = face
+            if self.kept is not None:
+                self.kept.add(run, slot, face)
+
+
+def part_of(faces: Iterable[FaceLatents], name: str) -> Float[Tensor, "f *n"]:
+    return torch.stack([getattr(face, name) for face in faces])
 
 
 def in_groups(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
@@ -173,7 +212,9 @@ def draw_clip(
     drawn = draw_windows(
         windows, lambda _, slots: faces[slots], sound_of, model=model, sampler=sampler, seed=seed
     )
-    patches = Patches(drawn)
+    keep = model.mask.cpu().numpy()[..., None]
+    whole = ((window, (1 - keep) * levels + keep * faces[window.slots]) for window, levels in drawn)
+    patches = Patches(whole)
     return np.stack([patches.at(0, slot) for slot in range(len(faces))])
 
 

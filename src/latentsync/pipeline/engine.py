@@ -7,7 +7,7 @@ the output has the frames and times of the source.
 """
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,12 +32,13 @@ from latentsync.media.timed import (
 )
 from latentsync.media.video import VideoInfo, probe
 from latentsync.models.audio_encoder import num_parity_frames
-from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.lipsync import LipSyncModel, ModelFormat
 from latentsync.pipeline.ahead import ahead
 from latentsync.pipeline.cache import Cache, content_hash
 from latentsync.pipeline.checks import parts_folder
 from latentsync.pipeline.draw import Patches, Slots, draw_windows
 from latentsync.pipeline.first_pass import SAMPLE_RATE, Sighting, Voice, listen, sight
+from latentsync.pipeline.kept import KeptLatents
 from latentsync.pipeline.places import Places, aligner_for
 from latentsync.pipeline.plan import (
     Choice,
@@ -50,7 +51,7 @@ from latentsync.pipeline.plan import (
 from latentsync.pipeline.progress import Bar, Progress
 from latentsync.pipeline.silence import SilenceGate, shown_in_slots
 from latentsync.pipeline.speaker import find_speaker
-from latentsync.pipeline.streams import FaceStore, cut_faces, put_back, wanted_slots
+from latentsync.pipeline.streams import FaceStore, RunsAt, cut_faces, put_back, wanted_slots
 from latentsync.pipeline.windows import Run, Window, cut_windows
 from latentsync.report import Stopwatch
 
@@ -126,14 +127,23 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     cache: Cache | None = None,
     progress: Progress = False,
     watch: Stopwatch | None = None,
+    with_mel: bool = False,
 ) -> Job:
-    """Look at the video, listen to the voices, decide what is drawn where."""
+    """Look at the video, listen to the voices (`with_mel`: for a SyncNet too), decide what is
+    drawn where."""
     watch = watch or Stopwatch()
     form, parity = model.format, drawing.sampler.parity
     fps = Fraction(form.fps).limit_denominator(1001)
     source = probe(video)
     with watch.stage("audio"):
-        hear = partial(listen, model=model, gate=drawing.silence, parity=parity, cache=cache)
+        hear = partial(
+            listen,
+            model=model,
+            gate=drawing.silence,
+            parity=parity,
+            cache=cache,
+            with_mel=with_mel,
+        )
         voices: dict[int | None, Voice] = {None: hear(audio)}
         for person, path in (assign or {}).items():
             voices[person] = hear(path)
@@ -219,8 +229,13 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
     key: str,
     progress: Progress,
     watch: Stopwatch,
+    kept: KeptLatents | None = None,
+    see: Callable[[int, Picture], None] | None = None,
 ) -> int:
-    """Draw, put back, encode; gives how many frames an earlier, killed run had already written."""
+    """Draw, put back, encode; gives how many frames an earlier, killed run had already written.
+
+    `see` is shown every picture of this run on its way to the encoder.
+    """
     timeline, source = job.timeline, job.source
     fps = len(timeline) / timeline.start(len(timeline))
     writer = PartsWriter(
@@ -240,11 +255,15 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
     )
     with _cleared(writer), writer:
         done = writer.next_entry
-        finished = finished_frames(job, range(done, len(timeline)), model, drawing, watch)
+        entries = range(done, len(timeline))
+        finished = finished_frames(job, entries, model, drawing, watch, kept)
         bar = Bar("frames", len(timeline), progress, done=done)
         with watch.stage("write"), bar, closing(finished):
             for entry, frame in enumerate(finished, start=done):
                 writer.write(frame, timeline.start(entry))
+                if see is not None:
+                    with watch.stage("report"):
+                        see(entry, frame)
                 bar.update()
             writer.finish_at(timeline.start(len(timeline)))
             writer.join(
@@ -266,21 +285,36 @@ def _cleared(writer: PartsWriter) -> Iterator[None]:
             writer.remove()
 
 
+def places_of(job: Job, form: ModelFormat) -> Places:
+    """Where the faces of a job are, for a model's faces."""
+    times = job.sighting.times
+    rate = len(times) / max(times.seconds, 1e-3)
+    make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
+    return Places(job.sighting.survey, make_aligner)
+
+
 def finished_frames(
-    job: Job, entries: range, model: LipSyncModel, drawing: Drawing, watch: Stopwatch
+    job: Job,
+    entries: range,
+    model: LipSyncModel,
+    drawing: Drawing,
+    watch: Stopwatch,
+    kept: KeptLatents | None = None,
 ) -> Generator[Picture]:
-    """The output's pictures of these entries; only the windows that they show are drawn."""
+    """The output's pictures of these entries; only the windows that they show are drawn, and only
+    the faces cut that `kept` does not hold."""
     form, timeline, found = model.format, job.timeline, job.sighting
     fps = job.slot_rate
-    rate = len(found.times) / max(found.times.seconds, 1e-3)
-    make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
     first_slot = int(timeline.seconds(entries.start) * form.fps) if len(entries) else 0
     windows = job.windows
     if not drawing.sampler.parity:  # which draws from one generator, window after window
         windows = [window for window in windows if window.end > first_slot]
     slots = wanted_slots(windows, job.runs)
+    if kept is not None:
+        runs_at = RunsAt(job.runs)
+        slots = slots[kept.missing(slots, lambda slot: [index for index, _ in runs_at(slot)])]
     numbers = timeline.numbers[slot_entries(timeline, fps=fps, num_slots=_last(slots))[slots]]
-    places = Places(found.survey, make_aligner)
+    places = places_of(job, form)
     reader = FrameReader(job.source.path, found.times)
     cuts = cut_faces(
         watch.over("read", reader.pictures(numbers.tolist())),
@@ -304,6 +338,7 @@ def finished_frames(
             sampler=drawing.sampler,
             seed=drawing.seed,
             batch=drawing.batch,
+            kept=kept,
         )
         with closing(ahead(watch.over("generate", drawn), 1)) as drawn_ahead:
             frames = reader.pictures(timeline.numbers[entries.start : entries.stop].tolist())

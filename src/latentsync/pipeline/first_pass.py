@@ -48,8 +48,8 @@ class Voice:
     tokens: TokenStream
     seconds: float
     silent: Bool[np.ndarray, " n"]
-    levels: Float[np.ndarray, " n"]
-    mel: Float[Tensor, "80 m"] | None = None
+    levels: Float[np.ndarray, " m"]
+    mel: Float[Tensor, "80 k"] | None = None
 
 
 def sight(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from latentsync.files import publish
 from latentsync.pipeline.curves import Curves
 from latentsync.pipeline.page_style import STYLE
-from latentsync.report import ContactSheet, Report, ShotReport, SkippedSpan
+from latentsync.report import SYNC_MEASURES, ContactSheet, Report, ShotReport, SkippedSpan
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def build_page(
         _warnings(report),
         "" if sheet is None or not sheet.cells else _sheet(sheet),
         "" if curves is None else _curves(curves, report.shots),
-        _shots(report.shots),
+        _shots(report.shots, report.sync_measure),
         _left_alone(report.skipped),
         _timings(report),
         _settings(report),
@@ -183,7 +183,7 @@ def _tick(at: float, seconds: float) -> str:
     return f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{clock(at)}</text>'
 
 
-def _shots(shots: Sequence[ShotReport]) -> str:
+def _shots(shots: Sequence[ShotReport], measure: str) -> str:
     if not shots:
         return ""
     head = ["shot", "from", "to", "person", "frames", "lip-synced", "sync before", "sync after"]
@@ -200,7 +200,7 @@ def _shots(shots: Sequence[ShotReport]) -> str:
         ]
         for shot in _cut(shots)
     )
-    note = "Sync: how well the mouth follows the loudness of the voice, -1 to 1."
+    note = f"Sync: {escape(SYNC_MEASURES[measure])}."
     return f"<section><h2>Shots</h2>{_table(head, rows)}{_rest(shots)}<p>{note}</p></section>"
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.cache import Cache, network_hash
+from latentsync.pipeline.allocator import return_large_blocks
+from latentsync.pipeline.cache import Cache, content_hash, network_hash
 from latentsync.pipeline.checks import (
     Reference,
     check_choices,
@@ -25,18 +26,20 @@ from latentsync.pipeline.engine import (
     run_job,
     settings_key,
 )
+from latentsync.pipeline.judge import SyncJudge, load_judge
+from latentsync.pipeline.kept import KeptLatents, bytes_per_face
 from latentsync.pipeline.page import write_page
-from latentsync.pipeline.plan import Choice, Plan
+from latentsync.pipeline.plan import Choice, Plan, slot_entries
 from latentsync.pipeline.progress import Progress
 from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.told import (
     curves_of,
     drawn_slots,
     left_alone,
-    sheet_of,
     shots_of,
     slots_of_entries,
 )
+from latentsync.pipeline.witness import Witness
 from latentsync.report import Report, Stopwatch, peak_memory_mib
 
 
@@ -72,10 +75,12 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     those a window before, "self" its own, as in the official pipeline; "auto" is what the sampler
     goes with. `assign`: voices of single persons; all others speak `audio`, which is also what is
     heard. `cache` keeps what depends on the inputs alone. `measure`: look at the finished mouths
-    again for the report's curve. `preset` is only told there. With `sampler.parity` all else
-    follows the official pipeline.
+    for the report's curve and, if the model came with a SyncNet, let it judge source and result
+    (else the mouth's opening is compared with the loudness). `preset` is only told there. With
+    `sampler.parity` all else follows the official pipeline.
     """
     check_paths(video, audio, out, overwrite=overwrite)
+    return_large_blocks()
     encoding = replace(encoding or Encoding(), crf=crf)
     check_choices(crf=encoding.crf, reference=reference)
     started, watch = time.perf_counter(), Stopwatch()
@@ -91,6 +96,9 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     choice, timing = choice or Choice(), timing or Timing()
     if parity:
         choice = replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0)
+    syncnet = None
+    if measure and model.syncnet_dir is not None:
+        syncnet = load_judge(model.syncnet_dir, model.device)
     job = prepare_job(
         video,
         audio,
@@ -104,7 +112,11 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         cache=cache,
         progress=progress,
         watch=watch,
+        with_mel=syncnet is not None,
     )
+    judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
+    witness = Witness(job, detector=detector if measure else None, judge=judge)
+    kept = latents_kept(job, model, detector, cache) if cache and not parity else None
     name = fingerprint(model)
     resumed = run_job(
         job,
@@ -124,10 +136,12 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         ),
         progress=progress,
         watch=watch,
+        kept=kept,
+        see=witness.see,
     )
     with watch.stage("report"):
-        sheet = sheet_of(job, out)
-        curves = curves_of(job, audio, out, detector, measure=measure)
+        witness.catch_up(out)
+        curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
     report = Report(
         video=str(video),
         audio=str(audio),
@@ -151,19 +165,44 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         preset=preset,
         device=str(model.device),
         dtype=str(model.unet.dtype).removeprefix("torch."),
-        shots=shots_of(job, curves),
+        shots=shots_of(job, curves, judge),
+        sync_measure="loudness" if judge is None else "syncnet",
         damage=[str(damage) for damage in job.sighting.damages],
-        notes=notes_of(job, resumed),
+        notes=notes_of(job, resumed, kept),
     )
     report.save(report_path(out))
-    sheet.save(sheet_path(out))
-    write_page(page_path(out), report, sheet=sheet, curves=curves)
+    witness.sheet.save(sheet_path(out))
+    write_page(page_path(out), report, sheet=witness.sheet, curves=curves)
     return report
 
 
-def notes_of(job: Job, num_resumed: int) -> list[str]:
+def latents_kept(
+    job: Job, model: LipSyncModel, detector: FaceDetector, cache: Cache
+) -> KeptLatents | None:
+    """Where the latents of the job's faces are kept; None if nobody knows what faces the detector
+    will find again."""
+    detected_by = getattr(detector, "cache_key", None)
+    if detected_by is None:
+        return None
+    form, vae = model.format, model.codec.vae.net
+    entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
+    numbers = job.timeline.numbers[entries]
+    key = (
+        content_hash(job.source.path),
+        detected_by,
+        f"{form.aligner} {form.resolution} {form.mask}",
+        f"{network_hash(vae)} {vae.dtype} {model.unet.dtype} {model.device.type}",
+    )
+    kept = KeptLatents(cache, key, lambda run, slot: (job.runs[run].track, int(numbers[slot])))
+    kept.expect(sum(len(run) for run in job.runs), bytes_per_face(model))
+    return kept
+
+
+def notes_of(job: Job, num_resumed: int, kept: KeptLatents | None = None) -> list[str]:
     """What else a user should know."""
     notes = []
+    if kept is not None and kept.is_full:
+        notes.append("too many faces to keep their latents: a retake will encode them again")
     if num_resumed:
         notes.append(f"{num_resumed} frames are those of an earlier run that was stopped")
     silent = float(job.voices[None].silent.mean()) if len(job.voices[None].silent) else 0.0

@@ -13,6 +13,7 @@ MODES = ("closed", "source", "off")
 
 BLOCK_SECONDS = 0.01
 LEVEL_SECONDS = 0.04
+BLOCKS_AT_ONCE = 1 << 14
 LOUD_SHARE = 0.95  # of all blocks; the level that so many stay below
 FLOOR_SHARE = 0.10
 ALWAYS_SILENT_DB = -60.0  # of full scale
@@ -40,7 +41,10 @@ class SilenceGate:
 
     def silent(self, waveform: Float[Tensor, " t"], sample_rate: int) -> Bool[np.ndarray, " n"]:
         """For every block of 10 ms whether it belongs to a silence."""
-        level = levels_db(waveform, sample_rate)
+        return self.silent_at(levels_db(waveform, sample_rate))
+
+    def silent_at(self, level: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """The same from the blocks' `levels_db`."""
         if not len(level):
             return np.zeros(0, dtype=bool)
         loud, floor = np.quantile(level, LOUD_SHARE), np.quantile(level, FLOOR_SHARE)
@@ -48,11 +52,20 @@ class SilenceGate:
         quiet = level < max(loud - self.quiet_db, near_floor, ALWAYS_SILENT_DB)
         return long_stretches(quiet, round(self.min_seconds / BLOCK_SECONDS))
 
-    def gated(self, waveform: Float[Tensor, " t"], sample_rate: int) -> Float[Tensor, " t"]:
-        """The sound with nothing at all in its silences; fades keep what is next to speech."""
+    def gated(
+        self,
+        waveform: Float[Tensor, " t"],
+        sample_rate: int,
+        silent: Bool[np.ndarray, " n"] | None = None,
+    ) -> Float[Tensor, " t"]:
+        """The sound with nothing at all in its silences; fades keep what is next to speech.
+
+        `silent`: what `silent` gives, if that is known already.
+        """
         if self.mode != "closed":
             return waveform
-        silent = self.silent(waveform, sample_rate)
+        if silent is None:
+            silent = self.silent(waveform, sample_rate)
         if not silent.any():
             return waveform
         keep = round(self.keep_seconds / BLOCK_SECONDS)
@@ -65,9 +78,12 @@ class SilenceGate:
 def levels_db(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[np.ndarray, " n"]:
     """Loudness (RMS over 40 ms, dB of full scale) of every block of 10 ms."""
     block = round(BLOCK_SECONDS * sample_rate)
-    num_blocks = -(-len(waveform) // block)
-    padded = F.pad(waveform.square(), (0, num_blocks * block - len(waveform)))
-    power = padded.view(num_blocks, block).mean(dim=1)[None, None]
+    if not len(waveform):
+        return np.zeros(0, np.float32)
+    # Piece by piece: an hour of sound must not be copied.
+    pieces = waveform.split(block * BLOCKS_AT_ONCE)
+    padded = (F.pad(piece.square(), (0, -len(piece) % block)) for piece in pieces)
+    power = torch.cat([piece.view(-1, block).mean(dim=1) for piece in padded])[None, None]
     width = round(LEVEL_SECONDS / BLOCK_SECONDS) | 1
     smooth = F.avg_pool1d(power, width, stride=1, padding=width // 2, count_include_pad=False)
     return (10 * smooth[0, 0].clamp(min=1e-12).log10()).numpy()

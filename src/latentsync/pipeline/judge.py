@@ -1,0 +1,134 @@
+"""How well picture and voice go together, by the SyncNet that came with a model.
+
+Faces are cut from source and result as the network's own are, a window at a time.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from latentsync.media.mel import mel_window
+from latentsync.media.picture import Picture
+from latentsync.metrics.sync import MAX_SHIFT, SyncScore, score_of, shift_cosines
+from latentsync.models.lipsync import ModelFormat
+from latentsync.models.syncnet import StableSyncNet, load_syncnet, sync_input
+from latentsync.pipeline.engine import Job, places_of
+from latentsync.pipeline.plan import slot_entries
+from latentsync.pipeline.streams import RunsAt, face_in
+from latentsync.pipeline.windows import Run
+
+STRIDE = 8  # slots from window to window
+
+Pair = UInt8[np.ndarray, "2 r r 3"]  # a face of the source, and of the result
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The cosines of one window with the sound at every shift; NaN where that leaves the voice.
+
+    `first`: the slot that the window begins with.
+    """
+
+    first: int
+    before: Float[Tensor, " k"]
+    after: Float[Tensor, " k"]
+
+
+class SyncJudge:
+    """Judges every drawn run in windows that begin every `stride` slots.
+
+    Holds one window of faces a run and the sound around it; a verdict is 62 numbers.
+    """
+
+    def __init__(
+        self, job: Job, form: ModelFormat, syncnet: StableSyncNet, *, stride: int = STRIDE
+    ) -> None:
+        if syncnet.reads_latents:
+            raise ValueError("a SyncNet that reads latents cannot judge pictures")
+        self.job, self.form, self.syncnet, self.stride = job, form, syncnet, stride
+        self.length = syncnet.config.num_frames
+        self.places, self.runs_at = places_of(job, form), RunsAt(job.runs)
+        self.entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
+        self.trails: dict[int, deque[Pair]] = {}
+        self.heard: dict[tuple[int, int], Float[Tensor, " d"]] = {}
+        self.verdicts: list[Verdict] = []
+
+    def look(self, entry: int, number: int, source: Picture, result: Picture) -> None:
+        """The next entry of the output: a stored frame before and after."""
+        first, end = np.searchsorted(self.entries, [entry, entry + 1])
+        for slot in range(first, end):
+            runs = self.runs_at(slot)
+            self.trails = {index: self.trails.get(index, deque()) for index, _ in runs}
+            for index, run in runs:
+                placement = self.places.at(run.track, number)
+                assert placement is not None, "a run has a usable face in each of its slots"
+                faces = [
+                    face_in(picture, placement, self.form.resolution)
+                    for picture in (source, result)
+                ]
+                self._add(run, slot, self.trails[index], np.stack(faces))
+
+    def score(self, first: int, end: int) -> tuple[SyncScore, SyncScore] | None:
+        """Of the source and of the result, over windows that begin in these slots, if any do."""
+        own = [verdict for verdict in self.verdicts if first <= verdict.first < end]
+        if not own:
+            return None
+        return (
+            score_of(torch.stack([verdict.before for verdict in own])),
+            score_of(torch.stack([verdict.after for verdict in own])),
+        )
+
+    def _add(self, run: Run, slot: int, trail: deque[Pair], faces: Pair) -> None:
+        trail.append(faces)
+        if len(trail) < self.length:
+            return
+        first = slot - self.length + 1
+        if (first - run.first) % self.stride == 0:
+            self._judge(run.person, first, np.stack(trail))
+        trail.popleft()
+
+    @torch.no_grad()
+    def _judge(self, person: int, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
+        last = round(self.job.voice_of(person).seconds * self.form.fps) - self.length
+        if first > last:
+            return
+        pixels = rearrange(torch.from_numpy(faces), "f two h w c -> two f c h w")
+        pixels = pixels.to(self.syncnet.device).float() / 127.5 - 1
+        stacked = sync_input(pixels, self.syncnet.config.resolution)
+        vision = self.syncnet.embed_frames(stacked).cpu()
+        low, high = max(0, first - MAX_SHIFT), min(last, first + MAX_SHIFT)
+        sound = self._sound(person, low, high + 1)
+        before, after = shift_cosines(vision, sound, torch.tensor([first - low] * 2))
+        self.verdicts.append(Verdict(first, before, after))
+
+    def _sound(self, person: int, first: int, end: int) -> Float[Tensor, "n d"]:
+        """The voice's embeddings of the windows that begin in these slots."""
+        new = [slot for slot in range(first, end) if (person, slot) not in self.heard]
+        if new:
+            mel = self.job.voice_of(person).mel
+            assert mel is not None, "the voices were listened to with their mel"
+            windows = [
+                mel_window(mel, slot, num_frames=self.length, fps=self.form.fps) for slot in new
+            ]
+            batch = torch.stack(windows)[:, None].to(self.syncnet.device)
+            embedded = self.syncnet.embed_mel(batch).cpu()
+            self.heard.update(
+                {(person, slot): each for slot, each in zip(new, embedded, strict=True)}
+            )
+        for key in [key for key in self.heard if key[0] == person and key[1] < first]:
+            del self.heard[key]
+        return torch.stack([self.heard[person, slot] for slot in range(first, end)])
+
+
+@lru_cache(maxsize=1)
+def load_judge(folder: Path, device: torch.device) -> StableSyncNet | None:
+    """The SyncNet of a model's folder, loaded once; None if it judges latents."""
+    syncnet = load_syncnet(folder)
+    return None if syncnet.reads_latents else syncnet.requires_grad_(False).to(device)
