@@ -1,6 +1,7 @@
 """A clip that went bad after it was prepared costs itself, not the run."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,38 @@ def test_missing_files_are_counted_when_the_manifest_is_read(data_dir: Path, tmp
     clips[2].features_path.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{clips[1].path.name}, .* \(nor do 1 others\)"):
         read_manifest(folder)
+
+
+def test_frames_that_are_not_there_cost_their_clip(data_dir: Path, tmp_path: Path, caplog):
+    """A whole file, but shorter than the manifest says."""
+    folder = shutil.copytree(data_dir, tmp_path / "set")
+    clips = read_manifest(folder)
+    longer = [replace(clip, num_frames=10**6) if index == 1 else clip
+              for index, clip in enumerate(clips)]  # fmt: skip
+    dataset = ClipDataset(longer, num_frames=4, with_audio=False, with_mel=False)
+    assert dataset[1]["clip_index"] == 2
+    assert str(clips[1].path) in caplog.text
+
+
+def test_an_error_that_is_no_file_s_stops_the_run(data_dir: Path, monkeypatch):
+    """A bug of ours must not pass as a set of bad clips."""
+
+    def wrong(*args, **kwargs):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("latentsync.data.dataset.mel_window", wrong)
+    dataset = ClipDataset(read_manifest(data_dir), num_frames=4)
+    with pytest.raises(ValueError, match="a bug"):
+        dataset[0]
+
+
+def test_pictures_that_cannot_be_decoded_cost_their_clip(data_dir: Path, tmp_path: Path, caplog):
+    """The container is whole, what it holds of the pictures is zeros."""
+    folder = shutil.copytree(data_dir, tmp_path / "set")
+    path = read_manifest(folder)[1].path
+    whole = path.read_bytes()
+    begin = whole.index(b"mdat") + 4
+    path.write_bytes(whole[:begin] + bytes(len(whole) - begin))
+    dataset = ClipDataset(read_manifest(folder), num_frames=4)
+    assert dataset[1]["clip_index"] == 2
+    assert str(path) in caplog.text

@@ -1,7 +1,8 @@
 """Prepared clips as items for training: frames in [-1, 1], masks, audio tokens, mel, latents."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -23,8 +24,23 @@ from latentsync.models.audio_encoder import frame_tokens
 
 TRUTH_NAMES = ("open", "width", "round", "teeth")
 
-# What decoders and readers raise for files that are missing, cut off or overwritten.
+# What decoders and readers raise for files that are missing, cut off, too short or overwritten.
+# Only around the reading itself: the same from elsewhere is a bug, and stops the run.
 UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError, IndexError, KeyError)
+
+
+class Unreadable(Exception):
+    """A file of a clip cannot be read; says which, and why."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what readers raise into `Unreadable`."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise Unreadable(f"{path}: {error or type(error).__name__}") from error
+
 
 Item = dict[str, Tensor]
 
@@ -107,7 +123,7 @@ class ClipDataset(Dataset):
                 continue
             try:
                 item = self._item(candidate)
-            except UNREADABLE as error:
+            except Unreadable as error:
                 self._pass_over(clip_index, error)
                 continue
             skipped = torch.zeros_like(item["clip_index"])
@@ -118,9 +134,8 @@ class ClipDataset(Dataset):
             f"{self._unreadable[clip_index]})"
         )
 
-    def _pass_over(self, clip_index: int, error: Exception) -> None:
-        path = self.clips[clip_index].path
-        self._unreadable[clip_index] = f"{path}: {error or type(error).__name__}"
+    def _pass_over(self, clip_index: int, error: Unreadable) -> None:
+        self._unreadable[clip_index] = f"{self.clips[clip_index].path}: {error}"
         log.warning("skipped a clip that cannot be read: %s", self._unreadable[clip_index])
 
     def _item(self, index: int) -> Item:
@@ -159,23 +174,21 @@ class ClipDataset(Dataset):
         window = {"mask": self._mask}
         indices = self._indices(start)
         if self.with_pixels:
-            window["pixels"] = to_pixels(self._frames(clip, indices))
+            window["pixels"] = self._pixels_of(clip, indices)
         if self.with_latents:
-            latents = self._latents_of(clip)
-            window["latents"] = latents["latents"][indices].float()
-            window["masked_latents"] = latents["masked_latents"][indices].float()
-        if self.with_audio or self.with_mel:
-            features = self._features(clip.features_path)
+            for name in ("latents", "masked_latents"):
+                window[name] = self._latents_of(clip, name, indices)
         if self.with_audio:
             window["audio"] = frame_tokens(
-                features["audio"],
+                self._feature(clip, "audio"),
                 torch.from_numpy(indices),
                 before=self.audio_before,
                 after=self.audio_after,
                 fps=clip.fps,
             ).float()
         if self.with_mel:
-            mel = mel_window(features["mel"], start, num_frames=self.num_frames, fps=clip.fps)
+            mel = self._feature(clip, "mel")
+            mel = mel_window(mel, start, num_frames=self.num_frames, fps=clip.fps)
             window["mel"] = mel[None]
         if self.with_truth:
             window["truth"] = self._truth(clip.source)[clip.start_frame + indices]
@@ -185,15 +198,24 @@ class ClipDataset(Dataset):
         reference = {}
         indices = self._indices(start)
         if self.with_pixels:
-            reference["reference"] = to_pixels(self._frames(clip, indices))
+            reference["reference"] = self._pixels_of(clip, indices)
         if self.with_latents:
-            latents = self._latents_of(clip)["latents"]
-            reference["reference_latents"] = latents[indices].float()
+            reference["reference_latents"] = self._latents_of(clip, "latents", indices)
         return reference
 
-    def _latents_of(self, clip: Clip) -> Item:
+    def _pixels_of(self, clip: Clip, indices: np.ndarray) -> Float[Tensor, "f 3 h w"]:
+        with reading(clip.path):
+            frames = self._frames(clip, indices)
+        return to_pixels(frames)
+
+    def _latents_of(self, clip: Clip, name: str, indices: np.ndarray) -> Float[Tensor, "f c x y"]:
         assert clip.latents_path is not None
-        return self._latents(clip.latents_path)
+        with reading(clip.latents_path):
+            return self._latents(clip.latents_path)[name][indices].float()
+
+    def _feature(self, clip: Clip, name: str) -> Tensor:
+        with reading(clip.features_path):
+            return self._features(clip.features_path)[name]
 
     def _indices(self, start: int) -> np.ndarray:
         return start + self.stride * np.arange(self.num_frames)

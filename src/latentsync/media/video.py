@@ -1,6 +1,7 @@
 """Video files => frames, streaming and by index."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -160,6 +161,17 @@ def _on_grid(frames: Iterator[_Timed], fps: Fraction) -> Iterator[VideoFrame]:
         slot += 1
 
 
+@contextmanager
+def _decord_errors(path: Path) -> Iterator[None]:
+    """Decord's errors, which are of no class that others could catch, as an OSError."""
+    from decord import DECORDError
+
+    try:
+        yield
+    except DECORDError as error:
+        raise OSError(f"{path} cannot be decoded: {error}") from error
+
+
 class ClipReader:
     """Random access to the frames of a prepared clip."""
 
@@ -170,7 +182,8 @@ class ClipReader:
         # Imported here: it takes 420 MB for itself, which whoever only streams shall not pay.
         import decord
 
-        self.reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        with _decord_errors(path):
+            self.reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -178,7 +191,9 @@ class ClipReader:
     def frames(
         self, indices: Sequence[int] | Int[np.ndarray, " f"]
     ) -> UInt8[np.ndarray, "f h w 3"]:
-        return self.reader.get_batch(list(indices)).asnumpy()
+        """The frames at `indices`; OSError where they cannot be decoded."""
+        with _decord_errors(self.path):
+            return self.reader.get_batch(list(indices)).asnumpy()
 
 
 def open_clip(path: Path) -> ClipReader:
