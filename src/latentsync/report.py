@@ -215,8 +215,20 @@ class ContactSheet:
         `seconds`: when the frame is shown, for the line below the picture on the page.
         """
         if index in self.indices:
-            cell = np.vstack([_close_up(source, box), _close_up(result, box)])
-            self.kept[index] = cell, seconds
+            x0, y0, x1, y1 = close_up((source.shape[0], source.shape[1]), box)
+            self.keep(index, source[y0:y1, x0:x1], result[y0:y1, x0:x1], seconds=seconds)
+
+    def keep(
+        self,
+        index: int,
+        source: UInt8[np.ndarray, "s s 3"],
+        result: UInt8[np.ndarray, "s s 3"],
+        *,
+        seconds: float | None = None,
+    ) -> None:
+        """The same from what `close_up` says of both frames."""
+        cell = np.vstack([_scaled(source), _scaled(result)])
+        self.kept[index] = cell, seconds
 
     def save(self, path: Path) -> None:
         """Write it as a PNG."""
@@ -233,11 +245,12 @@ class ContactSheet:
         return cv2.cvtColor(np.hstack(self.cells), cv2.COLOR_RGB2BGR)
 
 
-def _close_up(
-    frame: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, "4"] | None
-) -> UInt8[np.ndarray, "s s 3"]:
-    """A square twice as wide as the box (the largest square there is without one), scaled."""
-    height, width = frame.shape[:2]
+def close_up(
+    size: tuple[int, int], box: Float[np.ndarray, "4"] | None
+) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a square of an (h, w) frame, twice as wide as the box; the largest square
+    there is without one."""
+    height, width = size
     side = min(height, width)
     x, y = width / 2, height / 2
     if box is not None:
@@ -245,7 +258,10 @@ def _close_up(
         side = int(min(side, max(16, 2 * max(box[2] - box[0], box[3] - box[1]))))
     left = int(np.clip(x - side / 2, 0, width - side))
     top = int(np.clip(y - side / 2, 0, height - side))
-    square = frame[top : top + side, left : left + side]
+    return left, top, left + side, top + side
+
+
+def _scaled(square: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "c c 3"]:
     return cv2.resize(square, (SHEET_CELL, SHEET_CELL), interpolation=cv2.INTER_AREA)
 
 

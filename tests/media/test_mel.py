@@ -64,3 +64,15 @@ def test_the_last_column_is_held_at_the_end_of_a_clip() -> None:
 def test_a_window_outside_the_clip_is_refused() -> None:
     with pytest.raises(AssertionError, match="frame 25 is outside 60"):
         mel_window(torch.zeros(80, 60), 25)
+
+
+def test_a_long_sound_has_the_columns_of_its_parts():
+    """Worked off in blocks of 4096 columns (51 s), of which no column knows."""
+    sound = torch.randn(60 * 16_000, generator=torch.Generator().manual_seed(0)) / 10
+    whole = mel_spectrogram(sound)
+    assert whole.shape == (80, 60 * 80 + 1)
+    # From second 50 to 53, with a second on either side that is cut off again.
+    part = mel_spectrogram(sound[49 * 16_000 : 54 * 16_000])[:, 80:320]
+    torch.testing.assert_close(whole[:, 50 * 80 : 53 * 80], part)
+    torch.testing.assert_close(whole[:, :400], mel_spectrogram(sound[: 6 * 16_000])[:, :400])
+    torch.testing.assert_close(whole[:, -400:], mel_spectrogram(sound[-6 * 16_000 :])[:, -400:])

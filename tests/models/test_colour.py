@@ -1,6 +1,7 @@
 import torch
+from torch.nn import functional
 
-from latentsync.models.colour import match_surroundings
+from latentsync.models.colour import colour_cells, match_cells, match_surroundings
 
 
 def half_mask() -> torch.Tensor:
@@ -40,3 +41,21 @@ def test_a_badly_decoded_garment_does_not_stain_the_skin_beside_it():
     decoded[..., :16, :4] = 1.0
     matched = match_surroundings(decoded, pixels, half_mask())
     assert matched[..., 17:, 5:].abs().max() < 0.05
+
+
+def test_in_large_faces_cells_know_all_that_is_asked_of_them(generator):
+    """Texture is alike in both pictures, and a cell's mean takes it off."""
+    mask = torch.ones(128, 128)
+    mask[64:] = 0
+    pixels = torch.rand(1, 2, 3, 128, 128, generator=generator) - 0.5
+    across = torch.linspace(-0.05, 0.05, 128).expand(1, 2, 3, 128, 128)
+    cells = colour_cells(pixels, mask)
+    assert cells.shape == (1, 2, 3, 32, 32)
+    torch.testing.assert_close(
+        cells[..., :16, :], functional.avg_pool2d(pixels[0], 4)[None, ..., :16, :]
+    )
+    assert not cells[..., 16:, :].any()
+    matched = match_cells(pixels + across, cells, mask)
+    # Within a face's Gaussian reach of the kept part, but not beside its outer edges.
+    error = (matched - pixels)[..., 16:72, 24:-24].abs().max()
+    assert error < 0.004 < 0.03 < across[..., 24].abs().max()

@@ -73,3 +73,14 @@ def test_the_drawn_mouth_goes_and_comes_beside_a_silence():
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="silence=mute"):
         SilenceGate("mute")
+
+
+def test_a_long_sound_is_as_loud_as_its_parts():
+    """Worked off in pieces of 164 s, of which no level knows."""
+    sound = torch.randn(170 * RATE + 7, generator=torch.Generator().manual_seed(0))
+    sound *= torch.linspace(0.01, 1, len(sound))
+    whole = levels_db(sound, RATE)
+    assert len(whole) == 17_001
+    part = levels_db(sound[160 * RATE : 168 * RATE], RATE)
+    np.testing.assert_allclose(whole[16_010:16_790], part[10:-10], atol=1e-4)
+    assert len(levels_db(torch.zeros(0), RATE)) == 0

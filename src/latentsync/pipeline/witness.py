@@ -13,7 +13,7 @@ from latentsync.media.timed import FrameReader, FrameTimes, Timeline
 from latentsync.media.video import probe
 from latentsync.pipeline.engine import Job
 from latentsync.pipeline.judge import SyncJudge
-from latentsync.report import SHEET_COLUMNS, ContactSheet
+from latentsync.report import SHEET_COLUMNS, ContactSheet, close_up
 
 LOOK_AROUND = 1.25  # of the face's larger side, from its middle to every side
 LEAST_AROUND = 64  # pixels
@@ -67,10 +67,10 @@ class Witness:
     def _look(self, entry: int, source: Picture, result: Picture) -> None:
         number = int(self.job.timeline.numbers[entry])
         if entry in self.sheet.indices:
-            height, width = source.shape[:2]
-            shown = result.rgb((0, 0, width, height))  # an odd size was made even
-            box, at = box_in(self.job, number), self.job.timeline.seconds(entry)
-            self.sheet.add(entry, source.rgb(), shown, box, seconds=at)
+            # Of the source's size: an odd one was made even.
+            square = close_up(source.shape[:2], box_in(self.job, number))
+            at = self.job.timeline.seconds(entry)
+            self.sheet.keep(entry, source.rgb(square), result.rgb(square), seconds=at)
         if self.mouths is not None:
             self.mouths.look(entry, number, result)
         if self.judge is not None:
