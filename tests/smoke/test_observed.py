@@ -5,10 +5,18 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
+from einops import rearrange
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import StrategyRegistry
+from omegaconf import DictConfig
 
 from latentsync.cli.environment import describe_git, record_environment
 from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.data import ClipDataset, read_manifest
+from latentsync.models import LipSyncModel, load_syncnet, sync_input
+from latentsync.training import ShardedStrategy
 from latentsync.training.callbacks import read_curves
 from smoke.tiny import TINY_UNET, run
 
@@ -29,6 +37,36 @@ def test_sample_videos_show_truth_above_drawn(work: Path, stage1_run: Path, sync
     ((step, cosine),) = read_curves(run_dir / "csv")["val/sample_sync"]
     assert step == 1
     assert -1 <= cosine <= 1
+
+
+def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, syncnet_run: Path):
+    judge = f"{{_target_: latentsync.models.load_syncnet, folder: '{syncnet_run / 'model'}'}}"
+    run_dir = run(
+        work, "demo/unet_stage1", "judged", *TINY_UNET, f"vae='{work / 'vae'}'",
+        "callbacks=samples", "data.batch_size=2", "callbacks.samples.every_n_steps=2",
+        "callbacks.samples.sampler.num_steps=1", f"+callbacks.samples.syncnet={judge}",
+        "data.val.with_mel=true", "data.val.num_frames=16", "data.val.stride=1",
+    )  # fmt: skip
+    curves = read_curves(run_dir / "csv")
+    ((_, drawn),), ((_, truth),) = curves["val/sample_sync"], curves["val/truth_sync"]
+    # The truth does not depend on the noise that is drawn from, nor does its cosine.
+    batch = validation_batch(work)
+    net = load_syncnet(syncnet_run / "model").eval()
+    model = LipSyncModel.from_pretrained(run_dir / "model")
+    latents = rearrange(batch["latents"], "b f c x y -> b c f x y")
+    with torch.no_grad():
+        frames = sync_input(model.decode(latents).clamp(-1, 1), net.config.resolution)
+        vision, audio = net(frames, batch["mel"])
+    assert truth == pytest.approx((vision * audio).sum(dim=1).mean().item(), abs=1e-4)
+    assert -1 <= drawn <= 1
+
+
+def validation_batch(work: Path) -> dict[str, torch.Tensor]:
+    dataset = ClipDataset(
+        read_manifest(work / "set"), with_pixels=False, with_latents=True, audio_before=6,
+        samples_per_clip=2,
+    )  # fmt: skip
+    return dataset.collate([dataset[0], dataset[1]])
 
 
 def test_a_run_folder_holds_its_environment(stage1_run: Path):
@@ -71,10 +109,52 @@ def test_latents_of_another_vae_are_refused(work: Path):
         ["hparams_search=optuna"],
         ["callbacks=syncnet"],
         ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
+        ["trainer=fsdp"],
+        ["trainer=slurm"],
+        ["launcher=joblib"],
+        ["launcher=submitit"],
+        ["launcher=ray"],
     ],
 )
 def test_variants_compose(words: list[str]):
+    launcher = words[0].removeprefix("launcher=")
+    if launcher in ("submitit", "ray"):
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="an extra")
+    config = composed(*words)
+    assert config.trainer.plugins[0]._target_ == "latentsync.training.WholeCheckpoints"
+    if launcher != words[0]:
+        assert f"{launcher}_launcher" in config.hydra.launcher._target_
+
+
+def composed(*words: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("train", ["experiment=demo/syncnet", *words], return_hydra_config=True)
-    assert config.trainer.plugins[0]._target_ == "latentsync.training.WholeCheckpoints"
+        return compose("train", ["experiment=demo/syncnet", *words], return_hydra_config=True)
+
+
+def test_trainers_of_many_processes_are_made_as_they_are_written(monkeypatch):
+    """Where there is no GPU, and no DeepSpeed, this is as far as they can be tried."""
+    for name, value in {"SLURM_NNODES": "3", "SLURM_NTASKS_PER_NODE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    slurm = composed("trainer=slurm").trainer
+    assert (slurm.num_nodes, slurm.devices, slurm.strategy) == (3, 4, "ddp")
+    assert instantiate(slurm.plugins)[1].auto_requeue
+    assert isinstance(instantiate(composed("trainer=fsdp").trainer.strategy), ShardedStrategy)
+    deepspeed = composed("trainer=deepspeed").trainer
+    assert deepspeed.strategy in StrategyRegistry
+    assert deepspeed.plugins is None  # its checkpoints are folders
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_wandb_keeps_a_run_on_disk_without_an_account(work: Path, monkeypatch):
+    """Whole when the run is over, not when the process is: a sweep has many runs in one."""
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    run_dir = run(
+        work, "demo/syncnet", "wandb", "logger=wandb", "data.batch_size=2",
+        "data.train.windows_per_clip=2",
+    )  # fmt: skip
+    (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+    assert b"train/gradient_norm" in log.read_bytes()
+    assert "train/gradient_norm" in read_curves(run_dir / "csv")

@@ -53,13 +53,13 @@ def tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
         yield name, torch.tensor(value, dtype=torch.float64)
 
 
-def assert_same(run_dir: Path, other_dir: Path) -> None:
+def assert_same(run_dir: Path, other_dir: Path, parts: tuple[str, ...] = EXACT) -> None:
     one, other = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
         for folder in (run_dir, other_dir)
     )
     assert one["global_step"] == other["global_step"] == NUM_STEPS
-    for part in EXACT:
+    for part in parts:
         values, others = (dict(tensors(each.get(part))) for each in (one, other))
         assert values.keys() == others.keys()
         different = [name for name in values if not torch.equal(values[name], others[name])]
@@ -67,7 +67,14 @@ def assert_same(run_dir: Path, other_dir: Path) -> None:
 
 
 def assert_resumes(
-    work: Path, experiment: str, name: str, arguments: tuple, *, at: list[int], every: int = 5
+    work: Path,
+    experiment: str,
+    name: str,
+    arguments: tuple,
+    *,
+    at: list[int],
+    every: int = 5,
+    parts: tuple[str, ...] = EXACT,
 ) -> None:
     """Go on from checkpoints of the unbroken run, as after a kill: nothing else is left of it."""
     whole = run(work, experiment, name, *arguments, *steps(every=every))
@@ -78,7 +85,7 @@ def assert_resumes(
             work, experiment, f"{name}_from_{step}", *arguments, *steps(every=every),
             f"ckpt_path='{checkpoint}'",
         )  # fmt: skip
-        assert_same(whole, again)
+        assert_same(whole, again, parts)
 
 
 # At the end of an epoch, where also the loss changes, and in the middle of one.
@@ -125,6 +132,21 @@ def test_a_run_with_no_step_left_ends_with_the_same_model(work: Path):
     run(work, "demo/unet_stage1", "no_step_left", *arguments, "ckpt_path=last")
     again = load_network(UNet, run_dir / "model" / "unet").state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in again.items())
+
+
+@pytest.mark.filterwarnings(FOLDER_IN_USE)
+def test_the_last_step_is_kept_whatever_the_interval_and_can_be_built_upon(work: Path):
+    """7 steps with a checkpoint every 5, then 10: as if there had been 10 from the start."""
+    more = ("task.schedule.num_training_steps=10",)
+    whole = run(work, "demo/syncnet", "in_one", *SYNCNET, *steps(every=5), *more)
+    arguments = (*SYNCNET, *steps(every=5), *more)
+    parted = run(work, "demo/syncnet", "in_two", *arguments, "trainer.max_steps=7")
+    last = torch.load(parted / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 7
+    names = sorted(path.name for path in (parted / "checkpoints").iterdir())
+    assert names == ["0000005.ckpt", "0000007.ckpt", "last.ckpt"]
+    run(work, "demo/syncnet", "in_two", *arguments, "ckpt_path=last")
+    assert_same(whole, parted)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A run gone wrong stops in time and says where to look; one that goes well says how fast."""
 
+import errno
 import math
 import resource
 import subprocess
@@ -74,6 +75,29 @@ def test_a_checkpoint_that_finds_no_room_is_one_sentence_and_leaves_nothing(tmp_
     assert "those before it are untouched" in ended.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good.ckpt"]
     assert torch.load(tmp_path / "good.ckpt", weights_only=True) == {"step": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+def test_a_disk_that_is_full_in_the_middle_of_a_run_costs_what_came_after(work, monkeypatch):
+    """The save of step 4 breaks off in its middle; that of step 2 is there and is gone on from."""
+    save = torch.save
+    words = (*ARGUMENTS, "trainer.max_steps=6", "callbacks.checkpoint.every_n_train_steps=2")
+
+    def full(checkpoint: dict, file) -> None:
+        if checkpoint["global_step"] == 4:
+            file.write(b"the beginning of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"No space left on device.*make room and go on with"):
+        run(work, "demo/syncnet", "full_disk", *words)
+    folder = work / "runs" / "full_disk" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["0000002.ckpt", "last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
+    monkeypatch.setattr(torch, "save", save)
+    run(work, "demo/syncnet", "full_disk", *words, "ckpt_path=last")
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 6
 
 
 def test_a_checkpoint_is_renamed_from_beside_itself(tmp_path: Path, monkeypatch):

@@ -19,6 +19,36 @@ TINY_UNET = [
     "task.model.model_format.resolution=64",
 ]
 
+SEVEN, EIGHT = "[8,8,8,8,8,8,8]", "[8,8,8,8,8,8,8,8]"
+# The last two levels of the visual tower halve nothing: faces are of 64 pixels here, not 256.
+FACES_OF_64 = [
+    "task.syncnet.resolution=64",
+    "task.syncnet.visual_encoder.downsample_factors=[[1,2],2,2,2,2,2,1,1]",
+    f"task.syncnet.visual_encoder.block_out_channels={EIGHT}",
+]
+SYNCNETS = {
+    "syncnet": [*FACES_OF_64, f"task.syncnet.audio_encoder.block_out_channels={SEVEN}"],
+    "syncnet_plain": [*FACES_OF_64, f"task.syncnet.audio_encoder.block_out_channels={SEVEN}"],
+    "syncnet_25": [*FACES_OF_64, "task.syncnet.audio_encoder.block_out_channels=[8,8,8,8,8,8]"],
+    "syncnet_latent": [
+        "task.syncnet.resolution=16",
+        "task.syncnet.visual_encoder.downsample_factors=[2,2,2,1,2,1]",
+        "task.syncnet.visual_encoder.block_out_channels=[8,8,8,8,8,8]",
+        "task.syncnet.audio_encoder.block_out_channels=[8,8,8,8,8,8]",
+    ],
+}
+TINY_STAGE1 = [
+    *TINY_UNET,
+    "task.model.unet.num_attention_heads=2",
+    "task.model.unet.cross_attention_dim=80",
+    "data.batch_size=2",
+]
+TINY_VAE = [
+    "task.vae.block_out_channels=[8,8,8,8]",
+    "task.vae.norm_num_groups=4",
+    "task.vae.layers_per_block=1",
+]
+
 
 def fixed_face() -> FixedDetector:
     return FixedDetector(POINTS)
@@ -35,10 +65,10 @@ def tiny_vae(latent_channels: int) -> AutoencoderKL:
     )
 
 
-def tiny_whisper() -> WhisperModel:
+def tiny_whisper(width: int = 16) -> WhisperModel:
     return WhisperModel(
         WhisperConfig(
-            d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16,
+            d_model=width, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16,
             decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16, vocab_size=8,
             pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
         )

@@ -193,6 +193,26 @@ def test_a_rank_of_nothing_is_refused():
         Lora(rank=0)
 
 
+def test_without_audio_means_silence_for_the_share_that_was_asked_for(batch):
+    task = task_of(tiny_model(), audio_dropout=0.3)
+    many = {**batch, "audio": torch.ones(4000, NUM_FRAMES, 3, 1)}
+    silent = task._drop_audio(many, torch.Generator().manual_seed(0))["audio"] == 0
+    # Whole clips, and 0.3 +- three deviations of a share of 4000.
+    assert torch.equal(silent.all(dim=(1, 2, 3)), silent.any(dim=(1, 2, 3)))
+    assert silent.float().mean().item() == pytest.approx(0.3, abs=3 * (0.21 / 4000) ** 0.5)
+    never = task_of(tiny_model(), audio_dropout=0.0)
+    assert torch.equal(never._drop_audio(batch, torch.Generator())["audio"], batch["audio"])
+
+
+def test_what_is_dropped_is_what_guidance_moves_away_from(batch):
+    """A clip without audio and one of zeros, as guidance has it, are one to the UNet."""
+    task = task_of(tiny_model(), audio_dropout=1.0)
+    dropped = task._drop_audio(batch, torch.Generator())
+    null = {**batch, "audio": torch.zeros_like(batch["audio"])}
+    assert torch.equal(guess_of(task, dropped).prediction, guess_of(task, null).prediction)
+    assert not torch.equal(guess_of(task, batch).prediction, guess_of(task, null).prediction)
+
+
 def test_batches_whose_gradients_are_accumulated_get_noise_of_their_own(batch, monkeypatch):
     seen = []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -50,7 +51,10 @@ def train(config: DictConfig) -> float | None:
         logger=list(instantiate(config.logger, _convert_="all").values()),
         _convert_="all",
     )
-    trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    finally:
+        close_loggers(trainer)
     if trainer.interrupted:
         log.info("interrupted; go on with paths.run_dir='%s' ckpt_path=last", run_dir)
         return None
@@ -58,6 +62,13 @@ def train(config: DictConfig) -> float | None:
         task.export(run_dir / "model")
         log.info("the trained model is in %s", run_dir / "model")
     return objective(trainer.callback_metrics, config.objective)
+
+
+def close_loggers(trainer: lightning.Trainer) -> None:
+    """End what a logger keeps open for its process: the next run of a sweep is another one."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def objective(metrics: Mapping[str, Tensor], name: str) -> float | None:

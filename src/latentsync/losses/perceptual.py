@@ -24,6 +24,7 @@ class PerceptualLoss:
     """
 
     reads_x0 = True
+    reads_truth = True
 
     def __init__(self, backbone_path: Path | str | None, *, random_backbone: bool = False) -> None:
         if backbone_path is None and not random_backbone:

@@ -18,6 +18,7 @@ class TrepaLoss:
     """
 
     reads_x0 = True
+    reads_truth = True
 
     def __init__(self, backbone: VideoBackbone) -> None:
         self.backbone = Frozen(backbone)

@@ -3,13 +3,14 @@
 from latentsync.training.autoencoder_task import AutoencoderTask
 from latentsync.training.averaging import AveragedWeights
 from latentsync.training.callbacks import CurvePicture
-from latentsync.training.checkpoints import WholeCheckpoints
+from latentsync.training.checkpoints import StepCheckpoints, WholeCheckpoints
 from latentsync.training.checks import CheckFeatures
 from latentsync.training.diffusion_task import DiffusionTask
 from latentsync.training.doctor import SyncNetDoctor
 from latentsync.training.randomness import SeedEveryStep
 from latentsync.training.reader_task import ReaderTask
 from latentsync.training.samples import SampleVideo
+from latentsync.training.sharding import ShardedStrategy
 from latentsync.training.syncnet_task import SyncNetTask
 from latentsync.training.watch import GradientWatch, PaceWatch
 
@@ -24,6 +25,8 @@ __all__ = [
     "ReaderTask",
     "SampleVideo",
     "SeedEveryStep",
+    "ShardedStrategy",
+    "StepCheckpoints",
     "SyncNetDoctor",
     "SyncNetTask",
     "WholeCheckpoints",

@@ -4,6 +4,8 @@ import logging
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.optim.swa_utils import AveragedModel
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +17,21 @@ class AveragedWeights(EMAWeightAveraging):
     from; and a run that is gone on with when it has no step left ends with the average as well.
     A run too short for the average to begin keeps its own weights.
     """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
+            raise ValueError(
+                f"weights cannot be averaged while {type(trainer.strategy).__name__} holds parts "
+                "of them in each process: leave the average out with ~callbacks.ema"
+            )
+        if stage == "fit":
+            # Not Lightning's own: it warns of any model that knows how to be spread.
+            self._average_model = AveragedModel(
+                pl_module,
+                device=self._device or pl_module.device,
+                use_buffers=self._use_buffers,
+                **self._kwargs,
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing yet: see `on_fit_end`."""

@@ -1,12 +1,42 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there, and one of the last step."""
 
 import os
 from pathlib import Path
 
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from latentsync.batch import Batch
 from latentsync.files import publish
+
+
+class StepCheckpoints(ModelCheckpoint):
+    """Lightning's, and besides those of every n steps one of the last step, whatever n is.
+
+    Lightning ends a run of 700 steps with `last.ckpt` of step 500. It is written where the others
+    are, behind a step and not behind the loop, so that a run whose `trainer.max_steps` is raised
+    goes on from it as if it had never ended.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not 0 < trainer.max_steps <= trainer.global_step:
+            return
+        if self._should_skip_saving_checkpoint(trainer):  # has it already
+            return
+        monitored = self._monitor_candidates(trainer)
+        if self.monitor is None:
+            self._save_topk_checkpoint(trainer, monitored)
+        self._save_last_checkpoint(trainer, monitored)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -1,11 +1,13 @@
 """Trains the UNet, stage 1 and stage 2 alike: what differs are losses and trainable parts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from lightning import LightningModule
 from numpy import uint64
 from numpy.random import SeedSequence
@@ -13,8 +15,10 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from latentsync.batch import Batch
+from latentsync.diffusion import one_step_x0
 from latentsync.losses import clear_clips
-from latentsync.models import Denoised, LipSyncModel, UNet, load_network
+from latentsync.models import Denoised, LatentCodec, LipSyncModel, UNet, load_network
+from latentsync.training.sharding import shard, whole_state
 
 Loss = Callable[[Denoised, Batch], Tensor]
 
@@ -41,7 +45,9 @@ class DiffusionTask(LightningModule):
     `max_x0_timestep` count as 0 in the losses that judge the predicted clean clip. With
     `sample_latents` a batch of pixels is encoded by draws of the VAE's posterior, as the official
     code does, and not by its mean. `gradient_checkpointing` of the UNet and the VAE's decoder
-    saves memory for about a third more time.
+    saves memory for about a third more time. `tiny_vae`, a folder of an AutoencoderTiny distilled
+    for the model's latents, decodes for the losses of pixels, the truth as well as the prediction:
+    what the tiny VAE cannot draw is then no error of the UNet, and batches need no pixels.
     """
 
     def __init__(  # noqa: PLR0913 - every choice of an experiment is named here
@@ -59,6 +65,7 @@ class DiffusionTask(LightningModule):
         max_x0_timestep: int | None = None,
         sample_latents: bool = False,
         gradient_checkpointing: bool = False,
+        tiny_vae: Path | str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -77,6 +84,8 @@ class DiffusionTask(LightningModule):
         self.adapter = adapter
         self.max_x0_timestep = max_x0_timestep
         self.sample_latents = sample_latents
+        self.spread = False
+        self.tiny = None if tiny_vae is None else LatentCodec.preview(tiny_vae, like=model.codec)
         self.seed = seed
         if adapter is not None:
             adapter.attach(model.unet)
@@ -84,7 +93,13 @@ class DiffusionTask(LightningModule):
         choose_trainable(self.unet, trainable)
         if gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
-            model.codec.vae.net.enable_gradient_checkpointing()
+            (self.tiny or model.codec).vae.net.enable_gradient_checkpointing()
+
+    def configure_model(self) -> None:
+        """Spread the UNet over the processes where `trainer=fsdp` has made a mesh of them."""
+        if self.device_mesh is not None and not self.spread:
+            shard(self.unet, self.device_mesh["data_parallel"])
+            self.spread = True
 
     def configure_optimizers(self) -> dict[str, object]:
         trained = [value for value in self.unet.parameters() if value.requires_grad]
@@ -96,6 +111,17 @@ class DiffusionTask(LightningModule):
 
     def on_fit_start(self) -> None:
         self.model.codec.to(self.device)
+        if self.tiny is not None:
+            self.tiny.to(self.device)
+
+    def on_fit_end(self) -> None:
+        """Put a UNet that was spread together again, in the first process, which exports it."""
+        if not self.spread:
+            return
+        state = whole_state(self.unet)
+        if self.trainer.is_global_zero:
+            self.model.unet = self.unet = rebuilt(self.model.unet, state, self.adapter)
+        self.spread = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = self._generator(self.global_step, batch_idx, stream=0)
@@ -114,6 +140,7 @@ class DiffusionTask(LightningModule):
         values = self._values(denoised, batch)
         total = sum(self.loss_weights[name] * value for name, value in values.items())
         assert isinstance(total, Tensor)
+        total = total.float()  # float16's scaler would carry it beyond what float16 can hold
         self.log_dict(
             {f"{phase}/{name}": value for name, value in values.items()},
             batch_size=len(denoised.x0),
@@ -122,6 +149,10 @@ class DiffusionTask(LightningModule):
         return total
 
     def _values(self, denoised: Denoised, batch: Batch) -> dict[str, Tensor]:
+        if self.tiny is not None:
+            denoised = replace(denoised, decode=self.tiny.decode_clips)
+            if any(getattr(loss, "reads_truth", False) for loss in self.losses.values()):
+                batch = {**batch, "pixels": decode_truth(denoised, self.model)}
         if self.max_x0_timestep is None:
             return {name: loss(denoised, batch) for name, loss in self.losses.items()}
         clear, shown, share = clear_clips(denoised, batch, self.max_x0_timestep)
@@ -157,6 +188,16 @@ class DiffusionTask(LightningModule):
 
 
 @torch.no_grad()
+def decode_truth(denoised: Denoised, model: LipSyncModel) -> Float[Tensor, "b f 3 h w"]:
+    """The clean frames that were noised, as the decoder of the prediction draws them.
+
+    A perfect prediction equals its target, so the truth is what the target amounts to.
+    """
+    target, times, noisy = denoised.target, denoised.timesteps, denoised.noisy
+    return denoised.decode(one_step_x0(model.scheduler, target, times, noisy))
+
+
+@torch.no_grad()
 def draw_latents(model: LipSyncModel, batch: Batch, generator: Generator) -> Batch:
     """The batch with latents drawn from the VAE's posterior for truth, masked and reference."""
     pixels = batch["pixels"]
@@ -167,6 +208,15 @@ def draw_latents(model: LipSyncModel, batch: Batch, generator: Generator) -> Bat
         "latents": truth, "masked_latents": masked, "reference_latents": reference
     }  # fmt: skip
     return {**batch, **drawn}
+
+
+def rebuilt(unet: UNet, state: Mapping[str, Tensor], adapter: Adapter | None) -> UNet:
+    """A UNet of the same shape with these weights."""
+    whole = UNet.from_config(unet.config)
+    if adapter is not None:
+        adapter.attach(whole)
+    whole.load_state_dict(state)
+    return whole
 
 
 def go_on_from(folder: Path | str, unet: UNet) -> None:

@@ -20,12 +20,12 @@ class Lora:
     """What the names of its parameters hold."""
 
     def __init__(
-        self, *, rank: int = 16, alpha: float | None = None, layers: Sequence[str] = ATTENTION
+        self, *, rank: int = 16, alpha: int | None = None, layers: Sequence[str] = ATTENTION
     ) -> None:
         if rank < 1:
             raise ValueError(f"rank must be 1 or more, got {rank}")
         self.rank = rank
-        self.alpha = float(rank) if alpha is None else alpha
+        self.alpha = rank if alpha is None else alpha
         self.layers = tuple(layers)
 
     def attach(self, unet: UNet) -> None:

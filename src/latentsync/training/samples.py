@@ -13,7 +13,7 @@ from latentsync.batch import Batch
 from latentsync.diffusion import Sampler
 from latentsync.losses import SyncLoss
 from latentsync.media.video import VideoWriter
-from latentsync.models import LipSyncModel, sync_input
+from latentsync.models import LipSyncModel, StableSyncNet, sync_input
 from latentsync.training.diffusion_task import DiffusionTask
 
 MAX_CLIPS = 4
@@ -23,13 +23,26 @@ class SampleVideo(Callback):
     """Truth above, drawn below, for the first clips of the validation; the same noise each time.
 
     Written to `folder` at the first validation that is `every_n_steps` or more after the last
-    one; averaged weights are in place then. With a sync loss on pixels its SyncNet's
-    cosine is logged.
+    one; averaged weights are in place then. The cosine of a SyncNet of pixels is logged as
+    `val/sample_sync`, and that of the truth as `val/truth_sync`, where the batch holds a mel: of
+    `syncnet`, for runs that are not judged by one, or else of the sync loss.
     """
 
     def __init__(
-        self, folder: Path | str, *, every_n_steps: int, sampler: Sampler, seed: int = 0
+        self,
+        folder: Path | str,
+        *,
+        every_n_steps: int,
+        sampler: Sampler,
+        syncnet: StableSyncNet | None = None,
+        seed: int = 0,
     ) -> None:
+        if syncnet is not None and syncnet.reads_latents:
+            raise ValueError(
+                "samples are pictures: callbacks.samples.syncnet must be a SyncNet of pixels, "
+                "this one reads latents"
+            )
+        self.judge = None if syncnet is None else SyncLoss(syncnet)
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.sampler = sampler
@@ -59,9 +72,11 @@ class SampleVideo(Callback):
         self._last_step = trainer.global_step
         some: Batch = {name: value[:MAX_CLIPS] for name, value in batch.items()}  # type: ignore[assignment,index]
         truth, drawn = draw(pl_module.model, some, self.sampler, seed=self.seed)
-        sync = pl_module.losses.get("sync")
-        if isinstance(sync, SyncLoss) and not sync.reads_latents and "mel" in some:
-            pl_module.log("val/sample_sync", sync_cosine(sync, drawn, some), batch_size=len(drawn))
+        judge = self.judge or pl_module.losses.get("sync")
+        if isinstance(judge, SyncLoss) and not judge.reads_latents and "mel" in some:
+            for name, pixels in (("sample_sync", drawn), ("truth_sync", truth)):
+                value = sync_cosine(judge, pixels, some)
+                pl_module.log(f"val/{name}", value, batch_size=len(drawn))
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"step_{trainer.global_step:07d}.mp4"
@@ -94,6 +109,7 @@ def sync_cosine(
     loss: SyncLoss, pixels: Float[Tensor, "b f 3 h w"], batch: Batch
 ) -> Float[Tensor, ""]:
     """SyncNet's mean cosine of drawn frames with their sound; 1 is in sync."""
+    loss.syncnet.to(pixels.device)
     with torch.no_grad():
         frames = sync_input(pixels.clamp(-1, 1).float(), loss.resolution)
         vision, audio = loss.syncnet.net(frames, batch["mel"])

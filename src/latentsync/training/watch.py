@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -19,10 +20,15 @@ from latentsync.report import peak_memory_mib
 class GradientWatch(Callback):
     """Logs the gradient's norm before clipping; stops a run before a NaN reaches the weights.
 
-    Gradients are shared by all processes before they are looked at, so all stop together.
+    All processes stop together, also where each holds a part of the weights only. With float16 a
+    scaler leaves out steps whose gradients overflow and halves its scale, several times at the
+    start of any run: these pass, up to `max_left_out` in a row; a scale that has been halved so
+    often will not help any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_left_out: int = 30) -> None:  # 2^30 times too large
+        self.max_left_out = max_left_out
+        self._num_left_out = 0
         self._batches: list[tuple[Batch, Tensor]] = []
         self._batch: Batch | None = None
 
@@ -44,19 +50,32 @@ class GradientWatch(Callback):
         batches, self._batches = self._batches, []
         gradients = [value.grad for value in pl_module.parameters() if value.grad is not None]
         norm = get_total_norm(gradients)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()  # of all shares of the gradients, not of this process's
         pl_module.log("train/gradient_norm", norm)
-        if math.isfinite(norm.item()):
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            pl_module.log("train/loss_scale", scaler.get_scale())
+        everywhere = trainer.strategy.reduce_boolean_decision
+        if everywhere(math.isfinite(norm.item()), all=True):
+            self._num_left_out = 0
             return
         lost = [batch for batch, loss in batches if not bool(torch.isfinite(loss))]
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        if scaled and trainer.strategy.reduce_boolean_decision(not lost, all=True):
-            return  # float16 overflows now and then; the scaler leaves this step out
-        raise ValueError(_what_happened(trainer, lost, [batch for batch, _ in batches]))
+        self._num_left_out += 1
+        overflown = scaler is not None and everywhere(not lost, all=True)
+        if overflown and self._num_left_out <= self.max_left_out:
+            return  # the scaler leaves this step out
+        seen = [batch for batch, _ in batches]
+        raise ValueError(_what_happened(trainer, lost, seen, self._num_left_out))
 
 
-def _what_happened(trainer: Trainer, lost: list[Batch], seen: list[Batch]) -> str:
+def _what_happened(
+    trainer: Trainer, lost: list[Batch], seen: list[Batch], num_in_a_row: int
+) -> str:
     culprits = lost or seen
     what = "the loss is not finite" if lost else "a gradient is not finite though the loss is"
+    if num_in_a_row > 1:
+        what += f", for {num_in_a_row} steps in a row"
     names = "; ".join(describe_clips(trainer, batch) for batch in culprits)
     kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
     return (
