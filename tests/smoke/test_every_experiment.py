@@ -34,6 +34,9 @@ NAMES = sorted(
     # An ablation is the demo with other values; its own record tries it.
     if not (name := path.relative_to(FOLDER).with_suffix("").as_posix()).startswith("ablation/")
 )
+# The others take minutes together.
+QUICK = {"demo/unet_stage1", "syncnet", "autoencoder_decoder"}
+PARAMETERS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Checkpoint directory .* exists and is not empty:UserWarning"
 )
@@ -119,7 +122,7 @@ def reader_words(name: str, config: DictConfig) -> list[str]:
     return [*words, "+task.reader.block_out_channels=[8,8]"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_it_trains_goes_on_and_leaves_what_can_be_used(
     work: Path, files: dict[str, Path], name: str
 ):

@@ -56,7 +56,8 @@ class ClipDataset(Dataset):
 
     `reference_gap`: the least and the most frames between the first frames of a window and of its
     reference. None is the official rule, no frame shared; larger least values keep the mouth of the
-    window further from what the network may copy.
+    window further from what the network may copy. With `same_pose` the reference is one of those
+    whose head is turned most like the window's, see `choose_reference_start`.
 
     A clip that cannot be read is passed over for the next one, so that every batch is full and
     no process runs out of steps; the reason is logged once and `skipped` counts it in the item.
@@ -73,6 +74,7 @@ class ClipDataset(Dataset):
         with_pixels: bool = True,
         with_reference: bool = True,
         reference_gap: Sequence[int] | None = None,
+        same_pose: bool = False,
         with_latents: bool | str | Path = False,
         with_mel: bool = True,
         with_audio: bool = True,
@@ -94,6 +96,7 @@ class ClipDataset(Dataset):
         self.with_pixels = with_pixels
         self.with_reference = with_reference
         self.reference_gap = _checked_gap(reference_gap)
+        self.same_pose = same_pose
         self.with_latents = bool(with_latents)
         self.with_mel = with_mel
         self.with_audio = with_audio
@@ -157,7 +160,12 @@ class ClipDataset(Dataset):
             window |= self._window(clip, start)
             if self.with_reference:
                 reference_start = choose_reference_start(
-                    clip.num_frames, length, start=start, rng=rng, gap=self.reference_gap
+                    clip.num_frames,
+                    length,
+                    start=start,
+                    rng=rng,
+                    gap=self.reference_gap,
+                    turns=self._feature(clip, "turn").numpy() if self.same_pose else None,
                 )
                 window |= self._reference(clip, reference_start)
             windows.append(window)
@@ -246,6 +254,16 @@ class ClipDataset(Dataset):
             )
         if self.with_latents:
             self._check_mask(self.clips[0].latents_path)
+        if self.same_pose:
+            self._check_turns(self.clips[0].features_path)
+
+    def _check_turns(self, features_path: Path) -> None:
+        turns = self._features(features_path).get("turn")
+        if turns is None or not turns.isfinite().any():
+            raise ValueError(
+                f"same_pose needs to know how far heads are turned, {features_path} does not say: "
+                "prepare this data set again, with the faces=mesh that finds the points for it"
+            )
 
     def _check_mask(self, latents_path: Path | None) -> None:
         assert latents_path is not None

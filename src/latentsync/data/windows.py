@@ -1,6 +1,8 @@
 """Which frames of a clip one item shows, and which frames its reference comes from."""
 
 import numpy as np
+from jaxtyping import Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 def span(num_frames: int, stride: int) -> int:
@@ -41,13 +43,34 @@ def choose_reference_start(
     start: int,
     rng: np.random.Generator,
     gap: Gap | None = None,
+    turns: Float[np.ndarray, " f"] | None = None,
 ) -> int:
     """The first frame of a window of `length` that shares no frame with the one at `start`.
 
     With a `gap` it begins that many frames before or behind `start`: (0, 0) is the window itself,
     as the official pipeline has it when it draws, (1, length - 1) overlaps it.
+
+    With the `turns` of the head in every frame of the clip, one of the quarter of these windows
+    whose mean turn is nearest to that of the window: the network copies what it sees of a person,
+    and a cheek that is turned away shows nothing to copy. Turns that are not known are passed over.
     """
     least, most = (length, num_available) if gap is None else gap
     starts = np.arange(num_available - length + 1)
     away = np.abs(starts - start)
-    return int(rng.choice(starts[(away >= least) & (away <= most)]))
+    allowed = starts[(away >= least) & (away <= most)]
+    if turns is not None:
+        allowed = _alike(allowed, start, sliding_window_view(turns, length).mean(axis=-1))
+    return int(rng.choice(allowed))
+
+
+def _alike(
+    allowed: Int[np.ndarray, " a"], start: int, means: Float[np.ndarray, " s"]
+) -> Int[np.ndarray, " b"]:
+    """The quarter of the allowed starts whose windows are turned most like the one at `start`."""
+    difference = np.abs(means[allowed] - means[start])
+    known = np.isfinite(difference)
+    if not known.any():
+        return allowed
+    difference, allowed = difference[known], allowed[known]
+    limit = np.sort(difference)[(len(difference) - 1) // 4]
+    return allowed[difference <= limit]

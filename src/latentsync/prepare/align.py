@@ -2,13 +2,15 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
-from latentsync.faces.detect import FaceDetector
+from latentsync.faces.detect import Face, FaceDetector
+from latentsync.faces.shape import yaw_degrees
 from latentsync.faces.track import track
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
@@ -55,11 +57,12 @@ class Align:
             source=segment.source,
             index=segment.index,
             start_frame=segment.start_frame + first,
-            faces=[face for face in faces[first:end] if face is not None],
+            faces=[face.frame for face in faces[first:end] if face is not None],
+            turns=np.array([face.turn for face in faces[first:end] if face is not None]),
             waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
         )
 
-    def _reason(self, faces: list[FaceFrame | None], longest: int) -> str:
+    def _reason(self, faces: list["AlignedFace | None"], longest: int) -> str:
         if len(faces) < self.min_frames:
             return f"only {len(faces)} frames could be read, {self.min_frames} are needed"
         missing = [index for index, face in enumerate(faces) if face is None]
@@ -71,22 +74,44 @@ class Align:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AlignedFace:
+    """A face cut out, and how far the head is turned in degrees; NaN where nobody can tell."""
+
+    frame: FaceFrame
+    turn: float
+
+
 def aligned_faces(
     frames: Iterable[Frame], detector: FaceDetector, aligner: Aligner, resolution: int
-) -> Iterator[FaceFrame | None]:
+) -> Iterator[AlignedFace | None]:
     """The face of every frame, or None; only the frames wait that the aligner looks ahead."""
     waiting: deque[Frame] = deque()
+    turns: deque[float] = deque()
 
     def remembered() -> Iterator[Frame]:
         for frame in frames:
             waiting.append(frame)
             yield frame
 
-    faces = track(remembered(), detector)
-    points = (None if face is None else aligner.points_of(face) for face in faces)
-    for placement in aligner.placements(points):
-        frame = waiting.popleft()
-        yield None if placement is None else align(frame, placement, resolution)
+    def points() -> Iterator[np.ndarray | None]:
+        for face in track(remembered(), detector):
+            turns.append(turn_of(face))
+            yield None if face is None else aligner.points_of(face)
+
+    for placement in aligner.placements(points()):
+        frame, turn = waiting.popleft(), turns.popleft()
+        if placement is None:
+            yield None
+        else:
+            yield AlignedFace(align(frame, placement, resolution), turn)
+
+
+def turn_of(face: Face | None) -> float:
+    """How far a head is turned, -90 to 90 degrees; NaN without a face, or depths of its points."""
+    if face is None or face.scheme != "mesh" or face.depths is None:
+        return float("nan")
+    return yaw_degrees(face)
 
 
 def longest_run(present: list[bool]) -> tuple[int, int]:

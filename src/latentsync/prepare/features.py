@@ -19,7 +19,8 @@ KEYFRAME_INTERVAL = 16
 
 
 class WriteClips:
-    """Writes clips/NAME.mp4 and features/NAME.safetensors (`audio`: states, `mel`: SyncNet's)."""
+    """Writes clips/NAME.mp4 and features/NAME.safetensors (`audio`: states, `mel`: SyncNet's,
+    `turn`: of the head, degrees)."""
 
     name = "features"
 
@@ -81,6 +82,7 @@ class WriteClips:
         features = {
             "audio": states.to(torch.float16).contiguous(),
             "mel": mel_spectrogram(aligned.waveform),
+            "turn": torch.from_numpy(aligned.turns).float(),
         }
         with publish(clip.features_path) as partial:
             save_file(features, partial)

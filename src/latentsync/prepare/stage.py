@@ -65,6 +65,8 @@ class AlignedSegment:
     index: int
     start_frame: int
     faces: Sequence[UInt8[np.ndarray, "r r 3"]]
+    turns: Float[np.ndarray, " f"]
+    """Degrees the head is turned in each frame; NaN where nobody can tell."""
     waveform: Float[Tensor, " t"]
 
     @property
