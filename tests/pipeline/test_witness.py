@@ -12,7 +12,7 @@ import torch
 from latentsync import demo_model_dir
 from latentsync.cli.evaluation import measure_sync
 from latentsync.data.synthetic import draw_clip
-from latentsync.faces import FixedDetector, MeshDetector, align, mouth_shape
+from latentsync.faces import Face, FixedDetector, MeshDetector, align, mouth_shape
 from latentsync.media.audio import read_waveform
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.picture import Picture
@@ -259,8 +259,16 @@ def test_without_a_syncnet_the_loudness_is_the_measure(tmp_path, drawn, parts):
     assert shot.sync_before > 0.5
 
 
+class Counts(MeshDetector):
+    num_calls = 0
+
+    def __call__(self, frame: np.ndarray) -> list[Face]:
+        self.num_calls += 1
+        return super().__call__(frame)
+
+
 def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, parts):
-    detector = MeshDetector()
+    detector = Counts()
     job = engine.prepare_job(
         drawn / "face.mp4",
         drawn / "face.wav",
@@ -270,11 +278,14 @@ def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, par
         choice=parts["choice"],
         timing=parts["timing"],
     )
+    detector.num_calls = 0
     mouths, face, wanted = Mouths(job, detector), None, []
     for entry, frame in enumerate(read_frames(drawn / "face.mp4")):
         mouths.look(entry, entry, Picture.of(frame))
         face = detector.refine(frame, face) if face is not None else detector(frame)[0]
         wanted.append(mouth_shape(face).opening)
+    # Found once by either, then followed.
+    assert detector.num_calls == 2
     assert np.std(wanted) > 0.02
     np.testing.assert_allclose(mouths.openings, wanted, atol=0.02)
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from latentsync.faces import Face, FaceDetector, mouth_shape
-from latentsync.media.picture import Picture
+from latentsync.media.picture import Picture, RgbReader
 from latentsync.media.timed import FrameReader, FrameTimes, Timeline
 from latentsync.media.video import probe
 from latentsync.pipeline.engine import Job
@@ -35,6 +35,7 @@ class Witness:
         columns = np.linspace(0, last, SHEET_COLUMNS).round().astype(int).tolist()
         self.sheet = ContactSheet(len(job.timeline), columns=columns)
         self.begun: int | None = None
+        self.quick: RgbReader | None = None
 
     @property
     def measures(self) -> bool:
@@ -71,6 +72,14 @@ class Witness:
             square = close_up(source.shape[:2], box_in(self.job, number))
             at = self.job.timeline.seconds(entry)
             self.sheet.keep(entry, source.rgb(square), result.rgb(square), seconds=at)
+        if not self.measures:
+            return
+        if self.quick is None or self.quick.size != source.reader.size:
+            self.quick = RgbReader(source.reader.size, quick=True)
+        # One level darker is nothing to those who measure.
+        source, result = (
+            Picture(picture.source, self.quick, picture.parts) for picture in (source, result)
+        )
         if self.mouths is not None:
             self.mouths.look(entry, number, result)
         if self.judge is not None:
