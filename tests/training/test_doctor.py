@@ -7,7 +7,13 @@ import torch
 
 from latentsync.data.health import Health
 from latentsync.models import StableSyncNet
-from latentsync.training.doctor import Overfit, find_causes, overfit_one_batch
+from latentsync.training.doctor import (
+    Likeness,
+    Overfit,
+    find_causes,
+    measure_likeness,
+    overfit_one_batch,
+)
 
 SOUND = Health(
     num_clips=40, silent=[], same_sound=[], same_pictures=[], offsets={-1: 4, 0: 30, 1: 5}
@@ -53,6 +59,18 @@ def test_faults_of_the_batch_are_named():
 def test_a_batch_that_is_not_learnt_points_to_the_network():
     (cause,) = find_causes(SOUND, WINDOWS, Overfit(num_steps=100, before=0.694, after=0.69))
     assert "BCE 0.694 -> 0.690 in 100 steps" in cause
+
+
+def test_a_network_that_says_the_same_of_everything_is_named(generator):
+    different = torch.eye(8)
+    assert measure_likeness(different, different) == Likeness(pictures=0.0, sounds=0.0)
+    same = different[:1].repeat(8, 1)
+    likeness = measure_likeness(same, different)
+    (cause,) = find_causes(SOUND, WINDOWS, LEARNT, likeness=likeness)
+    assert "every picture (mean cosine 1.000) one vector" in cause
+    assert "sound" not in cause.split(":")[0]
+    (advice,) = find_causes(SOUND, WINDOWS, LEARNT, likeness=Likeness(pictures=0.9, sounds=0.5))
+    assert "look sound" in advice
 
 
 def test_overfitting_learns_a_batch_and_leaves_the_network_and_the_generator_alone():

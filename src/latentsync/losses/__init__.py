@@ -2,12 +2,14 @@
 
 from latentsync.losses.contrast import InfoNCE, cosine_bce
 from latentsync.losses.gate import clear_clips
+from latentsync.losses.offset import OffsetHead
 from latentsync.losses.recon import MaskedReconLoss, ReconLoss, min_snr_weight
 from latentsync.losses.sync import SyncLoss
 
 __all__ = [
     "InfoNCE",
     "MaskedReconLoss",
+    "OffsetHead",
     "ReconLoss",
     "SyncLoss",
     "clear_clips",

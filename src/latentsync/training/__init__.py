@@ -7,6 +7,7 @@ from latentsync.training.checkpoints import StepCheckpoints, WholeCheckpoints
 from latentsync.training.checks import CheckFeatures
 from latentsync.training.diffusion_task import DiffusionTask
 from latentsync.training.doctor import SyncNetDoctor
+from latentsync.training.judge_pictures import JudgePictures
 from latentsync.training.randomness import SeedEveryStep
 from latentsync.training.reader_task import ReaderTask
 from latentsync.training.samples import SampleVideo
@@ -21,6 +22,7 @@ __all__ = [
     "CurvePicture",
     "DiffusionTask",
     "GradientWatch",
+    "JudgePictures",
     "PaceWatch",
     "ReaderTask",
     "SampleVideo",

@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from latentsync.batch import Batch
 from latentsync.data import ClipDataset
 from latentsync.data.health import Health, measure_health
 from latentsync.files import publish
 from latentsync.losses import InfoNCE
-from latentsync.models import StableSyncNet, latent_sync_input, sync_input
-from latentsync.training.syncnet_task import SyncNetTask, balanced_bce, near_in_time
+from latentsync.models import StableSyncNet
+from latentsync.training.syncnet_task import (
+    SyncNetTask,
+    balanced_bce,
+    embed_in_parts,
+    judged_frames,
+    near_in_time,
+)
 
 # Around ln 2 = 0.693: what one pays for never being sure.
 PLATEAU = (0.68, 0.70)
@@ -24,6 +32,8 @@ FEW_WINDOWS = 16
 MANY_SILENT = 0.1
 NEAR_OFFSET = 2
 LEARNT = 0.5
+# Mean cosine of two different pictures (or sounds) above which they are all the same to a network.
+COLLAPSED = 0.98
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +45,14 @@ class Overfit:
     num_steps: int
     before: float
     after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Mean cosine between embeddings of different windows: 1 where all are the same vector."""
+
+    pictures: float
+    sounds: float
 
 
 class SyncNetDoctor(Callback):
@@ -83,6 +101,16 @@ class SyncNetDoctor(Callback):
     def _examine(self, trainer: Trainer, task: SyncNetTask, batch: Batch, mean: float) -> None:
         dataset = getattr(trainer.datamodule, "train_set", None)
         assert isinstance(dataset, ClipDataset)
+        lines = [
+            f"at step {trainer.global_step} the BCE of the last {len(self._losses)} steps is "
+            f"{mean:.3f}, about ln 2: SyncNet cannot tell in from off",
+            *self.examine(task, dataset, batch),
+        ]
+        log.warning("%s", "\n  - ".join(lines))
+        self.write(lines)
+
+    def examine(self, task: SyncNetTask, dataset: ClipDataset, batch: Batch) -> list[str]:
+        """What stands in the way of learning, a line each; reads clips, trains a copy."""
         overfit = None
         if self.overfit_steps:
             overfit = overfit_one_batch(
@@ -91,14 +119,24 @@ class SyncNetDoctor(Callback):
                 num_steps=self.overfit_steps,
                 lr=self.overfit_lr,
                 min_offset_frames=task.min_offset_frames,
+                windows_at_once=task.windows_at_once,
             )
-        health = measure_health(dataset.clips, num_clips=self.num_clips)
-        lines = [
-            f"at step {trainer.global_step} the BCE of the last {len(self._losses)} steps is "
-            f"{mean:.3f}, about ln 2: SyncNet cannot tell in from off",
-            *find_causes(health, batch, overfit, min_offset_frames=task.min_offset_frames),
-        ]
-        log.warning("%s", "\n  - ".join(lines))
+            log.info(
+                "one batch of %d windows alone: BCE %.3f -> %.3f in %d steps",
+                len(batch["mel"]), overfit.before, overfit.after, overfit.num_steps,
+            )  # fmt: skip
+        with torch.no_grad():
+            likeness = measure_likeness(*task.embed(batch))
+        return find_causes(
+            measure_health(dataset.clips, num_clips=self.num_clips),
+            batch,
+            overfit,
+            min_offset_frames=task.min_offset_frames,
+            likeness=likeness,
+        )
+
+    def write(self, lines: list[str]) -> None:
+        """The first line and a list of the others, as Markdown."""
         with publish(self.path) as partial:
             partial.write_text("\n- ".join(lines) + "\n", encoding="utf-8")
 
@@ -110,20 +148,18 @@ def overfit_one_batch(
     num_steps: int,
     lr: float,
     min_offset_frames: int = 4,
+    windows_at_once: int | None = None,
 ) -> Overfit:
     """Train a copy on one batch, by contrast and BCE together; the network itself stays."""
     student = copy.deepcopy(syncnet).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=lr)
     contrast = InfoNCE().to(batch["mel"].device)
     near = near_in_time(batch, min_offset_frames)
-    if student.reads_latents:
-        frames = latent_sync_input(batch["latents"])
-    else:
-        frames = sync_input(batch["pixels"], student.config.resolution)
+    frames = judged_frames(student, batch)
     losses = []
     with torch.enable_grad(), torch.random.fork_rng():
         for step in range(num_steps + 1):
-            vision, audio = student(frames, batch["mel"])
+            vision, audio = embed_in_parts(student, frames, batch["mel"], windows_at_once)
             bce = balanced_bce(vision, audio, near)
             losses.append(bce.item())
             if step < num_steps:
@@ -133,11 +169,28 @@ def overfit_one_batch(
     return Overfit(num_steps=num_steps, before=losses[0], after=losses[-1])
 
 
+def measure_likeness(vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"]) -> Likeness:
+    """How alike a network finds different windows of a batch."""
+
+    def mean(rows: Float[Tensor, "b d"]) -> float:
+        cosines = rows.float() @ rows.float().T
+        others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+        return cosines[others].mean().item() if len(rows) > 1 else 0.0
+
+    return Likeness(pictures=mean(vision), sounds=mean(audio))
+
+
 def find_causes(
-    health: Health, batch: Batch, overfit: Overfit | None, *, min_offset_frames: int = 4
+    health: Health,
+    batch: Batch,
+    overfit: Overfit | None,
+    *,
+    min_offset_frames: int = 4,
+    likeness: Likeness | None = None,
 ) -> list[str]:
     """One line for each likely cause, with its remedy; one that says there is none, else."""
     causes = [*_causes_in_data(health), *_causes_in_batch(batch, min_offset_frames)]
+    causes += [] if likeness is None else _causes_in_embeddings(likeness)
     if overfit is not None and overfit.after > LEARNT:
         causes.append(
             f"one batch alone is not learnt either: BCE {overfit.before:.3f} -> "
@@ -213,3 +266,18 @@ def _causes_in_batch(batch: Batch, min_offset_frames: int) -> list[str]:
             "data.train.windows_per_clip=4"
         )
     return causes
+
+
+def _causes_in_embeddings(likeness: Likeness) -> list[str]:
+    same = {
+        name: value
+        for name, value in (("picture", likeness.pictures), ("sound", likeness.sounds))
+        if value > COLLAPSED
+    }
+    if not same:
+        return []
+    what = " and ".join(f"every {name} (mean cosine {value:.3f})" for name, value in same.items())
+    return [
+        f"the network gives {what} one vector: BCE alone rests there, since a cosine of 1/2 for "
+        "all costs ln 2. Train by contrast first: task.bce_from_step= half of trainer.max_steps"
+    ]

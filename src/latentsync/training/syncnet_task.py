@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from latentsync.batch import Batch
-from latentsync.losses import InfoNCE, cosine_bce
+from latentsync.losses import InfoNCE, OffsetHead, cosine_bce
+from latentsync.metrics.judgement import Judgement
 from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
 
 
@@ -19,10 +22,14 @@ class SyncNetTask(LightningModule):
 
     Batches hold several windows of each clip, so that an off-sync pair differs in time and not
     only in speaker. Windows of one clip less than `min_offset_frames` apart are no negatives; for
-    InfoNCE those further apart count `same_clip_weight` times, see there.
+    InfoNCE those further apart count `same_clip_weight` times, see there. InfoNCE takes the windows
+    of all processes as negatives, BCE makes its pairs within each.
+
+    `windows_at_once`: activations of no more than so many windows are held, whatever the batch.
+    `offset_weight`: how much naming the offset counts beside it, see `OffsetHead`; None: no head.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (every switch of the method)
         self,
         syncnet: StableSyncNet,
         *,
@@ -31,13 +38,27 @@ class SyncNetTask(LightningModule):
         bce_from_step: int,
         min_offset_frames: int = 4,
         same_clip_weight: float = 1.0,
+        windows_at_once: int | None = None,
+        offset_weight: float | None = None,
+        max_offset_frames: int = 15,
     ) -> None:
         super().__init__()
+        if min_offset_frames < 1:
+            raise ValueError(f"min_offset_frames must be 1 or more, got {min_offset_frames}")
+        if windows_at_once is not None and windows_at_once < 1:
+            raise ValueError(f"windows_at_once must be 1 or more, or null, got {windows_at_once}")
         self.syncnet = syncnet
         self.info_nce = InfoNCE(same_clip_weight=same_clip_weight)
         self.optimizer, self.schedule = optimizer, schedule
         self.bce_from_step = bce_from_step
         self.min_offset_frames = min_offset_frames
+        self.windows_at_once = windows_at_once
+        self.offset_weight = offset_weight
+        self.offset_head: OffsetHead | None = None
+        if offset_weight is not None:
+            num_channels = syncnet.config.visual_encoder["block_out_channels"][-1]
+            self.offset_head = OffsetHead(num_channels, max_offset_frames=max_offset_frames)
+        self.judgement = Judgement()
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer(self.parameters())
@@ -48,39 +69,107 @@ class SyncNetTask(LightningModule):
 
     def embed(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Unit vectors of the frames and of the sound of every window."""
-        if self.syncnet.reads_latents:
-            return self.syncnet(latent_sync_input(batch["latents"]), batch["mel"])
-        frames = sync_input(batch["pixels"], self.syncnet.config.resolution)
-        return self.syncnet(frames, batch["mel"])
+        return embed_in_parts(
+            self.syncnet, judged_frames(self.syncnet, batch), batch["mel"], self.windows_at_once
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         vision, audio = self.embed(batch)
+        values = self.losses(vision, audio, batch)
+        self.log_dict({f"train/{name}": value for name, value in values.items()})
+        loss = self.chosen(values)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def losses(
+        self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Every term by name, whichever of them is trained on now."""
         near = near_in_time(batch, self.min_offset_frames)
         values = {
-            "train/info_nce": self.info_nce(vision, audio, near, same_clip(batch)),
-            "train/bce": balanced_bce(vision, audio, near),
+            "info_nce": self._contrast(vision, audio, batch),
+            "bce": balanced_bce(vision, audio, near),
         }
-        chosen = "train/info_nce" if self.global_step < self.bce_from_step else "train/bce"
-        self.log_dict(values)
-        self.log("train/loss", values[chosen], prog_bar=True)
-        return values[chosen]
+        if self.offset_head is not None:
+            values["offset_error"] = self.offset_head.error(
+                vision, audio, frames_after(batch), same_clip(batch)
+            )
+        return values
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def chosen(self, values: dict[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """What is trained on at this step: one of both, and the offset where there is a head."""
+        loss = values["info_nce" if self.global_step < self.bce_from_step else "bce"]
+        if self.offset_weight is None:
+            return loss
+        return loss + self.offset_weight * values["offset_error"]
+
+    def _contrast(
+        self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        if self._trainer is not None and self.trainer.training and self.trainer.world_size > 1:
+            # Gradients come back summed over processes and are then averaged: those of one batch.
+            gather = self.trainer.strategy.all_gather
+            vision, audio = (
+                rearrange(gather(rows, sync_grads=True), "r b d -> (r b) d")
+                for rows in (vision, audio)
+            )
+            batch = {
+                "clip_index": gather(batch["clip_index"]).flatten(),
+                "start": gather(batch["start"]).flatten(),
+            }
+        near = near_in_time(batch, self.min_offset_frames)
+        return self.info_nce(vision, audio, near, same_clip(batch))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Logs the losses; gives the embeddings of the frames to callbacks."""
         vision, audio = self.embed(batch)
-        scores = vision.float() @ audio.float().T
-        shifted = same_clip(batch) & ~near_in_time(batch, self.min_offset_frames)
-        in_sync = scores.diagonal()
-        off = scores[shifted]
-        above = (in_sync[:, None] > scores)[shifted].float().mean()
-        accuracy = ((in_sync > 0.5).float().mean() + (off <= 0.5).float().mean()) / 2
-        self.log("val/p_in_above_off", above, prog_bar=True)
-        self.log("val/accuracy", accuracy, prog_bar=True)
-        self.log("val/cosine_in", in_sync.mean())
-        self.log("val/cosine_off", off.mean())
+        values = self.losses(vision, audio, batch)
+        values["loss"] = self.chosen(values)
+        self.log_dict(
+            {f"val/{name}": value for name, value in values.items()}, batch_size=len(vision)
+        )
+        off = same_clip(batch) & ~near_in_time(batch, self.min_offset_frames)
+        self.judgement.update(vision.float() @ audio.float().T, off)
+        return {"vision": vision}
+
+    def on_validation_epoch_end(self) -> None:
+        # Callbacks come first and may look at the counts.
+        values = self.judgement.compute()
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
+        self.judgement.reset()
 
     def export(self, folder: Path) -> None:
         """Write the trained SyncNet as a folder."""
         save_network(self.syncnet, folder)
+
+
+def judged_frames(syncnet: StableSyncNet, batch: Batch) -> Float[Tensor, "b fc h w"]:
+    """What this SyncNet sees of a batch: latents, or the lower half of the pixels."""
+    if syncnet.reads_latents:
+        return latent_sync_input(batch["latents"])
+    return sync_input(batch["pixels"], syncnet.config.resolution)
+
+
+def embed_in_parts(
+    syncnet: StableSyncNet,
+    frames: Float[Tensor, "b fc h w"],
+    mel: Float[Tensor, "b 1 m t"],
+    windows_at_once: int | None,
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+    """Embeddings of a batch whose activations would not fit: `windows_at_once` at a time.
+
+    Gradient caching (arXiv 2101.06983): a loss over all embeddings needs every window at once, a
+    network only its own. So activations of a part are dropped and computed anew when its gradient
+    is, which checkpointing does; the gradient is that of the whole batch, for one more forward.
+    """
+    if windows_at_once is None or len(mel) <= windows_at_once:
+        return syncnet(frames, mel)
+    parts = [
+        checkpoint(syncnet, *part, use_reentrant=False)
+        for part in zip(frames.split(windows_at_once), mel.split(windows_at_once), strict=True)
+    ]
+    vision, audio = zip(*parts, strict=True)
+    return torch.cat(vision), torch.cat(audio)
 
 
 def same_clip(batch: Batch) -> Bool[Tensor, "b b"]:
@@ -89,10 +178,15 @@ def same_clip(batch: Batch) -> Bool[Tensor, "b b"]:
     return clips[:, None] == clips[None, :]
 
 
+def frames_after(batch: Batch) -> Float[Tensor, "b b"]:
+    """By how many frames window j begins after window i; tells something within a clip only."""
+    starts = batch["start"].float()
+    return starts[None, :] - starts[:, None]
+
+
 def near_in_time(batch: Batch, min_offset_frames: int) -> Bool[Tensor, "b b"]:
     """Which pairs of windows come from one clip and nearly one time."""
-    starts = batch["start"]
-    return same_clip(batch) & ((starts[:, None] - starts[None, :]).abs() < min_offset_frames)
+    return same_clip(batch) & (frames_after(batch).abs() < min_offset_frames)
 
 
 def balanced_bce(

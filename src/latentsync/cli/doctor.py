@@ -1,0 +1,55 @@
+"""python -m latentsync.cli.doctor experiment=syncnet ...: what keeps this SyncNet from learning?
+
+The same words as for train.py. One batch is drawn and learnt by heart, clips are read for silence,
+doubles and offsets; nothing is trained. The findings are printed and written to syncnet_doctor.md.
+"""
+
+import logging
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.utilities import move_data_to_device
+from omegaconf import DictConfig
+
+from latentsync.batch import Batch
+from latentsync.cli.run import command
+from latentsync.data.datamodule import ClipDataModule
+from latentsync.training import SyncNetDoctor, SyncNetTask
+
+log = logging.getLogger(__name__)
+
+
+@command("train")
+def main(config: DictConfig) -> None:
+    """Examine the data and the network of a SyncNet experiment before it is trained."""
+    examine(config)
+
+
+def examine(config: DictConfig) -> list[str]:
+    """The findings, a line each; on the GPU where there is one."""
+    if "doctor" not in config.callbacks:
+        raise ValueError(f"{config.name} has no doctor: add callbacks=syncnet")
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    data, task, doctor = (
+        instantiate(node, _convert_="all")
+        for node in (config.data, config.task, config.callbacks.doctor)
+    )
+    if not isinstance(task, SyncNetTask):
+        raise ValueError(f"the doctor is for SyncNet, not {type(task).__name__}")
+    assert isinstance(data, ClipDataModule)
+    assert isinstance(doctor, SyncNetDoctor)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data.setup("fit")
+    assert data.train_set is not None
+    batch = data.unpack(move_data_to_device(next(iter(data.train_dataloader())), device))
+    findings = doctor.examine(task.to(device), data.train_set, batch)
+    doctor.path.parent.mkdir(parents=True, exist_ok=True)
+    doctor.write([f"{config.name}, before training:", *findings])
+    log.info("%s", "\n".join(f"- {line}" for line in findings))
+    log.info("written to %s", doctor.path)
+    return findings
+
+
+if __name__ == "__main__":
+    main()
