@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from latentsync.data import ClipDataset, read_manifest
 from latentsync.data.datamodule import ClipDataModule, ShuffledSampler
 
 ARGUMENTS = {"num_frames": 4, "samples_per_clip": 4}
@@ -90,3 +91,26 @@ def test_the_ranks_shares_make_up_the_batches_of_one():
     assert [list(turn) for turn in zip(*shares, strict=True)] == [
         whole[first : first + 4] for first in range(0, 24, 4)
     ]
+
+
+def test_packed_batches_become_the_same_as_items_that_were_never_packed(data_dir: Path):
+    """What Lightning hands to a step, and a loader in bytes: equal to the plain items, to the bit."""
+    module = loaders(data_dir)
+    packed = next(iter(module.val_dataloader()))
+    plain = ClipDataset(read_manifest(data_dir), **ARGUMENTS, seed=0)
+    wanted = plain.collate([plain[index] for index in range(4)])
+    assert packed["pixels"].dtype == packed["reference"].dtype == torch.uint8
+    assert "mask" not in packed
+    batch = module.on_after_batch_transfer(packed, 0)
+    assert batch.keys() == wanted.keys()
+    assert all(torch.equal(batch[name], wanted[name]) for name in wanted)
+    # One mask is held for the whole batch.
+    assert batch["mask"].untyped_storage().nbytes() == 64 * 64 * 4
+
+
+def test_windows_beside_each_other_have_a_mask_each(data_dir: Path):
+    arguments = {"num_frames": 4, "windows_per_clip": 3, "with_reference": False}
+    module = ClipDataModule(data_dir, data_dir, val=arguments, batch_size=2)
+    module.setup("validate")
+    batch = module.unpack(next(iter(module.val_dataloader())))
+    assert batch["mask"].shape == (6, 4, 1, 64, 64)

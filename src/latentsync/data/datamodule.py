@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from latentsync.data.clips import read_manifest
-from latentsync.data.dataset import ClipDataset
+from latentsync.data.dataset import ClipDataset, Item
 
 
 class ShuffledSampler(Sampler[int]):
@@ -96,7 +96,12 @@ class ResumableLoader(DataLoader):
 
 
 class ClipDataModule(LightningDataModule):
-    """Loaders over two manifests; `train` and `val` are arguments of their `ClipDataset`."""
+    """Loaders over two manifests; `train` and `val` are arguments of their `ClipDataset`.
+
+    Loaders hand over frames as uint8, and the mask not at all; Lightning calls
+    `on_after_batch_transfer`, which makes the `Batch` of them on the device. Whoever asks a loader
+    himself calls `unpack`.
+    """
 
     def __init__(
         self,
@@ -154,13 +159,26 @@ class ClipDataModule(LightningDataModule):
         assert self.val_set is not None
         return DataLoader(self.val_set, drop_last=False, **self._options(self.val_set))
 
+    def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
+        """Lightning's hook, on the device."""
+        return self.unpack(batch)
+
+    def unpack(self, batch: Item) -> Item:
+        """What a loader gave => a `Batch`, on the device where it is."""
+        trained = self.trainer is None or self.trainer.training
+        dataset = (self.train_set if trained else self.val_set) or self.val_set
+        assert dataset is not None
+        return dataset.unpack(batch)
+
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
     def _dataset(self, manifest: Path, arguments: dict) -> ClipDataset:
-        return ClipDataset(read_manifest(manifest), **{"seed": self.seed, **arguments})
+        return ClipDataset(
+            read_manifest(manifest), **{"seed": self.seed, "packed": True, **arguments}
+        )
 
     def _options(self, dataset: ClipDataset) -> dict:
         return {

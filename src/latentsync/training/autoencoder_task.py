@@ -93,7 +93,8 @@ class AutoencoderTask(LightningModule):
         An encoder that was not trained keeps the scale it came with.
         """
         if not self.decoder_only:
-            batches = islice(self.trainer.datamodule.train_dataloader(), self.num_measured)
+            data = self.trainer.datamodule
+            batches = map(data.unpack, islice(data.train_dataloader(), self.num_measured))
             mean, deviation = measure_latents(self.vae, batches)
             self.vae.register_to_config(latents_mean=mean, latents_std=deviation)
         save_network(self.vae, folder)
