@@ -112,14 +112,14 @@ from latentsync.training import GradientWatch, SyncNetTask
 def main(folder, model, num_processes, out):
     seed_everything(0, verbose=False)
     items = {"resolution": 64, "with_reference": False, "with_audio": False, "in_memory": True,
-             "windows_per_clip": 2, "samples_per_clip": 8}
+             "windows_per_clip": 2, "samples_per_clip": 8, "packed": False}
     data = ClipDataModule(folder, folder, train=items, val=items, batch_size=4 // num_processes)
     task = SyncNetTask(
-        load_syncnet(model), optimizer=partial(SGD, lr=0.05), bce_from_step=100,
+        load_syncnet(model), optimizer=partial(SGD, lr=0.01), bce_from_step=100,
         schedule=partial(ConstantLR, factor=1.0), windows_at_once=3,
     )
     trainer = Trainer(
-        accelerator="cpu", devices=num_processes, max_steps=4, logger=False,
+        accelerator="cpu", devices=num_processes, max_steps=3, logger=False, precision="64-true",
         strategy="ddp" if num_processes > 1 else "auto", enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         limit_val_batches=0, gradient_clip_val=1.0, callbacks=[GradientWatch()],

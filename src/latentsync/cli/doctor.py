@@ -42,7 +42,8 @@ def examine(config: DictConfig) -> list[str]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data.setup("fit")
     assert data.train_set is not None
-    batch = data.unpack(move_data_to_device(next(iter(data.train_dataloader())), device))
+    items = move_data_to_device(next(iter(data.train_dataloader())), device)
+    batch: Batch = data.unpack(items)  # type: ignore[assignment]
     findings = doctor.examine(task.to(device), data.train_set, batch)
     doctor.path.parent.mkdir(parents=True, exist_ok=True)
     doctor.write([f"{config.name}, before training:", *findings])

@@ -23,8 +23,8 @@ def cosine_bce(
 class InfoNCE(nn.Module):
     """Every window must find its own sound among all others of the batch, and back.
 
-    InfoNCE (arXiv 1807.03748) with a learned temperature. Unlike the official loss it does not
-    get stuck at ln 2 when it starts from scratch: see experiments/demo. A negative of the same
+    InfoNCE (arXiv 1807.03748) with a learned temperature. How it begins beside the official loss:
+    see experiments/syncnet_stuck. A negative of the same
     clip is the hard case, as neither face nor voice tells it apart: it counts `same_clip_weight`
     times, as if the batch held that many of it.
     """
