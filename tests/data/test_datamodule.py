@@ -94,7 +94,7 @@ def test_the_ranks_shares_make_up_the_batches_of_one():
 
 
 def test_packed_batches_become_the_same_as_items_that_were_never_packed(data_dir: Path):
-    """What Lightning hands to a step, and a loader in bytes: equal to the plain items, to the bit."""
+    """What a loader gives in bytes and Lightning hands to a step: the plain items, to the bit."""
     module = loaders(data_dir)
     packed = next(iter(module.val_dataloader()))
     plain = ClipDataset(read_manifest(data_dir), **ARGUMENTS, seed=0)

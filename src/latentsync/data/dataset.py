@@ -187,7 +187,8 @@ class ClipDataset(Dataset):
         """A batch of `packed` items on any device => pixels in [-1, 1], and its mask, there."""
         if not self.packed or "mask" in batch:
             return batch
-        shown = {name: to_pixels(batch[name]) for name in ("pixels", "reference") if name in batch}
+        names = [name for name in ("pixels", "reference") if name in batch]
+        shown: Item = {name: to_pixels(batch[name]) for name in names}
         starts = batch["start"]
         mask = self._mask[:1].to(starts.device).expand(len(starts), self.num_frames, 1, -1, -1)
         return {**batch, **shown, "mask": mask}

@@ -1,0 +1,125 @@
+"""Items a second of the loader, against the official recipe on the same clips, one process each.
+
+`python bench/bench_loader.py [--items 200]`. Four drawn clips of 256x256, 10 s, 25 fps. The recipe
+(COMPATIBILITY 1.11, 1.13, written plainly here): decord opens the clip for every item and reads two
+windows of 16 frames, frames become floats by torchvision, masked frames float64, and the mel of the
+whole sound is made from the file. Ours is a `ClipDataset` as a loader without workers asks it:
+with pixels, and with stored latents.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from decord import VideoReader
+from inputs import wait_passively
+from safetensors.torch import save_file
+from torch import Tensor
+
+from latentsync.data import Clip, ClipDataset, write_manifest
+from latentsync.data.clips import LATENTS_FOLDER
+from latentsync.data.synthetic import draw_clip
+from latentsync.faces.mask import load_mask
+from latentsync.media.audio import read_waveform, write_wav
+from latentsync.media.mel import mel_spectrogram, mel_window
+from latentsync.media.video import VideoWriter, read_frames
+
+SIZE, FPS, FRAMES, NUM_CLIPS, SECONDS = 256, 25, 16, 4, 10
+
+
+def main() -> None:
+    wait_passively()
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=100)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        clips = make_clips(Path(folder))
+        pixels = ClipDataset(clips, samples_per_clip=10**6, packed=True)
+        latents = ClipDataset(
+            clips, samples_per_clip=10**6, packed=True,
+            with_pixels=False, with_latents=True, with_mel=False,
+        )  # fmt: skip
+        rng = np.random.default_rng(0)
+        official = rate(lambda index: official_item(clips[index % NUM_CLIPS], rng), options.items)
+        print(f"{'official recipe':28} {official:8.1f} items/s", flush=True)
+        for name, dataset in (("ours, pixels and mel", pixels), ("ours, stored latents", latents)):
+            items = options.items * (1 if dataset.with_pixels else 20)
+            ours = rate(dataset.__getitem__, items)
+            print(f"{name:28} {ours:8.1f} items/s  {ours / official:6.1f} x", flush=True)
+
+
+def rate(make: Callable[[int], object], num_items: int) -> float:
+    """Items a second, the first ones left out."""
+    for index in range(2 * NUM_CLIPS):
+        make(index)
+    begun = time.perf_counter()
+    for index in range(num_items):
+        make(index)
+    return num_items / (time.perf_counter() - begun)
+
+
+def official_item(clip: Clip, rng: np.random.Generator) -> dict[str, Tensor]:
+    """One item as the published loader makes it."""
+    reader = VideoReader(str(clip.path))
+    total = len(reader)
+    start = int(rng.integers(total - FRAMES + 1))
+    away = [other for other in range(total - FRAMES + 1) if abs(other - start) >= FRAMES]
+    other = int(rng.choice(away))
+    truth = reader.get_batch(np.arange(start, start + FRAMES)).asnumpy()
+    reference = reader.get_batch(np.arange(other, other + FRAMES)).asnumpy()
+    mel = mel_spectrogram(read_waveform(clip.path))
+    truth, reference = (
+        (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+        for frames in (truth, reference)
+    )
+    mask = torch.from_numpy(load_mask("mask", SIZE).astype(np.float64))
+    return {
+        "gt_pixel_values": truth,
+        "masked_pixel_values": truth * mask,
+        "ref_pixel_values": reference,
+        "masks": mask.expand(FRAMES, 1, SIZE, SIZE).clone(),
+        "mel": mel_window(mel, start),
+    }
+
+
+def make_clips(folder: Path) -> list[Clip]:
+    """Drawn clips as `prepare.py` leaves them; latents and audio states are random numbers."""
+    latents_dir = folder / LATENTS_FOLDER / "vae"
+    for each in (folder / "clips", folder / "features", latents_dir):
+        each.mkdir(parents=True)
+    clips = []
+    for index in range(NUM_CLIPS):
+        drawn = draw_clip(folder / f"drawn{index}", seed=900 + index, seconds=SECONDS, size=SIZE)
+        waveform = read_waveform(drawn)
+        sound = folder / "sound.wav"
+        write_wav(sound, waveform, 16_000)
+        clip = Clip(
+            path=folder / "clips" / f"{index}.mp4",
+            features_path=folder / "features" / f"{index}.safetensors",
+            latents_path=None, num_frames=SECONDS * FPS, source=str(drawn), start_frame=0,
+            resolution=SIZE, fps=float(FPS),
+        )  # fmt: skip
+        with VideoWriter(
+            clip.path, fps=FPS, width=SIZE, height=SIZE, crf=13, audio=sound, keyframe_interval=16
+        ) as writer:
+            for frame in read_frames(drawn):
+                writer.write(frame)
+        states = torch.randn(SECONDS * 50, 5, 384).half()
+        save_file({"audio": states, "mel": mel_spectrogram(waveform)}, clip.features_path)
+        stored = torch.randn(2, clip.num_frames, 4, SIZE // 8, SIZE // 8).half()
+        save_file(
+            {"latents": stored[0].clone(), "masked_latents": stored[1].clone()},
+            latents_dir / f"{index}.safetensors", metadata={"mask": "mask", "vae": "vae"},
+        )  # fmt: skip
+        clips.append(clip)
+    write_manifest(clips, folder / "manifest.jsonl")
+    return clips
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""How much memory a training step takes at its peak, without owning that memory.
+
+Under `FakeTensorMode` tensors have shapes and no content, so that a step of any size runs through
+every operation, backward and optimizer in a minute on a laptop; `PeakMemory` adds up what lives.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+GIB = 2**30
+# What a trainer's precision computes in under autocast; "-true" casts the weights instead.
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+CAST = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+PRECISIONS = ("32-true", *AUTOCAST, *CAST)
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all storages that operations inside it make, while they live.
+
+    `live` and `peak` are in bytes. Storages and not tensors are counted, so views are free; fake
+    and real tensors alike. What a kernel needs besides its inputs and outputs is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._sizes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    def __torch_dispatch__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._sizes:
+            return
+        size = storage.nbytes()
+        self._sizes[storage] = size
+        weakref.finalize(storage, self._free, size)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+def cast_to(module: nn.Module, precision: str) -> None:
+    """Give a module the weights that a trainer's `precision` has; in place."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision in CAST:
+        nn.Module.to(module, CAST[precision])
+
+
+def begin(optimizer: Optimizer) -> None:
+    """Gradients and the optimizer's values, as they are after a first step."""
+    for group in optimizer.param_groups:
+        for value in group["params"]:
+            value.grad = torch.zeros_like(value)
+    optimizer.step()
+
+
+def step(
+    loss_of: Callable[[], Tensor],
+    optimizer: Optimizer,
+    *,
+    precision: str,
+    device: str = "cpu",
+    clip: float = 1.0,
+) -> None:
+    """One step in Lightning's order: gradients of the last one live until the loss is there."""
+    dtype = AUTOCAST.get(precision, torch.bfloat16)
+    with torch.autocast(device, dtype, enabled=precision in AUTOCAST):
+        loss = loss_of()
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+    optimizer.step()
