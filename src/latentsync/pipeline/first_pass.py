@@ -1,7 +1,7 @@
 """The first pass: what is seen in a video and heard in a voice, or what the cache kept of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Voice:
     silent: Bool[np.ndarray, " n"]
     levels: Float[np.ndarray, " m"]
     mel: Float[Tensor, "80 k"] | None = None
+    damages: tuple[Damage, ...] = ()
 
 
 def sight(
@@ -116,7 +117,8 @@ def listen(
 
     The file is read once. `with_mel`: for a SyncNet, 26 kB a second of sound.
     """
-    waveform = read_waveform(audio, SAMPLE_RATE)
+    damages: list[Damage] = []
+    waveform = read_waveform(audio, SAMPLE_RATE, on_damage=damages.append)
     count_frames(audio, len(waveform) / SAMPLE_RATE, model.format.fps)
     levels = levels_db(waveform, SAMPLE_RATE)
     silent = gate.silent_at(levels) if gate.mode != "off" else np.zeros(0, bool)
@@ -128,7 +130,20 @@ def listen(
     form = model.format
     tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
     mel = mel_spectrogram(waveform) if with_mel else None
-    return Voice(tokens, len(waveform) / SAMPLE_RATE, silent, levels, mel)
+    seconds = len(waveform) / SAMPLE_RATE
+    return Voice(tokens, seconds, silent, levels, mel, tuple(joined(damages)))
+
+
+def joined(damages: list[Damage]) -> list[Damage]:
+    """Damages of one reason that follow each other, as one."""
+    told: list[Damage] = []
+    for damage in damages:
+        last = told[-1] if told else None
+        if last and last.reason == damage.reason and last.end_seconds == damage.start_seconds:
+            told[-1] = replace(last, end_seconds=damage.end_seconds)
+        else:
+            told.append(damage)
+    return told
 
 
 def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:

@@ -80,7 +80,7 @@ def _summary(report: Report) -> str:
 
 
 def _warnings(report: Report) -> str:
-    said = [f"The source is damaged: {line}" for line in report.damage] + report.notes
+    said = [f"Damaged: {line}" for line in report.damage] + report.notes
     if not said:
         return ""
     items = "".join(f"<li>{escape(line)}</li>" for line in _cut(said))

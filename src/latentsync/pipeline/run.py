@@ -167,7 +167,10 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         dtype=str(model.unet.dtype).removeprefix("torch."),
         shots=shots_of(job, curves, judge),
         sync_measure="loudness" if judge is None else "syncnet",
-        damage=[str(damage) for damage in job.sighting.damages],
+        damage=[
+            *(f"the video: {damage}" for damage in job.sighting.damages),
+            *(f"a voice: {damage}" for voice in job.voices.values() for damage in voice.damages),
+        ],
         notes=notes_of(job, resumed, kept),
     )
     report.save(report_path(out))

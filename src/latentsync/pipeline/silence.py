@@ -14,6 +14,7 @@ MODES = ("closed", "source", "off")
 BLOCK_SECONDS = 0.01
 LEVEL_SECONDS = 0.04
 BLOCKS_AT_ONCE = 1 << 14
+SAMPLES_AT_ONCE = 1 << 20
 LOUD_SHARE = 0.95  # of all blocks; the level that so many stay below
 FLOOR_SHARE = 0.10
 ALWAYS_SILENT_DB = -60.0  # of full scale
@@ -71,8 +72,20 @@ class SilenceGate:
         keep = round(self.keep_seconds / BLOCK_SECONDS)
         heard = torch.from_numpy(~silent).float()[None, None]
         heard = F.max_pool1d(heard, 2 * keep + 1, stride=1, padding=keep)
-        gain = F.interpolate(heard, size=len(waveform), mode="linear", align_corners=False)
-        return waveform * gain[0, 0].to(waveform)
+        return faded(waveform, heard[0, 0].numpy())
+
+
+def faded(waveform: Float[Tensor, " t"], gains: Float[np.ndarray, " n"]) -> Float[Tensor, " t"]:
+    """The sound times gains that lie evenly over it, straight lines between their middles."""
+    gated = torch.empty_like(waveform)
+    per_sample = len(gains) / len(waveform)
+    # Piece by piece: for hours of sound, a gain of every sample would take gigabytes.
+    for first in range(0, len(waveform), SAMPLES_AT_ONCE):
+        piece = waveform[first : first + SAMPLES_AT_ONCE]
+        places = (np.arange(first, first + len(piece)) + 0.5) * per_sample - 0.5
+        gain = torch.from_numpy(np.interp(places, np.arange(len(gains)), gains))
+        gated[first : first + len(piece)] = piece * gain.to(piece)
+    return gated
 
 
 def levels_db(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[np.ndarray, " n"]:
