@@ -34,7 +34,9 @@ def test_dev_extra_equals_dev_group():
     assert extras["dev"] == PROJECT["dependency-groups"]["dev"]
 
 
-@pytest.mark.parametrize("extra", [None, "train", "prepare", "sweep", "wandb", "lora", "submitit", "dev"])
+@pytest.mark.parametrize(
+    "extra", [None, "train", "prepare", "sweep", "wandb", "lora", "submitit", "dev"]
+)
 def test_direct_dependencies_are_pinned(extra: str | None):
     project = PROJECT["project"]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
