@@ -65,7 +65,15 @@ def cast_to(module: nn.Module, precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision in CAST:
-        nn.Module.to(module, CAST[precision])
+        recast(module, CAST[precision])
+
+
+def recast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters of another dtype, before an optimizer knows them; `.to` swaps no fake ones."""
+    for part in module.modules():
+        for name, value in list(part.named_parameters(recurse=False)):
+            new = nn.Parameter(value.detach().to(dtype), requires_grad=value.requires_grad)
+            setattr(part, name, new)
 
 
 def begin(optimizer: Optimizer) -> None:
