@@ -29,7 +29,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 from latentsync.losses.video_mae import VideoBackbone
 from latentsync.models import Frozen
 from latentsync.models.codec import PreviewCodec
-from latentsync.training.memory import GIB, PRECISIONS, PeakMemory, begin, cast_to, recast, step
+from latentsync.training.memory import AUTOCAST, GIB, PeakMemory, begin, cast_to, recast, step
 
 CONF = Path(__file__).parents[1] / "conf"
 # Files that an experiment asks for; none is opened here.
@@ -48,7 +48,7 @@ ROWS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", nargs="?")
-    parser.add_argument("--precision", choices=PRECISIONS)
+    parser.add_argument("--precision", choices=("32-true", *AUTOCAST))
     parser.add_argument("--batch", type=int)
     parser.add_argument("--data", choices=("clips", "latents"), default="clips")
     parser.add_argument("--real", action="store_true")
