@@ -27,7 +27,8 @@ ARGUMENTS = ("data.batch_size=2", "data.train.windows_per_clip=2", "data.val.win
 def judged(work: Path) -> Path:
     """Two steps by contrast, two by BCE, validated after each two."""
     return run(
-        work, "demo/syncnet", "judged_syncnet", *ARGUMENTS, "callbacks=syncnet", "trainer.max_steps=4",
+        work, "demo/syncnet", "judged_syncnet", *ARGUMENTS, "callbacks=syncnet",
+        "trainer.max_steps=4",
         "task.bce_from_step=3", "task.offset_weight=0.1", "task.windows_at_once=3",
     )  # fmt: skip
 
