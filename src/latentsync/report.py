@@ -186,9 +186,9 @@ class ContactSheet:
     `columns` may be given as the frames' numbers; else they are spread over all `num_frames`.
     """
 
-    def __init__(self, num_frames: int, *, columns: Iterable[int] | None = None) -> None:
+    def __init__(self, num_frames: int) -> None:
         spread = np.linspace(0, num_frames - 1, min(SHEET_COLUMNS, num_frames)).round().astype(int)
-        self.indices = set(spread.tolist() if columns is None else columns)
+        self.indices = set(spread.tolist())
         self.kept: dict[int, tuple[UInt8[np.ndarray, "h w 3"], float | None]] = {}
 
     @property
@@ -204,31 +204,18 @@ class ContactSheet:
     def add(
         self,
         index: int,
-        source: UInt8[np.ndarray, "h w 3"],
-        result: UInt8[np.ndarray, "h w 3"],
-        box: Float[np.ndarray, "4"] | None,
-        *,
-        seconds: float | None = None,
-    ) -> None:
-        """Keep the pair if `index` is one of the columns; `box` is where to look, x0 y0 x1 y1.
-
-        `seconds`: when the frame is shown, for the line below the picture on the page.
-        """
-        if index in self.indices:
-            x0, y0, x1, y1 = close_up((source.shape[0], source.shape[1]), box)
-            self.keep(index, source[y0:y1, x0:x1], result[y0:y1, x0:x1], seconds=seconds)
-
-    def keep(
-        self,
-        index: int,
         source: UInt8[np.ndarray, "s s 3"],
         result: UInt8[np.ndarray, "s s 3"],
         *,
         seconds: float | None = None,
     ) -> None:
-        """The same from what `close_up` says of both frames."""
-        cell = np.vstack([_scaled(source), _scaled(result)])
-        self.kept[index] = cell, seconds
+        """Keep the pair, the squares that `close_up` names, if `index` is one of the columns.
+
+        `seconds`: when the frame is shown, for the line below the picture on the page.
+        """
+        if index in self.indices:
+            cell = np.vstack([_scaled(source), _scaled(result)])
+            self.kept[index] = cell, seconds
 
     def save(self, path: Path) -> None:
         """Write it as a PNG."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
 from latentsync.data import ClipDataset, read_manifest
 from latentsync.data.datamodule import ClipDataModule, ShuffledSampler
@@ -114,3 +115,15 @@ def test_windows_beside_each_other_have_a_mask_each(data_dir: Path):
     module.setup("validate")
     batch = module.unpack(next(iter(module.val_dataloader())))
     assert batch["mask"].shape == (6, 4, 1, 64, 64)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "32-true"])
+def test_frames_get_the_precision_of_the_weights(data_dir: Path, precision: str):
+    """Lightning converts a batch before its frames are unpacked."""
+    module = loaders(data_dir)
+    module.trainer = Trainer(precision=precision, accelerator="cpu", logger=False)
+    module.trainer.validating = True
+    packed = next(iter(module.val_dataloader()))
+    batch = module.on_after_batch_transfer(packed, 0)
+    wanted = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "32-true": torch.float32}
+    assert {batch[name].dtype for name in ("pixels", "reference", "mask")} == {wanted[precision]}

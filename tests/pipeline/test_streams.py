@@ -2,16 +2,18 @@
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
+from latentsync.faces import Placement, align, paste
 from latentsync.faces.survey import Shot, Survey, Track
 from latentsync.media.picture import Picture
 from latentsync.media.timed import Timeline
 from latentsync.pipeline.draw import Patches
 from latentsync.pipeline.places import Places, aligner_for
 from latentsync.pipeline.plan import Choice, find_runs, slot_entries
-from latentsync.pipeline.streams import put_back
+from latentsync.pipeline.streams import face_in, put_back, with_face
 from latentsync.pipeline.windows import Run, Window
 from pipeline.inputs import POINTS, RESOLUTION
 
@@ -120,3 +122,51 @@ def test_faces_that_are_past_are_not_kept_though_they_are_drawn_later():
     patches.forget(before=12)
     patches.at(0, 12)
     assert {slot for _, slot in patches.done} == {12, 13, 14, 15}
+
+
+def placed(scale: float, degrees: float, x: float, y: float) -> Placement:
+    """A square face: so many of its pixels for one of the frame, turned, with its middle there."""
+    turn = np.deg2rad(degrees)
+    linear = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    middle = np.full(2, (RESOLUTION - 1) / 2)
+    return Placement(np.column_stack([linear, middle - linear @ [x, y]]), (RESOLUTION, RESOLUTION))
+
+
+PLACES = {
+    "as it is": placed(1.0, 0, 200, 150),
+    "larger in the frame": placed(0.5, 8, 180, 140),
+    "much larger": placed(0.11, -20, 230, 160),
+    "smaller": placed(2.3, 15, 201, 99),
+    "over the corner": placed(0.4, 5, 6, 8),
+    "over the other corner": placed(0.3, -5, 395, 296),
+    "outside": placed(1.0, 0, 900, 150),
+}
+
+
+def blurred_noise() -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 1.5)
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_face_cut_from_its_part_of_the_picture_is_the_one_cut_from_the_whole(place: Placement):
+    frame = blurred_noise()
+    whole = align(frame, place, RESOLUTION).astype(int)
+    part = face_in(Picture.of(frame), place, RESOLUTION)
+    # OpenCV rounds places to 1/32 of a pixel, from other sums.
+    assert np.abs(part - whole).max() <= 3
+    assert (part != whole).mean() < 0.02
+
+
+@pytest.mark.parametrize("region", ["mask", "crop"])
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_face_put_into_its_part_of_the_picture_is_the_one_put_into_the_whole(
+    place: Placement, region: str
+):
+    frame = blurred_noise()
+    face = 255 - blurred_noise()[:RESOLUTION, :RESOLUTION]
+    whole = paste(frame, face, place, region=region).astype(int)
+    part = with_face(Picture.of(frame), face, place, region=region, mask="mask", strength=1.0).rgb()
+    assert np.abs(part - whole).max() <= 3
+    assert (part != whole).mean() < 0.02
+    assert (part == frame).all() == (place is PLACES["outside"])

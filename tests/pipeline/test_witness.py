@@ -25,7 +25,7 @@ from latentsync.pipeline import Choice, Timing, engine, lipsync, to_pixels, witn
 from latentsync.pipeline.judge import SyncJudge, load_judge
 from latentsync.pipeline.places import Places, aligner_for
 from latentsync.pipeline.witness import Mouths, Witness, times_in
-from latentsync.report import ContactSheet
+from latentsync.report import ContactSheet, close_up
 from pipeline.inputs import (
     POINTS,
     RESOLUTION,
@@ -67,7 +67,8 @@ def sheet_of_files(video: Path, out: Path, num_frames: int) -> np.ndarray:
     sheet = ContactSheet(num_frames)
     box = np.array([40.0, 30.0, 90.0, 100.0])
     for index, pair in enumerate(zip(read_frames(video), read_frames(out), strict=False)):
-        sheet.add(index, *pair, box)
+        x0, y0, x1, y1 = close_up(pair[0].shape[:2], box)
+        sheet.add(index, *(frame[y0:y1, x0:x1] for frame in pair))
     return np.stack(sheet.cells)
 
 

@@ -160,8 +160,10 @@ class ClipDataModule(LightningDataModule):
         return DataLoader(self.val_set, drop_last=False, **self._options(self.val_set))
 
     def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
-        """Lightning's hook, on the device."""
-        return self.unpack(batch)
+        """Lightning's hook, on the device, after it gave a batch the precision of the weights: the
+        frames, until here uint8, get it now."""
+        shown = self.unpack(batch)
+        return shown if self.trainer is None else self.trainer.precision_plugin.convert_input(shown)
 
     def unpack(self, batch: Item) -> Item:
         """What a loader gave => a `Batch`, on the device where it is."""

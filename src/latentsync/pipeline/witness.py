@@ -13,7 +13,7 @@ from latentsync.media.timed import FrameReader, FrameTimes, Timeline
 from latentsync.media.video import probe
 from latentsync.pipeline.engine import Job
 from latentsync.pipeline.judge import SyncJudge
-from latentsync.report import SHEET_COLUMNS, ContactSheet, close_up
+from latentsync.report import ContactSheet, close_up
 
 LOOK_AROUND = 1.25  # of the face's larger side, from its middle to every side
 LEAST_AROUND = 64  # pixels
@@ -31,9 +31,7 @@ class Witness:
     ) -> None:
         self.job, self.judge = job, judge
         self.mouths = None if detector is None else Mouths(job, detector)
-        last = len(job.timeline) - 1
-        columns = np.linspace(0, last, SHEET_COLUMNS).round().astype(int).tolist()
-        self.sheet = ContactSheet(len(job.timeline), columns=columns)
+        self.sheet = ContactSheet(len(job.timeline))
         self.begun: int | None = None
         self.quick: RgbReader | None = None
 
@@ -71,7 +69,7 @@ class Witness:
             # Of the source's size: an odd one was made even.
             square = close_up(source.shape[:2], box_in(self.job, number))
             at = self.job.timeline.seconds(entry)
-            self.sheet.keep(entry, source.rgb(square), result.rgb(square), seconds=at)
+            self.sheet.add(entry, source.rgb(square), result.rgb(square), seconds=at)
         if not self.measures:
             return
         if self.quick is None or self.quick.size != source.reader.size:
