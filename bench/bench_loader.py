@@ -4,7 +4,7 @@
 (COMPATIBILITY 1.11, 1.13, written plainly here): decord opens the clip for every item and reads two
 windows of 16 frames, frames become floats by torchvision, masked frames float64, and the mel of the
 whole sound is made from the file. Ours is a `ClipDataset` as a loader without workers asks it:
-with pixels, and with stored latents.
+with pixels, and with stored latents. Needs decord: `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from latentsync.faces.mask import load_mask
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.mel import mel_spectrogram, mel_window
 from latentsync.media.video import VideoWriter, read_frames
+from latentsync.prepare.features import COLOUR, KEYFRAME_INTERVAL, TUNE
 
 SIZE, FPS, FRAMES, NUM_CLIPS, SECONDS = 256, 25, 16, 4, 10
 
@@ -105,7 +106,15 @@ def make_clips(folder: Path) -> list[Clip]:
             resolution=SIZE, fps=float(FPS),
         )  # fmt: skip
         with VideoWriter(
-            clip.path, fps=FPS, width=SIZE, height=SIZE, crf=13, audio=sound, keyframe_interval=16
+            clip.path,
+            fps=FPS,
+            width=SIZE,
+            height=SIZE,
+            crf=13,
+            audio=sound,
+            keyframe_interval=KEYFRAME_INTERVAL,
+            tune=TUNE,
+            colour=COLOUR,
         ) as writer:
             for frame in read_frames(drawn):
                 writer.write(frame)

@@ -323,22 +323,6 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         probe(path)
 
 
-def test_random_access_equals_streaming(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    with VideoWriter(path, fps=25, width=SIZE, height=SIZE, keyframe_interval=16) as writer:
-        for frame in shades(60):
-            writer.write(frame)
-    clip = open_clip(path)
-    assert len(clip) == 60
-    indices = [59, 0, 17, 16, 31, 31]
-    frames = clip.frames(indices)
-    assert [index_of(frame) for frame in frames] == indices
-    assert clip.frames(np.arange(4)).shape == (4, SIZE, SIZE, 3)
-    streamed = list(read_frames(path))
-    for index, frame in zip(indices, frames, strict=True):
-        assert np.abs(streamed[index].astype(int) - frame).max() <= 3
-
-
 def test_frames_are_freed_without_the_cycle_collector(tmp_path: Path) -> None:
     """It runs seldom: hundreds of large frames would wait for it."""
     path = write_media(

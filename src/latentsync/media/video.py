@@ -1,7 +1,6 @@
 """Video files => frames, streaming and by index."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -12,8 +11,9 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
+from latentsync.media.clip_reader import ClipReader, open_clip
 from latentsync.media.container import (
     decode,
     find_video,
@@ -159,43 +159,3 @@ def _on_grid(frames: Iterator[_Timed], fps: Fraction) -> Iterator[VideoFrame]:
     while held is not None and slot < round_half_up(held.end * fps):
         yield held.frame
         slot += 1
-
-
-@contextmanager
-def _decord_errors(path: Path) -> Iterator[None]:
-    """Decord's errors, which are of no class that others could catch, as an OSError."""
-    from decord import DECORDError
-
-    try:
-        yield
-    except DECORDError as error:
-        raise OSError(f"{path} cannot be decoded: {error}") from error
-
-
-class ClipReader:
-    """Random access to the frames of a prepared clip."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with open_media(path) as container:
-            find_video(container, path)
-        # Imported here: it takes 420 MB for itself, which whoever only streams shall not pay.
-        import decord
-
-        with _decord_errors(path):
-            self.reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def frames(
-        self, indices: Sequence[int] | Int[np.ndarray, " f"]
-    ) -> UInt8[np.ndarray, "f h w 3"]:
-        """The frames at `indices`; OSError where they cannot be decoded."""
-        with _decord_errors(self.path):
-            return self.reader.get_batch(list(indices)).asnumpy()
-
-
-def open_clip(path: Path) -> ClipReader:
-    """Open a prepared clip for reading frames by their index."""
-    return ClipReader(path)

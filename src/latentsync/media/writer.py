@@ -55,6 +55,7 @@ class VideoWriter:
         height: int,
         crf: float = 18,
         preset: str = "medium",
+        tune: str | None = None,
         codec: str = "h264",
         time_base: Fraction | None = None,
         colour: ColourTags | None = None,
@@ -83,7 +84,7 @@ class VideoWriter:
         self.encoder = ENCODERS[codec]
         colour = colour or ColourTags()
         centred = crf > 0 and colour.chroma == "centre"
-        self.options = _options(codec, crf, preset, keyframe_interval, centred=centred)
+        self.options = _options(codec, crf, preset, tune, keyframe_interval, centred=centred)
         if codec == "h264" and width * height > HD_PIXELS and preset in LOOKING_FAR:
             self.options["rc-lookahead"] = LARGE_LOOKAHEAD
         self.yuv = YuvMaker("yuv444p" if crf == 0 else "yuv420p", colour)
@@ -197,7 +198,13 @@ class VideoWriter:
 
 
 def _options(
-    codec: str, crf: float, preset: str, keyframe_interval: int | None, *, centred: bool
+    codec: str,
+    crf: float,
+    preset: str,
+    tune: str | None,
+    keyframe_interval: int | None,
+    *,
+    centred: bool,
 ) -> dict[str, str]:
     # Without a word, chroma is taken to lie on the left pixels.
     own = ["chromaloc=1"] if centred else []
@@ -206,6 +213,8 @@ def _options(
     options = {"crf": f"{crf:g}", "preset": preset}
     if own:
         options[ENCODERS[codec].removeprefix("lib") + "-params"] = ":".join(own)
+    if tune is not None:
+        options["tune"] = tune
     if keyframe_interval is not None:
         options["g"] = str(keyframe_interval)
     return options
@@ -254,5 +263,5 @@ def told(path: Path) -> Iterator[None]:
                 "or choose another place"
             ) from error
         raise ValueError(
-            f"{path} could not be encoded ({describe(error)}): check preset, size and frame rate"
+            f"{path} could not be encoded ({describe(error)}): check preset, tune and size"
         ) from error

@@ -131,7 +131,7 @@ class MotionTransformer(nn.Module):
     ) -> Float[Tensor, "bf c h w"]:
         height, width = hidden_states.shape[-2:]
         tokens = rearrange(self.norm(hidden_states), "(b f) c h w -> (b h w) f c", f=num_frames)
-        tokens = self.proj_in(tokens)
+        tokens = self.proj_in(tokens.contiguous())  # else torch multiplies place by place
         for block in self.transformer_blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = self._gradient_checkpointing_func(block, tokens)

@@ -56,7 +56,7 @@ class Recipe:
                 f"max_seconds={self.max_seconds:g} must be twice min_seconds={self.min_seconds:g} "
                 "or more: a recording is cut into equal segments"
             )
-        # decord cannot read every width (32, 96, 144 fail); of 64 it reads all multiples.
+        # Latents are an eighth as wide, and the UNet halves them three times.
         if self.resolution < 64 or self.resolution % 64:
             raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
 

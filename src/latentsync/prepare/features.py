@@ -10,12 +10,17 @@ from latentsync.data.clips import Clip
 from latentsync.files import publish
 from latentsync.media.audio import write_wav
 from latentsync.media.mel import mel_spectrogram
+from latentsync.media.picture import ColourTags
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio_encoder import AudioEncoder
 from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
 
-# A window of 16 frames is decoded from the keyframe before it.
+# What a loader decodes again and again: a window of 16 frames begins at the key frame before it,
+# and without CABAC and deblocking it takes half the time, for 5 % larger files.
+# OpenCV converts BT.601 to RGB in a tenth of the time that anything exact takes for BT.709.
 KEYFRAME_INTERVAL = 16
+TUNE = "fastdecode"
+COLOUR = ColourTags(matrix=6)
 
 
 class WriteClips:
@@ -68,6 +73,8 @@ class WriteClips:
                 crf=self.crf,
                 audio=sound_path,
                 keyframe_interval=KEYFRAME_INTERVAL,
+                tune=TUNE,
+                colour=COLOUR,
             ) as writer:
                 for face in aligned.faces:
                     writer.write(face)
