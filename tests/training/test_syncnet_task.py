@@ -16,6 +16,7 @@ from latentsync.training.syncnet_task import (
     embed_in_parts,
     frames_after,
     near_in_time,
+    official_bce,
     same_clip,
 )
 
@@ -203,3 +204,18 @@ def test_the_step_stays_on_its_device(windows_at_once: int | None):
         loss = task.chosen(values)
     assert {value.device.type for value in [*values.values(), loss]} == {"cuda"}
     assert sorted(values) == ["bce", "info_nce", "offset_error"]
+
+
+def test_official_pairs_are_a_clip_s_own_sound_or_that_of_its_other_window() -> None:
+    batch = {"clip_index": torch.tensor([4, 4, 7, 7]), "start": torch.tensor([0, 1, 30, 5])}
+    vision = torch.eye(4)
+    assert official_bce(vision, torch.eye(4), batch).item() == 0  # both answers are right
+    swapped = torch.eye(4)[[1, 0, 3, 2]]
+    assert official_bce(vision, swapped, batch).item() == 100  # both are wrong; torch's limit
+    torch.manual_seed(0)
+    in_sync_only = torch.eye(4)[[0, 0, 2, 2]]  # right where the coin says in sync
+    losses = [official_bce(vision, in_sync_only, batch).item() for _ in range(200)]
+    assert set(losses) == {0, 50, 100}
+    assert 40 < sum(losses) / 200 < 60
+    with pytest.raises(ValueError, match="windows_per_clip=2"):
+        official_bce(vision, vision, {**batch, "clip_index": torch.tensor([0, 1, 2, 3])})

@@ -25,6 +25,8 @@ class SyncNetTask(LightningModule):
     InfoNCE those further apart count `same_clip_weight` times, see there. InfoNCE takes the windows
     of all processes as negatives, BCE makes its pairs within each.
 
+    `official_pairs`: BCE learns from the published pairs instead of from balanced ones, see
+    `official_bce`; it needs `windows_per_clip=2` and is there to compare with.
     `windows_at_once`: activations of no more than so many windows are held, whatever the batch.
     `offset_weight`: how much naming the offset counts beside it, see `OffsetHead`; None: no head.
     """
@@ -37,6 +39,7 @@ class SyncNetTask(LightningModule):
         schedule: Callable[..., object],
         bce_from_step: int,
         min_offset_frames: int = 4,
+        official_pairs: bool = False,
         same_clip_weight: float = 1.0,
         windows_at_once: int | None = None,
         offset_weight: float | None = None,
@@ -52,6 +55,7 @@ class SyncNetTask(LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.bce_from_step = bce_from_step
         self.min_offset_frames = min_offset_frames
+        self.official_pairs = official_pairs
         self.windows_at_once = windows_at_once
         self.offset_weight = offset_weight
         self.offset_head: OffsetHead | None = None
@@ -86,9 +90,12 @@ class SyncNetTask(LightningModule):
     ) -> dict[str, Float[Tensor, ""]]:
         """Every term by name, whichever of them is trained on now."""
         near = near_in_time(batch, self.min_offset_frames)
+        tosses_coins = self.official_pairs and self.training
         values = {
             "info_nce": self._contrast(vision, audio, batch),
-            "bce": balanced_bce(vision, audio, near),
+            "bce": official_bce(vision, audio, batch)
+            if tosses_coins
+            else balanced_bce(vision, audio, near),
         }
         if self.offset_head is not None:
             values["offset_error"] = self.offset_head.error(
@@ -205,3 +212,19 @@ def balanced_bce(
     partner = order.gather(1, fair.int().argmax(dim=1, keepdim=True))[:, 0]
     labels = torch.cat([torch.ones_like(own), torch.zeros_like(own)]).float()
     return cosine_bce(vision.repeat(2, 1), torch.cat([audio, audio[partner]]), labels)
+
+
+def official_bce(
+    vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
+) -> Float[Tensor, ""]:
+    """The official loss on the official pairs: one for each clip, in sync or off by a coin's toss.
+
+    The frames are those of the first of the clip's two windows, the sound is its own or that of the
+    second, which may begin a single frame away.
+    """
+    clips = batch["clip_index"]
+    if len(clips) % 2 or bool((clips[0::2] != clips[1::2]).any()):
+        raise ValueError("official_pairs needs data.train.windows_per_clip=2, got another number")
+    in_sync = torch.rand(len(clips) // 2, device=clips.device) < 0.5
+    sound = torch.where(in_sync[:, None], audio[0::2], audio[1::2])
+    return cosine_bce(vision[0::2], sound, in_sync.float())
