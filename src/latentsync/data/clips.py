@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from latentsync.data.remote import RemoteSet, is_remote
 from latentsync.files import publish
 
 MANIFEST_NAME = "manifest.jsonl"
@@ -14,7 +15,10 @@ LATENTS_FOLDER = "latents"
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One prepared clip; `start_frame` counts frames of the model's rate in the source video."""
+    """One prepared clip; `start_frame` counts frames of the model's rate in the source video.
+
+    With a `store` its paths are those of the store's local folder: `bring` them before reading.
+    """
 
     path: Path
     features_path: Path
@@ -24,10 +28,20 @@ class Clip:
     start_frame: int
     resolution: int
     fps: float
+    store: RemoteSet | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
         return self.path.stem
+
+    def bring(self, path: Path | None = None) -> None:
+        """Have one of its files, or all of them, on this disk; nothing to do without a `store`."""
+        if self.store is None:
+            return
+        paths = (self.path, self.features_path, self.latents_path) if path is None else (path,)
+        for each in paths:
+            if each is not None:
+                self.store.bring(each)
 
     def as_row(self, folder: Path) -> dict[str, str | int | float]:
         """A line of the manifest that stands in `folder`."""
@@ -42,7 +56,7 @@ class Clip:
         }
 
     @classmethod
-    def from_row(cls, row: dict, folder: Path) -> Self:
+    def from_row(cls, row: dict, folder: Path, store: RemoteSet | None = None) -> Self:
         return cls(
             path=folder / row["clip"],
             features_path=folder / row["features"],
@@ -52,11 +66,23 @@ class Clip:
             start_frame=int(row["start_frame"]),
             resolution=int(row["resolution"]),
             fps=float(row["fps"]),
+            store=store,
         )
 
 
-def read_manifest(path: Path | str) -> list[Clip]:
-    """The clips of a manifest, or of the data set folder that holds one."""
+def read_manifest(
+    path: Path | str, *, cache_dir: Path | None = None, cache_gigabytes: float = 100
+) -> list[Clip]:
+    """The clips of a manifest, or of the data set folder that holds one.
+
+    Of an object store too (s3://bucket/folder): the clips are then fetched as they are read, into
+    `cache_dir`, see `RemoteSet`.
+    """
+    if is_remote(path):
+        url = str(path).removesuffix(f"/{MANIFEST_NAME}")
+        store = RemoteSet(url, cache_dir=cache_dir, max_bytes=round(cache_gigabytes * 1e9))
+        name = f"{url}/{MANIFEST_NAME}"
+        return _read_rows(store.read_text(MANIFEST_NAME), name, store.folder, store)
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
@@ -65,16 +91,7 @@ def read_manifest(path: Path | str) -> list[Clip]:
             f"no manifest at {path}; make one with: python prepare.py input=... "
             f"output={path.parent}"
         )
-    lines = path.read_text(encoding="utf-8").splitlines()
-    clips = [_read_row(line, number, path) for number, line in enumerate(lines, start=1)]
-    if not clips:
-        raise ValueError(
-            f"{path} lists no clip; {path.parent / 'dropped.jsonl'} says why each was dropped"
-        )
-    for value in ("resolution", "fps"):
-        found = sorted({getattr(clip, value) for clip in clips})
-        if len(found) > 1:
-            raise ValueError(f"{path} mixes clips of {value} {found}; prepare them all alike")
+    clips = _read_rows(path.read_text(encoding="utf-8"), str(path), path.parent)
     listed = (each for clip in clips for each in (clip.path, clip.features_path))
     missing = [each for each in listed if not each.is_file()]
     if missing:
@@ -86,6 +103,25 @@ def read_manifest(path: Path | str) -> list[Clip]:
     return clips
 
 
+def _read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
+    """The clips that a manifest called `name` lists, all of one resolution and rate."""
+    clips = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            clips.append(Clip.from_row(json.loads(line), folder, store))
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}, line {number} is not a clip ({error!r}): {line[:80]}"
+            ) from error
+    if not clips:
+        raise ValueError(f"{name} lists no clip; dropped.jsonl beside it says why each was dropped")
+    for value in ("resolution", "fps"):
+        found = sorted({getattr(clip, value) for clip in clips})
+        if len(found) > 1:
+            raise ValueError(f"{name} mixes clips of {value} {found}; prepare them all alike")
+    return clips
+
+
 def write_manifest(clips: Iterable[Clip], path: Path) -> None:
     rows = [json.dumps(clip.as_row(path.parent)) for clip in clips]
     with publish(path) as partial:
@@ -94,10 +130,17 @@ def write_manifest(clips: Iterable[Clip], path: Path) -> None:
 
 def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Clip]:
     """The clips with `latents_path` set: `latents` names a folder or, True, the only one there."""
+    store = clips[0].store
     parent = clips[0].path.parent.parent / LATENTS_FOLDER
-    folder = _only_folder(parent) if latents is True else _named_folder(parent, str(latents))
+    there = _names(parent) if store is None else sorted(store.names(LATENTS_FOLDER))
+    folder = _only_folder(parent, there) if latents is True else parent / str(latents)
+    if store is not None:
+        found = store.names(f"{LATENTS_FOLDER}/{folder.name}")
+    else:
+        folder = folder if latents is True else _named_folder(parent, str(latents))
+        found = {path.name for path in folder.iterdir()}
     paths = [folder / f"{clip.name}.safetensors" for clip in clips]
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if path.name not in found]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(clips)} clips have no latents (first: {missing[0]}); go on "
@@ -106,15 +149,18 @@ def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Cl
     return [replace(clip, latents_path=path) for clip, path in zip(clips, paths, strict=True)]
 
 
-def _only_folder(parent: Path) -> Path:
-    folders = sorted(path for path in parent.glob("*") if path.is_dir())
-    if len(folders) != 1:
-        names = [path.name for path in folders]
+def _names(parent: Path) -> list[str]:
+    return sorted(path.name for path in parent.glob("*") if path.is_dir())
+
+
+def _only_folder(parent: Path, names: Sequence[str]) -> Path:
+    if len(names) != 1:
         raise ValueError(
-            f"{parent} holds latents of {len(folders)} VAEs {names}: name one (with_latents=...), "
-            f"or make them with: python prepare.py stage=latents output={parent.parent} vae=..."
+            f"{parent} holds latents of {len(names)} VAEs {[*names]}: name one "
+            "(with_latents=...), or make them with: python prepare.py stage=latents "
+            f"output={parent.parent} vae=..."
         )
-    return folders[0]
+    return parent / names[0]
 
 
 def _named_folder(parent: Path, name: str) -> Path:
@@ -122,10 +168,3 @@ def _named_folder(parent: Path, name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"no latents folder {name}, neither in {parent} nor as a path")
-
-
-def _read_row(line: str, number: int, path: Path) -> Clip:
-    try:
-        return Clip.from_row(json.loads(line), path.parent)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}, line {number} is not a clip ({error!r}): {line[:80]}") from error

@@ -101,9 +101,12 @@ class ClipDataModule(LightningDataModule):
     Loaders hand over frames as uint8, and the mask not at all; Lightning calls
     `on_after_batch_transfer`, which makes the `Batch` of them on the device. Whoever asks a loader
     himself calls `unpack`.
+
+    A manifest may lie in an object store (s3://bucket/folder); clips are then fetched as they are
+    read, into `cache_dir`, which holds `cache_gigabytes` for each of both.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (every one is a line of conf/data)
         self,
         train_manifest: Path | str,
         val_manifest: Path | str,
@@ -113,10 +116,14 @@ class ClipDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int = 0,
         seed: int = 0,
+        cache_dir: Path | str | None = None,
+        cache_gigabytes: float = 100,
     ) -> None:
         super().__init__()
-        self.train_manifest = Path(train_manifest)
-        self.val_manifest = Path(val_manifest)
+        self.train_manifest = train_manifest
+        self.val_manifest = val_manifest
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.cache_gigabytes = cache_gigabytes
         self.train_arguments = train or {}
         self.val_arguments = val or {}
         self.batch_size = batch_size
@@ -177,10 +184,11 @@ class ClipDataModule(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _dataset(self, manifest: Path, arguments: dict) -> ClipDataset:
-        return ClipDataset(
-            read_manifest(manifest), **{"seed": self.seed, "packed": True, **arguments}
+    def _dataset(self, manifest: Path | str, arguments: dict) -> ClipDataset:
+        clips = read_manifest(
+            manifest, cache_dir=self.cache_dir, cache_gigabytes=self.cache_gigabytes
         )
+        return ClipDataset(clips, **{"seed": self.seed, "packed": True, **arguments})
 
     def _options(self, dataset: ClipDataset) -> dict:
         return {

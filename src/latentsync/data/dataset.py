@@ -112,8 +112,9 @@ class ClipDataset(Dataset):
         self.packed = packed
         self.seed = seed
         self._frames = (ClipFramesInMemory if in_memory else ClipFrames)(self.resolution)
-        self._features = mapped_tensors()
-        self._latents = mapped_tensors()
+        fetched = self.clips[0].store is not None
+        self._features = mapped_tensors(fetched=fetched)
+        self._latents = mapped_tensors(fetched=fetched)
         self._truths: dict[str, Float[Tensor, "f 4"]] = {}
         self._unreadable: dict[int, str] = {}
         self._check()
@@ -234,10 +235,12 @@ class ClipDataset(Dataset):
     def _latents_of(self, clip: Clip, name: str, indices: np.ndarray) -> Float[Tensor, "f c x y"]:
         assert clip.latents_path is not None
         with reading(clip.latents_path):
+            clip.bring(clip.latents_path)
             return self._latents(clip.latents_path)[name][indices].float()
 
     def _feature(self, clip: Clip, name: str) -> Tensor:
         with reading(clip.features_path):
+            clip.bring(clip.features_path)
             return self._features(clip.features_path)[name]
 
     def _indices(self, start: int) -> np.ndarray:
@@ -268,8 +271,10 @@ class ClipDataset(Dataset):
                 f"{short[0].path}, {short[0].num_frames} frames): prepare longer ones"
             )
         if self.with_latents:
+            self.clips[0].bring(self.clips[0].latents_path)
             self._check_mask(self.clips[0].latents_path)
         if self.same_pose:
+            self.clips[0].bring(self.clips[0].features_path)
             self._check_turns(self.clips[0].features_path)
 
     def _check_turns(self, features_path: Path) -> None:

@@ -57,6 +57,7 @@ def measure_health(clips: Sequence[Clip], *, num_clips: int = 64) -> Health:
     pictures: dict[Hashable, list[str]] = defaultdict(list)
     offsets: Counter[int] = Counter()
     for clip in chosen:
+        clip.bring()
         mel = load_file(clip.features_path)["mel"]
         frames = open_clip(clip.path).frames(range(clip.num_frames))
         sounds[_fingerprint(mel.numpy())].append(clip.name)

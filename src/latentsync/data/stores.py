@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # Linux allows 65530 mappings per process; an open decoder costs some megabytes.
 MAX_MAPPED_FILES = 4096
+# What is fetched from a store makes room only when nobody has it mapped any more.
+MAX_MAPPED_FETCHED = 64
 MAX_OPEN_CLIPS = 32
 
 
@@ -47,9 +49,9 @@ class Opened(Generic[T]):
         return {**self.__dict__, "_files": OrderedDict()}
 
 
-def mapped_tensors() -> Opened[dict[str, Tensor]]:
+def mapped_tensors(*, fetched: bool = False) -> Opened[dict[str, Tensor]]:
     """Opens safetensors files as tensors that are read from disk when they are touched."""
-    return Opened(map_tensors, limit=MAX_MAPPED_FILES)
+    return Opened(map_tensors, limit=MAX_MAPPED_FETCHED if fetched else MAX_MAPPED_FILES)
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:
@@ -75,6 +77,7 @@ class ClipFrames:
     def __call__(
         self, clip: Clip, indices: Int[np.ndarray, " f"]
     ) -> UInt8[Tensor, "f 3 {self.resolution} {self.resolution}"]:
+        clip.bring(clip.path)
         frames = self._readers(clip.path).frames(indices)
         return torch.from_numpy(shrink(frames, self.resolution)).permute(0, 3, 1, 2)
 
@@ -93,6 +96,7 @@ class ClipFramesInMemory:
         self, clip: Clip, indices: Int[np.ndarray, " f"]
     ) -> UInt8[Tensor, "f 3 {self.resolution} {self.resolution}"]:
         if clip.path not in self._kept:
+            clip.bring(clip.path)
             every = np.arange(clip.num_frames)
             frames = shrink(open_clip(clip.path).frames(every), self.resolution)
             self._kept[clip.path] = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()

@@ -97,6 +97,7 @@ def find_offset(
 
     `vision`: embeddings of the windows of the clip that begin at frames `starts`.
     """
+    clip.bring(clip.features_path)
     mel, length = load_file(clip.features_path)["mel"], syncnet.config.num_frames
     sounds = torch.stack(
         [
