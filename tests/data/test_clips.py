@@ -47,9 +47,15 @@ def test_a_damaged_line_is_named(data_dir: Path, line: str):
         read_manifest(path)
 
 
-def test_clips_of_two_sizes_do_not_mix(clips: list[Clip], data_dir: Path):
-    write_manifest([clips[0], replace(clips[1], resolution=128)], data_dir / "mixed.jsonl")
-    with pytest.raises(ValueError, match=r"mixes clips of resolution \[64, 128\]"):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"resolution": 128}, r"resolution \[64, 128\]"), ({"fps": 30.0}, r"fps \[25.0, 30.0\]")],
+)
+def test_clips_of_two_sizes_or_rates_do_not_mix(
+    clips: list[Clip], data_dir: Path, change: dict[str, float], told: str
+):
+    write_manifest([clips[0], replace(clips[1], **change)], data_dir / "mixed.jsonl")
+    with pytest.raises(ValueError, match=f"mixes clips of {told}"):
         read_manifest(data_dir / "mixed.jsonl")
 
 

@@ -6,13 +6,16 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.optim.lr_scheduler import ConstantLR
+from transformers import VideoMAEConfig, VideoMAEModel
 
 from latentsync.losses import MaskedReconLoss, ReconLoss, SyncLoss
 from latentsync.losses.perceptual import PerceptualLoss
+from latentsync.losses.trepa import TrepaLoss
+from latentsync.losses.video_mae import VideoBackbone
 from latentsync.models import (
     Frozen,
     LatentCodec,
@@ -22,7 +25,8 @@ from latentsync.models import (
     StableSyncNet,
     UNet,
 )
-from latentsync.training import AutoencoderTask, DiffusionTask
+from latentsync.models.codec import PreviewCodec
+from latentsync.training import AutoencoderTask, DiffusionTask, SyncNetTask
 
 SIDE, NUM_FRAMES = 32, 4
 TRAINED = {
@@ -102,10 +106,23 @@ def make_task(**switches: object) -> DiffusionTask:
             "masked": MaskedReconLoss(),
             "sync": SyncLoss(make_syncnet()),
             "perceptual": perceptual_loss(),
+            "trepa": trepa_loss(),
         }
     return DiffusionTask(
         model, losses=losses, loss_weights=dict.fromkeys(losses, 1.0), **TRAINED, **switches
     )
+
+
+def trepa_loss() -> TrepaLoss:
+    config = VideoMAEConfig(
+        image_size=SIDE, patch_size=16, num_frames=NUM_FRAMES, tubelet_size=2, hidden_size=16,
+        num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+    )  # fmt: skip
+    with unset_fake_temporarily(), torch.device("cpu"):
+        table = VideoMAEModel(config).embeddings.position_embeddings
+    net = VideoMAEModel(config)
+    net.embeddings.position_embeddings = table  # numpy's, on the CPU, as the library leaves it
+    return TrepaLoss(VideoBackbone(net))
 
 
 def make_batch() -> dict[str, Tensor]:
@@ -129,7 +146,45 @@ def test_a_step_of_the_unet_with_every_loss(switches: dict[str, object]):
     (values,) = told.call_args.args
     assert loss.device.type == "cuda"
     assert {value.device.type for value in values.values()} == {"cuda"}
-    assert set(values) == {"train/recon", "train/masked", "train/sync", "train/perceptual"}
+    names = ("recon", "masked", "sync", "perceptual", "trepa")
+    assert set(values) == {f"train/{name}" for name in names}
+
+
+def test_a_step_on_latents_that_a_tiny_vae_decodes():
+    task = make_task()
+    with torch.device("cuda"):
+        task.tiny = PreviewCodec(
+            AutoencoderTiny(
+                encoder_block_out_channels=(4, 4, 4), decoder_block_out_channels=(4, 4, 4),
+                num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+            )
+        )  # fmt: skip
+        batch = make_batch()
+        for name in ("latents", "masked_latents", "reference_latents"):
+            batch[name] = torch.randn(2, NUM_FRAMES, 4, SIDE // 4, SIDE // 4)
+    for name in ("pixels", "reference"):
+        del batch[name]
+    with patch.object(task, "log_dict"), patch.object(task, "log"):
+        assert task.training_step(batch, 0).device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [{}, {"windows_at_once": 2}, {"offset_weight": 0.1}],
+    ids=str,
+)
+@pytest.mark.parametrize("bce_from_step", [0, 10])
+def test_a_step_of_syncnet(switches: dict[str, object], bce_from_step: int):
+    with torch.device("cuda"):
+        task = SyncNetTask(make_syncnet(), bce_from_step=bce_from_step, **TRAINED, **switches)
+        batch = {
+            "pixels": torch.randn(4, NUM_FRAMES, 3, SIDE, SIDE),
+            "mel": torch.randn(4, 1, 80, 13),
+            "start": torch.tensor([0, 20, 3, 9]),
+            "clip_index": torch.tensor([0, 0, 1, 1]),
+        }
+    with patch.object(task, "log_dict"), patch.object(task, "log"):
+        assert task.training_step(batch, 0).device.type == "cuda"
 
 
 @pytest.mark.parametrize("decoder_only", [False, True])
