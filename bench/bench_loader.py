@@ -110,7 +110,7 @@ def make_clips(folder: Path) -> list[Clip]:
             fps=FPS,
             width=SIZE,
             height=SIZE,
-            crf=13,
+            crf=8,
             audio=sound,
             keyframe_interval=KEYFRAME_INTERVAL,
             tune=TUNE,
