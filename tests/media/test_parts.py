@@ -49,6 +49,13 @@ def packets(path: Path) -> list[tuple[int, int]]:
         return [(packet.pts, packet.dts) for packet in container.demux(video=0) if packet.size]
 
 
+def told_rates(path: Path) -> tuple[Fraction | None, Fraction | None]:
+    """The frame rates a player is told: the container's and the codec's guess."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream.average_rate, stream.guessed_rate
+
+
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mp4", "h264"), ("a.mkv", "h264"), ("a.mp4", "hevc")]
@@ -76,6 +83,8 @@ def test_joined_parts_have_the_times_of_a_file_written_in_one_go(
     slack = 1 / fps / times.time_base if codec == "hevc" else 0
     assert abs(times.end - expected.end) <= slack
     assert [index_of(frame) for frame in read_frames(joined)] == list(range(NUM_FRAMES))
+    if clock == "steady" or name.endswith(".mkv"):  # mp4 tells frames over seconds, of its own
+        assert told_rates(joined) == told_rates(once)
     if name.endswith(".mp4"):  # Matroska keeps milliseconds, and no decoding times
         assert [tick * times.time_base for tick in times.starts.tolist()] == [
             start(index) for index in range(NUM_FRAMES)
