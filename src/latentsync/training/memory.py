@@ -69,11 +69,15 @@ def cast_to(module: nn.Module, precision: str) -> None:
 
 
 def recast(module: nn.Module, dtype: torch.dtype) -> None:
-    """Parameters of another dtype, before an optimizer knows them; `.to` swaps no fake ones."""
+    """Parameters and buffers of another dtype, before an optimizer knows them; `.to` swaps no fake
+    ones."""
     for part in module.modules():
         for name, value in list(part.named_parameters(recurse=False)):
             new = nn.Parameter(value.detach().to(dtype), requires_grad=value.requires_grad)
             setattr(part, name, new)
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if buffer.is_floating_point():
+                setattr(part, name, buffer.to(dtype))
 
 
 def begin(optimizer: Optimizer) -> None:
