@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from latentsync import demo_model_dir, shipped_dir
+from latentsync.data.remote import StoreUnreachable
 
 VERSION_BASE = "1.3"
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -103,7 +104,9 @@ def explain(error: BaseException, config_name: str) -> str | None:
         line = _explain_override(error, config_name)
     elif isinstance(error, MissingMandatoryValue):
         line = f"{error.full_key}= must be given"
-    elif isinstance(error, OSError) or (isinstance(error, ValueError) and _is_ours(error)):
+    elif isinstance(error, StoreUnreachable | OSError) or (
+        isinstance(error, ValueError) and _is_ours(error)
+    ):
         line = _explain_input(error)
     return line and " ".join(line.split())
 

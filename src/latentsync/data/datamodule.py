@@ -196,5 +196,9 @@ class ClipDataModule(LightningDataModule):
             "num_workers": self.num_workers,
             "collate_fn": dataset.collate,
             "persistent_workers": self.num_workers > 0,
+            # A store's threads do not survive a fork; such workers begin anew.
+            "multiprocessing_context": "spawn"
+            if self.num_workers > 0 and dataset.clips[0].store is not None
+            else None,
             "pin_memory": torch.cuda.is_available(),
         }

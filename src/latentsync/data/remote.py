@@ -4,6 +4,7 @@ import logging
 import os
 from functools import cached_property
 from hashlib import sha1
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ SEPARATOR = "://"
 TRIES = 3
 # Room is made when this share of the limit was fetched since, so that files are rarely listed.
 SHARE = 0.05
-EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+# Stores of clouds, which obstore opens; the rest is fsspec's own or another package's.
+CLOUDS = frozenset(("s3", "s3a", "gs", "az", "adl", "abfs", "abfss"))
 
 
 class StoreUnreachable(Exception):
@@ -33,9 +35,10 @@ def is_remote(path: Path | str) -> bool:
 class RemoteSet:
     """A data set folder at `url`, of which a local folder holds what was used last.
 
-    Any address fsspec opens: s3://, gs://, hf://datasets/..., https:// for single files. Fetched
-    files lie in `cache_dir` (None: the user's cache), where processes share them; the least
-    recently used go when they are more than `max_bytes`. Processes open the store for themselves.
+    Clouds (s3://, gs://, az://; keys and endpoint as their environment variables say) are opened
+    by obstore, any other address, as hf://datasets/owner/name, by fsspec. Fetched files lie in
+    `cache_dir` (None: the user's cache), where processes share them; the least recently used go
+    when they are more than `max_bytes`. Every process opens the store for itself.
     """
 
     def __init__(self, url: str, *, cache_dir: Path | None = None, max_bytes: int) -> None:
@@ -54,8 +57,8 @@ class RemoteSet:
             return self._fs.cat_file(self._address(name)).decode("utf-8")
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.url} has no {name}: check the address") from error
-        except OSError as error:
-            raise StoreUnreachable(f"{self.url} does not answer: {error}") from error
+        except _refusals() as error:
+            raise StoreUnreachable(f"{self.url} does not answer: {_brief(error)}") from error
 
     def names(self, folder: str) -> set[str]:
         """What lies in one of its folders."""
@@ -85,13 +88,13 @@ class RemoteSet:
                 return
             except FileNotFoundError:
                 raise
-            except OSError as error:
+            except _refusals() as error:
                 if not left:
                     raise StoreUnreachable(
-                        f"{address} could not be fetched in {TRIES} tries: {error}. When the store "
-                        "answers again, go on with ckpt_path=last"
+                        f"{address} could not be fetched in {TRIES} tries: {_brief(error)}. When "
+                        "the store answers again, go on with ckpt_path=last"
                     ) from error
-                log.warning("%s could not be fetched (%s), trying again", address, error)
+                log.warning("%s could not be fetched (%s), trying again", address, _brief(error))
 
     def _make_room(self) -> None:
         """Forget the files that were not used for longest, down to what leaves room for more."""
@@ -123,15 +126,40 @@ class RemoteSet:
 
     @cached_property
     def _opened(self) -> "AbstractFileSystem":
-        from fsspec.core import url_to_fs
-
-        try:
-            return url_to_fs(self.url)[0]
-        except (ImportError, ValueError) as error:
-            protocol = self.url.split(SEPARATOR, maxsplit=1)[0]
-            package = EXTRAS.get(protocol)
-            remedy = f"pip install {package}" if package else "see fsspec's list of protocols"
-            raise ValueError(f"{self.url} cannot be opened ({error}): {remedy}") from error
+        protocol = self.url.split(SEPARATOR, maxsplit=1)[0]
+        return _open_cloud(protocol, self.url) if protocol in CLOUDS else _open_other(self.url)
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+
+
+def _open_cloud(protocol: str, url: str) -> "AbstractFileSystem":
+    try:
+        obstore = import_module("obstore.fsspec")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f'{url} needs obstore: pip install -c constraints.txt -e ".[store]"'
+        ) from error
+    return obstore.FsspecStore(protocol)
+
+
+def _open_other(url: str) -> "AbstractFileSystem":
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(url)[0]
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{url} cannot be opened: {error}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What stores raise when they do not answer."""
+    try:
+        return (OSError, import_module("obstore.exceptions").BaseError)
+    except ModuleNotFoundError:
+        return (OSError,)
+
+
+def _brief(error: Exception) -> str:
+    """Its first line; obstore's go on with all they know."""
+    return str(error).splitlines()[0]
