@@ -167,8 +167,11 @@ def use_syncnet(folder: Path, work: Path) -> None:
     net = load_network(StableSyncNet, folder)
     channels = net.config.visual_encoder["in_channels"]
     half = 2 if net.config.lower_half else 1
-    frames = torch.randn(2, channels, net.config.resolution // half, net.config.resolution)
-    torch.testing.assert_close(net.embed_frames(frames).norm(dim=1), torch.ones(2))
+    frames = torch.randn(16, channels, net.config.resolution // half, net.config.resolution)
+    norms = net.embed_frames(frames).norm(dim=1)
+    # Of eight channels every last ReLU may be shut.
+    torch.testing.assert_close(norms, (norms > 0).float())
+    assert norms.any()
 
 
 def use_vae(folder: Path, work: Path) -> None:
