@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from functools import cached_property
 from hashlib import sha1
 from importlib import import_module
@@ -17,8 +18,9 @@ log = logging.getLogger(__name__)
 
 SEPARATOR = "://"
 TRIES = 3
-# Room is made when this share of the limit was fetched since, so that files are rarely listed.
-SHARE = 0.05
+# Files are listed anew when a process has fetched this share of the limit since, and what is above
+# the limit less the other share goes: several processes fetch between two looks of one.
+LOOK_SHARE, SPARE_SHARE = 0.005, 0.05
 # Stores of clouds, which obstore opens; the rest is fsspec's own or another package's.
 CLOUDS = frozenset(("s3", "s3a", "gs", "az", "adl", "abfs", "abfss"))
 
@@ -69,7 +71,7 @@ class RemoteSet:
 
     def bring(self, path: Path) -> None:
         """Have a file of the local folder lie there; FileNotFoundError if the store has none."""
-        if path.exists():
+        with suppress(FileNotFoundError):  # never fetched, or another process made room just now
             os.utime(path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ class RemoteSet:
         with publish(path) as partial:
             self._fetch(address, partial)
         self._fetched += path.stat().st_size
-        if self._fetched > SHARE * self.max_bytes:
+        if self._fetched > LOOK_SHARE * self.max_bytes:
             self._fetched = 0
             self._make_room()
 
@@ -106,7 +108,7 @@ class RemoteSet:
                 continue
             if path.is_file() and ".partial" not in path.name:
                 kept.append((status.st_mtime_ns, status.st_size, path))
-        excess = sum(size for _, size, _ in kept) - (1 - SHARE) * self.max_bytes
+        excess = sum(size for _, size, _ in kept) - (1 - SPARE_SHARE) * self.max_bytes
         for _, size, path in sorted(kept):
             if excess <= 0:
                 return
