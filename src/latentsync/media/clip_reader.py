@@ -17,6 +17,7 @@ from jaxtyping import Int, UInt8
 
 from latentsync.media.container import describe, find_video, open_media
 from latentsync.media.picture import HD_HEIGHT, UNTAGGED, RgbReader
+from latentsync.media.planes import planes_of
 
 BT601 = frozenset((int(Colorspace.ITU601), 6))  # 6: the same matrix under its other name
 
@@ -42,6 +43,7 @@ class ClipReader:
         self.stream.codec_context.thread_count = 1
         self.index = _Index.of(self.container, self.stream, path)
         self.reader = RgbReader()
+        self._planes = np.empty((0, 0), np.uint8)
         self._next: int | None = None  # the index of the frame that the decoder gives next
         self._frames: Iterator[VideoFrame] = iter(())
 
@@ -86,9 +88,21 @@ class ClipReader:
 
     def _read(self, frame: VideoFrame, into: UInt8[np.ndarray, "h w 3"]) -> None:
         if self.reader.is_plain(frame) and _is_bt601(frame):
-            cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2RGB_I420, dst=into)
+            cv2.cvtColor(self._packed(frame), cv2.COLOR_YUV2RGB_I420, dst=into)
         else:
             into[:] = self.reader.read(frame)
+
+    def _packed(self, frame: VideoFrame) -> UInt8[np.ndarray, "h_and_a_half w"]:
+        """Its planes one after the other in rows of its width, in an array of the reader's own."""
+        height, width = frame.height, frame.width
+        if self._planes.shape != (height * 3 // 2, width):
+            self._planes = np.empty((height * 3 // 2, width), np.uint8)
+        flat, start = self._planes.reshape(-1), 0
+        for plane in planes_of(frame):
+            end = start + plane.size
+            flat[start:end].reshape(plane.shape)[:] = plane
+            start = end
+        return self._planes
 
 
 def _is_bt601(frame: VideoFrame) -> bool:
