@@ -87,6 +87,35 @@ def encode_sound(
     yield from stream.encode(None)
 
 
+def blank_packet(path: Path, number: int) -> None:
+    """Zeros in place of the video packet that is stored as `number`."""
+    with av.open(str(path)) as container:
+        # The entries are views into the open container: read them before it closes.
+        entry = container.streams.video[0].index_entries[number]
+        start, end = entry.pos, entry.pos + entry.size
+    _blank(path, start, end)
+
+
+def blank_group(path: Path, number: int) -> tuple[int, int]:
+    """Zeros from key frame `number` to the next; the first frame that is lost, and the next kept.
+
+    All that is shown before a key frame is stored before it.
+    """
+    with av.open(str(path)) as container:
+        entries = container.streams.video[0].index_entries
+        keys = [index for index in range(len(entries)) if entries[index].is_keyframe]
+        first, last = keys[number], keys[number + 1]
+        start, end = entries[first].pos, entries[last].pos
+    _blank(path, start, end)
+    return first, last
+
+
+def _blank(path: Path, start: int, end: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[start:end] = bytes(end - start)
+    path.write_bytes(data)
+
+
 def filter_fps(path: Path, fps: int) -> list[int]:
     """What libav's own fps filter makes of a video of shades."""
     indices = []

@@ -12,7 +12,7 @@ from latentsync.media.container import Damage
 from latentsync.media.timed import FrameReader, build_timeline, read_times, stored_frames
 from latentsync.media.video import probe, read_frames
 from latentsync.media.writer import VideoWriter
-from media.sources import SIZE, index_of, shade, shades, tone, write_media
+from media.sources import SIZE, blank_group, index_of, shade, shades, tone, write_media
 
 RATES = [
     Fraction(24),
@@ -288,14 +288,7 @@ def bottom(frame: np.ndarray) -> int:
 def test_a_damaged_middle_is_told_with_its_place(
     noisy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with av.open(str(noisy)) as container:
-        entries = container.streams.video[0].index_entries
-        keys = [number for number in range(100) if entries[number].is_keyframe]
-        first, last = keys[4], keys[5]  # before a key frame, all that is shown earlier is stored
-        spot = slice(entries[first].pos, entries[last].pos)
-    data = bytearray(noisy.read_bytes())
-    data[spot] = bytes(spot.stop - spot.start)
-    noisy.write_bytes(data)
+    first, last = blank_group(noisy, 4)
     damage: list[Damage] = []
     frames = {
         start: bottom(frame) for start, _, frame in stored_frames(noisy, on_damage=damage.append)

@@ -20,6 +20,7 @@ from latentsync.media.timed import read_times
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.pipeline import Choice, lipsync
 from latentsync.pipeline.checks import parts_folder
+from media.sources import blank_group
 from pipeline.inputs import HEIGHT, WIDTH, build_tiny_model, picture, write_video, write_voice
 
 PLAIN = Choice(min_size=0, min_seconds=0)
@@ -45,14 +46,7 @@ def test_of_a_damaged_middle_the_good_part_comes_out_and_the_report_says_where(
             frame = still(index)
             frame[:24] = rng.integers(0, 255, (24, WIDTH, 3))
             writer.write(frame)
-    with av.open(str(video)) as container:
-        entries = container.streams.video[0].index_entries
-        keys = [number for number in range(100) if entries[number].is_keyframe]
-        first, last = keys[4], keys[5]
-        spot = slice(entries[first].pos, entries[last].pos)
-    data = bytearray(video.read_bytes())
-    data[spot] = bytes(spot.stop - spot.start)
-    video.write_bytes(data)
+    first, _ = blank_group(video, 4)
     out = tmp_path / "out.mp4"
     report = lipsync(video, write_voice(tmp_path / "v.wav", 4.0), out, **parts)
     times = read_times(out)
