@@ -120,7 +120,6 @@ class Engine:
                 detector=self.detector,
                 sampler=preset.sampler,
                 seed=seed,
-                crf=preset.encoding.crf,
                 encoding=preset.encoding,
                 overlap=preset.overlap,
                 measure=preset.measure,

@@ -79,7 +79,7 @@ class Report:
     sampler: dict[str, object]
     seed: int
     reference: str
-    crf: int
+    crf: float
     source_fps: float
     fps: float
     num_frames: int

@@ -18,7 +18,16 @@ from latentsync.media.picture import Picture
 from latentsync.media.timed import FrameReader, read_times
 from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, Plan, Timing, draw_clip, engine, first_pass, lipsync
+from latentsync.pipeline import (
+    Choice,
+    Encoding,
+    Plan,
+    Timing,
+    draw_clip,
+    engine,
+    first_pass,
+    lipsync,
+)
 from latentsync.pipeline.checks import parts_folder
 from latentsync.pipeline.draw import tokens_of
 from latentsync.pipeline.places import aligner_for
@@ -90,6 +99,26 @@ def test_another_frame_rate_may_be_asked_for(tmp_path: Path, parts: dict, voice:
     report = lipsync(video, voice, out, **{**parts, "timing": Timing(fps="model", tail="cut")})
     assert probe(out).fps == report.fps == 25
     assert report.num_frames == len(read_times(out)) == 34
+
+
+def test_quality_is_that_of_the_encoding_unless_it_is_given_itself(
+    tmp_path: Path, parts: dict, voice: Path, rng: np.random.Generator
+):
+    frames = [still(0) for _ in range(10)]
+    for frame in frames:
+        frame[:20] = rng.integers(0, 255, frame[:20].shape)
+    video = write_video(tmp_path / "in.mp4", frames)
+    quality = {name: value for name, value in parts.items() if name != "crf"}
+    told = {
+        name: lipsync(video, voice, tmp_path / f"{name}.mp4", **{**quality, **crf}).crf
+        for name, crf in {
+            "coarse": {"encoding": Encoding(crf=40.5)},
+            "fine": {"encoding": Encoding(crf=40.5), "crf": 10},
+        }.items()
+    }
+    assert told == {"coarse": 40.5, "fine": 10}
+    sizes = {name: (tmp_path / f"{name}.mp4").stat().st_size for name in told}
+    assert sizes["fine"] > 2 * sizes["coarse"]
 
 
 def test_a_variable_frame_rate_is_kept(tmp_path: Path, parts: dict, voice: Path):

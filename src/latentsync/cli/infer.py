@@ -167,7 +167,6 @@ class Work:
             model=self.model,
             detector=self.detector,
             seed=config.seed,
-            crf=config.crf,
             reference=config.reference,
             overwrite=config.overwrite,
             overlap=config.overlap,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from latentsync.diffusion import Sampler
@@ -144,40 +145,32 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
             cache=cache,
             with_mel=with_mel,
         )
-        voices: dict[int | None, Voice] = {None: hear(audio)}
-        for person, path in (assign or {}).items():
-            voices[person] = hear(path)
+        voices: dict[int | None, Voice] = {
+            None: hear(audio),
+            **{person: hear(path) for person, path in (assign or {}).items()},
+        }
     with watch.stage("faces"):
         found = sight(
             video, detector, form.aligner, form.resolution, cache=cache, progress=progress
         )
     if not found.survey.tracks:
         raise ValueError(f"no face found in any of {found.survey.num_frames} frames of {video}")
-    seconds = max(voice.seconds for voice in voices.values())
     if parity:
         seconds = num_parity_frames(len(voices[None].tokens.states), fps=form.fps) / form.fps
+        timing = Timing(fps="model", loop=timing.loop, tail="cut")
+    else:
+        seconds = max(voice.seconds for voice in voices.values())
     timeline = build_timeline(
         found.times,
         seconds=seconds,
         loop=timing.loop,
-        tail="cut" if parity else timing.tail,
-        fps=fps if parity or timing.fps == "model" else _own_rate(timing.fps),
+        tail=timing.tail,
+        fps=fps if timing.fps == "model" else _own_rate(timing.fps),
     )
     if plan is None:
         speaker = _speaker(video, source, found) if choice.select == "speaker" else None
         plan = make_plan(video, found.survey, found.times, choice, speaker=speaker)
-    num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * form.fps))
-    spoken = min(num_slots, max(1, _nearest(seconds * form.fps)))
-    entries = slot_entries(timeline, fps=fps, num_slots=num_slots)
-    runs, left = find_runs(
-        found.survey,
-        edited_tracks(plan, found.survey, found.times),
-        timeline,
-        entries,
-        choice,
-        fps=fps,
-        num_spoken=spoken,
-    )
+    runs, left = _find_runs(found, plan, timeline, choice, fps=fps, seconds_spoken=seconds)
     runs = [_silenced(run, voices.get(run.person, voices[None]), drawing, form.fps) for run in runs]
     windows = cut_windows(
         runs,
@@ -187,6 +180,28 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         short_last=parity,
     )
     return Job(source, found, timeline, voices, runs, windows, left, plan, fps)
+
+
+def _find_runs(
+    found: Sighting,
+    plan: Plan,
+    timeline: Timeline,
+    choice: Choice,
+    *,
+    fps: Fraction,
+    seconds_spoken: float,
+) -> tuple[list[Run], list[str]]:
+    """What the plan edits, on the model's grid, and why the other slots are left alone."""
+    num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * float(fps)))
+    return find_runs(
+        found.survey,
+        edited_tracks(plan, found.survey, found.times),
+        timeline,
+        slot_entries(timeline, fps=fps, num_slots=num_slots),
+        choice,
+        fps=fps,
+        num_spoken=min(num_slots, max(1, _nearest(seconds_spoken * float(fps)))),
+    )
 
 
 def _nearest(value: float) -> int:
@@ -303,19 +318,11 @@ def finished_frames(
 ) -> Generator[Picture]:
     """The output's pictures of these entries; only the windows that they show are drawn, and only
     the faces cut that `kept` does not hold."""
-    form, timeline, found = model.format, job.timeline, job.sighting
-    fps = job.slot_rate
-    first_slot = int(timeline.seconds(entries.start) * form.fps) if len(entries) else 0
-    windows = job.windows
-    if not drawing.sampler.parity:  # which draws from one generator, window after window
-        windows = [window for window in windows if window.end > first_slot]
-    slots = wanted_slots(windows, job.runs)
-    if kept is not None:
-        runs_at = RunsAt(job.runs)
-        slots = slots[kept.missing(slots, lambda slot: [index for index, _ in runs_at(slot)])]
-    numbers = timeline.numbers[slot_entries(timeline, fps=fps, num_slots=_last(slots))[slots]]
+    form, timeline = model.format, job.timeline
+    windows = _windows_shown(job, entries, drawing)
+    slots, numbers = _faces_to_cut(job, windows, kept)
     places = places_of(job, form)
-    reader = FrameReader(job.source.path, found.times)
+    reader = FrameReader(job.source.path, job.sighting.times)
     cuts = cut_faces(
         watch.over("read", reader.pictures(numbers.tolist())),
         slots,
@@ -358,6 +365,25 @@ def finished_frames(
                     region="crop" if drawing.sampler.parity else "mask",
                 ),
             )
+
+
+def _windows_shown(job: Job, entries: range, drawing: Drawing) -> list[Window]:
+    if drawing.sampler.parity:  # which draws from one generator, window after window
+        return job.windows
+    first_slot = int(job.timeline.seconds(entries.start) * float(job.slot_rate)) if entries else 0
+    return [window for window in job.windows if window.end > first_slot]
+
+
+def _faces_to_cut(
+    job: Job, windows: list[Window], kept: KeptLatents | None
+) -> tuple[Slots, Int[np.ndarray, " k"]]:
+    """The slots whose faces are asked for and not kept, and the stored frames they show."""
+    slots = wanted_slots(windows, job.runs)
+    if kept is not None:
+        runs_at = RunsAt(job.runs)
+        slots = slots[kept.missing(slots, lambda slot: [index for index, _ in runs_at(slot)])]
+    shown = slot_entries(job.timeline, fps=job.slot_rate, num_slots=_last(slots))
+    return slots, job.timeline.numbers[shown[slots]]
 
 
 def _last(slots: Slots) -> int:

@@ -1,7 +1,7 @@
 """The one public door: `lipsync`, and what it says of its work."""
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from latentsync.diffusion import Sampler
@@ -32,15 +32,9 @@ from latentsync.pipeline.page import write_page
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
 from latentsync.pipeline.progress import Progress
 from latentsync.pipeline.silence import SilenceGate
-from latentsync.pipeline.told import (
-    curves_of,
-    drawn_slots,
-    left_alone,
-    shots_of,
-    slots_of_entries,
-)
+from latentsync.pipeline.told import curves_of, report_of, shots_of
 from latentsync.pipeline.witness import Witness
-from latentsync.report import Report, Stopwatch, peak_memory_mib
+from latentsync.report import Report, Stopwatch
 
 
 def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where it is called
@@ -52,7 +46,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     detector: FaceDetector,
     sampler: Sampler,
     seed: int = 1247,
-    crf: float = 18,
+    crf: float | None = None,
     reference: Reference = "auto",
     overwrite: bool = False,
     progress: Progress = False,
@@ -74,31 +68,32 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     when it is called again. `reference`: the faces shown unmasked beside a window: "previous" are
     those a window before, "self" its own, as in the official pipeline; "auto" is what the sampler
     goes with. `assign`: voices of single persons; all others speak `audio`, which is also what is
-    heard. `cache` keeps what depends on the inputs alone. `measure`: look at the finished mouths
-    for the report's curve and, if the model came with a SyncNet, let it judge source and result
-    (else the mouth's opening is compared with the loudness). `preset` is only told there. With
-    `sampler.parity` all else follows the official pipeline.
+    heard. `crf`, if given, goes before that of `encoding`. `cache` keeps what depends on the inputs
+    alone. `measure`: look at the finished mouths for the report's curve and, if the model came with
+    a SyncNet, let it judge source and result (else the mouth's opening is compared with the
+    loudness). `preset` is only told there. With `sampler.parity` all else follows the official
+    pipeline.
     """
     check_paths(video, audio, out, overwrite=overwrite)
     return_large_blocks()
-    encoding = replace(encoding or Encoding(), crf=crf)
+    encoding = encoding or Encoding()
+    if crf is not None:
+        encoding = replace(encoding, crf=crf)
     check_choices(crf=encoding.crf, reference=reference)
     started, watch = time.perf_counter(), Stopwatch()
-    parity = sampler.parity
     drawing = Drawing(
         sampler=sampler,
         seed=seed,
         overlap=overlap,
         batch=batch,
-        silence=SilenceGate("off") if parity else silence or SilenceGate(),
-        own_reference=reference == "self" or (reference == "auto" and parity),
+        silence=silence or SilenceGate(),
+        own_reference=reference == "self" or (reference == "auto" and sampler.parity),
     )
     choice, timing = choice or Choice(), timing or Timing()
-    if parity:
-        choice = replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0)
-    syncnet = None
-    if measure and model.syncnet_dir is not None:
-        syncnet = load_judge(model.syncnet_dir, model.device)
+    if sampler.parity:
+        drawing, choice = _as_official(drawing, choice)
+    judged = measure and model.syncnet_dir is not None
+    syncnet = load_judge(model.syncnet_dir, model.device) if judged else None
     job = prepare_job(
         video,
         audio,
@@ -116,8 +111,10 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     )
     judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
     witness = Witness(job, detector=detector if measure else None, judge=judge)
-    kept = latents_kept(job, model, detector, cache) if cache and not parity else None
-    name = fingerprint(model)
+    kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
+    name, assigned = fingerprint(model), assign or {}
+    voices = [audio, *assigned.values()]
+    key = settings_key(job, voices, name, drawing, choice, timing, sorted(assigned))
     resumed = run_job(
         job,
         out,
@@ -125,15 +122,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         model=model,
         drawing=drawing,
         encoding=encoding,
-        key=settings_key(
-            job,
-            [audio, *(assign or {}).values()],
-            name,
-            drawing,
-            choice,
-            timing,
-            sorted(assign or {}),
-        ),
+        key=key,
         progress=progress,
         watch=watch,
         kept=kept,
@@ -142,41 +131,33 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     with watch.stage("report"):
         witness.catch_up(out)
         curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
-    report = Report(
-        video=str(video),
-        audio=str(audio),
-        out=str(out),
-        model=name,
-        model_format=asdict(model.format),
-        sampler=asdict(sampler),
-        seed=seed,
-        reference="self" if drawing.own_reference else "previous",
-        crf=int(encoding.crf),
-        source_fps=float(job.source.fps),
-        fps=round(len(job.timeline) / job.timeline.seconds(len(job.timeline)), 6),
-        num_frames=len(job.timeline),
-        num_frames_with_face=int(drawn_slots(job)[slots_of_entries(job)].sum()),
-        video_seconds=job.sighting.times.seconds,
-        audio_seconds=job.voices[None].seconds,
-        skipped=left_alone(job),
+    report = report_of(
+        job,
+        audio,
+        out,
+        model=model,
+        name=name,
+        drawing=drawing,
+        encoding=encoding,
+        sync_measure="loudness" if judge is None else "syncnet",
+        shots=shots_of(job, curves, judge),
         stage_seconds=watch.seconds,
         total_seconds=time.perf_counter() - started,
-        peak_memory_mib=peak_memory_mib(),
         preset=preset,
-        device=str(model.device),
-        dtype=str(model.unet.dtype).removeprefix("torch."),
-        shots=shots_of(job, curves, judge),
-        sync_measure="loudness" if judge is None else "syncnet",
-        damage=[
-            *(f"the video: {damage}" for damage in job.sighting.damages),
-            *(f"a voice: {damage}" for voice in job.voices.values() for damage in voice.damages),
-        ],
         notes=notes_of(job, resumed, kept),
     )
     report.save(report_path(out))
     witness.sheet.save(sheet_path(out))
     write_page(page_path(out), report, sheet=witness.sheet, curves=curves)
     return report
+
+
+def _as_official(drawing: Drawing, choice: Choice) -> tuple[Drawing, Choice]:
+    """The official pipeline knows no silences, and no face that is better left alone."""
+    return (
+        replace(drawing, silence=SilenceGate("off")),
+        replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0),
+    )
 
 
 def latents_kept(

@@ -1,15 +1,75 @@
 """What a job did, told: shots, spans left alone, the curves of mouths."""
 
+from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
+from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.curves import Curves, loudness, sync_of
-from latentsync.pipeline.engine import Job
+from latentsync.pipeline.engine import Drawing, Encoding, Job
 from latentsync.pipeline.judge import SyncJudge
 from latentsync.pipeline.plan import slot_entries, slot_of
-from latentsync.report import ShotReport, SkippedSpan, skipped_spans
+from latentsync.report import Report, ShotReport, SkippedSpan, peak_memory_mib, skipped_spans
+
+
+def report_of(  # noqa: PLR0913 - what a job cannot know of itself
+    job: Job,
+    audio: Path,
+    out: Path,
+    *,
+    model: LipSyncModel,
+    name: str,
+    drawing: Drawing,
+    encoding: Encoding,
+    sync_measure: str,
+    shots: list[ShotReport],
+    stage_seconds: dict[str, float],
+    total_seconds: float,
+    preset: str | None,
+    notes: list[str],
+) -> Report:
+    """The report of a job that is done; `name` tells the model's weights from others."""
+    timeline = job.timeline
+    seconds = timeline.seconds(len(timeline))
+    return Report(
+        video=str(job.source.path),
+        audio=str(audio),
+        out=str(out),
+        model=name,
+        model_format=asdict(model.format),
+        sampler=asdict(drawing.sampler),
+        seed=drawing.seed,
+        reference="self" if drawing.own_reference else "previous",
+        crf=encoding.crf,
+        source_fps=float(job.source.fps),
+        fps=round(len(timeline) / seconds, 6),
+        num_frames=len(timeline),
+        num_frames_with_face=int(drawn_slots(job)[slots_of_entries(job)].sum()),
+        video_seconds=job.sighting.times.seconds,
+        audio_seconds=job.voices[None].seconds,
+        skipped=left_alone(job),
+        stage_seconds=stage_seconds,
+        total_seconds=total_seconds,
+        peak_memory_mib=peak_memory_mib(),
+        preset=preset,
+        device=str(model.device),
+        dtype=str(model.unet.dtype).removeprefix("torch."),
+        shots=shots,
+        sync_measure=sync_measure,
+        damage=damage_of(job),
+        notes=notes,
+    )
+
+
+def damage_of(job: Job) -> list[str]:
+    """Where the video and the voices could not be decoded."""
+    return [
+        *(f"the video: {damage}" for damage in job.sighting.damages),
+        *(f"a voice: {damage}" for voice in job.voices.values() for damage in voice.damages),
+    ]
 
 
 def drawn_slots(job: Job) -> Bool[np.ndarray, " k"]:
