@@ -338,6 +338,23 @@ def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_shor
     assert report.reference == "self"
 
 
+def test_a_plan_in_parity_leaves_no_face_alone(video: Path, voice: Path, parts: dict):
+    job = {
+        parity: engine.prepare_job(
+            video,
+            voice,
+            model=parts["model"],
+            detector=parts["detector"],
+            drawing=engine.Drawing(Sampler(num_steps=1, parity=parity)),
+            choice=Choice(min_size=1000),  # larger than the picture
+            timing=Timing(),
+        )
+        for parity in (False, True)
+    }
+    edits = {p: [f.edit for s in job[p].plan.shots for f in s.faces] for p in job}
+    assert edits == {False: [False], True: [True]}
+
+
 def test_the_face_of_a_frame_is_where_it_was_when_the_frame_is_played_again(
     tmp_path: Path, parts: dict
 ):

@@ -143,7 +143,9 @@ class Work:
     def plan(self, video: Path, audio: Path) -> Plan:
         """What would be done, and how long it would take here."""
         parts = choices(self.config)
-        drawing = Drawing(parts["sampler"], self.config.seed, self.config.overlap)
+        drawing = Drawing(
+            parts["sampler"], self.config.seed, self.config.overlap, silence=parts["silence"]
+        )
         job = prepare_job(
             video,
             audio,
@@ -152,6 +154,7 @@ class Work:
             drawing=drawing,
             choice=parts["choice"],
             timing=parts["timing"],
+            assign=assigned(self.config),
             cache=self.cache,
             progress=True,
         )
@@ -159,7 +162,6 @@ class Work:
 
     def speak(self, video: Path, audio: Path, out: Path, config: DictConfig) -> Report:
         plan = None if config.plan is None else Plan.load(Path(config.plan))
-        assign = {int(person): Path(path) for person, path in config.assign.items()}
         return lipsync(
             video,
             audio,
@@ -171,7 +173,7 @@ class Work:
             overwrite=config.overwrite,
             overlap=config.overlap,
             batch=config.batch,
-            assign=assign,
+            assign=assigned(config),
             plan=plan,
             cache=self.cache,
             measure=config.measure,
@@ -179,6 +181,11 @@ class Work:
             progress=True,
             **choices(config),
         )
+
+
+def assigned(config: DictConfig) -> dict[int, Path]:
+    """The voices of single persons."""
+    return {int(person): Path(path) for person, path in config.assign.items()}
 
 
 def choices(config: DictConfig) -> dict:

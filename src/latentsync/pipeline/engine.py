@@ -9,7 +9,7 @@ the output has the frames and times of the source.
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from math import floor
@@ -134,6 +134,8 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     drawn where."""
     watch = watch or Stopwatch()
     form, parity = model.format, drawing.sampler.parity
+    if parity:
+        drawing, choice = _as_official(drawing, choice)
     fps = Fraction(form.fps).limit_denominator(1001)
     source = probe(video)
     with watch.stage("audio"):
@@ -180,6 +182,14 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         short_last=parity,
     )
     return Job(source, found, timeline, voices, runs, windows, left, plan, fps)
+
+
+def _as_official(drawing: Drawing, choice: Choice) -> tuple[Drawing, Choice]:
+    """The official pipeline knows no silences, and no face that is better left alone."""
+    return (
+        replace(drawing, silence=SilenceGate("off")),
+        replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0),
+    )
 
 
 def _find_runs(

@@ -90,8 +90,6 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         own_reference=reference == "self" or (reference == "auto" and sampler.parity),
     )
     choice, timing = choice or Choice(), timing or Timing()
-    if sampler.parity:
-        drawing, choice = _as_official(drawing, choice)
     judged = measure and model.syncnet_dir is not None
     syncnet = load_judge(model.syncnet_dir, model.device) if judged else None
     job = prepare_job(
@@ -150,14 +148,6 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     witness.sheet.save(sheet_path(out))
     write_page(page_path(out), report, sheet=witness.sheet, curves=curves)
     return report
-
-
-def _as_official(drawing: Drawing, choice: Choice) -> tuple[Drawing, Choice]:
-    """The official pipeline knows no silences, and no face that is better left alone."""
-    return (
-        replace(drawing, silence=SilenceGate("off")),
-        replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0),
-    )
 
 
 def latents_kept(
