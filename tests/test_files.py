@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,33 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     writing = publish(tmp_path / "nowhere" / "out.txt")
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder: create it"), writing:
         pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a" * 251 + ".mp4",
+        "a" * 228 + ".mp4",
+        "\u6d4b" * 83 + "a.mp4",
+        "\U0001f600" * 62 + "a.mp4",
+        "no suffix" * 28,
+        "a." + "b" * 253,
+        "a" * 245 + ".safetensors"[:10],
+    ],
+)
+def test_a_name_as_long_as_the_disk_takes_can_be_published(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with publish(path) as partial:
+        partial.write_text("whole")
+        assert len(os.fsencode(partial.name)) <= len(os.fsencode(name))
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a", "a.mp4", "\u6d4b.wav"])
+def test_a_short_name_is_written_aside_under_a_short_one(tmp_path: Path, name: str) -> None:
+    with publish(tmp_path / name) as first, publish(tmp_path / name) as second:
+        first.write_text("")
+        second.write_text("")
+        assert first != second
+        assert max(len(os.fsencode(path.name)) for path in (first, second)) <= 64

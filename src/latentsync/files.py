@@ -13,6 +13,26 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentsync"
 
 
+# A folder that takes names of this many bytes takes ours; all file systems in use take 143.
+SHORT_NAME_BYTES = 64
+LONGEST_SUFFIX_BYTES = 16  # what is longer tells no writer the kind of a file
+
+
+def aside(path: Path) -> Path:
+    """A name of its own beside `path`, with its suffix, that is no longer than it or short."""
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX_BYTES else ""
+    ending = f".{os.getpid()}-{uuid4().hex[:8]}.partial{suffix}"
+    room = max(len(os.fsencode(path.name)), SHORT_NAME_BYTES) - len(os.fsencode(ending)) - 1
+    return path.with_name(f".{cut_name(path.stem, room)}{ending}")
+
+
+def cut_name(name: str, num_bytes: int) -> str:
+    """As much of its beginning as fits, no character halved."""
+    while len(os.fsencode(name)) > max(num_bytes, 0):
+        name = name[:-1]
+    return name
+
+
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or folder to; it becomes `path` on success only."""
@@ -22,7 +42,7 @@ def publish(path: Path) -> Iterator[Path]:
         raise PermissionError(f"{path.parent} is not writable: choose another place for {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder already: choose another name or remove it")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}-{uuid4().hex[:8]}.partial{path.suffix}")
+    partial = aside(path)
     try:
         yield partial
         partial.replace(path)

@@ -144,6 +144,14 @@ def report_exists(job: Job) -> None:
     job.out.with_suffix(".report.json").write_text("{}")
 
 
+def out_too_long_for_its_report(job: Job) -> None:
+    job.out = job.folder / ("a" * 245 + ".mp4")
+
+
+def out_too_long_itself(job: Job) -> None:
+    job.out = job.folder / ("\u6d4b" * 85 + ".mp4")
+
+
 BAD: dict[Callable[[Job], None], str] = {
     miss_video: r"no_face\.mp4",
     miss_audio: r"no_voice\.wav",
@@ -166,6 +174,8 @@ BAD: dict[Callable[[Job], None], str] = {
     out_is_the_video_by_hard_link: r"is the input",
     out_is_the_audio: r"is the input",
     out_exists: r"out\.mp4 exists.*overwrite=true",
+    out_too_long_for_its_report: r"255 bytes at most, .* a{245}\.report\.[a-z]+ of 257 .* 2 bytes",
+    out_too_long_itself: r"255 bytes at most, .*report\.[a-z]+ of 267 .* 12 bytes shorter",
     report_exists: r"out\.report\.json exists.*overwrite=true",
 }
 

@@ -54,12 +54,17 @@ def open_media(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): copy or download it again")
     try:
-        return av.open(str(path), metadata_errors="ignore")
+        return av.open(local_name(path), metadata_errors="ignore")
     except av.FFmpegError as error:
         raise ValueError(
             f"{path} cannot be opened as video or audio ({describe(error)}): it is another kind of "
             "file or was cut off; copy, download or convert it again"
         ) from error
+
+
+def local_name(path: Path) -> str:
+    """The path as FFmpeg takes it for a file's, whatever stands before a colon in it."""
+    return f"file:{path}"
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from latentsync.files import publish
-from latentsync.media.container import describe, rational
+from latentsync.media.container import describe, local_name, rational
 from latentsync.media.picture import ColourTags, Picture, YuvMaker
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
@@ -225,7 +225,7 @@ def create_video(partial: Path, path: Path, encoder: str) -> Iterator[OutputCont
     """A container to write, whose errors name `path`; it must be able to hold the codec."""
     options = {"movflags": "+faststart"} if path.suffix.lower() in {".mp4", ".mov"} else {}
     try:
-        container = av.open(str(partial), "w", options=options)
+        container = av.open(local_name(partial), "w", options=options)
     except ValueError as error:
         raise ValueError(
             f"{path} names no kind of video file: let it end in .mp4, .mov or .mkv"

@@ -1,5 +1,6 @@
 """What must hold before anything is loaded or decoded at length."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Literal, get_args
@@ -37,6 +38,7 @@ def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None
         raise ValueError(f"out={out} must end in one of {', '.join(CONTAINERS)}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"out={out}: the folder {out.parent} does not exist; make it first")
+    check_names_fit(out)
     for path in (video, audio):
         if out.exists() and out.samefile(path):
             raise ValueError(f"out={out} is the input {path} itself; choose another name")
@@ -49,6 +51,19 @@ def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None
     except OSError as error:
         raise ValueError(f"out={out}: the folder {out.parent} is not writable") from error
     check_decodes(probe(video))
+
+
+def check_names_fit(out: Path) -> None:
+    """ValueError if the file system takes no name as long as that of `out` or of its report."""
+    written = (out, report_path(out), sheet_path(out), page_path(out), parts_folder(out))
+    longest = max((os.fsencode(path.name) for path in written), key=len)
+    most = os.pathconf(out.parent, "PC_NAME_MAX")
+    if len(longest) > most:
+        raise ValueError(
+            f"out={out}: a name in this folder has {most} bytes at most, and beside it "
+            f"{os.fsdecode(longest)} of {len(longest)} would be written; choose one that is "
+            f"{len(longest) - most} bytes shorter"
+        )
 
 
 def check_choices(*, crf: float, reference: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentsync.data.clips import Clip
-from latentsync.files import publish
+from latentsync.files import aside, publish
 from latentsync.media.audio import write_wav
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.picture import ColourTags
@@ -62,7 +62,7 @@ class WriteClips:
         yield clip
 
     def _write_video(self, clip: Clip, aligned: AlignedSegment) -> None:
-        sound_path = clip.path.with_name(f".{clip.name}.partial.wav")
+        sound_path = aside(clip.path.with_name(f"{clip.name}.wav"))
         write_wav(sound_path, aligned.waveform, SAMPLE_RATE)
         try:
             size = self.resolution
