@@ -2,6 +2,8 @@
 
 One model stays loaded, one job runs at a time, and every job has a folder of its own. Only this
 machine reaches the page unless --host says otherwise, and nothing is sent or fetched anywhere.
+Requests must name the page as it is known here: another site whose name was pointed to this
+address is not answered (--allowed-host adds a name, as that of a proxy).
 """
 
 import argparse
@@ -9,18 +11,24 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from html import escape
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Event, Lock
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import gradio as gr
 import torch
 import yaml
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from latentsync import demo_model_dir, shipped_dir
 from latentsync.diffusion import Sampler
@@ -268,18 +276,73 @@ def build_page(engine: Engine) -> gr.Blocks:
     return page.queue(default_concurrency_limit=1)
 
 
-def serve(engine: Engine, *, host: str, port: int | None = None, wait: bool = True) -> gr.Blocks:
-    """Serve the page; with `wait` until it is interrupted. Its address is `local_url`."""
+def serve(
+    engine: Engine,
+    *,
+    host: str,
+    port: int | None = None,
+    wait: bool = True,
+    allowed_hosts: Iterable[str] = (),
+) -> gr.Blocks:
+    """Serve the page; with `wait` until it is interrupted. Its address is `local_url`.
+
+    `allowed_hosts`: names of this page besides localhost and `host`.
+    """
     page = build_page(engine)
     page.launch(
         server_name=host,
         server_port=port,
         share=False,
+        # Not as the environment says: a server of Node beside ours has passed tokens on.
+        ssr_mode=False,
         quiet=not wait,
         prevent_thread_lock=not wait,
         allowed_paths=[str(engine.jobs_dir)],
+        app_kwargs={"middleware": [Middleware(KnownHosts, host=host, more=tuple(allowed_hosts))]},
     )
     return page
+
+
+class KnownHosts:
+    """Answers requests that call the page by one of its names, and no others.
+
+    A page of another site can have its own name resolved to this machine, and a browser would let
+    it read what is answered under that name (DNS rebinding). An address is no such name: a page
+    that listens on all addresses takes each of them.
+    """
+
+    def __init__(self, app: ASGIApp, *, host: str, more: Iterable[str] = ()) -> None:
+        self.app = app
+        self.names = {"localhost", "127.0.0.1", "::1", host.lower(), *map(str.lower, more)}
+        self.any_address = host in ("0.0.0.0", "::")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            asked = HTTPConnection(scope).headers.get("host", "")
+            if not self.knows(asked):
+                said = f"{asked!r} is no name of this page; --allowed-host adds one\n"
+                await PlainTextResponse(said, status_code=403)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def knows(self, asked: str) -> bool:
+        """Whether a Host header, with or without a port, names this page."""
+        try:
+            parts = urlsplit(f"//{asked}")
+            name, _ = parts.hostname or "", parts.port
+        except ValueError:
+            return False
+        if parts.netloc != asked or "@" in asked:
+            return False
+        return name in self.names or (self.any_address and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def main() -> None:
@@ -287,6 +350,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m latentsync.app", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME",
+        help="another name under which the page may be asked for, as that of a proxy",
+    )  # fmt: skip
     parser.add_argument(
         "--ckpt", default=str(demo_model_dir()), help="model folder, .ckpt, official .pt, hf:..."
     )
@@ -301,7 +368,7 @@ def main() -> None:
         sys.exit(2)
     make_ready(model, device="cuda" if torch.cuda.is_available() else "cpu")
     engine = Engine(model, detector, asked.jobs.resolve(), Cache.of_user())
-    serve(engine, host=asked.host, port=asked.port)
+    serve(engine, host=asked.host, port=asked.port, allowed_hosts=asked.allowed_host)
 
 
 if __name__ == "__main__":

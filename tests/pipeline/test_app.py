@@ -2,9 +2,11 @@
 
 import gc
 import html
+import http.client
 import re
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -129,3 +131,76 @@ def test_the_presets_are_those_of_the_command():
             assert (preset.overlap, preset.measure) == (config.overlap, config.measure)
             assert preset.encoding.preset == config.encoding.preset
             assert preset.encoding.crf == config.crf
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:{port}", 200),
+        ("localhost:{port}", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:{port}", 200),
+        ("evil.example", 403),
+        ("evil.example:{port}", 403),
+        ("127.0.0.1.evil.example:{port}", 403),
+        ("localhost.evil.example", 403),
+        ("evil.example@localhost:{port}x", 403),
+        ("192.168.7.7:{port}", 403),
+        ("[::1", 403),
+        ("", 403),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/upload")]
+)
+def test_only_names_of_this_page_are_answered(
+    url: str, host: str, status: int, method: str, path: str
+):
+    """A site whose name was pointed to this machine sends that name as the Host."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    connection.putrequest(method, path, skip_host=True)
+    connection.putheader("Host", host.format(port=address.port))
+    connection.endheaders()
+    answered = connection.getresponse()
+    body = answered.read()
+    connection.close()
+    if status == 403:
+        assert (answered.status, b"no name of this page" in body) == (403, True)
+    else:
+        assert answered.status != 403
+        assert method == "POST" or answered.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "asked", "known"),
+    [
+        ("127.0.0.1", [], "192.168.7.7", False),
+        ("192.168.7.7", [], "192.168.7.7:7860", True),
+        ("192.168.7.7", [], "192.168.7.8:7860", False),
+        ("0.0.0.0", [], "192.168.7.7:7860", True),
+        ("::", [], "[fe80::1]:7860", True),
+        ("0.0.0.0", [], "evil.example", False),
+        ("0.0.0.0", ["lips.example"], "Lips.Example:443", True),
+        ("127.0.0.1", ["lips.example"], "other.example", False),
+    ],
+)
+def test_names_that_the_options_allow(host: str, more: list[str], asked: str, known: bool):
+    from latentsync.app import KnownHosts
+
+    async def nothing(scope, receive, send) -> None: ...
+
+    assert KnownHosts(nothing, host=host, more=more).knows(asked) is known
+
+
+def test_the_page_is_not_rendered_by_a_second_server(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    from latentsync.app import Engine, serve
+    from pipeline.inputs import POINTS, SeesLight
+
+    monkeypatch.setenv("GRADIO_SSR_MODE", "True")
+    page = serve(
+        Engine(build_tiny_model(), SeesLight(POINTS), tmp_path), host="127.0.0.1", wait=False
+    )
+    assert page.ssr_mode is False
+    page.close()
+    gc.collect()
