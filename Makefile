@@ -28,7 +28,6 @@ check: set-up
 	$(BIN)/mypy
 
 bench: face-models
-	$(PIP) install -q -c constraints.txt -e ".[bench]"
 	for script in bench/*.py; do $(BIN)/python "$$script" || exit 1; done
 
 clean:

@@ -4,7 +4,7 @@
 (COMPATIBILITY 1.11, 1.13, written plainly here): decord opens the clip for every item and reads two
 windows of 16 frames, frames become floats by torchvision, masked frames float64, and the mel of the
 whole sound is made from the file. Ours is a `ClipDataset` as a loader without workers asks it:
-with pixels, and with stored latents. Needs decord: `pip install -e '.[bench]'`.
+with pixels, and with stored latents.
 """
 
 import argparse
