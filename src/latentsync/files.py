@@ -33,6 +33,17 @@ def cut_name(name: str, num_bytes: int) -> str:
     return name
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Every file under a folder, in the order of relative paths, but hidden ones and all that a
+    hidden folder holds; a link counts as a file even if it leads nowhere."""
+    inside = {path.relative_to(folder): path for path in folder.rglob("*")}
+    return [
+        path
+        for relative, path in sorted(inside.items(), key=lambda item: item[0].as_posix())
+        if not path.is_dir() and not any(part.startswith(".") for part in relative.parts)
+    ]
+
+
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or folder to; it becomes `path` on success only."""

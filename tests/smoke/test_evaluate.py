@@ -1,7 +1,8 @@
 """`evaluate.py` from end to end on drawn clips, with networks of random weights."""
 
 import json
-import math
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from latentsync.cli.comparison import compare_folders, find_pairs
+from latentsync.cli.comparison import Comparison, compare_folders
 from latentsync.cli.evaluate import build_judge, main
 from latentsync.cli.evaluation import Judge, choose_clips, choose_driver, load_example
 from latentsync.cli.run import conf_dir
@@ -182,52 +183,155 @@ class SeesTheMouth:
         points[33], points[263] = (20.0, 25.0), (44.0, 25.0)
         points[61], points[291] = (24.0, 50.0), (40.0, 50.0)
         white = np.flatnonzero(frame[:, 32].mean(axis=-1) > 128)
+        if not len(white):
+            return []
         points[13], points[14] = (32.0, white[0]), (32.0, white[-1])
         return [Face(np.array([16.0, 16, 48, 60]), points, 1.0, "mesh")]
 
     def refine(self, frame: np.ndarray, face: Face) -> Face | None:
-        return self(frame)[0]
+        return next(iter(self(frame)), None)
 
 
-def write_bar(path: Path, heights: list[int]) -> None:
+def write_bar(path: Path, heights: list[int], *, fps: float = 25, size: int = 64) -> None:
     """A grey video with a white bar from row 40 on, as high as asked for."""
-    with VideoWriter(path, fps=25, width=64, height=64, crf=4) as writer:
+    path.parent.mkdir(exist_ok=True)
+    with VideoWriter(path, fps=fps, width=size, height=size, crf=4) as writer:
         for height in heights:
-            frame = np.full((64, 64, 3), 100, dtype=np.uint8)
+            frame = np.full((size, size, 3), 100, dtype=np.uint8)
             frame[40 : 40 + height, 20:44] = 255
             writer.write(frame)
 
 
-def test_folders_of_videos_against_each_other(networks: Path, tmp_path: Path):
-    speech = [2 + index * 5 % 12 for index in range(30)]
-    for folder, heights in {
-        "ref": speech,
-        "pred": speech,
-        "mirror": [16 - h for h in speech],
-    }.items():
-        (tmp_path / folder).mkdir()
-        write_bar(tmp_path / folder / "one.mp4", heights)
+SPEECH = [2 + index * 5 % 12 for index in range(30)]
+
+
+def compared(pred: Path, ref: Path) -> Comparison:
     judge = Judge(ModelFormat(resolution=64), None, None, SeesTheMouth())
+    comparison = Comparison()
+    for result in compare_folders(pred, ref, judge=judge, max_frames=100):
+        comparison.add(result)
+    return comparison
+
+
+def test_folders_of_videos_against_each_other(tmp_path: Path):
+    for folder, heights in {
+        "ref": SPEECH,
+        "pred": SPEECH,
+        "mirror": [16 - height for height in SPEECH],
+    }.items():
+        write_bar(tmp_path / folder / "one.mp4", heights)
     same, opposite = (
-        compare_folders(tmp_path / folder, tmp_path / "ref", judge=judge, max_frames=100)["pred"]
+        compared(tmp_path / folder, tmp_path / "ref").rows["pred"].summary()
         for folder in ("pred", "mirror")
     )
-    assert same.summary()["r_open_mesh"] == pytest.approx(1)
-    assert same.summary()["mesh_seen"] == 1
-    assert opposite.summary()["r_open_mesh"] == pytest.approx(-1)
+    assert same["r_open_mesh"] == pytest.approx(1)
+    assert same["mesh_seen"] == 1
+    assert opposite["r_open_mesh"] == pytest.approx(-1)
     # The bar lies under the mask, the rest of the frame is alike.
-    assert math.isinf(same.summary()["psnr_inside"])
-    assert opposite.summary()["psnr_inside"] + 10 < opposite.summary()["psnr_outside"]
+    assert opposite["psnr_inside"] + 10 < opposite["psnr_outside"]
 
 
-def test_folders_that_do_not_match_are_refused(tmp_path: Path):
-    (tmp_path / "ref").mkdir()
+def test_equal_videos_have_a_number_in_the_mean(tmp_path: Path):
+    for folder in ("pred", "ref"):
+        write_bar(tmp_path / folder / "same.mp4", SPEECH)
+        write_bar(tmp_path / folder / "other.mp4", SPEECH if folder == "ref" else SPEECH[::-1])
+    both = compared(tmp_path / "pred", tmp_path / "ref").rows["pred"].values["psnr_inside"]
+    assert sorted(both) == [pytest.approx(min(both)), 100]
+    assert min(both) < 40
+
+
+# What can be wrong with one of many pairs: made how, in the results; what is said of it.
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "faceless.mp4": (lambda path: write_bar(path, [0] * 30), "no face found in any of 24 frames"),
+    "text.mp4": (lambda path: path.write_text("no video\n" * 99), "cannot be opened as video"),
+    "empty.mp4": (lambda path: path.touch(), "is empty"),
+    "large.mp4": (lambda path: write_bar(path, SPEECH, size=96), "is 96x96, but"),
+    "pipe.mp4": (os.mkfifo, "is no regular file"),
+    "nowhere.mp4": (lambda path: path.symlink_to("nothing"), "is no regular file"),
+    "lonely.mp4": (lambda path: write_bar(path, SPEECH), "there is no reference of this name"),
+}
+
+
+def compare_command(tmp_path: Path, networks: Path, *more: str) -> None:
+    overrides = [
+        f"pred={tmp_path / 'pred'}", f"ref={tmp_path / 'ref'}", f"out={tmp_path / 'out'}",
+        "compare.resolution=64", "metrics.reader=null", "metrics.syncnet=null", "metrics.mesh=true",
+        "~faces", "+faces._target_=smoke.test_evaluate.SeesTheMouth",
+    ]  # fmt: skip
+    run(config_for(tmp_path, networks, *overrides, *more))
+
+
+def test_one_bad_pair_is_a_line_and_the_others_are_measured(
+    tmp_path: Path, networks: Path, caplog: pytest.LogCaptureFixture
+):
+    write_bar(tmp_path / "pred" / "good.mkv", SPEECH)
+    write_bar(tmp_path / "ref" / "good.mp4", SPEECH)
+    # What stands beside videos and is none.
+    for name in ("._good.mp4", "good.report.json", "notes.txt"):
+        (tmp_path / "pred" / name).write_text("Mac OS X")
+    for name, (spoil, _) in SPOILED.items():
+        spoil(tmp_path / "pred" / name)
+        if name != "lonely.mp4":
+            write_bar(tmp_path / "ref" / name, [0] * 30 if name == "faceless.mp4" else SPEECH)
+    with caplog.at_level("INFO"), pytest.raises(ValueError, match="7 of 8 pairs could not be"):
+        compare_command(tmp_path, networks)
+    lines = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
+    rows = {row["pred"]: row for row in map(json.loads, lines)}
+    assert rows.keys() == {"good.mkv", *SPOILED}
+    for name, (_, reason) in SPOILED.items():
+        assert reason in rows[name]["failed"]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["rows"]["pred"]["num_clips"] == metrics["rows"]["ref"]["num_clips"] == 1
+    assert metrics["rows"]["pred"]["psnr_inside"] == 100
+    assert {row["pred"] for row in metrics["failed"]} == set(SPOILED)
+    assert "PSNR inside" in (tmp_path / "out" / "table.md").read_text()
+    assert "pictures and videos" not in caplog.text  # there are none
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [([], "holds no file"), (["._a.mp4"], "holds no file"), (["a.txt"], r"namesake .*a\.txt")],
+)
+def test_folders_that_do_not_match_leave_nothing(
+    tmp_path: Path, networks: Path, names: list[str], message: str
+):
+    write_bar(tmp_path / "ref" / "b.mp4", SPEECH)
     (tmp_path / "pred").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no video"):
-        list(find_pairs(tmp_path / "pred", tmp_path / "ref"))
-    (tmp_path / "pred" / "a.mp4").touch()
-    with pytest.raises(ValueError, match=r"first: a\.mp4"):
-        list(find_pairs(tmp_path / "pred", tmp_path / "ref"))
+    for name in names:
+        (tmp_path / "pred" / name).write_text("Mac OS X")
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        compare_command(tmp_path, networks)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("pred_fps", "ref_fps", "warned"),
+    [(30, 25, True), (25, 30, True), (50, 25, True), (25, 25, False), (30000 / 1001, 30, False)],
+)
+def test_two_rates_are_compared_by_time_and_said(
+    tmp_path: Path, pred_fps: float, ref_fps: float, warned: bool
+):
+    # One second of a bar that grows evenly.
+    for folder, fps in (("pred", pred_fps), ("ref", ref_fps)):
+        write_bar(
+            tmp_path / folder / "a.mp4", [1 + int(20 * n / fps) for n in range(round(fps))], fps=fps
+        )
+    comparison = compared(tmp_path / "pred", tmp_path / "ref")
+    assert ("rate" in comparison.notes) is warned
+    # By number, 30 fps would be a sixth of a second late after one: far from the same height.
+    ((pred, ref),) = comparison.rows["pred"].traits["r_open_mesh"]
+    assert len(pred) == 25
+    assert (pred - ref).abs().max() <= 1.5 / 12  # a row or so of the mouth, in its own unit
+
+
+def test_a_pair_too_short_for_sync_is_measured_all_the_same(tmp_path: Path, networks: Path):
+    for folder in ("pred", "ref"):
+        write_bar(tmp_path / folder / "brief.mp4", SPEECH[:10])
+        write_bar(tmp_path / folder / "long.mp4", SPEECH)
+    compare_command(tmp_path, networks, f"metrics.syncnet={networks / 'model' / 'syncnet'}")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["pairs"] == 2
+    assert metrics["notes"] == ["no sync: it needs 16 frames or more, got 10"]
 
 
 def test_every_speaker_before_anybody_twice(tmp_path: Path):

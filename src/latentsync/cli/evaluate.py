@@ -9,11 +9,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from latentsync.cli.comparison import compare_folders
+from latentsync.cli.comparison import Comparison, compare_folders, leave_out_invalid_sync
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.evaluation import ROWS, Judge, Spoken, evaluate_model
 from latentsync.cli.evaluation_pictures import (
     SHEET_CLIPS,
+    append_line,
     markdown_table,
     rich_table,
     sheet,
@@ -22,7 +23,7 @@ from latentsync.cli.evaluation_pictures import (
     write_strip,
     write_text,
 )
-from latentsync.cli.infer import choose_device, choose_dtype
+from latentsync.cli.infer import choose_device, choose_dtype, made
 from latentsync.cli.run import command
 from latentsync.metrics.row import Row
 from latentsync.models.folders import load_network
@@ -37,50 +38,67 @@ log = logging.getLogger(__name__)
 
 @command("evaluate")
 def main(config: DictConfig) -> None:
-    """Measure, print one table, leave metrics.json, table.md and pictures in `out`."""
+    """Measure, print one table, leave metrics.json, table.md and what else there is in `out`."""
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    if config.pred is not None and config.ref is not None:
-        rows = compare(config)
-        settings = {"pred": config.pred, "ref": config.ref}
-    elif config.pred is None and config.ref is None:
-        rows = evaluate(config, out)
-        settings = {
-            "ckpt": config.ckpt,
-            "test_set": config.test_set,
-            "sampler": dict(config.sampler),
-        }
-    else:
-        raise ValueError("give both pred= and ref=, or neither to evaluate ckpt= on drawn clips")
-    summaries = {name: row.summary() for name, row in rows.items()}
-    settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
-    write_metrics(out / "metrics.json", {"settings": settings, "rows": summaries})
-    write_text(out / "table.md", markdown_table(summaries))
-    Console().print(rich_table(summaries, title=str(settings.get("ckpt", "pred"))))
-    log.info("figures, pictures and videos are in %s", out)
+    with made(out, wanted=True):
+        if config.pred is not None and config.ref is not None:
+            compare(config, out)
+        elif config.pred is None and config.ref is None:
+            evaluate(config, out)
+        else:
+            raise ValueError(
+                "give both pred= and ref=, or neither to evaluate ckpt= on drawn clips"
+            )
 
 
-def compare(config: DictConfig) -> Mapping[str, Row]:
-    """A folder of results against a folder of references."""
-    model_format = ModelFormat(**config.compare)
-    judge = build_judge(config, model_format)
-    return compare_folders(
+def compare(config: DictConfig, out: Path) -> None:
+    """A folder of results against a folder of references; pairs.jsonl grows pair by pair."""
+    judge = build_judge(config, ModelFormat(**config.compare))
+    comparison = Comparison()
+    results = compare_folders(
         Path(config.pred), Path(config.ref), judge=judge, max_frames=config.max_frames
     )
+    for result in results:
+        comparison.add(result)
+        append_line(out / "pairs.jsonl", result.as_row(), first=comparison.num_pairs == 1)
+    settings = {"pred": config.pred, "ref": config.ref, "fps": judge.model_format.fps}
+    if comparison.num_measured:
+        more = comparison.finish(trained_on=judge.trained_on)
+        write_figures(config, out, settings, comparison.rows, title=str(config.pred), more=more)
+        log.info("figures are in %s: metrics.json, table.md and pairs.jsonl", out)
+    comparison.raise_failed(out / "pairs.jsonl")
 
 
-def evaluate(config: DictConfig, out: Path) -> Mapping[str, Row]:
+def write_figures(
+    config: DictConfig,
+    out: Path,
+    settings: dict[str, object],
+    rows: Mapping[str, Row],
+    *,
+    title: str,
+    more: Mapping[str, object],
+) -> None:
+    """metrics.json and table.md, and the table on the terminal."""
+    summaries = {name: row.summary() for name, row in rows.items()}
+    settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
+    write_metrics(out / "metrics.json", {"settings": settings, "rows": summaries, **more})
+    write_text(out / "table.md", markdown_table(summaries))
+    Console().print(rich_table(summaries, title=title))
+
+
+def evaluate(config: DictConfig, out: Path) -> None:
     """A model folder on the drawn test set; leaves its videos and pictures."""
     model = LipSyncModel.from_pretrained(model_folder(config.ckpt))
     make_ready(model, device=choose_device(config.device), dtype=choose_dtype(config.dtype))
     examples = load_examples(config, model.format)
     rows = {name: Row() for name in ROWS}
+    judge = build_judge(config, model.format)
     results = evaluate_model(
         examples,
         rows=rows,
         model=model,
         sampler=instantiate(config.sampler, _convert_="all"),
-        judge=build_judge(config, model.format),
+        judge=judge,
         folder=out / "videos",
         seed=config.seed,
         crf=config.crf,
@@ -92,7 +110,15 @@ def evaluate(config: DictConfig, out: Path) -> Mapping[str, Row]:
     form = model.format
     write_sheet(out / "sheet.png", sheet(shown, mask=form.mask, chunk=form.num_frames))
     write_strip(out / "strip.mp4", shown, fps=form.fps)
-    return rows
+    settings = {
+        "ckpt": config.ckpt,
+        "test_set": config.test_set,
+        "sampler": dict(config.sampler),
+    }
+    invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=judge.trained_on)
+    more = {"sync_not_valid": invalid}
+    write_figures(config, out, settings, rows, title=str(config.ckpt), more=more)
+    log.info("figures, pictures and videos are in %s", out)
 
 
 def build_judge(config: DictConfig, model_format: ModelFormat) -> Judge:

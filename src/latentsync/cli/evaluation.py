@@ -156,6 +156,11 @@ class Judge:
     detector: FaceDetector | None
     sync_stride: int = 4
 
+    @property
+    def trained_on(self) -> str | None:
+        """What faces the SyncNet learnt from, as far as its folder says."""
+        return None if self.syncnet is None else self.syncnet.config.trained_on
+
     def look(self, row: Row, faces: Faces, voice: Voice, *, own: Voice | None) -> None:
         """Mouth and sync of the faces against a voice; `own` is what the face itself once said."""
         num_frames = min(len(faces), len(voice.truth))

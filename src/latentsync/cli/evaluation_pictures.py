@@ -41,8 +41,12 @@ STRIP_CLIPS = 5
 Faces = UInt8[np.ndarray, "f r r 3"]
 
 
-def lines(rows: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """One line a figure that any row has, its name first; a figure that does not exist: a dash."""
+Figures = Mapping[str, float | str]
+
+
+def lines(rows: Mapping[str, Figures]) -> list[list[str]]:
+    """One line a figure that any row has, its name first; a figure that does not exist: a dash,
+    and words where something is said instead of it."""
     return [
         [name, *(_as_text(summary.get(key, math.nan), form) for summary in rows.values())]
         for key, (name, form) in FIGURES.items()
@@ -50,11 +54,13 @@ def lines(rows: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     ]
 
 
-def _as_text(value: float, form: str) -> str:
+def _as_text(value: float | str, form: str) -> str:
+    if isinstance(value, str):
+        return value
     return "-" if math.isnan(value) else form.format(value)
 
 
-def rich_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table:
+def rich_table(rows: Mapping[str, Figures], title: str) -> Table:
     """What was measured downwards, on what across: fits a terminal of 80 columns."""
     table = Table("", *rows, title=title)
     for line in lines(rows):
@@ -62,7 +68,7 @@ def rich_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table:
     return table
 
 
-def markdown_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+def markdown_table(rows: Mapping[str, Figures]) -> str:
     """The same as text for a README."""
     head = [["", *rows], ["---"] * (len(rows) + 1)]
     return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows)])
@@ -78,9 +84,17 @@ def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
     write_text(path, json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n")
 
 
+def append_line(path: Path, row: Mapping[str, object], *, first: bool) -> None:
+    """One more line of JSON, on disk when this returns; the `first` begins the file anew."""
+    with path.open("w" if first else "a", encoding="utf-8") as file:
+        file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
+
+
 def _without_nan(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

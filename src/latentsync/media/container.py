@@ -18,6 +18,9 @@ from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
+# What reading a file can raise: our sentences, the system's errors, and what libav says.
+UNREADABLE = (ValueError, OSError, av.FFmpegError)
+
 AnyStream = VideoStream | AudioStream
 AnyFrame = VideoFrame | AudioFrame
 

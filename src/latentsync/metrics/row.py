@@ -15,6 +15,8 @@ from latentsync.metrics.sync import SyncScore
 
 TRAITS = ("open", "width", "round", "teeth")
 NEAR_OFFSET = 1
+NOT_VALID = "not valid here"
+MAX_PSNR = 100.0  # what equal pictures count, whose PSNR is infinite
 
 
 @dataclass
@@ -26,6 +28,17 @@ class Row:
     )
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     num_clips: int = 0
+    syncs: list[SyncScore] = field(default_factory=list)
+    sync_is_valid: bool = True
+
+    def add(self, other: "Row") -> None:
+        """All clips of another row."""
+        self.num_clips += other.num_clips
+        self.syncs += other.syncs
+        for name, pairs in other.traits.items():
+            self.traits[name] += pairs
+        for name, values in other.values.items():
+            self.values[name] += values
 
     def add_mouth(
         self,
@@ -42,11 +55,11 @@ class Row:
         self.values["closed_in_silence"].append(closed_share(reading[:, 0], silent))
 
     def add_sync(self, sync: SyncScore) -> None:
-        self.values["sync"].append(sync.score)
-        self.values["sync_confidence"].append(sync.confidence)
-        self.values["in_over_off"].append(sync.in_over_off)
-        self.values["offset"].append(sync.offset)
-        self.values["offset_near"].append(float(abs(sync.offset) <= NEAR_OFFSET))
+        self.syncs.append(sync)
+
+    def invalidate_sync(self) -> None:
+        """The judge of sync is no judge of these clips: say so instead of its figures."""
+        self.sync_is_valid = False
 
     def add_pixels(
         self,
@@ -56,13 +69,16 @@ class Row:
         *,
         same_speech: bool,
     ) -> None:
-        """Pictures against the untouched ones; inside the mask only if they say the same."""
+        """Pictures against the untouched ones; inside the mask only if they say the same.
+
+        PSNR counts MAX_PSNR at most: one equal clip must not make a mean infinite.
+        """
         # Masks are soft at their edge: what is neither painted nor kept whole is not counted.
         painted, kept = (mask < 0.5).float(), (mask > 0.999).float()
-        self.values["psnr_outside"] += masked_psnr(pixels, original, kept).tolist()
+        self.values["psnr_outside"] += _psnr(pixels, original, kept)
         self.values["ssim_outside"] += masked_ssim(pixels, original, kept).tolist()
         if same_speech:
-            self.values["psnr_inside"] += masked_psnr(pixels, original, painted).tolist()
+            self.values["psnr_inside"] += _psnr(pixels, original, painted)
             self.values["ssim_inside"] += masked_ssim(pixels, original, painted).tolist()
         self.values["flicker"] += flicker(pixels, original, painted).tolist()
         self.values["border"] += border_contrast(pixels, original, painted).tolist()
@@ -75,9 +91,9 @@ class Row:
             for column, name in enumerate(("r_open_mesh", "r_width_mesh")):
                 self.traits[name].append((reading[seen, column], driving[seen, column]))
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | str]:
         """Means over clips; `_spread` is over clips, `_pooled` is r over all frames at once."""
-        result: dict[str, float] = {"num_clips": self.num_clips}
+        result: dict[str, float | str] = {"num_clips": self.num_clips}
         for name, pairs in self.traits.items():
             tracks, targets = zip(*pairs, strict=True)
             correlation = correlate(list(tracks), list(targets))
@@ -85,7 +101,31 @@ class Row:
             result[f"{name}_spread"] = correlation.spread
             result[f"{name}_pooled"] = correlation.pooled
         for name, values in self.values.items():
-            numbers = torch.tensor(values, dtype=torch.float64)
-            middle = numbers.nanmedian() if name == "offset" else numbers.nanmean()
-            result[name] = middle.item()
-        return result
+            result[name] = torch.tensor(values, dtype=torch.float64).nanmean().item()
+        return result | self._sync_summary()
+
+    def _sync_summary(self) -> dict[str, float | str]:
+        if not self.syncs:
+            return {}
+        columns = {
+            "sync": [each.score for each in self.syncs],
+            "sync_confidence": [each.confidence for each in self.syncs],
+            "in_over_off": [each.in_over_off for each in self.syncs],
+            "offset_near": [float(abs(each.offset) <= NEAR_OFFSET) for each in self.syncs],
+        }
+        if not self.sync_is_valid:
+            return dict.fromkeys([*columns, "offset"], NOT_VALID)
+        offsets = torch.tensor([float(each.offset) for each in self.syncs], dtype=torch.float64)
+        means = {
+            name: torch.tensor(values, dtype=torch.float64).nanmean().item()
+            for name, values in columns.items()
+        }
+        return {**means, "offset": offsets.nanmedian().item()}
+
+
+def _psnr(
+    pixels: Float[Tensor, "b f c h w"],
+    original: Float[Tensor, "b f c h w"],
+    region: Float[Tensor, "b f 1 h w"],
+) -> list[float]:
+    return masked_psnr(pixels, original, region).clamp(max=MAX_PSNR).tolist()

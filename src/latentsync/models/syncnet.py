@@ -35,7 +35,8 @@ class StableSyncNet(ModelMixin, ConfigMixin):
     """Two convolutional towers; the cosine of their outputs, in [0, 1], says how well in sync.
 
     `resolution` is the side of the square the visual tower's frames come from; with `lower_half`
-    it sees the lower half of it.
+    it sees the lower half of it. `trained_on` says of which faces it is a judge: drawn, recorded,
+    both, or None where nobody noted it.
     """
 
     _supports_gradient_checkpointing = True
@@ -48,6 +49,7 @@ class StableSyncNet(ModelMixin, ConfigMixin):
         num_frames: int = 16,
         resolution: int = 256,
         lower_half: bool = True,
+        trained_on: str | None = None,
     ) -> None:
         super().__init__()
         num_mel_frames = -(-num_frames * 16 // 5)

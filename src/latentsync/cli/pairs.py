@@ -1,0 +1,115 @@
+"""Which file of a folder of results belongs to which of a folder of references."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentsync.files import visible_files
+from latentsync.media.video import probe
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A result and its reference."""
+
+    pred: Path
+    ref: Path
+
+    @property
+    def name(self) -> str:
+        return self.pred.name
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file that could not be measured, and why."""
+
+    name: str
+    reason: str
+
+    def as_row(self) -> dict[str, object]:
+        """A line of pairs.jsonl."""
+        return {"pred": self.name, "failed": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What two folders hold; `passed_over`: names of files that are no videos and no one's pair."""
+
+    pairs: list[Pair]
+    failed: list[Failed]
+    passed_over: list[str]
+
+
+def find_pairs(pred_dir: Path, ref_dir: Path) -> Found:
+    """Every file of `pred_dir` with the one of the same name, maybe another suffix, in `ref_dir`.
+
+    What a file is, its content says and not its suffix; hidden files are left out. Where a name
+    stands for several files, a report beside a video for one, the videos among them count.
+    """
+    results, references = (
+        _by_stem(name, folder) for name, folder in (("pred", pred_dir), ("ref", ref_dir))
+    )
+    if not results:
+        raise FileNotFoundError(f"pred={pred_dir} holds no file")
+    found = Found([], [], [])
+    for stem, paths in results.items():
+        beside = references.get(stem)
+        if beside is None:
+            _without_namesake(paths, found)
+            continue
+        for path in _videos_among(paths) if len(paths) > 1 else paths:
+            match = _match(path, beside)
+            if isinstance(match, Pair):
+                found.pairs.append(match)
+            else:
+                found.failed.append(match)
+    if not found.pairs and not found.failed:
+        first = next(iter(results.values()))[0].name
+        raise ValueError(
+            f"no file of pred={pred_dir} has a namesake in ref={ref_dir}, first: {first}"
+        )
+    return found
+
+
+def _without_namesake(paths: list[Path], found: Found) -> None:
+    for path in paths:
+        if is_video(path):
+            found.failed.append(Failed(path.name, "there is no reference of this name"))
+        else:
+            found.passed_over.append(path.name)
+
+
+def is_video(path: Path) -> bool:
+    """Whether there is more than one picture in a file."""
+    try:
+        return path.is_file() and probe(path).num_frames > 1
+    except (ValueError, OSError):
+        return False
+
+
+def _by_stem(name: str, folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}={folder} is no folder")
+    stems: dict[str, list[Path]] = defaultdict(list)
+    for path in visible_files(folder):
+        if path.parent == folder:
+            stems[path.stem].append(path)
+    return stems
+
+
+def _videos_among(paths: list[Path]) -> list[Path]:
+    """The videos of several files; all of them where none is one: each says what is wrong."""
+    return [path for path in paths if is_video(path)] or paths
+
+
+def _match(path: Path, beside: list[Path]) -> Pair | Failed:
+    same = [other for other in beside if other.name == path.name]
+    candidates = same or (_videos_among(beside) if len(beside) > 1 else beside)
+    if len(candidates) > 1:
+        names = ", ".join(other.name for other in candidates)
+        return Failed(path.name, f"several references have its name: {names}")
+    for each in (path, candidates[0]):
+        if not each.is_file():
+            return Failed(path.name, f"{each} is no regular file")
+    return Pair(path, candidates[0])
