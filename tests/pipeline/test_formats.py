@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from latentsync.media.audio import read_waveform
-from latentsync.media.timed import read_times
+from latentsync.media.timed import FrameReader, read_times
 from latentsync.media.video import probe, read_frames
-from latentsync.pipeline import Choice, lipsync
+from latentsync.pipeline import Cache, Choice, Timing, lipsync
 from media.sources import tone, write_media
 from pipeline.inputs import HEIGHT, WIDTH, picture
 
@@ -158,3 +158,49 @@ def test_smallest_and_largest_pictures(tmp_path: Path, parts: dict, name: str) -
     assert [one.shape for one in shown] == [(height, width, 3)] * 3
     # A corner that no mouth reaches stays; the middle, where the mouth was painted, does not.
     assert np.abs(shown[0][: height // 16, : width // 16].astype(int) - frame[0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "count"),
+    [("auto", "+ildct+ilme", 12), ("off", "+ildct+ilme", 0), ("auto", "+bitexact", 0)],
+)
+def test_interlaced_sources_become_progressive_and_it_is_said(
+    tmp_path: Path, parts: dict, mode: str, flags: str, count: int
+) -> None:
+    frames = []
+    for index in range(12):
+        frame = picture(2 * index)
+        frame[0::2] = picture(2 * index + 1)[0::2]
+        frames.append(frame)
+    source = write_media(
+        tmp_path / "a.mpg",
+        frames,
+        codec="mpeg2video",
+        clock=Fraction(1, 25),
+        prepare=lambda s: s.options.update(flags=flags, b="8000000"),
+    )
+    cache = Cache(tmp_path / "cache")
+    sound = voice(tmp_path / "v.wav", 0.48, 16_000, "mono")
+    for name in ("first.mp4", "from_cache.mp4"):
+        out = tmp_path / name
+        timing = Timing(deinterlace=mode)
+        report = lipsync(source, sound, out, **parts, timing=timing, cache=cache, crf=6)
+        told = [note for note in report.notes if "interlaced" in note]
+        assert told == (
+            [
+                "12 of 12 frames were interlaced and are progressive now; "
+                "timing.deinterlace=off leaves their lines as they are"
+            ]
+            if count
+            else []
+        )
+        # Above the mouth, the lines are those of one moment or, with off, of the file.
+        wanted = FrameReader(source, read_times(source), deinterlace=mode).read(range(12))
+        for shown, before in zip(read_frames(out), wanted, strict=True):
+            assert np.abs(shown[:24].astype(int) - before[:24]).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["on", "yes", ""])
+def test_no_other_way_to_deinterlace(mode: str) -> None:
+    with pytest.raises(ValueError, match=f"timing.deinterlace={mode} must be one of auto, off"):
+        Timing(deinterlace=mode)

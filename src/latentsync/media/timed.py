@@ -23,6 +23,7 @@ from latentsync.media.container import (
     seconds,
     time_zero,
 )
+from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.picture import Frame, Picture, RgbReader
 from latentsync.media.timeline import FrameTimes, Timeline, build_timeline, round_half_up
 
@@ -67,19 +68,26 @@ class TimesLog:
 
 
 def stored_frames(
-    path: Path, *, on_damage: OnDamage | None = None, quick: bool = False
+    path: Path,
+    *,
+    on_damage: OnDamage | None = None,
+    quick: bool = False,
+    deinterlacer: Deinterlacer | None = None,
 ) -> Iterator[tuple[int, int, Frame]]:
     """Every stored frame: its start and duration in ticks (`probe(path).time_base`), its picture.
 
     Starts begin at 0 and rise strictly: a time that is missing or jumps back becomes the end of
     the frame before. All pictures have the first one's size. Where the file is damaged, the next
     good frame follows, if there is one, and `on_damage` is told, or a warning logged. `quick`: see
-    `RgbReader`.
+    `RgbReader`. Interlaced frames are made progressive, by `deinterlacer` if it is given.
     """
     with open_media(path) as container:
         stream = find_video(container, path)
         to_rgb = RgbReader(_stored_size(stream), quick=quick)
-        for start, duration, frame in _ticked(container, stream, path, on_damage or _warn(path)):
+        ticked = _ticked(
+            container, stream, path, on_damage or _warn(path), deinterlacer or Deinterlacer()
+        )
+        for start, duration, frame in ticked:
             yield start, duration, to_rgb.read(frame)
 
 
@@ -88,7 +96,8 @@ def read_times(path: Path, *, on_damage: OnDamage | None = None) -> FrameTimes:
     with open_media(path) as container:
         stream = find_video(container, path)
         log = TimesLog(seconds(1, stream))
-        for start, duration, _ in _ticked(container, stream, path, on_damage or _warn(path)):
+        ticked = _ticked(container, stream, path, on_damage or _warn(path), Deinterlacer("off"))
+        for start, duration, _ in ticked:
             log.add(start, duration)
     if not log.starts:
         raise ValueError(f"{path} holds no frame that can be decoded: use another file")
@@ -102,8 +111,8 @@ class FrameReader:
     A frame that cannot be decoded is replaced by the one before it.
     """
 
-    def __init__(self, path: Path, times: FrameTimes) -> None:
-        self.path, self.times = path, times
+    def __init__(self, path: Path, times: FrameTimes, *, deinterlace: str = "auto") -> None:
+        self.path, self.times, self.deinterlace = path, times, deinterlace
 
     def read(self, numbers: Iterable[int]) -> Iterator[Frame]:
         """The frames of these numbers, each an array of its own."""
@@ -117,7 +126,7 @@ class FrameReader:
         Rising numbers are decoded on, an equal one repeats the picture, falling ones are read by
         reversed pieces, far jumps seek. ValueError for a number that the video does not have.
         """
-        cursor = _Cursor(self.path, self.times)
+        cursor = _Cursor(self.path, self.times, self.deinterlace)
         with closing(cursor):
             waiting = iter(numbers)
             number = next(waiting, None)
@@ -151,8 +160,8 @@ def _reversed(cursor: "_Cursor", run: list[int]) -> Iterator[Picture]:
 class _Cursor:
     """A place in an open video; goes on, or jumps by the file's index."""
 
-    def __init__(self, path: Path, times: FrameTimes) -> None:
-        self.path, self.times = path, times
+    def __init__(self, path: Path, times: FrameTimes, deinterlace: str) -> None:
+        self.path, self.times, self.deinterlace = path, times, deinterlace
         self.number = 0
         self._open()
 
@@ -169,7 +178,10 @@ class _Cursor:
 
     def _numbered(self, from_start: bool) -> Iterator[tuple[int, VideoFrame]]:
         # What is damaged was told while the times were read.
-        ticked = _ticked(self.container, self.stream, self.path, _ignore, from_start=from_start)
+        deinterlacer = Deinterlacer(self.deinterlace)
+        ticked = _ticked(
+            self.container, self.stream, self.path, _ignore, deinterlacer, from_start=from_start
+        )
         for start, _, frame in ticked:
             number = int(np.searchsorted(self.times.starts, start, side="right")) - 1
             yield max(0, number), frame
@@ -240,6 +252,7 @@ def _ticked(
     stream: VideoStream,
     path: Path,
     on_damage: OnDamage,
+    deinterlacer: Deinterlacer,
     *,
     from_start: bool = True,
 ) -> Iterator[tuple[int, int, VideoFrame]]:
@@ -252,7 +265,8 @@ def _ticked(
     usual = max(1, round_half_up(1 / frame_rate(stream) / base))
     held: tuple[int, VideoFrame] | None = None
     end = 0
-    for frame in decode(container, stream, path, on_damage):
+    decoded = decode(container, stream, path, on_damage)
+    for frame in deinterlacer.over(decoded, from_start=from_start):
         start = end if frame.pts is None else round((seconds(frame.pts, frame) - zero) / base)
         if held is not None:
             start = start if start > held[0] else end

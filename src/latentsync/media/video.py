@@ -23,6 +23,7 @@ from latentsync.media.container import (
     seconds,
     time_zero,
 )
+from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.picture import ColourTags, Orientation, RgbReader
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
@@ -106,7 +107,8 @@ def read_frames(
     """RGB frames as a player shows them, one alive at a time.
 
     With `fps` they lie on a time grid that starts at `start_seconds`, dropping or repeating frames
-    as ffmpeg's fps filter does; without it, every stored frame comes as it is.
+    as ffmpeg's fps filter does; without it, every stored frame comes as it is. Interlaced frames
+    are made progressive.
     """
     with open_media(path) as container:
         stream = find_video(container, path)
@@ -132,7 +134,9 @@ def _timed(
         container.seek(int((start - SEEK_MARGIN_SECONDS) / seconds(1, stream)), stream=stream)
     step = 1 / frame_rate(stream)
     end = start - start_seconds
-    for frame in decode(container, stream, path):
+    decoded = decode(container, stream, path)
+    is_whole = start_seconds <= SEEK_MARGIN_SECONDS
+    for frame in Deinterlacer().over(decoded, from_start=is_whole):
         begin = end if frame.pts is None else seconds(frame.pts, frame)
         end = begin + (seconds(frame.duration, frame) if frame.duration else step)
         yield _Timed(begin - start, end - start, frame)

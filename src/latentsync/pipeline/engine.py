@@ -23,6 +23,7 @@ from torch import Tensor
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.media.audio import read_waveform
+from latentsync.media.deinterlace import MODES
 from latentsync.media.parts import PartsWriter
 from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio
@@ -64,11 +65,19 @@ PART_SECONDS = 10
 class Timing:
     """`fps`: "source" keeps the frames and times of the video, "model" the model's grid, a number
     any grid. `loop`: what a video shorter than the voice does; `tail`: whether the rest of a longer
-    one passes through ("keep") or is cut."""
+    one passes through ("keep") or is cut. `deinterlace`: "auto" makes frames that are marked as
+    interlaced progressive, "off" leaves their lines as they are."""
 
     fps: str | float = "source"
     loop: str = "to_and_fro"
     tail: str = "keep"
+    deinterlace: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.deinterlace not in MODES:
+            raise ValueError(
+                f"timing.deinterlace={self.deinterlace} must be one of {', '.join(MODES)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +118,14 @@ class Job:
     """For every slot why it is left alone, "" where it is drawn."""
     plan: Plan
     slot_rate: Fraction
+    deinterlace: str = "auto"
 
     def voice_of(self, person: int) -> Voice:
         return self.voices.get(person, self.voices[None])
+
+    def reader(self) -> FrameReader:
+        """Reads the source's frames, as the first pass saw them."""
+        return FrameReader(self.source.path, self.sighting.times, deinterlace=self.deinterlace)
 
 
 def prepare_job(  # noqa: PLR0913 - the first half of the one public door
@@ -153,13 +167,19 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         }
     with watch.stage("faces"):
         found = sight(
-            video, detector, form.aligner, form.resolution, cache=cache, progress=progress
+            video,
+            detector,
+            form.aligner,
+            form.resolution,
+            cache=cache,
+            progress=progress,
+            deinterlace=timing.deinterlace,
         )
     if not found.survey.tracks:
         raise ValueError(f"no face found in any of {found.survey.num_frames} frames of {video}")
     if parity:
         seconds = num_parity_frames(len(voices[None].tokens.states), fps=form.fps) / form.fps
-        timing = Timing(fps="model", loop=timing.loop, tail="cut")
+        timing = replace(timing, fps="model", tail="cut")
     else:
         seconds = max(voice.seconds for voice in voices.values())
     timeline = build_timeline(
@@ -181,7 +201,7 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         own_reference=drawing.own_reference,
         short_last=parity,
     )
-    return Job(source, found, timeline, voices, runs, windows, left, plan, fps)
+    return Job(source, found, timeline, voices, runs, windows, left, plan, fps, timing.deinterlace)
 
 
 def _as_official(drawing: Drawing, choice: Choice) -> tuple[Drawing, Choice]:
@@ -332,7 +352,7 @@ def finished_frames(
     windows = _windows_shown(job, entries, drawing)
     slots, numbers = _faces_to_cut(job, windows, kept)
     places = places_of(job, form)
-    reader = FrameReader(job.source.path, job.sighting.times)
+    reader = job.reader()
     cuts = cut_faces(
         watch.over("read", reader.pictures(numbers.tolist())),
         slots,

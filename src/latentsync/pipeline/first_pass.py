@@ -16,6 +16,7 @@ from latentsync.faces.survey import Survey, survey
 from latentsync.files import publish
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import Damage
+from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.timed import FrameTimes, TimesLog, stored_frames
 from latentsync.media.video import probe
@@ -38,6 +39,7 @@ class Sighting:
     survey: Survey
     times: FrameTimes
     damages: list[Damage]
+    num_deinterlaced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,47 +63,55 @@ def sight(
     *,
     cache: Cache | None,
     progress: Progress,
+    deinterlace: str = "auto",
 ) -> Sighting:
     """The first pass over a video, or what an earlier run kept of it."""
     key = getattr(detector, "cache_key", None)
     paths = None
     if cache is not None and key is not None:
-        name = (content_hash(video), key, aligner)
+        name = (content_hash(video), key, aligner, deinterlace)
         paths = cache.path("faces", *name), cache.path("times", *name)
         if all(path.is_file() for path in paths):
-            return Sighting(Survey.load(paths[0]), _load_times(paths[1]), [])
+            times, num_deinterlaced = _load_times(paths[1])
+            return Sighting(Survey.load(paths[0]), times, [], num_deinterlaced)
     info = probe(video)
     log = TimesLog(info.time_base)
     damages: list[Damage] = []
+    deinterlacer = Deinterlacer(deinterlace)
     bar = Bar("faces", info.num_frames, progress)
 
     def pictures() -> Iterator[np.ndarray]:
-        for start, duration, frame in stored_frames(video, on_damage=damages.append, quick=True):
+        stored = stored_frames(
+            video, on_damage=damages.append, quick=True, deinterlacer=deinterlacer
+        )
+        for start, duration, frame in stored:
             log.add(start, duration)
             bar.update()
             yield frame
 
     with bar:
         seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
-    found = Sighting(seen, log.times(), damages)
+    found = Sighting(seen, log.times(), damages, deinterlacer.num_frames)
     # What was damaged is told each time, so it is looked at each time.
     if cache is not None and paths is not None and not damages:
         seen.save(paths[0])
-        _save_times(found.times, paths[1])
+        _save_times(found, paths[1])
         cache.prune()
     return found
 
 
-def _save_times(times: FrameTimes, path: Path) -> None:
-    base = torch.tensor([times.time_base.numerator, times.time_base.denominator, times.end])
+def _save_times(found: Sighting, path: Path) -> None:
+    times, ratio = found.times, found.times.time_base
+    base = torch.tensor([ratio.numerator, ratio.denominator, times.end, found.num_deinterlaced])
     with publish(path) as partial_path:
         save_file({"starts": torch.from_numpy(times.starts), "base": base}, partial_path)
 
 
-def _load_times(path: Path) -> FrameTimes:
+def _load_times(path: Path) -> tuple[FrameTimes, int]:
     held = load_file(path)
-    numerator, denominator, end = held["base"].tolist()
-    return FrameTimes(Fraction(numerator, denominator), held["starts"].numpy(), end)
+    numerator, denominator, end, num_deinterlaced = held["base"].tolist()
+    times = FrameTimes(Fraction(numerator, denominator), held["starts"].numpy(), end)
+    return times, num_deinterlaced
 
 
 def listen(

@@ -162,7 +162,7 @@ def latents_kept(
     entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
     numbers = job.timeline.numbers[entries]
     key = (
-        content_hash(job.source.path),
+        f"{content_hash(job.source.path)} {job.deinterlace}",
         detected_by,
         f"{form.aligner} {form.resolution} {form.mask}",
         f"{network_hash(vae)} {vae.dtype} {model.unet.dtype} {model.device.type}",
@@ -179,6 +179,11 @@ def notes_of(job: Job, num_resumed: int, kept: KeptLatents | None = None) -> lis
         notes.append("too many faces to keep their latents: a retake will encode them again")
     if num_resumed:
         notes.append(f"{num_resumed} frames are those of an earlier run that was stopped")
+    if job.sighting.num_deinterlaced:
+        notes.append(
+            f"{job.sighting.num_deinterlaced} of {len(job.sighting.times)} frames were interlaced "
+            "and are progressive now; timing.deinterlace=off leaves their lines as they are"
+        )
     silent = float(job.voices[None].silent.mean()) if len(job.voices[None].silent) else 0.0
     if silent > 0:
         notes.append(f"the voice is silent for {silent:.0%} of its time")

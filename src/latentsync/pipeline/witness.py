@@ -58,7 +58,7 @@ class Witness:
         if not self.measures:
             entries = sorted(entry for entry in self.sheet.indices if entry < begun)
         numbers = self.job.timeline.numbers[list(entries)].tolist()
-        sources = FrameReader(self.job.source.path, self.job.sighting.times).pictures(numbers)
+        sources = self.job.reader().pictures(numbers)
         results = FrameReader(out, times_in(out, self.job.timeline)).pictures(entries)
         for entry, source, result in zip(entries, sources, results, strict=True):
             self._look(entry, source, result)
