@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from latentsync.data.synthetic import draw_clip
-from latentsync.models import save_network
-from latentsync.prepare import Recipe, encode_latents, prepare_clips
+from latentsync.models import WhisperAudioEncoder, save_network
+from latentsync.prepare import Recipe, encode_audio, encode_latents, prepare_clips
 from smoke.tiny import TINY_UNET, fixed_face, run, tiny_vae, tiny_whisper
 
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two drawn speakers, prepared at 64 px, with latents of a tiny random VAE."""
+    """Two drawn speakers, prepared at 64 px, with latents of a tiny random VAE and the
+    states of a tiny Whisper beside its own."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "raw").mkdir()
     for seed in (1, 2):
@@ -26,6 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_network(tiny_vae(channels), folder / name)
     encode_latents(folder / "set", folder / "vae")
     tiny_whisper().save_pretrained(folder / "whisper")
+    encode_audio(folder / "set", WhisperAudioEncoder.from_pretrained(folder / "whisper"))
     return folder
 
 

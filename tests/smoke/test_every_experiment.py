@@ -25,7 +25,7 @@ from latentsync.models import (
 from latentsync.pipeline.plan import Choice
 from latentsync.prepare import encode_latents
 from losses.published import published_state
-from smoke.tiny import SYNCNETS, TINY_STAGE1, TINY_UNET, TINY_VAE, fixed_face, run, tiny_whisper
+from smoke.tiny import SYNCNETS, TINY_STAGE1, TINY_UNET, TINY_VAE, fixed_face, run
 
 FOLDER = conf_dir() / "experiment"
 NAMES = sorted(
@@ -53,12 +53,10 @@ def files(work: Path, syncnet_run: Path, stage1_run: Path) -> dict[str, Path]:
         num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
     )  # fmt: skip
     save_network(tiny, work / "taesd")
-    # As wide as the features of the set, which are of the other encoder.
-    tiny_whisper(80).save_pretrained(work / "whisper80")
     four = [f"data.{part}_manifest='{work / 'four'}'" for part in ("train", "val")]
     stage1 = run(
         work, "unet_stage1", "every_stage1_of_all", *TINY_STAGE1, *four,
-        f"vae='{work / 'sd_vae'}'", f"whisper='{work / 'whisper80'}'",
+        f"vae='{work / 'sd_vae'}'", f"whisper='{work / 'whisper'}'",
     )  # fmt: skip
     return {
         "vae": work / "sd_vae",
@@ -66,7 +64,7 @@ def files(work: Path, syncnet_run: Path, stage1_run: Path) -> dict[str, Path]:
         "stage1": stage1 / "model",
         "demo_stage1": stage1_run / "model",
         "syncnet": syncnet_run / "model",
-        "whisper": work / "whisper80",
+        "whisper": work / "whisper",
         "videomae": work / "mae.pth",
         "tiny_vae": work / "taesd",
     }

@@ -40,7 +40,6 @@ SYNCNETS = {
 TINY_STAGE1 = [
     *TINY_UNET,
     "task.model.unet.num_attention_heads=2",
-    "task.model.unet.cross_attention_dim=80",
     "data.batch_size=2",
 ]
 TINY_VAE = [

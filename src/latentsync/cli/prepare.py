@@ -1,4 +1,5 @@
-"""`python prepare.py input=raw/ output=data/my_set`: any videos to clips, then to latents."""
+"""`python prepare.py input=raw/ output=data/my_set`: any videos to clips, then to latents, and to
+the audio states of other encoders."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from latentsync.cli.run import command
-from latentsync.prepare import encode_latents, prepare_clips
+from latentsync.models.audio_encoder import WhisperAudioEncoder
+from latentsync.prepare import encode_audio, encode_latents, prepare_clips
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,19 @@ def make_latents(config: DictConfig) -> None:
     log.info("latents are in %s", folder)
 
 
-STAGES: dict[str, Callable[[DictConfig], None]] = {"clips": make_clips, "latents": make_latents}
+def make_features(config: DictConfig) -> None:
+    encoder = instantiate(config.audio_encoder, _convert_="all")
+    if isinstance(encoder, WhisperAudioEncoder):
+        encoder.to(config.device)
+    folder = encode_audio(Path(config.output), encoder, progress=config.progress)
+    log.info("audio states are in %s", folder)
+
+
+STAGES: dict[str, Callable[[DictConfig], None]] = {
+    "clips": make_clips,
+    "latents": make_latents,
+    "features": make_features,
+}
 
 
 @command("prepare")

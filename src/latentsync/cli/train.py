@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from latentsync.cli.environment import record_environment
+from latentsync.cli.listening import listens_to
 from latentsync.cli.run import command, is_sweep
+from latentsync.data.datamodule import ClipDataModule
 from latentsync.training.sweeps import Run, write_result
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ def train(config: DictConfig) -> float | None:
         record_environment(run_dir / "environment.json")
 
     data = instantiate(config.data, _convert_="all")
+    if isinstance(data, ClipDataModule):
+        # Before networks of gigabytes are built: a set that does not fit is said at once.
+        data.states = listens_to(config.task)
+        data.setup("fit")
     task = instantiate(config.task, _convert_="all")
     trainer = instantiate(
         config.trainer,

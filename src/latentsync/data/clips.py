@@ -2,15 +2,24 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
+
+from safetensors import SafetensorError, safe_open
 
 from latentsync.data.remote import RemoteSet, is_remote
 from latentsync.files import publish
 
 MANIFEST_NAME = "manifest.jsonl"
 LATENTS_FOLDER = "latents"
+FEATURES_FOLDER = "features"
+AUDIO_ENCODER = "audio_encoder"  # metadata of a features file: whose states it holds
+
+
+# Of MelAudioEncoder, which names no weights: two rows of 80 bands.
+MEL_STATES = [2, 80]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ class Clip:
     start_frame: int
     resolution: int
     fps: float
+    states_path: Path | None = None
+    """Audio states of another encoder than those in `features_path`, see `attach_states`."""
     store: RemoteSet | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -38,8 +49,8 @@ class Clip:
         """Have one of its files, or all of them, on this disk; nothing to do without a `store`."""
         if self.store is None:
             return
-        paths = (self.path, self.features_path, self.latents_path) if path is None else (path,)
-        for each in paths:
+        own = (self.path, self.features_path, self.latents_path, self.states_path)
+        for each in own if path is None else (path,):
             if each is not None:
                 self.store.bring(each)
 
@@ -147,6 +158,59 @@ def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Cl
             f"with: python prepare.py stage=latents output={parent.parent} vae=..."
         )
     return [replace(clip, latents_path=path) for clip, path in zip(clips, paths, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStates:
+    """Whose audio states a model listens to: `encoder` is what `encoder_name` calls it,
+    `made_with` the words of prepare.py that name it."""
+
+    encoder: str
+    made_with: str = "audio_encoder=..."
+
+
+def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
+    """The clips with the states of an encoder; FileNotFoundError with the command where a set has
+    none of it.
+
+    They lie in the features files, if the set was prepared with this encoder, or in a folder of its
+    name beside them. Sets made before features said whose they are have states of one encoder,
+    which nobody can name: only their shape is compared, when training begins.
+    """
+    own = _own_encoder(clips)
+    if own == wanted.encoder:
+        return list(clips)
+    folder = clips[0].features_path.parent / wanted.encoder
+    store = clips[0].store
+    if store is not None:
+        found = store.names(f"{FEATURES_FOLDER}/{folder.name}")
+    else:
+        found = {path.name for path in folder.glob("*.safetensors")}
+    if not found and own is None:
+        return list(clips)
+    paths = [folder / f"{clip.name}.safetensors" for clip in clips]
+    missing = [path for path in paths if path.name not in found]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(clips)} clips of {folder.parent.parent} have no audio "
+            f"states of {wanted.encoder}, which the model listens to (the set was prepared with "
+            f"{own or 'another encoder'}). Add them: python prepare.py stage=features "
+            f"output='{folder.parent.parent}' {wanted.made_with}"
+        )
+    return [replace(clip, states_path=path) for clip, path in zip(clips, paths, strict=True)]
+
+
+def _own_encoder(clips: Sequence[Clip]) -> str | None:
+    """Whose states the features of a set hold, by its first clip that can be read."""
+    for clip in clips:
+        with suppress(OSError, SafetensorError):  # a bad clip is passed over when it is read
+            clip.bring(clip.features_path)
+            with safe_open(clip.features_path, framework="np") as tensors:
+                named = (tensors.metadata() or {}).get(AUDIO_ENCODER)
+                if named is None and tensors.get_slice("audio").get_shape()[1:] == MEL_STATES:
+                    return "mel"
+                return named
+    return None
 
 
 def _names(parent: Path) -> list[str]:

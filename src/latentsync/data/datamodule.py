@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from latentsync.data.clips import read_manifest
+from latentsync.data.clips import AudioStates, read_manifest
 from latentsync.data.dataset import ClipDataset, Item
 
 
@@ -129,6 +129,8 @@ class ClipDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.states: AudioStates | None = None
+        """Whose audio states the items hold; None: those that the sets were prepared with."""
         self.train_set: ClipDataset | None = None
         self.val_set: ClipDataset | None = None
 
@@ -188,7 +190,10 @@ class ClipDataModule(LightningDataModule):
         clips = read_manifest(
             manifest, cache_dir=self.cache_dir, cache_gigabytes=self.cache_gigabytes
         )
-        return ClipDataset(clips, **{"seed": self.seed, "packed": True, **arguments})
+        given = {"seed": self.seed, "packed": True, **arguments}
+        if self.states is not None and given.get("with_audio", True):
+            given["with_audio"] = self.states
+        return ClipDataset(clips, **given)
 
     def _options(self, dataset: ClipDataset) -> dict:
         return {

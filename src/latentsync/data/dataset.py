@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from latentsync.data.clips import Clip, attach_latents
+from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states
 from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
 from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import Gap, choose_reference_start, choose_starts, span
@@ -62,6 +62,9 @@ class ClipDataset(Dataset):
     `packed`: items hold frames as uint8 and no mask, a quarter of the bytes and less on the way to
     the device; `unpack` makes of a batch of them what it is without. `ClipDataModule` does both.
 
+    `with_audio`: an `AudioStates` names the encoder whose states an item holds; True takes those
+    that the set was prepared with.
+
     A clip that cannot be read is passed over for the next one, so that every batch is full and
     no process runs out of steps; the reason is logged once and `skipped` counts it in the item.
     """
@@ -80,7 +83,7 @@ class ClipDataset(Dataset):
         same_pose: bool = False,
         with_latents: bool | str | Path = False,
         with_mel: bool = True,
-        with_audio: bool = True,
+        with_audio: bool | AudioStates = True,
         with_truth: bool = False,
         audio_before: int = 4,
         audio_after: int = 6,
@@ -103,7 +106,9 @@ class ClipDataset(Dataset):
         self.same_pose = same_pose
         self.with_latents = bool(with_latents)
         self.with_mel = with_mel
-        self.with_audio = with_audio
+        if isinstance(with_audio, AudioStates):
+            self.clips = attach_states(self.clips, with_audio)
+        self.with_audio = bool(with_audio)
         self.with_truth = with_truth
         self.audio_before = audio_before
         self.audio_after = audio_after
@@ -204,7 +209,7 @@ class ClipDataset(Dataset):
                 window[name] = self._latents_of(clip, name, indices)
         if self.with_audio:
             window["audio"] = frame_tokens(
-                self._feature(clip, "audio"),
+                self._states(clip),
                 torch.from_numpy(indices),
                 before=self.audio_before,
                 after=self.audio_after,
@@ -242,6 +247,13 @@ class ClipDataset(Dataset):
         with reading(clip.features_path):
             clip.bring(clip.features_path)
             return self._features(clip.features_path)[name]
+
+    def _states(self, clip: Clip) -> Float[Tensor, "n l d"]:
+        if clip.states_path is None:
+            return self._feature(clip, "audio")
+        with reading(clip.states_path):
+            clip.bring(clip.states_path)
+            return self._features(clip.states_path)["audio"]
 
     def _indices(self, start: int) -> np.ndarray:
         return start + self.stride * np.arange(self.num_frames)

@@ -5,6 +5,7 @@ from latentsync.models.audio_encoder import (
     MelAudioEncoder,
     TokenStream,
     WhisperAudioEncoder,
+    encoder_name,
     frame_tokens,
     num_parity_frames,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "UNet",
     "WhisperAudioEncoder",
     "best_dtype",
+    "encoder_name",
     "frame_tokens",
     "latent_sync_input",
     "load_network",

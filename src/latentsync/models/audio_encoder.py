@@ -1,5 +1,6 @@
 """Waveform => states at 50 Hz that the UNet listens to."""
 
+import hashlib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -128,6 +129,23 @@ class WhisperAudioEncoder:
             return block_states(encoder, mel.columns(*spans[index]))
 
         return StateStream([(start // 2, end // 2) for start, end in spans], make)
+
+
+def encoder_name(encoder: AudioEncoder) -> str:
+    """Names what an encoder makes of sound: those of one name make the same states.
+
+    A Whisper is named by its weights, wherever they lie. One from elsewhere is named by its class,
+    whose weights nobody here can compare.
+    """
+    if isinstance(encoder, MelAudioEncoder):
+        return "mel"
+    if not isinstance(encoder, WhisperAudioEncoder):
+        return type(encoder).__name__
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.net.net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return f"whisper-{digest.hexdigest()[:8]}"
 
 
 def window_starts(num_mel_frames: int, *, overlap: int) -> list[int]:

@@ -4,6 +4,7 @@ from latentsync.prepare.clips import Recipe, prepare_clips
 from latentsync.prepare.executors import LocalExecutor, SerialExecutor
 from latentsync.prepare.latents import encode_latents
 from latentsync.prepare.stage import Dropped, Outcome
+from latentsync.prepare.states import encode_audio
 
 __all__ = [
     "Dropped",
@@ -11,6 +12,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "SerialExecutor",
+    "encode_audio",
     "encode_latents",
     "prepare_clips",
 ]

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from latentsync.data.clips import Clip
+from latentsync.data.clips import AUDIO_ENCODER, FEATURES_FOLDER, Clip
 from latentsync.files import aside, publish
 from latentsync.media.audio import write_wav
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.picture import ColourTags
 from latentsync.media.video import VideoWriter
-from latentsync.models.audio_encoder import AudioEncoder
+from latentsync.models.audio_encoder import AudioEncoder, encoder_name
 from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
 
 # What a loader decodes again and again: a window begins at the key frame before it, and without
@@ -45,11 +45,12 @@ class WriteClips:
         self.resolution = resolution
         self.crf = crf
         self.audio_encoder: AudioEncoder | None = None
+        self.encoder_name = ""
 
     def run(self, aligned: AlignedSegment) -> Iterator[Clip]:
         clip = Clip(
             path=self.output_dir / "clips" / f"{aligned.name}.mp4",
-            features_path=self.output_dir / "features" / f"{aligned.name}.safetensors",
+            features_path=self.output_dir / FEATURES_FOLDER / f"{aligned.name}.safetensors",
             latents_path=None,
             num_frames=len(aligned.faces),
             source=str(aligned.source.path),
@@ -85,6 +86,7 @@ class WriteClips:
     def _write_features(self, clip: Clip, aligned: AlignedSegment) -> None:
         if self.audio_encoder is None:
             self.audio_encoder = self.make_audio_encoder()
+            self.encoder_name = encoder_name(self.audio_encoder)
         with torch.no_grad():
             states = self.audio_encoder(aligned.waveform)
         features = {
@@ -93,4 +95,4 @@ class WriteClips:
             "turn": torch.from_numpy(aligned.turns).float(),
         }
         with publish(clip.features_path) as partial:
-            save_file(features, partial)
+            save_file(features, partial, metadata={AUDIO_ENCODER: self.encoder_name})

@@ -19,7 +19,8 @@ class CheckFeatures(Callback):
 def check_features(task: DiffusionTask, dataset: ClipDataset) -> None:
     """Compare the first item with the model's networks."""
     item = dataset[0]
-    folder = dataset.clips[0].features_path.parent
+    first = dataset.clips[0]
+    folder = (first.states_path or first.features_path).parent
     config = task.unet.config
     num_tokens, width = item["audio"].shape[-2:]
     if config.audio_projection is not None:
@@ -29,8 +30,9 @@ def check_features(task: DiffusionTask, dataset: ClipDataset) -> None:
     if (num_tokens, width) != wanted:
         raise ValueError(
             f"the features in {folder} are {num_tokens} tokens of {width} numbers a frame, the "
-            f"UNet takes {wanted[0]} of {wanted[1]}: they are of another audio encoder. Prepare "
-            "these clips with the model's audio_encoder, or train the model that goes with them"
+            f"UNet takes {wanted[0]} of {wanted[1]}: they are of another audio encoder. Add "
+            "those of the model's (python prepare.py stage=features output=SET audio_encoder=...), "
+            "or train the model that goes with these"
         )
     if "latents" in item and item["latents"].shape[1] != task.model.codec.num_channels:
         raise ValueError(
