@@ -3,9 +3,12 @@
 import csv
 from pathlib import Path
 
+import pytest
+import torch
 from omegaconf import OmegaConf
 
 from latentsync.cli.sweep import SweepTable
+from latentsync.cli.train import objective
 from latentsync.training.sweeps import Run, read_runs, swept_names, write_result, write_sweep
 
 RUNS = [
@@ -51,3 +54,22 @@ def test_hydra_calls_it_with_the_folder_of_the_sweep(tmp_path: Path):
 
 def test_a_sweep_of_which_nothing_is_left_has_no_table(tmp_path: Path):
     assert write_sweep(tmp_path) == []
+
+
+LOGGED = {name: torch.tensor(0.25) for name in ("val/loss", "val/bce", "train/loss")}
+
+
+def test_the_objective_is_what_was_logged_under_its_name():
+    assert objective({**LOGGED, "val/bce": torch.tensor(0.5)}, "val/bce") == 0.5
+
+
+@pytest.mark.parametrize("name", ["val/los", "loss", "train/lss", ""])
+def test_an_objective_that_nobody_logs_is_an_error_with_what_there_is(name: str):
+    with pytest.raises(ValueError, match=f"objective={name} was not logged.*there are: ") as error:
+        objective(LOGGED, name)
+    assert all(logged in str(error.value) for logged in LOGGED)
+
+
+def test_a_run_that_never_validated_has_no_objective(caplog: pytest.LogCaptureFixture):
+    assert objective({"train/loss": torch.ones(())}, "val/loss") is None
+    assert "before its first validation" in caplog.text

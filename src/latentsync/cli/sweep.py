@@ -1,20 +1,111 @@
-"""The end of a --multirun: Hydra calls, the runs are put side by side."""
+"""A --multirun as a table of its runs, those that failed among them.
 
+Hydra tells a callback when each run begins and ends. The table is written anew each time, so that
+neither a failed run nor the end of the whole sweep costs what was found.
+"""
+
+import functools
 import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from latentsync.training.sweeps import write_sweep
+from latentsync.cli.run import EXIT_USER_ERROR, explain
+from latentsync.training.sweeps import Run, read_runs, write_result, write_sweep
+
+UNFINISHED = "it began and did not end: it still runs, or was killed"
+# Grids and lists: this sweeper reads no values and ends at the first run that failed.
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 log = logging.getLogger(__name__)
 
 
 class SweepTable(Callback):
-    """Leaves table.csv, table.md and scatter.png in the folder of a finished sweep."""
+    """Leaves table.csv, table.md and scatter.png in the folder of a sweep, after every run."""
+
+    ended_in: ClassVar[Path | None] = None  # the folder of this process's sweep, once it ended
+
+    def on_job_start(self, config: DictConfig, **kwargs: object) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            _leave(config, error=UNFINISHED)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        error = _error_of(job_return)
+        if error is not None:
+            reason = explain(error, config.hydra.job.config_name) or _sentence(error)
+            log.error("this run failed: %s", reason, exc_info=error)
+            _leave(config, error=reason)
+            if config.hydra.sweeper._target_ == BASIC_SWEEPER:
+                job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        write_sweep(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
-        written = write_sweep(Path(config.hydra.sweep.dir))
+        SweepTable.ended_in = folder = Path(config.hydra.sweep.dir)
+        written = write_sweep(folder)
         if written:
             log.info("the sweep's runs are compared in %s", written[1])
+
+
+def tells_failed_runs(main: Callable[[], None]) -> Callable[[], None]:
+    """Decorator of a command: a sweep with a run that failed ends with one line and status 2."""
+
+    @functools.wraps(main)
+    def told() -> None:
+        with _sweep_of_its_own():
+            main()
+            folder = SweepTable.ended_in
+            runs = [] if folder is None else read_runs(folder)
+        failed = [run for run in runs if run.error is not None]
+        if failed:
+            sys.stderr.write(
+                f"error: {len(failed)} of {len(runs)} runs failed, first: run {failed[0].name} "
+                f"({failed[0].error}); {folder}/table.md has them all\n"
+            )
+            sys.exit(EXIT_USER_ERROR)
+
+    return told
+
+
+@contextmanager
+def _sweep_of_its_own() -> Iterator[None]:
+    SweepTable.ended_in = None
+    try:
+        yield
+    finally:
+        SweepTable.ended_in = None
+
+
+def overrides_of(words: Sequence[str]) -> dict[str, str]:
+    """Name and value of every override of a run."""
+    split = (word.split("=", 1) for word in words)
+    return {name.lstrip("+~"): "".join(given) for name, *given in split}
+
+
+def _leave(config: DictConfig, *, error: str) -> None:
+    folder = Path(config.hydra.runtime.output_dir)
+    objective = str(OmegaConf.select(config, "objective"))
+    overrides = overrides_of(config.hydra.overrides.task)
+    write_result(Run(folder.name, overrides, objective, None, error), folder)
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _error_of(job_return: JobReturn) -> Exception | None:
+    if job_return.status != JobStatus.FAILED:
+        return None
+    try:
+        job_return.return_value  # noqa: B018  (raises what the run raised)
+    except Exception as error:  # noqa: BLE001  (whatever that was)
+        return error
+    return None

@@ -1,5 +1,6 @@
 """python train.py experiment=...: compose, build, fit, export."""
 
+import difflib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,14 @@ from torch import Tensor
 from latentsync.cli.environment import record_environment
 from latentsync.cli.listening import listens_to
 from latentsync.cli.run import command, is_sweep
+from latentsync.cli.sweep import overrides_of, tells_failed_runs
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.training.sweeps import Run, write_result
 
 log = logging.getLogger(__name__)
 
 
+@tells_failed_runs
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Train what the experiment names; returns the objective, which a sweep compares."""
@@ -29,8 +32,7 @@ def main(config: DictConfig) -> float | None:
         config.paths.run_dir = HydraConfig.get().runtime.output_dir
     value = train(config)
     if rank_zero_only.rank == 0:
-        words = (word.split("=", 1) for word in HydraConfig.get().overrides.task)
-        overrides = {name.lstrip("+~"): "".join(given) for name, *given in words}
+        overrides = overrides_of(HydraConfig.get().overrides.task)
         run_dir = Path(config.paths.run_dir)
         write_result(Run(run_dir.name, overrides, config.objective, value), run_dir)
     return value
@@ -78,5 +80,18 @@ def close_loggers(trainer: lightning.Trainer) -> None:
 
 
 def objective(metrics: Mapping[str, Tensor], name: str) -> float | None:
-    """The value a sweep compares runs by; None if the run never validated."""
-    return float(metrics[name]) if name in metrics else None
+    """The value a sweep compares runs by; None if the run never validated.
+
+    ValueError where it was never logged although everything else was: a name that is not there.
+    """
+    if name in metrics:
+        return float(metrics[name])
+    validated = any(each.startswith("val/") for each in metrics)
+    if name.startswith("val/") and not validated:
+        log.warning("objective=%s has no value: the run ended before its first validation", name)
+        return None
+    near = ", ".join(difflib.get_close_matches(name, metrics, n=3))
+    raise ValueError(
+        f"objective={name} was not logged{near and f'; near: {near}'}; there are: "
+        f"{', '.join(sorted(metrics))}"
+    )

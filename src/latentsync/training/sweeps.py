@@ -1,9 +1,12 @@
-"""What a finished sweep says: a table of its runs and a picture of objective over each value."""
+"""What a sweep says: a table of its runs and a picture of objective over each value."""
 
 import csv
+import fcntl
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,17 +18,19 @@ RESULT_NAME = "result.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a sweep; `value` is None if it ended before it could be judged."""
+    """One run of a sweep; `value` is None if it ended before it could be judged, or failed with
+    `error`."""
 
     name: str
     overrides: dict[str, str]
     objective: str
     value: float | None
+    error: str | None = None
 
 
 def write_result(run: Run, folder: Path) -> None:
     """Leave result.json in the folder of a run."""
-    row = {"overrides": run.overrides, "objective": run.objective, "value": run.value}
+    row = {name: value for name, value in asdict(run).items() if name != "name"}
     with publish(folder / RESULT_NAME) as partial:
         partial.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
@@ -39,22 +44,39 @@ def read_runs(sweep_dir: Path) -> list[Run]:
 
 
 def write_sweep(sweep_dir: Path) -> list[Path]:
-    """Write table.csv, table.md and scatter.png beside the runs; nothing where none finished."""
-    runs = read_runs(sweep_dir)
-    if not runs:
-        return []
+    """Write table.csv, table.md and scatter.png beside the runs; nothing where none began."""
+    with _alone_in(sweep_dir):
+        runs = read_runs(sweep_dir)
+        return _write_runs(runs, sweep_dir) if runs else []
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Runs that end together write one after the other: the last one's table has all of them."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write_runs(runs: Sequence[Run], sweep_dir: Path) -> list[Path]:
     swept = swept_names(runs)
     header = ["run", *swept, runs[0].objective]
     rows = [
         [run.name, *(run.overrides.get(name, "") for name in swept), _number(run.value)]
         for run in runs
     ]
+    if any(run.error is not None for run in runs):
+        header.append("failed")
+        rows = [[*row, run.error or ""] for row, run in zip(rows, runs, strict=True)]
     paths = [sweep_dir / name for name in ("table.csv", "table.md", "scatter.png")]
     with publish(paths[0]) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     with publish(paths[1]) as partial:
         lines = [header, ["---"] * len(header), *rows]
-        partial.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+        partial.write_text("".join(map(_markdown, lines)), encoding="utf-8")
     with publish(paths[2]) as partial:
         plot_runs(runs, swept, partial)
     return paths
@@ -82,6 +104,12 @@ def plot_runs(runs: Sequence[Run], swept: Sequence[str], path: Path) -> None:
         axes.set_ylabel(runs[0].objective, fontsize=9)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=80)
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    # A sentence may hold what would end its cell or its line.
+    whole = (" ".join(cell.replace("|", "\\|").split()) for cell in cells)
+    return f"| {' | '.join(whole)} |\n"
 
 
 def _as_numbers(words: Sequence[str]) -> list[float] | None:
