@@ -46,6 +46,19 @@ def test_validation_comes_in_order(data_dir: Path):
     assert clip_indices.tolist() == [0, 1, 2, 0]
 
 
+def test_the_first_items_alone_can_be_shown_in_every_epoch(data_dir: Path):
+    data = ClipDataModule(
+        data_dir, data_dir, batch_size=1, num_train_items=1, train={"samples_per_clip": 9}
+    )
+    data.setup("fit")
+    loader = data.train_dataloader()
+    epochs = []
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        epochs.append([batch["clip_index"].item() for batch in loader])
+    assert epochs == [[0]] * 3
+
+
 def test_a_batch_larger_than_an_epoch_is_refused(data_dir: Path):
     module = ClipDataModule(data_dir, data_dir, train={"num_frames": 4}, batch_size=4)
     module.setup("fit")

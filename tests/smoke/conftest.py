@@ -33,14 +33,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def syncnet_run(work: Path) -> Path:
-    return run(
-        work, "demo/syncnet", "syncnet", "data.batch_size=2", "data.train.windows_per_clip=2"
-    )
+    return run(work, "demo/syncnet", "syncnet", "data.train.windows_per_clip=2")
 
 
 @pytest.fixture(scope="session")
 def stage1_run(work: Path) -> Path:
     return run(
         work, "demo/unet_stage1", "stage1", *TINY_UNET,
-        f"vae='{work / 'vae'}'", "data.batch_size=2",
+        f"vae='{work / 'vae'}'",
     )  # fmt: skip

@@ -30,7 +30,7 @@ def stage1_of_whisper(work: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     LipSyncModel.from_pretrained(
         run(
             work, "demo/unet_stage1", "for_listening", *TINY_UNET,
-            f"vae='{work / 'vae'}'", "data.batch_size=2",
+            f"vae='{work / 'vae'}'",
         ) / "model"
     ).save_pretrained(folder)  # fmt: skip
     config = (folder / "config.json").read_text()
@@ -71,7 +71,7 @@ def test_a_demo_model_on_a_set_of_whisper_is_refused_as_well(work: Path, tmp_pat
     prepare_clips(work / "raw", tmp_path / "set", recipe=recipe)
     encode_latents(tmp_path / "set", work / "vae")
     sets = [f"data.{part}_manifest='{tmp_path / 'set'}'" for part in ("train", "val")]
-    asked = [work, "demo/unet_stage1", "deaf_demo", *TINY_UNET, *sets, "data.batch_size=2"]
+    asked = [work, "demo/unet_stage1", "deaf_demo", *TINY_UNET, *sets]
     with pytest.raises(FileNotFoundError, match=r"audio_encoder=mel$"):
         run(*asked, "vae=nowhere")
     encode_audio(tmp_path / "set", MelAudioEncoder())

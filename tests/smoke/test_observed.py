@@ -26,7 +26,7 @@ def test_sample_videos_show_truth_above_drawn(work: Path, stage1_run: Path, sync
     run_dir = run(
         work, "demo/unet_stage2", "samples", "callbacks=samples",
         f"stage1='{stage1_run / 'model'}'", f"syncnet='{syncnet_run / 'model'}'",
-        "data.batch_size=2", "callbacks.samples.every_n_steps=2",
+        "callbacks.samples.every_n_steps=2",
         "callbacks.samples.sampler.num_steps=2",
     )  # fmt: skip
     (path,) = (run_dir / "samples").iterdir()
@@ -44,7 +44,7 @@ def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, 
     judge = f"{{_target_: latentsync.models.load_syncnet, folder: '{syncnet_run / 'model'}'}}"
     run_dir = run(
         work, "demo/unet_stage1", "judged", *TINY_UNET, f"vae='{work / 'vae'}'",
-        "callbacks=samples", "data.batch_size=2", "callbacks.samples.every_n_steps=2",
+        "callbacks=samples", "callbacks.samples.every_n_steps=2",
         "callbacks.samples.sampler.num_steps=1", f"+callbacks.samples.syncnet={judge}",
         "data.val.with_mel=true", "data.val.num_frames=16", "data.val.stride=1",
     )  # fmt: skip
@@ -90,7 +90,7 @@ def test_features_of_another_encoder_are_refused_with_both_shapes(work: Path):
     with pytest.raises(ValueError, match=r"24 tokens of 80 numbers a frame, the UNet takes 24 of"):
         run(
             work, "demo/unet_stage1", "other_encoder", *TINY_UNET, f"vae='{work / 'vae'}'",
-            "data.batch_size=2", "task.model.unet.audio_projection.dim_in=384",
+            "task.model.unet.audio_projection.dim_in=384",
         )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_latents_of_another_vae_are_refused(work: Path):
     with pytest.raises(ValueError, match=r"have 8 channels, the model's VAE makes 4"):
         run(
             work, "demo/unet_stage1", "other_vae", *TINY_UNET, f"vae='{work / 'sd_vae'}'",
-            "data.batch_size=2", "task.model.unet.in_channels=13",
+            "task.model.unet.in_channels=13",
             "task.model.unet.out_channels=4",
         )  # fmt: skip
 
@@ -153,7 +153,7 @@ def test_wandb_keeps_a_run_on_disk_without_an_account(work: Path, monkeypatch):
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
     run_dir = run(
-        work, "demo/syncnet", "wandb", "logger=wandb", "data.batch_size=2",
+        work, "demo/syncnet", "wandb", "logger=wandb",
         "data.train.windows_per_clip=2",
     )  # fmt: skip
     (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")

@@ -26,7 +26,7 @@ EXACT = (
 )
 FOLDER_IN_USE = "ignore:Checkpoint directory .* exists and is not empty:UserWarning"
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed from:UserWarning")
-SYNCNET = ("data.batch_size=2", "data.train.windows_per_clip=2", "task.bce_from_step=4")
+SYNCNET = ("data.train.windows_per_clip=2", "task.bce_from_step=4")
 
 
 def steps(*, every: int) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def test_syncnet(work: Path):
 
 def test_stage1_with_averaged_weights(work: Path):
     arguments = (
-        *TINY_UNET, f"vae='{work / 'vae'}'", "data.batch_size=2",
+        *TINY_UNET, f"vae='{work / 'vae'}'",
         "callbacks.ema.update_starting_at_step=1",
     )  # fmt: skip
     assert_resumes(work, "demo/unet_stage1", "exact_stage1", arguments, at=[5])
@@ -104,13 +104,13 @@ def test_stage1_with_averaged_weights(work: Path):
 def test_stage2_with_averaged_weights(work: Path, stage1_run: Path, syncnet_run: Path):
     arguments = (
         f"stage1='{stage1_run / 'model'}'", f"syncnet='{syncnet_run / 'model'}'",
-        "data.batch_size=2", "callbacks.ema.update_starting_at_step=1",
+        "callbacks.ema.update_starting_at_step=1",
     )  # fmt: skip
     assert_resumes(work, "demo/unet_stage2", "exact_stage2", arguments, at=[5])
 
 
 def test_an_autoencoder_that_draws_from_the_global_generator(work: Path):
-    arguments = ("task.vae.block_out_channels=[8,8,8]", "data.batch_size=2")
+    arguments = ("task.vae.block_out_channels=[8,8,8]",)
     assert_resumes(work, "demo/autoencoder", "exact_vae", arguments, at=[5])
 
 
@@ -118,7 +118,7 @@ def test_an_autoencoder_that_draws_from_the_global_generator(work: Path):
 def test_a_run_with_no_step_left_ends_with_the_same_model(work: Path):
     """Killed after its last step: what it exports is the average all the same."""
     arguments = (
-        *TINY_UNET, f"vae='{work / 'vae'}'", "data.batch_size=2", "trainer.max_steps=3",
+        *TINY_UNET, f"vae='{work / 'vae'}'", "trainer.max_steps=3",
         "callbacks.ema.update_starting_at_step=0", "callbacks.ema.decay=0.5",
     )  # fmt: skip
     run_dir = run(work, "demo/unet_stage1", "no_step_left", *arguments)

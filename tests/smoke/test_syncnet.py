@@ -20,7 +20,7 @@ from latentsync.training.callbacks import read_curves
 from latentsync.training.judge_pictures import find_offset
 from smoke.tiny import overrides, run
 
-ARGUMENTS = ("data.batch_size=2", "data.train.windows_per_clip=2", "data.val.windows_per_clip=3")
+ARGUMENTS = ("data.train.windows_per_clip=2", "data.val.windows_per_clip=3")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_offset_of_a_clip_is_the_shift_at_which_its_sound_suits_best(
 
 def examine(work: Path, name: str, *words: str) -> list[str]:
     register_resolvers()
-    words = ("data.batch_size=2", "data.train.windows_per_clip=2", *words)
+    words = ("data.train.windows_per_clip=2", *words)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(
             "train", overrides=overrides(work, "demo/syncnet", work / "runs" / name, *words)

@@ -14,33 +14,29 @@ POINTS = [[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]]
 TINY_UNET = [
     "task.model.unet.block_out_channels=[8,16]",
     "task.model.unet.attention_levels=[false,true]",
-    "task.model.unet.norm_num_groups=4",
     "task.model.unet.cross_attention_dim=16",
     "task.model.model_format.resolution=64",
 ]
 
-SEVEN, EIGHT = "[8,8,8,8,8,8,8]", "[8,8,8,8,8,8,8,8]"
-# The last two levels of the visual tower halve nothing: faces are of 64 pixels here, not 256.
+# +debug=tiny narrows networks; these fit them to faces of 64 pixels, not 256: the last two levels
+# of the visual tower halve nothing.
 FACES_OF_64 = [
     "task.syncnet.resolution=64",
     "task.syncnet.visual_encoder.downsample_factors=[[1,2],2,2,2,2,2,1,1]",
-    f"task.syncnet.visual_encoder.block_out_channels={EIGHT}",
 ]
 SYNCNETS = {
-    "syncnet": [*FACES_OF_64, f"task.syncnet.audio_encoder.block_out_channels={SEVEN}"],
-    "syncnet_plain": [*FACES_OF_64, f"task.syncnet.audio_encoder.block_out_channels={SEVEN}"],
-    "syncnet_25": [*FACES_OF_64, "task.syncnet.audio_encoder.block_out_channels=[8,8,8,8,8,8]"],
+    "syncnet": FACES_OF_64,
+    "syncnet_plain": FACES_OF_64,
+    "syncnet_25": FACES_OF_64,
     "syncnet_latent": [
         "task.syncnet.resolution=16",
         "task.syncnet.visual_encoder.downsample_factors=[2,2,2,1,2,1]",
-        "task.syncnet.visual_encoder.block_out_channels=[8,8,8,8,8,8]",
-        "task.syncnet.audio_encoder.block_out_channels=[8,8,8,8,8,8]",
     ],
 }
+READER_OF_64 = [f"{part}.resolution=64" for part in ("task.reader", "data.train", "data.val")]
 TINY_STAGE1 = [
     *TINY_UNET,
     "task.model.unet.num_attention_heads=2",
-    "data.batch_size=2",
 ]
 TINY_VAE = [
     "task.vae.block_out_channels=[8,8,8,8]",
@@ -88,16 +84,10 @@ def overrides(work: Path, experiment: str, run_dir: Path, *words: str) -> list[s
     """What makes an experiment small; later words win."""
     small = [
         f"experiment={experiment}",
+        "+debug=tiny",
         f"paths.run_dir='{run_dir}'",
         f"data.train_manifest='{work / 'set'}'",
         f"data.val_manifest='{work / 'set'}'",
-        "data.num_workers=0",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.max_steps=2",
-        "trainer.val_check_interval=2",
-        "trainer.limit_val_batches=1",
-        "trainer.log_every_n_steps=1",
         "+trainer.enable_progress_bar=false",
         "~callbacks.progress",
     ]

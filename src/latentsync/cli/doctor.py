@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from omegaconf import DictConfig
 
 from latentsync.batch import Batch
+from latentsync.cli.debug import shrink_networks
 from latentsync.cli.run import command
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.training import SyncNetDoctor, SyncNetTask
@@ -28,6 +29,8 @@ def main(config: DictConfig) -> None:
 
 def examine(config: DictConfig) -> list[str]:
     """The findings, a line each; on the GPU where there is one."""
+    if config.get("tiny_networks", False):
+        shrink_networks(config)
     if "doctor" not in config.callbacks:
         raise ValueError(f"{config.name} has no doctor: add callbacks=syncnet")
     lightning.seed_everything(config.seed, workers=True, verbose=False)

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from latentsync.cli.debug import shrink_networks
 from latentsync.cli.environment import record_environment
 from latentsync.cli.listening import listens_to
 from latentsync.cli.run import command, is_sweep
@@ -40,6 +41,8 @@ def main(config: DictConfig) -> float | None:
 
 def train(config: DictConfig) -> float | None:
     """Build the task and its data, fit; leaves checkpoints, curves and a model in the run dir."""
+    if config.get("tiny_networks", False):
+        shrink_networks(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.paths.run_dir)
     if rank_zero_only.rank == 0:

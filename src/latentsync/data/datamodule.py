@@ -103,7 +103,8 @@ class ClipDataModule(LightningDataModule):
     himself calls `unpack`.
 
     A manifest may lie in an object store (s3://bucket/folder); clips are then fetched as they are
-    read, into `cache_dir`, which holds `cache_gigabytes` for each of both.
+    read, into `cache_dir`, which holds `cache_gigabytes` for each of both. `num_train_items`: the
+    first so many items are all that an epoch shows, to overfit on them.
     """
 
     def __init__(  # noqa: PLR0913  (every one is a line of conf/data)
@@ -116,6 +117,7 @@ class ClipDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int = 0,
         seed: int = 0,
+        num_train_items: int | None = None,
         cache_dir: Path | str | None = None,
         cache_gigabytes: float = 100,
     ) -> None:
@@ -129,6 +131,7 @@ class ClipDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.num_train_items = num_train_items
         self.states: AudioStates | None = None
         """Whose audio states the items hold; None: those that the sets were prepared with."""
         self.train_set: ClipDataset | None = None
@@ -145,17 +148,16 @@ class ClipDataModule(LightningDataModule):
         """The training clips; with several processes each gets its share of every batch."""
         assert self.train_set is not None
         rank, num_ranks = self._rank()
-        if len(self.train_set) < self.batch_size * num_ranks:
+        num_items = min(len(self.train_set), self.num_train_items or len(self.train_set))
+        if num_items < self.batch_size * num_ranks:
             raise ValueError(
-                f"batch_size={self.batch_size} is more than the {len(self.train_set)} items of an "
+                f"batch_size={self.batch_size} is more than the {num_items} items of an "
                 "epoch: make samples_per_clip larger or the batch smaller"
                 if num_ranks == 1
                 else f"{num_ranks} processes of batch_size={self.batch_size} need more than the "
-                f"{len(self.train_set)} items of an epoch: make samples_per_clip larger"
+                f"{num_items} items of an epoch: make samples_per_clip larger"
             )
-        sampler = ShuffledSampler(
-            len(self.train_set), seed=self.seed, rank=rank, num_ranks=num_ranks
-        )
+        sampler = ShuffledSampler(num_items, seed=self.seed, rank=rank, num_ranks=num_ranks)
         return ResumableLoader(
             self.train_set,
             sampler=sampler,
