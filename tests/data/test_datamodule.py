@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning import Trainer
 
+from coded import frame_numbers
 from latentsync.data import ClipDataset, read_manifest
 from latentsync.data.datamodule import ClipDataModule, ShuffledSampler
 
@@ -140,3 +141,25 @@ def test_frames_get_the_precision_of_the_weights(data_dir: Path, precision: str)
     batch = module.on_after_batch_transfer(packed, 0)
     wanted = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "32-true": torch.float32}
     assert {batch[name].dtype for name in ("pixels", "reference", "mask")} == {wanted[precision]}
+
+
+@pytest.mark.parametrize("reader", ["pyav", "decord"])
+def test_every_reader_survives_the_fork_of_workers(data_dir: Path, reader: str):
+    """Read in this process first, as the check before training does, then in two others."""
+    if reader == "decord":
+        pytest.importorskip("decord", reason="the extra `train` is not installed")
+    made = {}
+    for num_workers in (0, 2):
+        data = ClipDataModule(
+            data_dir, data_dir, batch_size=3, num_workers=num_workers, reader=reader,
+            train={"samples_per_clip": 4, "num_frames": 4},
+        )  # fmt: skip
+        data.setup("fit")
+        assert len(data.train_set[0]["pixels"]) == 4
+        made[num_workers] = [data.unpack(batch)["pixels"] for batch in data.train_dataloader()]
+    assert len(made[0]) == len(made[2]) == 4
+    for here, there in zip(made[0], made[2], strict=True):
+        assert torch.equal(here, there)
+    first = made[0][0][0]
+    numbers = frame_numbers(first)
+    assert numbers == list(range(numbers[0], numbers[0] + 4))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from latentsync.data.synthetic import draw_clip
+from latentsync.media.clip_reader import READERS, reader_named
 from latentsync.media.picture import ColourTags
 from latentsync.media.video import VideoWriter, open_clip, read_frames
 from media.sources import SIZE, blank_packet, index_of, shades, write_media
@@ -107,3 +108,63 @@ def test_a_hole_in_the_file_is_an_error_there_only(tmp_path: Path) -> None:
         clip.frames(range(28, 33))
     assert [index_of(frame) for frame in clip.frames([3, 50])] == [3, 50]
     assert clip.frames([3]).shape == (1, SIZE, SIZE, 3)
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest):
+    """What opens a clip; decord, where it is installed."""
+    if request.param == "decord":
+        pytest.importorskip("decord", reason="the extra `train` is not installed")
+    return reader_named(request.param)
+
+
+def prepared(path: Path, frames: list[np.ndarray]) -> Path:
+    """As prepare.py writes clips."""
+    return write(path, frames, keyframe_interval=8, crf=8, tune="fastdecode", colour=BT601)
+
+
+def test_every_reader_gives_the_frames_that_are_asked_for(reader, tmp_path: Path) -> None:
+    clip = reader(prepared(tmp_path / "a.mp4", shades(60)))
+    assert len(clip) == 60
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        indices = rng.integers(60, size=6)  # in any order, and twice
+        assert [index_of(frame) for frame in clip.frames(indices)] == indices.tolist()
+    assert clip.frames([]).shape == (0, SIZE, SIZE, 3)
+    with pytest.raises(IndexError, match=r"a\.mp4 has 60 frames, frame 60 is not there"):
+        clip.frames([3, 60])
+
+
+def test_readers_differ_by_a_level_or_two(face: list[np.ndarray], tmp_path: Path) -> None:
+    """docs/data.md says by how much."""
+    pytest.importorskip("decord", reason="the extra `train` is not installed")
+    path = prepared(tmp_path / "a.mp4", face)
+    ours, theirs = (
+        reader_named(name)(path).frames(range(len(face))).astype(int) for name in READERS
+    )
+    assert np.abs(ours - theirs).mean() < 2
+    assert np.abs(ours - theirs).max() <= 8
+    truth = np.stack(face).astype(int)
+    assert np.abs(theirs - truth).mean() < 4
+
+
+def test_no_reader_makes_frames_up(reader, tmp_path: Path) -> None:
+    path = prepared(tmp_path / "a.mp4", shades(60))
+    blank_packet(path, 30)
+    with pytest.raises(OSError, match=r"a\.mp4 cannot be decoded"):
+        reader(path).frames(range(28, 33))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no video at all\n" * 50])
+def test_what_is_no_clip_is_one_line(reader, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises((OSError, ValueError), match=r"a\.mp4") as raised:
+        reader(path).frames([0])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_reader_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="no reader is called 'opencv'; there are pyav, decord"):
+        reader_named("opencv")

@@ -118,6 +118,7 @@ class ClipDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         num_train_items: int | None = None,
+        reader: str = "pyav",
         cache_dir: Path | str | None = None,
         cache_gigabytes: float = 100,
     ) -> None:
@@ -132,6 +133,7 @@ class ClipDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.num_train_items = num_train_items
+        self.reader = reader
         self.states: AudioStates | None = None
         """Whose audio states the items hold; None: those that the sets were prepared with."""
         self.train_set: ClipDataset | None = None
@@ -192,7 +194,7 @@ class ClipDataModule(LightningDataModule):
         clips = read_manifest(
             manifest, cache_dir=self.cache_dir, cache_gigabytes=self.cache_gigabytes
         )
-        given = {"seed": self.seed, "packed": True, **arguments}
+        given = {"seed": self.seed, "reader": self.reader, "packed": True, **arguments}
         if self.states is not None and given.get("with_audio", True):
             given["with_audio"] = self.states
         return ClipDataset(clips, **given)

@@ -62,6 +62,8 @@ class ClipDataset(Dataset):
     `packed`: items hold frames as uint8 and no mask, a quarter of the bytes and less on the way to
     the device; `unpack` makes of a batch of them what it is without. `ClipDataModule` does both.
 
+    `reader` decodes the clips, `pyav` or `decord`.
+
     `with_audio`: an `AudioStates` names the encoder whose states an item holds; True takes those
     that the set was prepared with.
 
@@ -90,6 +92,7 @@ class ClipDataset(Dataset):
         mask: str = "mask",
         resolution: int | None = None,
         in_memory: bool = False,
+        reader: str = "pyav",
         packed: bool = False,
         seed: int = 0,
     ) -> None:
@@ -116,7 +119,9 @@ class ClipDataset(Dataset):
         self.resolution = _checked_resolution(self.clips[0].resolution, resolution)
         self.packed = packed
         self.seed = seed
-        self._frames = (ClipFramesInMemory if in_memory else ClipFrames)(self.resolution)
+        self._frames = (ClipFramesInMemory if in_memory else ClipFrames)(
+            self.resolution, reader=reader
+        )
         fetched = self.clips[0].store is not None
         self._features = mapped_tensors(fetched=fetched)
         self._latents = mapped_tensors(fetched=fetched)

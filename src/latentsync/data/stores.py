@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from latentsync.data.clips import Clip
-from latentsync.media.video import ClipReader, open_clip
+from latentsync.media.clip_reader import ClipReader, reader_named
 
 T = TypeVar("T")
 
@@ -70,9 +70,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 class ClipFrames:
     """Frames of clips at one resolution, decoded when asked for."""
 
-    def __init__(self, resolution: int) -> None:
+    def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
         self.resolution = resolution
-        self._readers: Opened[ClipReader] = Opened(open_clip, limit=MAX_OPEN_CLIPS)
+        self._readers: Opened[ClipReader] = Opened(reader_named(reader), limit=MAX_OPEN_CLIPS)
 
     def __call__(
         self, clip: Clip, indices: Int[np.ndarray, " f"]
@@ -88,8 +88,9 @@ class ClipFramesInMemory:
     Worker processes keep their own copies, unless the clips were touched before the fork.
     """
 
-    def __init__(self, resolution: int) -> None:
+    def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
         self.resolution = resolution
+        self._open = reader_named(reader)
         self._kept: dict[Path, Tensor] = {}
 
     def __call__(
@@ -98,7 +99,7 @@ class ClipFramesInMemory:
         if clip.path not in self._kept:
             clip.bring(clip.path)
             every = np.arange(clip.num_frames)
-            frames = shrink(open_clip(clip.path).frames(every), self.resolution)
+            frames = shrink(self._open(clip.path).frames(every), self.resolution)
             self._kept[clip.path] = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
         return self._kept[clip.path][torch.from_numpy(indices)]
 

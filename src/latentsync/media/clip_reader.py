@@ -3,7 +3,9 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import av
 import cv2
@@ -22,12 +24,43 @@ from latentsync.media.planes import planes_of
 BT601 = frozenset((int(Colorspace.ITU601), 6))  # 6: the same matrix under its other name
 
 
-def open_clip(path: Path) -> "ClipReader":
+READERS = ("pyav", "decord")
+
+
+@runtime_checkable
+class ClipReader(Protocol):
+    """Random access to the frames of a prepared clip."""
+
+    def __init__(self, path: Path) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def frames(
+        self, indices: Sequence[int] | Int[np.ndarray, " f"]
+    ) -> UInt8[np.ndarray, "f h w 3"]:
+        """The frames at `indices`, in any order; OSError where they cannot be decoded."""
+
+
+def open_clip(path: Path) -> "PyAvReader":
     """Open a prepared clip for reading frames by their index."""
-    return ClipReader(path)
+    return PyAvReader(path)
 
 
-class ClipReader:
+def reader_named(name: str) -> type[ClipReader]:
+    """What opens clips: `pyav`, or `decord`, which a plain install does not have."""
+    if name == "pyav":
+        return PyAvReader
+    if name != "decord":
+        raise ValueError(f"no reader is called {name!r}; there are {', '.join(READERS)}")
+    try:
+        return import_module("latentsync.media.decord_reader").DecordReader
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "data.reader=decord needs decord: pip install 'latentsync[train]', or take pyav"
+        ) from error
+
+
+class PyAvReader:
     """Random access to the frames of a clip, in one thread: loaders have a process per core.
 
     Frames in BT.601 4:2:0, as `prepare` writes them, are converted by OpenCV, which takes a tenth
