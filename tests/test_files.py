@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.files import publish
+from latentsync.files import locked, publish
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -84,3 +84,15 @@ def test_a_short_name_is_written_aside_under_a_short_one(tmp_path: Path, name: s
         second.write_text("")
         assert first != second
         assert max(len(os.fsencode(path.name)) for path in (first, second)) <= 64
+
+
+def test_a_folder_is_held_by_one_and_goes_when_nothing_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    with locked(folder):
+        with pytest.raises(BlockingIOError, match="parts is in use"), locked(folder):
+            pass
+        assert folder.is_dir(), "it is its owner's"
+    assert not folder.exists()
+    with locked(folder):
+        (folder / "part").write_text("whole")
+    assert (folder / "part").read_text() == "whole"

@@ -37,6 +37,7 @@ from latentsync.faces.mesh import MeshDetector
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import Cache, Encoding, lipsync, page_path, report_path
+from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.progress import Progress
 from latentsync.report import Report, forget_peak_memory, plain
 from latentsync.weights import model_folder
@@ -359,6 +360,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=Path, default=Path("experiments/app"), help="where jobs go")
     asked = parser.parse_args()
+    return_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         model = LipSyncModel.from_pretrained(model_folder(asked.ckpt))

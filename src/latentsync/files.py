@@ -1,10 +1,13 @@
 """Whole files only: what is written appears under its name when it is finished. And the cache."""
 
+import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 
@@ -62,3 +65,47 @@ def publish(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial)
         else:
             partial.unlink(missing_ok=True)
+
+
+LOCK = ".lock"
+# One that only looks whether a folder is held lets go of it at once.
+LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it until the block ends, then remove it if nothing else is in it.
+
+    BlockingIOError if another process holds it; one that is killed lets go of it.
+    """
+    with _lock_of(folder):
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                # Another process may wait in it already.
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def _lock_of(folder: Path) -> IO[bytes]:
+    """The open lock file of a folder, held."""
+    path = folder / LOCK
+    for _ in range(LOCK_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # its last owner removed the folder just now
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            time.sleep(LOCK_SECONDS)
+            continue
+        # Its last owner may have removed it between our opening and holding it.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
+    raise BlockingIOError(f"{folder} is in use by another run")

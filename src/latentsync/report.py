@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import cv2
 import numpy as np
@@ -103,6 +103,14 @@ class Report:
         with publish(path) as partial:
             text = json.dumps(plain(asdict(self)), indent=2, allow_nan=False)
             partial.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The report that `save` wrote; what was not a number is None in it."""
+        told = json.loads(path.read_text(encoding="utf-8"))
+        told["skipped"] = [SkippedSpan(**span) for span in told["skipped"]]
+        told["shots"] = [ShotReport(**shot) for shot in told["shots"]]
+        return cls(**told)
 
 
 def plain(value: object) -> object:
@@ -219,9 +227,9 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Write it as a PNG."""
+        _, coded = cv2.imencode(".png", self._picture())
         with publish(path) as partial:
-            if not cv2.imwrite(str(partial), self._picture()):
-                raise OSError(f"the contact sheet {path} could not be written")
+            partial.write_bytes(coded.tobytes())
 
     def jpeg(self) -> bytes:
         """The same picture, small enough for a page."""

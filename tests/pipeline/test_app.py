@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from latentsync.cli.run import conf_dir
-from latentsync.pipeline.checks import parts_folder
+from latentsync.pipeline.outputs import parts_folder
 from pipeline.inputs import build_tiny_model, write_voice
 
 gradio = pytest.importorskip("gradio", reason="the extra `app` is not installed")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -19,7 +19,7 @@ from latentsync.media.audio import write_wav
 from latentsync.media.timed import read_times
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.pipeline import Choice, lipsync
-from latentsync.pipeline.checks import parts_folder
+from latentsync.pipeline.outputs import parts_folder, written_files
 from media.sources import blank_group
 from pipeline.inputs import HEIGHT, WIDTH, build_tiny_model, picture, write_video, write_voice
 
@@ -76,22 +76,32 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_a_disk_that_is_full_at_the_report_is_told(
-    tmp_path: Path, parts: dict, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("last", [".json", ".png", ".html", ".published"])
+def test_a_disk_that_is_full_at_the_report_is_told_and_the_next_run_ends_it(
+    tmp_path: Path, parts: dict, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(10)])
-    write = Path.write_text
+    voice = write_voice(tmp_path / "v.wav", 0.4)
+    out = tmp_path / "out.mp4"
 
-    def full(self: Path, *args: str, **names: str) -> int:
-        if "report" in self.name:
-            raise OSError(errno.ENOSPC, "No space left on device", str(self))
-        return write(self, *args, **names)
+    def full_at(write: Callable) -> Callable:
+        def written(self: Path, *args: object, **names: object) -> object:
+            if self.name.startswith((".whole", ".published")) and last in self.name:
+                raise OSError(errno.ENOSPC, "No space left on device", str(self))
+            return write(self, *args, **names)
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
-        lipsync(video, write_voice(tmp_path / "v.wav", 0.4), tmp_path / "out.mp4", **parts)
-    assert not list(tmp_path.glob("*report.json"))
-    assert not list(tmp_path.glob(".*"))
+        return written
+
+    with monkeypatch.context() as patched:
+        for name in ("write_text", "write_bytes"):
+            patched.setattr(Path, name, full_at(getattr(Path, name)))
+        with pytest.raises(OSError, match="No space left"):
+            lipsync(video, voice, out, **parts)
+    assert not list(tmp_path.glob("out*")), "all or nothing"
+    report = lipsync(video, voice, out, **parts)
+    assert report.notes == ["10 frames are those of an earlier run that was stopped"]
+    written = {path.name for path in written_files(out)}
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "v.wav"} | written
 
 
 def test_a_video_that_is_removed_while_it_runs(tmp_path: Path, parts: dict) -> None:

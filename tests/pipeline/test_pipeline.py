@@ -28,8 +28,8 @@ from latentsync.pipeline import (
     first_pass,
     lipsync,
 )
-from latentsync.pipeline.checks import parts_folder
 from latentsync.pipeline.draw import tokens_of
+from latentsync.pipeline.outputs import parts_folder
 from latentsync.pipeline.places import aligner_for
 from latentsync.pipeline.windows import Run, cut_windows
 from pipeline.inputs import POINTS, RESOLUTION, SeesLight, picture, write_video, write_voice

@@ -31,6 +31,7 @@ from latentsync.pipeline import (
     page_path,
     report_path,
 )
+from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.engine import Drawing, prepare_job
 from latentsync.pipeline.estimate import with_estimate
 from latentsync.pipeline.jobs import Row, run_jobs
@@ -49,6 +50,7 @@ OF_THE_RUN = frozenset(
 @command("infer")
 def main(config: DictConfig) -> None:
     """Lip-sync `video` to `audio` into `out`, or every row of `jobs`."""
+    return_large_blocks()
     if config.jobs is not None:
         run_list(config)
         return

@@ -1,10 +1,9 @@
 """A long video written in parts, so that a killed run goes on after its last whole part."""
 
-import fcntl
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
@@ -27,7 +26,6 @@ from latentsync.media.writer import ENCODERS, VideoWriter, create_video, mux
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
-LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,11 @@ class Part:
 
 
 class PartsWriter:
-    """Writes frames into encoded parts in a folder of its own, then joins them into `out`.
+    """Writes frames into encoded parts in a folder, then joins them into `out`.
 
-    Each part is closed in itself and appears whole, with a small json beside it. On entering, the
-    whole parts of an earlier run with the same `key` and settings are kept, and the frames go on at
+    Nobody else may write into the folder meanwhile: hold it by `files.locked`. Each part is closed
+    in itself and appears whole, with a small json beside it. On entering, the whole parts of an
+    earlier run with the same `key` and settings (`is_resumed`) are kept, and the frames go on at
     `next_entry`; those of another are removed. Leaving before `finish_at` drops the part that is
     open. A part ends after `entries_per_part` frames, so a resumed run writes the same parts.
     `time_base`: seconds per tick of the frames' starts; the rest is as in `VideoWriter`.
@@ -96,12 +95,13 @@ class PartsWriter:
         self.encoder = self.new_writer(folder / part_name(0)).encoder
         self.finished: list[Part] = []
         self.open: _OpenPart | None = None
+        self.is_resumed = False
         self.is_complete = False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(_locked(self.folder))
-            self._keep_own()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.is_resumed = self._keep_own()
             self.finished = _whole_parts(self.folder)
             stack.push(self._drop_open)
             self.stack = stack.pop_all()
@@ -158,12 +158,13 @@ class PartsWriter:
         audio: Path | None = None,
         audio_seconds: float | None = None,
         copy_audio: CopyAudio = "auto",
+        into: Path | None = None,
     ) -> None:
-        """Write `out`: the packets of all parts as they are, and the sound."""
+        """Write `into`, else `out`: the packets of all parts as they are, and the sound."""
         if not self.is_complete:
             raise ValueError(f"{self.out} has no end yet: call finish_at before join")
         with ExitStack() as stack:
-            partial_path = stack.enter_context(publish(self.out))
+            partial_path = stack.enter_context(publish(into or self.out))
             target = stack.enter_context(create_video(partial_path, self.out, self.encoder))
             with open_media(self.folder / self.finished[0].name) as first:
                 template = find_video(first, self.folder)
@@ -187,8 +188,7 @@ class PartsWriter:
 
     def remove(self) -> None:
         """Remove the parts; the folder too, if nothing else is in it."""
-        for path in (*_part_files(self.folder), self.folder / SETTINGS, self.folder / LOCK):
-            path.unlink(missing_ok=True)
+        remove_parts(self.folder)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
         self.finished = []
@@ -208,8 +208,8 @@ class PartsWriter:
             self.open.drop()
             self.open = None
 
-    def _keep_own(self) -> None:
-        """Remove the parts of other settings, and note ours."""
+    def _keep_own(self) -> bool:
+        """Whether the parts there are of our settings; if not, remove them and note ours."""
         settings = {
             "key": self.key,
             "entries_per_part": self.entries_per_part,
@@ -219,11 +219,12 @@ class PartsWriter:
         }
         path = self.folder / SETTINGS
         if path.exists() and _read_json(path) == settings:
-            return
+            return True
         for stale in _part_files(self.folder):
             stale.unlink()
         with publish(path) as partial_path:
             partial_path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        return False
 
     def _packets(self) -> Iterator[Packet]:
         """All packets with times of the output, in ticks.
@@ -288,6 +289,20 @@ def part_name(first: int) -> str:
     return f"part-{first:08d}.mp4"
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove all that a writer of parts left in its folder."""
+    for path in (*_part_files(folder), folder / SETTINGS):
+        path.unlink(missing_ok=True)
+
+
+def tidy_parts(folder: Path) -> None:
+    """Remove what a killed writer left half-written, and all if it left no whole part."""
+    for path in folder.glob(".*.partial*"):
+        path.unlink()
+    if not any(folder.glob("part-*.json")):
+        remove_parts(folder)
+
+
 def _part_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.*"))
 
@@ -336,19 +351,3 @@ def _read_packets(path: Path) -> Iterator[Packet]:
         for packet in container.demux(find_video(container, path)):
             if packet.size:
                 yield packet
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder ours until the block ends, and clear what killed runs left half-written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{folder} is being written by another run: wait for it to end"
-            ) from error
-        for partial_path in folder.glob(".*.partial*"):
-            partial_path.unlink()
-        yield

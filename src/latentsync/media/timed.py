@@ -108,11 +108,12 @@ class FrameReader:
     """Stored frames by number (as `stored_frames` counts them), in any order, as a stream.
 
     Holds one decoded frame beside the decoder's own; while it reads backwards, up to 128 MiB.
-    A frame that cannot be decoded is replaced by the one before it.
+    A frame that cannot be decoded is replaced by the one before it, and `missed`.
     """
 
     def __init__(self, path: Path, times: FrameTimes, *, deinterlace: str = "auto") -> None:
         self.path, self.times, self.deinterlace = path, times, deinterlace
+        self.missed: set[int] = set()
 
     def read(self, numbers: Iterable[int]) -> Iterator[Frame]:
         """The frames of these numbers, each an array of its own."""
@@ -126,7 +127,7 @@ class FrameReader:
         Rising numbers are decoded on, an equal one repeats the picture, falling ones are read by
         reversed pieces, far jumps seek. ValueError for a number that the video does not have.
         """
-        cursor = _Cursor(self.path, self.times, self.deinterlace)
+        cursor = _Cursor(self.path, self.times, self.deinterlace, self.missed)
         with closing(cursor):
             waiting = iter(numbers)
             number = next(waiting, None)
@@ -160,8 +161,8 @@ def _reversed(cursor: "_Cursor", run: list[int]) -> Iterator[Picture]:
 class _Cursor:
     """A place in an open video; goes on, or jumps by the file's index."""
 
-    def __init__(self, path: Path, times: FrameTimes, deinterlace: str) -> None:
-        self.path, self.times, self.deinterlace = path, times, deinterlace
+    def __init__(self, path: Path, times: FrameTimes, deinterlace: str, missed: set[int]) -> None:
+        self.path, self.times, self.deinterlace, self.missed = path, times, deinterlace, missed
         self.number = 0
         self._open()
 
@@ -210,6 +211,8 @@ class _Cursor:
         self.number = number
         if self.shown is None:
             raise ValueError(f"{self.path} holds no frame that can be decoded: use another file")
+        if self.shown[0] != number:
+            self.missed.add(number)
         return self.shown[1]
 
     def _is_far(self, number: int) -> bool:

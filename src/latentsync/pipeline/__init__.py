@@ -4,9 +4,10 @@
 """
 
 from latentsync.pipeline.cache import Cache
-from latentsync.pipeline.checks import check_paths, page_path, report_path, sheet_path
+from latentsync.pipeline.checks import check_paths
 from latentsync.pipeline.draw import draw_clip, to_pixels
 from latentsync.pipeline.engine import Drawing, Encoding, Timing, prepare_job
+from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
 from latentsync.pipeline.run import lipsync
 from latentsync.pipeline.silence import SilenceGate

@@ -64,11 +64,11 @@ class Cache:
 def content_hash(path: Path) -> str:
     """A hash of all bytes of a file, read once as long as its size and time stay."""
     stat = path.stat()
-    return _content_hash(path, stat.st_size, stat.st_mtime_ns)
+    return _content_hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 @lru_cache(maxsize=1024)
-def _content_hash(path: Path, _size: int, _changed_ns: int) -> str:
+def _content_hash(path: Path, _size: int, _changed_ns: int, _inode: int) -> str:
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

@@ -6,27 +6,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from latentsync.media.video import VideoInfo, probe, read_frames
+from latentsync.pipeline.outputs import check_free, parts_folder, tidy, written_files
 
 Reference = Literal["auto", "previous", "self"]
 
 CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
-
-
-def report_path(out: Path) -> Path:
-    return out.with_suffix(".report.json")
-
-
-def sheet_path(out: Path) -> Path:
-    return out.with_suffix(".report.png")
-
-
-def page_path(out: Path) -> Path:
-    return out.with_suffix(".report.html")
-
-
-def parts_folder(out: Path) -> Path:
-    """Where finished parts of `out` wait to be joined; a killed run goes on from there."""
-    return out.with_name(f".{out.name}.parts")
 
 
 def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None:
@@ -42,9 +26,8 @@ def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None
     for path in (video, audio):
         if out.exists() and out.samefile(path):
             raise ValueError(f"out={out} is the input {path} itself; choose another name")
-    for path in (out, report_path(out), sheet_path(out), page_path(out)):
-        if path.is_dir() or (path.exists() and not overwrite):
-            raise ValueError(f"{path} exists; choose another out= or add overwrite=true")
+    tidy(out)
+    check_free(out, overwrite=overwrite)
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
@@ -55,7 +38,7 @@ def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None
 
 def check_names_fit(out: Path) -> None:
     """ValueError if the file system takes no name as long as that of `out` or of its report."""
-    written = (out, report_path(out), sheet_path(out), page_path(out), parts_folder(out))
+    written = (*written_files(out), parts_folder(out))
     longest = max((os.fsencode(path.name) for path in written), key=len)
     most = os.pathconf(out.parent, "PC_NAME_MAX")
     if len(longest) > most:

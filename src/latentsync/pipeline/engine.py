@@ -7,8 +7,8 @@ the output has the frames and times of the source.
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -37,10 +37,11 @@ from latentsync.models.audio_encoder import num_parity_frames
 from latentsync.models.lipsync import LipSyncModel, ModelFormat
 from latentsync.pipeline.ahead import ahead
 from latentsync.pipeline.cache import Cache, content_hash
-from latentsync.pipeline.checks import parts_folder
 from latentsync.pipeline.draw import Patches, Slots, draw_windows
 from latentsync.pipeline.first_pass import SAMPLE_RATE, Sighting, Voice, listen, sight
+from latentsync.pipeline.inputs import Inputs
 from latentsync.pipeline.kept import KeptLatents
+from latentsync.pipeline.outputs import Outputs
 from latentsync.pipeline.places import Places, aligner_for
 from latentsync.pipeline.plan import (
     Choice,
@@ -105,6 +106,15 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """`num_resumed`: frames that an earlier, killed run had written. `num_missed`: stored frames
+    that the first pass decoded and the second could not."""
+
+    num_resumed: int
+    num_missed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Everything decided, nothing drawn."""
 
@@ -118,6 +128,7 @@ class Job:
     """For every slot why it is left alone, "" where it is drawn."""
     plan: Plan
     slot_rate: Fraction
+    inputs: Inputs
     deinterlace: str = "auto"
 
     def voice_of(self, person: int) -> Voice:
@@ -151,8 +162,9 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     if parity:
         drawing, choice = _as_official(drawing, choice)
     fps = Fraction(form.fps).limit_denominator(1001)
+    inputs = Inputs(video, audio, *(assign or {}).values())
     source = probe(video)
-    with watch.stage("audio"):
+    with watch.stage("audio"), inputs.watched():
         hear = partial(
             listen,
             model=model,
@@ -174,6 +186,7 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
             cache=cache,
             progress=progress,
             deinterlace=timing.deinterlace,
+            inputs=inputs,
         )
     if not found.survey.tracks:
         raise ValueError(f"no face found in any of {found.survey.num_frames} frames of {video}")
@@ -201,7 +214,19 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         own_reference=drawing.own_reference,
         short_last=parity,
     )
-    return Job(source, found, timeline, voices, runs, windows, left, plan, fps, timing.deinterlace)
+    return Job(
+        source,
+        found,
+        timeline,
+        voices,
+        runs,
+        windows,
+        left,
+        plan,
+        fps,
+        inputs,
+        timing.deinterlace,
+    )
 
 
 def _as_official(drawing: Drawing, choice: Choice) -> tuple[Drawing, Choice]:
@@ -265,7 +290,7 @@ def _silenced(run: Run, voice: Voice, drawing: Drawing, fps: float) -> Run:
 
 def run_job(  # noqa: PLR0913 - the second half of the one public door
     job: Job,
-    out: Path,
+    outputs: Outputs,
     *,
     audio: Path,
     model: LipSyncModel,
@@ -276,16 +301,47 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
     watch: Stopwatch,
     kept: KeptLatents | None = None,
     see: Callable[[int, Picture], None] | None = None,
-) -> int:
-    """Draw, put back, encode; gives how many frames an earlier, killed run had already written.
+) -> Drawn | None:
+    """Draw, put back, encode into the file that will be `outputs.out`; None if an earlier, killed
+    run of the same had published it already.
 
     `see` is shown every picture of this run on its way to the encoder.
     """
+    timeline = job.timeline
+    reader = job.reader()
+    with parts_writer(job, outputs, encoding, key) as writer:
+        if outputs.settle(is_same=writer.is_resumed):
+            return None
+        done = writer.next_entry
+        entries = range(done, len(timeline))
+        finished = finished_frames(job, reader, entries, model, drawing, watch, kept)
+        bar = Bar("frames", len(timeline), progress, done=done)
+        with watch.stage("write"), bar, job.inputs.watched(), closing(finished):
+            for entry, frame in enumerate(finished, start=done):
+                job.inputs.check()  # before the frame: a part that is whole is right
+                writer.write(frame, timeline.start(entry))
+                if see is not None:
+                    with watch.stage("report"):
+                        see(entry, frame)
+                bar.update()
+            job.inputs.check()
+            writer.finish_at(timeline.start(len(timeline)))
+            writer.join(
+                audio=audio,
+                audio_seconds=timeline.seconds(len(timeline)),
+                copy_audio=encoding.copy_audio,
+                into=outputs.path(outputs.out),
+            )
+    return Drawn(num_resumed=done, num_missed=len(reader.missed))
+
+
+def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> PartsWriter:
+    """Writes the pictures of a job."""
     timeline, source = job.timeline, job.source
     fps = len(timeline) / timeline.start(len(timeline))
-    writer = PartsWriter(
-        out,
-        parts_folder(out),
+    return PartsWriter(
+        outputs.out,
+        outputs.folder,
         key=key,
         fps=fps,
         time_base=timeline.time_base,
@@ -298,36 +354,6 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
         sample_aspect_ratio=source.sample_aspect_ratio,
         entries_per_part=max(25, round(PART_SECONDS * float(fps))),
     )
-    with _cleared(writer), writer:
-        done = writer.next_entry
-        entries = range(done, len(timeline))
-        finished = finished_frames(job, entries, model, drawing, watch, kept)
-        bar = Bar("frames", len(timeline), progress, done=done)
-        with watch.stage("write"), bar, closing(finished):
-            for entry, frame in enumerate(finished, start=done):
-                writer.write(frame, timeline.start(entry))
-                if see is not None:
-                    with watch.stage("report"):
-                        see(entry, frame)
-                bar.update()
-            writer.finish_at(timeline.start(len(timeline)))
-            writer.join(
-                audio=audio,
-                audio_seconds=timeline.seconds(len(timeline)),
-                copy_audio=encoding.copy_audio,
-            )
-        writer.remove()
-    return done
-
-
-@contextmanager
-def _cleared(writer: PartsWriter) -> Iterator[None]:
-    """Leave the folder of parts behind only if a later run can go on from it."""
-    try:
-        yield
-    finally:
-        if not writer.finished and writer.folder.is_dir():
-            writer.remove()
 
 
 def places_of(job: Job, form: ModelFormat) -> Places:
@@ -340,6 +366,7 @@ def places_of(job: Job, form: ModelFormat) -> Places:
 
 def finished_frames(
     job: Job,
+    reader: FrameReader,
     entries: range,
     model: LipSyncModel,
     drawing: Drawing,
@@ -352,7 +379,6 @@ def finished_frames(
     windows = _windows_shown(job, entries, drawing)
     slots, numbers = _faces_to_cut(job, windows, kept)
     places = places_of(job, form)
-    reader = job.reader()
     cuts = cut_faces(
         watch.over("read", reader.pictures(numbers.tolist())),
         slots,

@@ -25,6 +25,7 @@ from latentsync.models.audio_stream import StateStream
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, content_hash, network_hash, tensor_hash
 from latentsync.pipeline.checks import count_frames
+from latentsync.pipeline.inputs import Inputs
 from latentsync.pipeline.places import aligner_for
 from latentsync.pipeline.progress import Bar, Progress
 from latentsync.pipeline.silence import SilenceGate, levels_db
@@ -64,8 +65,13 @@ def sight(
     cache: Cache | None,
     progress: Progress,
     deinterlace: str = "auto",
+    inputs: Inputs | None = None,
 ) -> Sighting:
-    """The first pass over a video, or what an earlier run kept of it."""
+    """The first pass over a video, or what an earlier run kept of it.
+
+    `inputs`, looked at since before the pass, tells whether the video stayed as it was.
+    """
+    inputs = inputs or Inputs(video)
     key = getattr(detector, "cache_key", None)
     paths = None
     if cache is not None and key is not None:
@@ -89,7 +95,7 @@ def sight(
             bar.update()
             yield frame
 
-    with bar:
+    with bar, inputs.watched():
         seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
     found = Sighting(seen, log.times(), damages, deinterlacer.num_frames)
     # What was damaged is told each time, so it is looked at each time.

@@ -7,18 +7,11 @@ from pathlib import Path
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
-from latentsync.pipeline.checks import (
-    Reference,
-    check_choices,
-    check_paths,
-    page_path,
-    report_path,
-    sheet_path,
-)
+from latentsync.pipeline.checks import Reference, check_choices, check_paths
 from latentsync.pipeline.engine import (
     Drawing,
+    Drawn,
     Encoding,
     Job,
     Timing,
@@ -28,6 +21,7 @@ from latentsync.pipeline.engine import (
 )
 from latentsync.pipeline.judge import SyncJudge, load_judge
 from latentsync.pipeline.kept import KeptLatents, bytes_per_face
+from latentsync.pipeline.outputs import Outputs, page_path, report_path, sheet_path
 from latentsync.pipeline.page import write_page
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
 from latentsync.pipeline.progress import Progress
@@ -75,7 +69,6 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     pipeline.
     """
     check_paths(video, audio, out, overwrite=overwrite)
-    return_large_blocks()
     encoding = encoding or Encoding()
     if crf is not None:
         encoding = replace(encoding, crf=crf)
@@ -89,64 +82,71 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         silence=silence or SilenceGate(),
         own_reference=reference == "self" or (reference == "auto" and sampler.parity),
     )
-    choice, timing = choice or Choice(), timing or Timing()
+    choice, timing, assigned = choice or Choice(), timing or Timing(), assign or {}
     judged = measure and model.syncnet_dir is not None
     syncnet = load_judge(model.syncnet_dir, model.device) if judged else None
-    job = prepare_job(
-        video,
-        audio,
-        model=model,
-        detector=detector,
-        drawing=drawing,
-        choice=choice,
-        timing=timing,
-        assign=assign,
-        plan=plan,
-        cache=cache,
-        progress=progress,
-        watch=watch,
-        with_mel=syncnet is not None,
-    )
-    judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
-    witness = Witness(job, detector=detector if measure else None, judge=judge)
-    kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
-    name, assigned = fingerprint(model), assign or {}
-    voices = [audio, *assigned.values()]
-    key = settings_key(job, voices, name, drawing, choice, timing, sorted(assigned))
-    resumed = run_job(
-        job,
-        out,
-        audio=audio,
-        model=model,
-        drawing=drawing,
-        encoding=encoding,
-        key=key,
-        progress=progress,
-        watch=watch,
-        kept=kept,
-        see=witness.see,
-    )
-    with watch.stage("report"):
-        witness.catch_up(out)
-        curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
-    report = report_of(
-        job,
-        audio,
-        out,
-        model=model,
-        name=name,
-        drawing=drawing,
-        encoding=encoding,
-        sync_measure="loudness" if judge is None else "syncnet",
-        shots=shots_of(job, curves, judge),
-        stage_seconds=watch.seconds,
-        total_seconds=time.perf_counter() - started,
-        preset=preset,
-        notes=notes_of(job, resumed, kept),
-    )
-    report.save(report_path(out))
-    witness.sheet.save(sheet_path(out))
-    write_page(page_path(out), report, sheet=witness.sheet, curves=curves)
+    with Outputs(out, overwrite=overwrite) as outputs:
+        job = prepare_job(
+            video,
+            audio,
+            model=model,
+            detector=detector,
+            drawing=drawing,
+            choice=choice,
+            timing=timing,
+            assign=assigned,
+            plan=plan,
+            cache=cache,
+            progress=progress,
+            watch=watch,
+            with_mel=syncnet is not None,
+        )
+        judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
+        witness = Witness(job, detector=detector if measure else None, judge=judge)
+        kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
+        name = fingerprint(model)
+        voices = [audio, *assigned.values()]
+        drawn = run_job(
+            job,
+            outputs,
+            audio=audio,
+            model=model,
+            drawing=drawing,
+            encoding=encoding,
+            key=settings_key(job, voices, name, drawing, choice, timing, sorted(assigned)),
+            progress=progress,
+            watch=watch,
+            kept=kept,
+            see=witness.see,
+        )
+        if drawn is None:
+            outputs.clear()
+            return Report.load(report_path(out))
+        with watch.stage("report"), job.inputs.watched():
+            witness.catch_up(outputs.path(out))
+            curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
+        report = report_of(
+            job,
+            audio,
+            out,
+            model=model,
+            name=name,
+            drawing=drawing,
+            encoding=encoding,
+            sync_measure="loudness" if judge is None else "syncnet",
+            shots=shots_of(job, curves, judge),
+            stage_seconds=watch.seconds,
+            total_seconds=time.perf_counter() - started,
+            preset=preset,
+            num_missed=drawn.num_missed,
+            notes=notes_of(job, drawn, kept),
+        )
+        report.save(outputs.path(report_path(out)))
+        witness.sheet.save(outputs.path(sheet_path(out)))
+        page = outputs.path(page_path(out))
+        write_page(page, report, sheet=witness.sheet, curves=curves)
+        outputs.publish()
+        outputs.clear()
     return report
 
 
@@ -172,13 +172,13 @@ def latents_kept(
     return kept
 
 
-def notes_of(job: Job, num_resumed: int, kept: KeptLatents | None = None) -> list[str]:
+def notes_of(job: Job, drawn: Drawn, kept: KeptLatents | None = None) -> list[str]:
     """What else a user should know."""
     notes = []
     if kept is not None and kept.is_full:
         notes.append("too many faces to keep their latents: a retake will encode them again")
-    if num_resumed:
-        notes.append(f"{num_resumed} frames are those of an earlier run that was stopped")
+    if drawn.num_resumed:
+        notes.append(f"{drawn.num_resumed} frames are those of an earlier run that was stopped")
     if job.sighting.num_deinterlaced:
         notes.append(
             f"{job.sighting.num_deinterlaced} of {len(job.sighting.times)} frames were interlaced "

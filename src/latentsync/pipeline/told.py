@@ -29,6 +29,7 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
     stage_seconds: dict[str, float],
     total_seconds: float,
     preset: str | None,
+    num_missed: int,
     notes: list[str],
 ) -> Report:
     """The report of a job that is done; `name` tells the model's weights from others."""
@@ -59,14 +60,16 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
         dtype=str(model.unet.dtype).removeprefix("torch."),
         shots=shots,
         sync_measure=sync_measure,
-        damage=damage_of(job),
+        damage=damage_of(job, num_missed),
         notes=notes,
     )
 
 
-def damage_of(job: Job) -> list[str]:
+def damage_of(job: Job, num_missed: int) -> list[str]:
     """Where the video and the voices could not be decoded."""
+    again = f"the video: {num_missed} frames could not be decoded a second time, the one before "
     return [
+        *([again + "stands in the place of each"] if num_missed else []),
         *(f"the video: {damage}" for damage in job.sighting.damages),
         *(f"a voice: {damage}" for voice in job.voices.values() for damage in voice.damages),
     ]
