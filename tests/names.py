@@ -1,7 +1,6 @@
 """Names that a file or folder may have and that some grammar somewhere takes for something else.
 
-Without the suffix of a file; none holds a slash, and none is a word such as null that stands for
-"nothing" in a config.
+Without the suffix of a file; none holds a slash.
 """
 
 # Not ASCII, spelled so that this file is: Chinese, French, decomposed French, Russian, Arabic,
@@ -37,7 +36,7 @@ NUMBERS = (
     "inf",
     "nan",
 )
-WORDS = ("True", "FALSE", "yes", "no", "on", "off", "Null", "~", "-")
+WORDS = ("true", "True", "FALSE", "null", "Null", "yes", "no", "on", "off", "None", "~", "-")
 SIGNS = (
     "video (1)",
     "it's",

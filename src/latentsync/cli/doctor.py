@@ -8,12 +8,12 @@ import logging
 
 import lightning
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.utilities import move_data_to_device
 from omegaconf import DictConfig
 
 from latentsync.batch import Batch
 from latentsync.cli.debug import shrink_networks
+from latentsync.cli.names import build
 from latentsync.cli.run import command
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.training import SyncNetDoctor, SyncNetTask
@@ -35,8 +35,7 @@ def examine(config: DictConfig) -> list[str]:
         raise ValueError(f"{config.name} has no doctor: add callbacks=syncnet")
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, task, doctor = (
-        instantiate(node, _convert_="all")
-        for node in (config.data, config.task, config.callbacks.doctor)
+        build(node) for node in (config.data, config.task, config.callbacks.doctor)
     )
     if not isinstance(task, SyncNetTask):
         raise ValueError(f"the doctor is for SyncNet, not {type(task).__name__}")

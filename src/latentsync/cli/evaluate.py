@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from latentsync.cli.evaluation_pictures import (
     write_text,
 )
 from latentsync.cli.infer import choose_device, choose_dtype, made
+from latentsync.cli.names import build
 from latentsync.cli.run import command
 from latentsync.metrics.row import Row
 from latentsync.models.folders import load_network
@@ -97,7 +97,7 @@ def evaluate(config: DictConfig, out: Path) -> None:
         examples,
         rows=rows,
         model=model,
-        sampler=instantiate(config.sampler, _convert_="all"),
+        sampler=build(config.sampler),
         judge=judge,
         folder=out / "videos",
         seed=config.seed,
@@ -129,5 +129,5 @@ def build_judge(config: DictConfig, model_format: ModelFormat) -> Judge:
         None if folder is None else load_network(kind, folder).to(device)
         for kind, folder in folders.items()
     )
-    detector = instantiate(config.faces, _convert_="all") if config.metrics.mesh else None
+    detector = build(config.faces) if config.metrics.mesh else None
     return Judge(model_format, reader, syncnet, detector, config.metrics.sync_stride)

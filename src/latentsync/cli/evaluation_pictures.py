@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from rich.markup import escape
 from rich.table import Table
 
 from latentsync.cli.evaluation import Spoken
@@ -62,9 +63,9 @@ def _as_text(value: float | str, form: str) -> str:
 
 def rich_table(rows: Mapping[str, Figures], title: str) -> Table:
     """What was measured downwards, on what across: fits a terminal of 80 columns."""
-    table = Table("", *rows, title=title)
+    table = Table("", *map(escape, rows), title=escape(title))
     for line in lines(rows):
-        table.add_row(*line)
+        table.add_row(*map(escape, line))
     return table
 
 

@@ -11,9 +11,9 @@ import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.names import as_typed, build
 from latentsync.cli.run import command
 from latentsync.data.synthetic import draw_clip
 from latentsync.faces import FaceDetector
@@ -102,7 +102,7 @@ def run_list(config: DictConfig) -> None:
 def with_options(options: dict[str, str]) -> DictConfig:
     """The command's config with a row's own overrides, groups such as preset among them."""
     given = list(HydraConfig.get().overrides.task)
-    own = [f"{name}={text}" for name, text in options.items()]
+    own = as_typed([f"{name}={text}" for name, text in options.items()], "infer")
     try:
         return compose("infer", overrides=[*given, *own])
     except HydraException as error:
@@ -125,9 +125,7 @@ class Work:
     def __post_init__(self) -> None:
         # What can be told without loading anything is told first.
         choices(self.config)
-        self.detector: FaceDetector = instantiate(
-            {k: v for k, v in self.config.faces.items() if k not in OF_CHOICE}, _convert_="all"
-        )
+        self.detector: FaceDetector = build(self.config.faces, without=OF_CHOICE)
         self.cache = Cache.of_user() if self.config.cache else None
         self._model: LipSyncModel | None = None
 
@@ -199,7 +197,7 @@ def choices(config: DictConfig) -> dict:
     chosen = {name: value for name, value in plain["faces"].items() if name in OF_CHOICE}
     chosen["select"] = selection(chosen["select"])
     return {
-        "sampler": instantiate(config.sampler, _convert_="all"),
+        "sampler": build(config.sampler),
         "choice": Choice(**chosen),
         "timing": Timing(**plain["timing"]),
         "encoding": Encoding(crf=config.crf, **plain["encoding"]),

@@ -3,9 +3,9 @@
 import shlex
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from latentsync.cli.names import build
 from latentsync.data import AudioStates
 from latentsync.models import encoder_name
 from latentsync.models.audio_encoder import MelAudioEncoder, WhisperAudioEncoder
@@ -22,7 +22,7 @@ def listens_to(task: DictConfig) -> AudioStates | None:
     if model is None:
         return None
     if "audio_encoder" in model:
-        encoder = instantiate(model.audio_encoder, _convert_="all")
+        encoder = build(model.audio_encoder)
         folder = model.audio_encoder.get("folder")
     elif "folder" in model:
         folder = Path(model.folder)

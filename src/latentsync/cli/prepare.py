@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from latentsync.cli.names import build
 from latentsync.cli.run import command
 from latentsync.models.audio_encoder import WhisperAudioEncoder
 from latentsync.prepare import encode_audio, encode_latents, prepare_clips
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def make_clips(config: DictConfig) -> None:
-    make_recipe = instantiate(config.prepare, _partial_=True, _convert_="all")
+    make_recipe = build(config.prepare, _partial_=True)
     recipe = make_recipe(
-        make_detector=instantiate(config.faces, _partial_=True, _convert_="all"),
-        make_audio_encoder=instantiate(config.audio_encoder, _partial_=True, _convert_="all"),
+        make_detector=build(config.faces, _partial_=True),
+        make_audio_encoder=build(config.audio_encoder, _partial_=True),
     )
     outcomes = prepare_clips(
         Path(config.input),
         Path(config.output),
         recipe=recipe,
-        executor=instantiate(config.executor, _convert_="all"),
+        executor=build(config.executor),
         progress=config.progress,
     )
     num_clips = sum(len(outcome.clips) for outcome in outcomes)
@@ -45,7 +45,7 @@ def make_latents(config: DictConfig) -> None:
 
 
 def make_features(config: DictConfig) -> None:
-    encoder = instantiate(config.audio_encoder, _convert_="all")
+    encoder = build(config.audio_encoder)
     if isinstance(encoder, WhisperAudioEncoder):
         encoder.to(config.device)
     folder = encode_audio(Path(config.output), encoder, progress=config.progress)

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from latentsync import demo_model_dir, shipped_dir
+from latentsync.cli.names import as_typed, names_as_typed
 from latentsync.data.remote import StoreUnreachable
 
 VERSION_BASE = "1.3"
@@ -72,10 +73,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
         @functools.wraps(task)
         def main() -> None:
             if os.environ.get(FULL_ERROR) == "1":
-                in_hydra(task)()
+                with names_as_typed(config_name):
+                    in_hydra(task)()
                 return
             try:
-                with _errors_pass_through_hydra():
+                with names_as_typed(config_name), _errors_pass_through_hydra():
                     in_hydra(run_task)()
             except KeyboardInterrupt:
                 sys.stderr.write("interrupted\n")
@@ -176,7 +178,8 @@ def _options(folder: Path) -> list[str]:
 
 def _known_keys(config_name: str, wrong_key: str) -> list[str]:
     """Dotted keys of the config as asked for but without the wrong override, and group names."""
-    asked = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    typed = as_typed(sys.argv[1:], config_name)
+    asked = [word for word in typed if "=" in word and not word.startswith("-")]
     right = [word for word in asked if word.split("=", 1)[0].lstrip("+~") != wrong_key]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):

@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.names import unquoted
 from latentsync.cli.run import EXIT_USER_ERROR, explain
 from latentsync.training.sweeps import Run, read_runs, write_result, write_sweep
 
@@ -87,7 +88,7 @@ def _sweep_of_its_own() -> Iterator[None]:
 def overrides_of(words: Sequence[str]) -> dict[str, str]:
     """Name and value of every override of a run."""
     split = (word.split("=", 1) for word in words)
-    return {name.lstrip("+~"): "".join(given) for name, *given in split}
+    return {name.lstrip("+~"): unquoted("".join(given)) for name, *given in split}
 
 
 def _leave(config: DictConfig, *, error: str) -> None:

@@ -2,12 +2,12 @@
 
 import difflib
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +16,7 @@ from torch import Tensor
 from latentsync.cli.debug import shrink_networks
 from latentsync.cli.environment import record_environment
 from latentsync.cli.listening import listens_to
+from latentsync.cli.names import build
 from latentsync.cli.run import command, is_sweep
 from latentsync.cli.sweep import overrides_of, tells_failed_runs
 from latentsync.data.datamodule import ClipDataModule
@@ -50,24 +51,24 @@ def train(config: DictConfig) -> float | None:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
         record_environment(run_dir / "environment.json")
 
-    data = instantiate(config.data, _convert_="all")
+    data = build(config.data)
     if isinstance(data, ClipDataModule):
         # Before networks of gigabytes are built: a set that does not fit is said at once.
         data.states = listens_to(config.task)
         data.setup("fit")
-    task = instantiate(config.task, _convert_="all")
-    trainer = instantiate(
+    task = build(config.task)
+    trainer = build(
         config.trainer,
-        callbacks=list(instantiate(config.callbacks, _convert_="all").values()),
-        logger=list(instantiate(config.logger, _convert_="all").values()),
-        _convert_="all",
+        callbacks=list(build(config.callbacks).values()),
+        logger=list(build(config.logger).values()),
     )
     try:
         trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
     finally:
         close_loggers(trainer)
     if trainer.interrupted:
-        log.info("interrupted; go on with paths.run_dir='%s' ckpt_path=last", run_dir)
+        again = shlex.quote(f"paths.run_dir={run_dir}")
+        log.info("interrupted; go on with %s ckpt_path=last", again)
         return None
     if trainer.is_global_zero:
         task.export(run_dir / "model")

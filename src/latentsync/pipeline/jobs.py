@@ -8,8 +8,10 @@ passed over, all others are done.
 import csv
 import fcntl
 import hashlib
+import io
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ from latentsync.report import Report, forget_peak_memory
 log = logging.getLogger(__name__)
 
 NEEDED = ("video", "audio", "out")
+QUOTED = "\ue000"  # in no name: no script has this character
 DELIMITERS = ",;\t"  # what tables are saved with depends on the country
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
@@ -90,17 +93,21 @@ def status_path(list_path: Path) -> Path:
 
 
 def read_rows(list_path: Path) -> list[Row]:
-    """The rows of a list; its relative paths count from the folder that it is in."""
+    """The rows of a list; its relative paths count from the folder that it is in.
+
+    Spaces around a cell are nothing, but those in its quotes belong to it.
+    """
     with _opened(list_path) as file:
-        delimiter = _delimiter(file.readline())
-        file.seek(0)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(header, list_path)
-            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-        except csv.Error as error:
-            raise ValueError(f"{list_path}, line {reader.line_num}: {error}") from error
+        text = file.read()
+    delimiter = _delimiter(text.split("\n", maxsplit=1)[0])
+    marked = io.StringIO(_mark_quoted(text, delimiter), newline="")
+    reader = csv.reader(marked, delimiter=delimiter, strict=True)
+    try:
+        header = [_cell(name) for name in next(reader, [])]
+        _check_header(header, list_path)
+        cells = [(reader.line_num, [_cell(cell) for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{list_path}, line {reader.line_num}: {error}") from error
     rows = [_row(header, line, row, list_path) for line, row in cells if any(row)]
     if not rows:
         raise ValueError(f"{list_path} has no rows: write one below its header for each job")
@@ -116,6 +123,16 @@ def _opened(path: Path) -> Iterator:
             yield file
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: save it as CSV (UTF-8)") from error
+
+
+def _mark_quoted(text: str, delimiter: str) -> str:
+    """The text with a mark inside the quotes of every cell, and no space before them."""
+    cell = rf'(^|[{delimiter}\n])[ \t]*"((?:[^"]|"")*)"'
+    return re.sub(cell, rf'\1"{QUOTED}\2{QUOTED}"', text)
+
+
+def _cell(text: str) -> str:
+    return text.strip().replace(QUOTED, "")
 
 
 def _delimiter(header: str) -> str:

@@ -1,0 +1,229 @@
+"""Options that name a file or folder: what is typed behind their = is the name, letter for letter.
+
+Hydra's grammar would make numbers, lists, sweeps and interpolations of names, or refuse them. So
+the words of a command line, and the cells of a list of jobs, are rewritten before Hydra reads them:
+a name that the grammar would bend is put into quotes. What stands in quotes already is left to
+Hydra (there ${...} is an interpolation), and so are the few words that mean no name.
+"""
+
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+Words = tuple[str, ...]
+
+NO_WORDS: Words = ()
+NONE: Words = ("null",)
+SWITCH: Words = ("true", "false")
+
+PATHS: dict[str, Words] = {
+    "paths.data": NO_WORDS,
+    "paths.experiments": NO_WORDS,
+    "paths.demo_model": NO_WORDS,
+}
+FACES: dict[str, Words] = {
+    "faces.cache_dir": NONE,
+    "faces.detector_path": NONE,
+    "faces.landmark_path": NONE,
+}
+
+# Every option that names a file or folder (* matches dots too), and the words, in any case, that
+# mean something else in its place.
+NAMING: dict[str, dict[str, Words]] = {
+    "infer": {
+        "video": NONE,
+        "audio": NONE,
+        "out": NO_WORDS,
+        "ckpt": NO_WORDS,
+        "published.whisper": NONE,
+        "published.vae": NONE,
+        "assign.*": NO_WORDS,
+        "plan": (*NONE, *SWITCH),
+        "jobs": NONE,
+        "folder": NO_WORDS,
+        **FACES,
+        **PATHS,
+    },
+    "prepare": {
+        "input": NO_WORDS,
+        "output": NO_WORDS,
+        "vae": NO_WORDS,
+        "audio_encoder.folder": NO_WORDS,
+        **FACES,
+    },
+    "train": {
+        "name": NO_WORDS,
+        "ckpt_path": NONE,
+        "paths.run_dir": NO_WORDS,
+        "data.train_manifest": NO_WORDS,
+        "data.val_manifest": NO_WORDS,
+        "data.cache_dir": NONE,
+        "data.*.with_latents": (*NONE, *SWITCH),
+        "latents": (*NONE, *SWITCH),
+        "vae": NONE,
+        "whisper": NONE,
+        "stage1": NONE,
+        "syncnet": NONE,
+        "tiny_vae": NONE,
+        "vgg": NONE,
+        "videomae": NONE,
+        "task.init": NONE,
+        "task.tiny_vae": NONE,
+        "task.*.folder": NONE,
+        "task.*.path": NONE,
+        "task.*.backbone_path": NONE,
+        "task.*.pretrained_model_name_or_path": NONE,
+        "callbacks.*.dirpath": NONE,
+        "callbacks.*.folder": NONE,
+        "callbacks.*.path": NONE,
+        "logger.*.save_dir": NONE,
+        "trainer.default_root_dir": NONE,
+        **PATHS,
+    },
+    "evaluate": {
+        "ckpt": NO_WORDS,
+        "pred": NONE,
+        "ref": NONE,
+        "out": NO_WORDS,
+        "test_set": NO_WORDS,
+        "raw": NO_WORDS,
+        "input": NO_WORDS,
+        "output": NO_WORDS,
+        "metrics.reader": NONE,
+        "metrics.syncnet": NONE,
+        "audio_encoder.folder": NO_WORDS,
+        **FACES,
+        **PATHS,
+    },
+    "draw": {"output": NO_WORDS},
+}
+
+WORD = re.compile(r"(?P<sign>\+{0,2})(?P<option>[^=\s+~-][^=]*)=(?P<value>.*)", re.DOTALL)
+QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+PIECE = re.compile(rf"(?:^|,)\s*({QUOTED.pattern}(?=\s*(?:,|$))|[^,]*)", re.DOTALL)
+CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
+VOICES = re.compile(r"\s*\{(.*)\}\s*", re.DOTALL)
+NEXT_VOICE = re.compile(r",\s*(?=\d+\s*:)")
+VOICE = re.compile(r"\s*(\d+)\s*:\s*(.*?)\s*", re.DOTALL)
+# What Hydra's grammar reads as these very letters.
+PLAIN = re.compile(
+    r"(?!(?:null|true|false|inf|nan)$)(?:\.{0,2}/|\.?[a-z_])[\w./-]*", re.ASCII | re.I
+)
+
+
+@contextmanager
+def names_as_typed(command: str) -> Iterator[None]:
+    """The command line as Hydra is to read it, until the block ends."""
+    typed = sys.argv
+    sys.argv = [*typed[:1], *as_typed(typed[1:], command)]
+    try:
+        yield
+    finally:
+        sys.argv = typed
+
+
+def as_typed(words: Sequence[str], command: str) -> list[str]:
+    """The words with every name of a file or folder quoted that Hydra would not read as typed.
+
+    ValueError for an option that is given without a name.
+    """
+    options = NAMING.get(command, {})
+    sweeps = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in words)
+    return [_word(word, options, sweeps=sweeps) for word in words]
+
+
+def unquoted(value: str) -> str:
+    """The name that `as_typed` has put into quotes, or anything else as it is."""
+    if not QUOTED.fullmatch(value):
+        return value
+    read = OverridesParser.create().parse_override(f"name={value}").value()
+    return re.sub(r"((?:\\\\)*)\\\$\{", lambda found: found[1][::2] + "${", str(read))
+
+
+def build(node: DictConfig, *, without: Collection[str] = (), **parts: object) -> Any:
+    """What the node's `_target_` makes of its values, but for those `without`, and of `parts`.
+
+    Hydra's instantiate, which resolves a config twice, would make an interpolation of a name with
+    ${ in it.
+    """
+    plain = OmegaConf.to_container(node, resolve=True)
+    if without or _holds_dollar(plain):
+        assert isinstance(plain, dict), "a part is a mapping"
+        kept = {name: value for name, value in plain.items() if name not in without}
+        return instantiate(_escaped(kept), _convert_="all", **parts)
+    return instantiate(node, _convert_="all", **parts)
+
+
+def _holds_dollar(node: object) -> bool:
+    if isinstance(node, dict | list):
+        return any(map(_holds_dollar, node.values() if isinstance(node, dict) else node))
+    return isinstance(node, str) and "${" in node
+
+
+def _escaped(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _escaped(child) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_escaped(child) for child in node]
+    return escape(escape(node)) if isinstance(node, str) else node
+
+
+def _word(word: str, options: Mapping[str, Words], *, sweeps: bool) -> str:
+    parts = WORD.fullmatch(word)
+    if parts is None:
+        return word
+    sign, option, value = parts["sign"], parts["option"], parts["value"]
+    if option == "assign" and "assign.*" in options:
+        return (
+            f"++assign={_voices(value)}"  # persons are no keys of the config until they are named
+        )
+    meant = next((words for name, words in options.items() if fnmatchcase(option, name)), None)
+    if meant is None:
+        return word
+    if option.startswith("assign."):
+        sign = "++"
+    if sweeps and not QUOTED.fullmatch(value):
+        # Hydra forgets the quotes of what stands in choice(): '1' would be a number again.
+        chosen = CHOICE.fullmatch(value)
+        pieces = [piece.strip() for piece in PIECE.findall(chosen[1] if chosen else value)]
+        return f"{sign}{option}=" + ",".join(_name(option, piece, meant) for piece in pieces)
+    return f"{sign}{option}={_name(option, value, meant)}"
+
+
+def _voices(value: str) -> str:
+    """`{0: a.wav, 1: b.wav}` with its names quoted; what is written otherwise is left to Hydra."""
+    inside = VOICES.fullmatch(value)
+    pairs = [VOICE.fullmatch(pair) for pair in NEXT_VOICE.split(inside[1])] if inside else []
+    if not pairs or not all(pairs):
+        return value
+    named = (f"{pair[1]}: {_name('assign', pair[2], NO_WORDS)}" for pair in pairs if pair)
+    return f"{{{', '.join(named)}}}"
+
+
+def _name(option: str, text: str, words: Words) -> str:
+    if not text:
+        none = f", or {option}=null for none" if "null" in words else ""
+        raise ValueError(f"{option}= is empty: give the name of a file or folder{none}")
+    if text.lower() in words or PLAIN.fullmatch(text) or QUOTED.fullmatch(text):
+        return text
+    return quote(text)
+
+
+def quote(text: str) -> str:
+    """The text in quotes of which Hydra and OmegaConf make the text again."""
+    if text == "???":
+        text = "./???"  # the same file; OmegaConf takes it for a value that is missing
+    return QuotedString(escape(text), Quote.single).with_quotes()
+
+
+def escape(text: str) -> str:
+    """The text as OmegaConf must be given it to make no interpolation of it."""
+    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
