@@ -35,6 +35,7 @@ def write_coded_video(
     ) as writer:
         for index in range(num_frames):
             writer.write(coded_frame(index))
+    sound_path.unlink()
     return path
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ def test_every_drop_has_its_reason(spoiled_dir, recipe, tmp_path):
     found = reasons(tmp_path / "set")
     expected = {
         "black.mp4": "align: no face in any of 60 frames",
+        "black.wav": "probe: ",
         "cut_off.mp4": "resample: ",
         "empty.mp4": "probe: ",
         "short.mp4": "probe: 0.80 s are less than the 2 needed",
@@ -120,9 +122,9 @@ def test_every_drop_has_its_reason(spoiled_dir, recipe, tmp_path):
     assert "empty (0 bytes)" in found["empty.mp4"]
     assert "breaks off at 1." in found["cut_off.mp4"]
     report = (tmp_path / "set" / "report.md").read_text()
-    assert "| raw files | 7 |" in report
+    assert "| raw files | 8 |" in report
     assert "| clips | 1 |" in report
-    assert "| dropped | 6 |" in report
+    assert "| dropped | 7 |" in report
     assert {path: path.read_bytes() for path in spoiled_dir.iterdir()} == before
 
 
@@ -230,6 +232,84 @@ def test_a_changed_raw_file_is_prepared_again(recipe, tmp_path):
     assert [clip.num_frames for clip in read_manifest(tmp_path / "set")] == [70, 60]
 
 
+@pytest.mark.parametrize("folders", [("clips",), ("features",), ("clips", "features")])
+def test_what_was_deleted_is_made_again_and_nothing_else(raw_dir, recipe, tmp_path, folders):
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    whole = content(tmp_path / "set")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "set" / "clips").iterdir()}
+    clip = read_manifest(tmp_path / "set")[1]
+    for folder in folders:
+        (clip.path if folder == "clips" else clip.features_path).unlink()
+    with pytest.raises(FileNotFoundError, match="prepare this data set again"):
+        read_manifest(tmp_path / "set")
+    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    assert len(read_manifest(tmp_path / "set")) == 4
+    assert content(tmp_path / "set") == whole
+    made = [path for path, time in times.items() if path.stat().st_mtime_ns != time]
+    assert made == [clip.path]
+
+
+CONTAINERS = {
+    "a.flv": "flv", "b.mts": "mpegts", "c.m2ts": "mpegts", "d.wmv": "asf", "e.3gp": "3gp",
+    "f.mpeg": "mpegts", "g.MKV": "matroska", "no_suffix": "mp4", "wrong.txt": "mov",
+}  # fmt: skip
+
+
+def test_a_video_is_what_its_content_says(recipe, tmp_path):
+    source = write_coded_video(tmp_path / "source.mp4", 55, loud=LOUD)
+    (tmp_path / "raw").mkdir()
+    for name, container in CONTAINERS.items():
+        remux(source, tmp_path / "raw" / name, container)
+    (tmp_path / "raw" / ".hidden.flv").write_bytes(source.read_bytes())
+    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    assert reasons(tmp_path / "set") == {}
+    clips = read_manifest(tmp_path / "set")
+    assert {Path(clip.source).name for clip in clips} == CONTAINERS.keys()
+    # Containers round their lengths, by a frame or two.
+    frames = {Path(clip.source).name: clip.num_frames for clip in clips}
+    assert all(abs(number - 55) <= 2 for number in frames.values()), frames
+
+
+def remux(source: Path, path: Path, container: str) -> None:
+    """The same packets in another container."""
+    with av.open(str(source)) as given, av.open(str(path), "w", format=container) as made:
+        streams = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                made.mux(packet)
+
+
+# What lies beside videos: made how, in part; what is said of each.
+OTHERS = {
+    "notes.txt": ("hello", "cannot be opened as video"),
+    "meta.json": ('{"a": 1}', "cannot be opened as video"),
+    "words.srt": ("1\n00:00:01,000 --> 00:00:03,000\nhi\n", "has no video stream"),
+    "picture.png": (None, "a still picture"),
+    "nowhere.mp4": (None, "a link to nowhere"),
+    "pipe.mp4": (None, "no regular file"),
+    "locked.mp4": (None, "cannot be opened as video"),
+}
+
+
+def test_what_is_no_video_is_listed_with_its_reason(recipe, tmp_path):
+    raw = tmp_path / "raw"
+    write_coded_video(raw / "sub" / "good.mp4", 55).rename(raw / "sub" / "good")
+    for name, (text, _) in OTHERS.items():
+        if text is not None:
+            (raw / name).write_text(text)
+    cv2.imwrite(str(raw / "picture.png"), coded_frame(3))
+    (raw / "nowhere.mp4").symlink_to("gone")
+    os.mkfifo(raw / "pipe.mp4")
+    (raw / "locked.mp4").write_bytes(b"\0" * 4096)
+    prepare_clips(raw, tmp_path / "set", recipe=recipe)
+    assert [Path(clip.source).name for clip in read_manifest(tmp_path / "set")] == ["good"]
+    found = reasons(tmp_path / "set")
+    assert found.keys() == OTHERS.keys()
+    for name, (_, reason) in OTHERS.items():
+        assert reason in found[name]
+
+
 def test_two_runs_do_not_write_one_folder(raw_dir, recipe, tmp_path):
     class SecondRunInside(SerialExecutor):
         def run(self, make_work, items):
@@ -255,12 +335,13 @@ def test_a_picture_shows_the_faces(raw_dir, recipe, tmp_path):
     [
         ("nowhere", "set", "no folder"),
         (".", "set", "lies in the input"),
-        ("without_videos", "set", "holds no video"),
+        ("hidden", "set", "holds no file"),
     ],
 )
 def test_a_wrong_input_is_one_sentence(raw, output, message, recipe, tmp_path):
-    (tmp_path / "without_videos").mkdir()
-    (tmp_path / "without_videos" / "notes.txt").touch()
+    (tmp_path / "hidden" / ".trash").mkdir(parents=True)
+    (tmp_path / "hidden" / "._a.mp4").touch()
+    (tmp_path / "hidden" / ".trash" / "a.mp4").touch()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prepare_clips(tmp_path / raw, tmp_path / output, recipe=recipe)
     assert not (tmp_path / "set").exists()

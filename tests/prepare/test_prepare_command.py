@@ -52,3 +52,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(prepare, capsys, tmp_path, overri
     assert "\n" not in message
     assert line in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_which_no_clip_comes_is_told_with_status_2(prepare, capsys, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "notes.txt").write_text("hello")
+    with pytest.raises(SystemExit) as exit_info:
+        prepare("input=raw", "output=set")
+    assert exit_info.value.code == 2
+    assert "no clip came of 1 files of raw: set/dropped.jsonl" in capsys.readouterr().err
+    assert "notes.txt" in (tmp_path / "set" / "dropped.jsonl").read_text()

@@ -29,6 +29,11 @@ def make_clips(config: DictConfig) -> None:
         progress=config.progress,
     )
     num_clips = sum(len(outcome.clips) for outcome in outcomes)
+    if not num_clips:
+        raise ValueError(
+            f"no clip came of {len(outcomes)} files of {config.input}: "
+            f"{config.output}/dropped.jsonl says why of each"
+        )
     log.info("%d clips of %d files: %s/report.md", num_clips, len(outcomes), config.output)
 
 

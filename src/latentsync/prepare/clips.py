@@ -15,7 +15,7 @@ from latentsync.data.clips import MANIFEST_NAME, write_manifest
 from latentsync.faces.align import ALIGNERS
 from latentsync.faces.detect import FaceDetector
 from latentsync.faces.mesh import MeshDetector
-from latentsync.files import publish
+from latentsync.files import publish, visible_files
 from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor
@@ -28,8 +28,6 @@ from latentsync.prepare.segment import Cut
 from latentsync.prepare.stage import Outcome, Source, Stage, run_stages
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".ts"})
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def prepare_clips(
     """Make a data set of every video under `input_dir`, or go on with one that was interrupted.
 
     The raw files are only read. What becomes of each is the same in any order and any number of
-    processes.
+    processes. A clip that was deleted since is made again.
     """
     recipe = recipe or Recipe()
     executor = executor or SerialExecutor()
@@ -116,7 +114,13 @@ def prepare_clips(
         for folder in ("clips", "features"):
             (output_dir / folder).mkdir(exist_ok=True)
         record = Record.open(output_dir, {"input": str(input_dir), **recipe.parameters()})
-        todo = [source for source in sources if version(source) not in record.rows]
+        # As they are now: one that changes while it is read is prepared again by the next run.
+        versions = {source: version(source) for source in sources}
+        todo = [
+            source
+            for source, name in versions.items()
+            if name not in record.rows or not is_whole(record.rows[name], output_dir)
+        ]
         make_work = partial(make_preparer, recipe, output_dir)
         fresh = executor.run(make_work, todo) if todo else ()
         with tqdm(
@@ -127,9 +131,9 @@ def prepare_clips(
             disable=not progress,
         ) as bar:
             for outcome in fresh:
-                record.add(version(outcome.source), outcome.as_row(output_dir))
+                record.add(versions[outcome.source], outcome.as_row(output_dir))
                 bar.update()
-        rows = {source: record.rows[version(source)] for source in sources}
+        rows = {source: record.rows[name] for source, name in versions.items()}
         outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
         _summarise(outcomes, output_dir, recipe)
     return outcomes
@@ -141,20 +145,24 @@ def make_preparer(recipe: Recipe, output_dir: Path) -> Callable[[Source], Outcom
 
 
 def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
-    """Every video under a folder, in the order of its relative paths; hidden files are left out."""
+    """Every file under a folder but hidden ones, in the order of its relative paths.
+
+    Which of them are videos, their content says and not their names.
+    """
     if not input_dir.is_dir():
         raise FileNotFoundError(f"{input_dir} is no folder: input= is a folder of videos")
     if output_dir == input_dir or output_dir.is_relative_to(input_dir):
         raise ValueError(f"output {output_dir} lies in the input {input_dir}: raw files stay as is")
-    paths = [
-        path
-        for path in input_dir.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-    ]
-    if not paths:
-        raise FileNotFoundError(f"{input_dir} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    names = sorted(path.relative_to(input_dir).as_posix() for path in paths)
+    names = [path.relative_to(input_dir).as_posix() for path in visible_files(input_dir)]
+    if not names:
+        raise FileNotFoundError(f"{input_dir} holds no file: input= is a folder of videos")
     return [Source(path=input_dir / name, name=name, key=key_of(name)) for name in names]
+
+
+def is_whole(row: dict, output_dir: Path) -> bool:
+    """Whether all that the record says was made of a source is still there."""
+    files = (clip[name] for clip in row["clips"] for name in ("clip", "features"))
+    return all((output_dir / file).is_file() for file in files)
 
 
 def key_of(name: str) -> str:
@@ -165,7 +173,7 @@ def key_of(name: str) -> str:
 
 def version(source: Source) -> str:
     """Names a raw file as it is now: one that was changed since is prepared again."""
-    status = source.path.stat()
+    status = source.path.lstat()
     return f"{source.name} {status.st_size} {status.st_mtime_ns}"
 
 

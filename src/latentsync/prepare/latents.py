@@ -55,7 +55,12 @@ def encode_latents(
         record = Record.open(
             folder, {"vae": vae, "mask": mask, "resolution": resolution, "dtype": dtype}
         )
-        todo = [clip for clip in clips if clip.name not in record.rows]
+        there = {path.name for path in folder.glob("*.safetensors")}
+        todo = [
+            clip
+            for clip in clips
+            if clip.name not in record.rows or f"{clip.name}.safetensors" not in there
+        ]
         for clip in tqdm(
             todo,
             total=len(clips),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from latentsync.media.container import UNREADABLE
 from latentsync.media.video import probe
 from latentsync.prepare.stage import Dropped, Recording, Source
 
@@ -15,13 +16,17 @@ class Probe:
         self.min_seconds = min_seconds
 
     def run(self, source: Source) -> Iterator[Recording | Dropped]:
+        if not source.path.is_file():
+            yield Dropped(source.name, self.name, "it is no regular file, or a link to nowhere")
+            return
         try:
             info = probe(source.path)
-        except (ValueError, FileNotFoundError) as error:
+        except UNREADABLE as error:
             yield Dropped(source.name, self.name, str(error))
             return
         if not info.has_audio:
-            yield Dropped(source.name, self.name, "it has no audio stream")
+            still = "; it is a still picture" if info.num_frames == 1 else ""
+            yield Dropped(source.name, self.name, f"it has no audio stream{still}")
         elif info.duration_seconds < self.min_seconds:
             reason = f"{info.duration_seconds:.2f} s are less than the {self.min_seconds:g} needed"
             yield Dropped(source.name, self.name, reason)

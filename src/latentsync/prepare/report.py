@@ -18,6 +18,7 @@ SHEET_COLUMNS = 8
 SHEET_ROWS = 5
 SHEET_CELL = 128
 MAX_EXAMPLES = 20
+FIRST_STAGE = "probe"
 
 
 def write_report(outcomes: Sequence[Outcome], output_dir: Path, *, parameters: dict) -> None:
@@ -52,7 +53,9 @@ def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:
     lines += [f"| - at stage {stage} | {count} |" for stage, count in sorted(counts.items())]
     if dropped:
         lines += ["", "## Dropped (all of them: dropped.jsonl)", ""]
-        lines += [f"- `{item.source}`: {item.reason}" for item in dropped[:MAX_EXAMPLES]]
+        # What videos lost comes before what is no video at all.
+        shown = sorted(dropped, key=lambda item: item.stage == FIRST_STAGE)[:MAX_EXAMPLES]
+        lines += [f"- `{item.source}`: {item.reason}" for item in shown]
     if clips:
         lines += ["", "## Faces", "", "![one face of each clip](contact_sheet.png)"]
     lines += [

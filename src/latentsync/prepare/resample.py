@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from latentsync.media.audio import read_waveform
+from latentsync.media.container import UNREADABLE
 from latentsync.media.video import read_frames
 from latentsync.prepare.stage import (
     SAMPLE_RATE,
@@ -26,7 +27,7 @@ class Resample:
         source, info = recording.source, recording.info
         try:
             waveform = read_waveform(source.path, SAMPLE_RATE)
-        except ValueError as error:
+        except UNREADABLE as error:
             yield Dropped(source.name, self.name, str(error))
             return
         # A frame counts only with the whole of its sound.
@@ -40,5 +41,5 @@ def readable(frames: Iterator[Frame]) -> Iterator[Frame]:
     """The frames; where the file breaks off, `UnreadableError` says why."""
     try:
         yield from frames
-    except ValueError as error:
+    except UNREADABLE as error:
         raise UnreadableError(str(error)) from error
