@@ -1,19 +1,28 @@
 """What depends on the inputs alone is made once, and found by content, never by name."""
 
+import errno
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
+from latentsync.diffusion import Sampler
 from latentsync.faces import FixedDetector
 from latentsync.media.audio import write_wav
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.unet import UNet
+from latentsync.pipeline import Choice, lipsync
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
 from latentsync.pipeline.first_pass import listen, sight
 from latentsync.pipeline.silence import SilenceGate
-from pipeline.inputs import POINTS, picture, write_video
+from pipeline.inputs import POINTS, picture, write_video, write_voice
 
 
 class Counting(FixedDetector):
@@ -103,3 +112,149 @@ def test_a_noisy_silence_sounds_like_no_sound_at_all(tmp_path: Path, tiny_model:
     nothing = tokens("nothing.wav", "off")
     torch.testing.assert_close(tokens("noisy.wav", "closed"), nothing)
     assert (tokens("noisy.wav", "off") - nothing).abs().max() > 0.1
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[8:24] = b"\xff" * 16
+    path.write_bytes(bytes(whole))
+
+
+def of_others(path: Path) -> None:
+    save_file({"other": torch.zeros(2)}, path)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def vanish(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("spoil", [empty, cut, flip, of_others, make_folder, vanish])
+def test_damaged_files_are_made_anew(
+    tmp_path: Path,
+    tiny_model: LipSyncModel,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Path], None],
+):
+    video = write_video(tmp_path / "a.mp4", [picture(index) for index in range(20)])
+    voice = write_voice(tmp_path / "voice.wav", 0.8)
+    folder = tmp_path / "cache"
+
+    def run(name: str) -> bytes:
+        lipsync(
+            video,
+            voice,
+            tmp_path / name,
+            model=tiny_model,
+            detector=Counting(POINTS),
+            sampler=Sampler(num_steps=1, guidance_scale=1.0),
+            choice=Choice(min_size=0),
+            cache=Cache(folder),
+        )
+        return (tmp_path / name).read_bytes()
+
+    whole = run("first.mp4")
+    # Of the tiny model's mel nobody keeps any states.
+    Cache(folder).tensor("states", "key", make=lambda: torch.ones(40))
+    spoiled = sorted(folder.iterdir())
+    kinds = {path.name.split("-")[0] for path in spoiled}
+    assert kinds == {"states", "faces", "times", "latents"}
+    for path in spoiled:
+        spoil(path)
+    assert run("second.mp4") == whole
+    warned = [each for each in caplog.records if "cannot be" in each.getMessage()]
+    assert len(warned) == (0 if spoil is vanish else 1)
+    made = Cache(folder).tensor("states", "key", make=lambda: torch.ones(40))
+    assert made.tolist() == [1] * 40
+    if spoil is not make_folder:
+        assert all(path.stat().st_size > 64 for path in spoiled), "it is written again"
+
+
+def full(_: object, path: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def refused(_: object, path: Path) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+
+@pytest.mark.parametrize("fail", [full, refused])
+def test_a_full_disk_costs_the_cache_and_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fail: Callable
+):
+    cache = Cache(tmp_path / "cache")
+    for _ in range(3):
+        assert not cache.write(cache.path("states", "a"), partial(fail, None))
+    assert len(caplog.records) == 1
+    assert "cache=false" in caplog.text
+    assert not list(cache.folder.iterdir())
+
+
+def file_in_its_place(folder: Path) -> None:
+    folder.write_text("mine")
+
+
+def read_only(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o500)
+
+
+def in_a_file(folder: Path) -> None:
+    folder.parent.write_text("mine")
+
+
+@pytest.mark.parametrize("spoil", [file_in_its_place, read_only, in_a_file])
+def test_a_folder_that_cannot_be_written_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
+):
+    folder = tmp_path / "place" / "cache"
+    if spoil is not in_a_file:
+        folder.parent.mkdir()
+    spoil(folder)
+    cache = Cache(folder)
+    if spoil is read_only and os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    video = write_video(tmp_path / "a.mp4", [picture(index) for index in range(5)])
+    for _ in range(2):
+        detector, found = look(video, cache)
+        assert detector.num_calls == 5
+        assert found.survey.num_frames == 5
+        assert cache.tensor("states", "a", make=lambda: torch.ones(2)).tolist() == [1, 1]
+    assert sum("cannot be written" in each.getMessage() for each in caplog.records) == 1
+
+
+def test_files_that_are_removed_at_any_time_never_fail_a_reader(tmp_path: Path):
+    """Six readers and writers of a cache that holds one file or two of their four."""
+    cache = Cache(tmp_path / "cache", most_bytes=1000)
+    values = {str(index): torch.full((100,), float(index)) for index in range(4)}
+    failed = []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            for index in rng.integers(0, 4, 150):
+                name = str(index)
+                found = cache.tensor("states", name, make=lambda name=name: values[name])
+                assert torch.equal(found, values[name])
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed

@@ -5,60 +5,116 @@ already listened to. Names are hashes of contents: two files of one name never m
 """
 
 import hashlib
+import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Self, TypeVar
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentsync.files import cache_root, publish
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 BLOCK_BYTES = 1 << 22
 MOST_BYTES = 2 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """A folder of results; what was not used for longest goes when it holds more than 2 GiB."""
+# What a file that is not whole, not ours, or not readable is told by.
+UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
-    folder: Path
-    most_bytes: int = MOST_BYTES
+
+class Cache:
+    """A folder of results; what was not used for longest goes when it holds more than 2 GiB.
+
+    It only saves time: where it cannot be read or written, one warning is logged, and what it
+    should have held is made anew. Other processes may remove any file of it at any time.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+        self.folder, self.most_bytes = folder, most_bytes
+        self._has_warned = False
 
     @classmethod
-    def of_user(cls) -> "Cache":
+    def of_user(cls) -> Self:
         return cls(cache_root() / "results")
 
     def path(self, kind: str, *key: str) -> Path:
         """Where the result of a kind for a key is, or would be."""
         digest = hashlib.blake2b("\0".join(key).encode(), digest_size=16).hexdigest()
-        self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f"{kind}-{digest}.safetensors"
+
+    def read(self, path: Path, load: Callable[[Path], T]) -> T | None:
+        """What `load` makes of a file of the cache; None if it is not there or is of no use."""
+        try:
+            found = load(path)
+        except UNUSABLE as error:
+            if not path.exists():  # or another process removed it meanwhile
+                return None
+            self._warn(f"{path} cannot be used ({_brief(error)}); what it held is made anew")
+            with suppress(OSError):
+                path.unlink()
+            return None
+        with suppress(OSError):
+            os.utime(path)  # used now: the last to be removed
+        return found
+
+    def write(self, path: Path, save: Callable[[Path], object]) -> bool:
+        """Have `save` write a file of the cache, whole; False if that was not possible."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with publish(path) as partial:
+                save(partial)
+        except (OSError, ValueError, SafetensorError) as error:
+            self._warn(
+                f"the cache {self.folder} cannot be written ({_brief(error)}); this run goes on, "
+                "the next one will find less: make room, or leave it out with cache=false"
+            )
+            return False
+        return True
 
     def tensor(self, kind: str, *key: str, make: Callable[[], Tensor]) -> Tensor:
         """The stored tensor, or the one that `make` gives, which is stored."""
         path = self.path(kind, *key)
-        if path.is_file():
-            path.touch()
-            return load_file(path)[kind]
+        kept = self.read(path, lambda there: load_file(there)[kind])
+        if kept is not None:
+            return kept
         value = make()
-        with publish(path) as partial:
-            save_file({kind: value.contiguous()}, partial)
-        self.prune()
+        if self.write(path, lambda partial: save_file({kind: value.contiguous()}, partial)):
+            self.prune()
         return value
 
     def prune(self) -> None:
         """Remove what was not used for longest until the rest fits."""
-        files = [path for path in self.folder.glob("*.safetensors") if path.is_file()]
-        aged = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+        aged = []
+        for path in self.folder.glob("*.safetensors"):
+            with suppress(OSError):  # another process was here first
+                stat = path.stat()
+                aged.append((stat.st_mtime_ns, stat.st_size, path))
         total = 0
-        for path in aged:
-            total += path.stat().st_size
+        for _, size, path in sorted(aged, reverse=True):
+            total += size
             if total > self.most_bytes:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
+
+    def _warn(self, told: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning("%s", told)
+
+
+def _brief(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def content_hash(path: Path) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from latentsync.faces import FaceDetector
 from latentsync.faces.survey import Survey, survey
-from latentsync.files import publish
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import Damage
 from latentsync.media.deinterlace import Deinterlacer
@@ -77,9 +77,9 @@ def sight(
     if cache is not None and key is not None:
         name = (content_hash(video), key, aligner, deinterlace)
         paths = cache.path("faces", *name), cache.path("times", *name)
-        if all(path.is_file() for path in paths):
-            times, num_deinterlaced = _load_times(paths[1])
-            return Sighting(Survey.load(paths[0]), times, [], num_deinterlaced)
+        known, told = cache.read(paths[0], Survey.load), cache.read(paths[1], _load_times)
+        if known is not None and told is not None and known.num_frames == len(told[0]):
+            return Sighting(known, told[0], [], told[1])
     info = probe(video)
     log = TimesLog(info.time_base)
     damages: list[Damage] = []
@@ -100,8 +100,8 @@ def sight(
     found = Sighting(seen, log.times(), damages, deinterlacer.num_frames)
     # What was damaged is told each time, so it is looked at each time.
     if cache is not None and paths is not None and not damages:
-        seen.save(paths[0])
-        _save_times(found, paths[1])
+        cache.write(paths[0], seen.save)
+        cache.write(paths[1], partial(_save_times, found))
         cache.prune()
     return found
 
@@ -109,8 +109,7 @@ def sight(
 def _save_times(found: Sighting, path: Path) -> None:
     times, ratio = found.times, found.times.time_base
     base = torch.tensor([ratio.numerator, ratio.denominator, times.end, found.num_deinterlaced])
-    with publish(path) as partial_path:
-        save_file({"starts": torch.from_numpy(times.starts), "base": base}, partial_path)
+    save_file({"starts": torch.from_numpy(times.starts), "base": base}, path)
 
 
 def _load_times(path: Path) -> tuple[FrameTimes, int]:

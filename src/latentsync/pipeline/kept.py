@@ -6,15 +6,14 @@ language or a retake finds them here, and neither cuts a face nor encodes one.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import array, ndarray
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentsync.files import publish
 from latentsync.models.colour import CELLS
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache
@@ -39,11 +38,23 @@ class FaceLatents:
 PARTS = ("masked", "seen", "cells")
 
 
+NOTHING = {"numbers": torch.empty(0, dtype=torch.int64)}
+
+
 def bytes_per_face(model: LipSyncModel) -> int:
     """What a face takes on the disk."""
     side = model.format.resolution // model.codec.factor
     latents = 2 * model.codec.num_channels * side**2 * model.unet.dtype.itemsize
     return latents + 3 * min(CELLS, model.format.resolution) ** 2 * 4
+
+
+def load_faces(path: Path) -> dict[str, Tensor]:
+    """The faces of a file; ValueError if it is none that `KeptLatents` wrote."""
+    held = load_file(path)
+    sizes = {name: len(held[name]) for name in (*PARTS, "numbers")}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"it holds {sizes}")
+    return held
 
 
 class KeptLatents:
@@ -52,24 +63,27 @@ class KeptLatents:
     What is there is what was there when it was first asked for: a run never reads what it wrote
     itself, so that it gives the same with and without a cache. `key` names all that the latents
     depend on. Faces come in about rising order; a file is written, whole, when faces two files
-    further come.
+    further come. `verify` raises if the video is not that of the key any more.
     """
 
-    def __init__(self, cache: Cache, key: Sequence[str], place_of: PlaceOf) -> None:
-        self.cache, self.key, self.place_of = cache, tuple(key), place_of
-        self.there: dict[tuple[int, int], frozenset[int]] = {}
+    def __init__(
+        self,
+        cache: Cache,
+        key: Sequence[str],
+        place_of: PlaceOf,
+        *,
+        verify: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.cache, self.key, self.place_of, self.verify = cache, tuple(key), place_of, verify
+        self.there: dict[tuple[int, int], dict[str, Tensor]] = {}
         self.new: dict[tuple[int, int], dict[int, FaceLatents]] = {}
-        self.opened: tuple[tuple[int, int], dict[str, Tensor]] | None = None
         self.num_written = 0
         self.is_full = False
 
     def has(self, run: int, slot: int) -> bool:
         """Whether the face of a slot was kept by an earlier run."""
         track, number = self.place_of(run, slot)
-        shard = track, number // SHARD
-        if shard not in self.there:
-            self.there[shard] = self._numbers_in(shard)
-        return number in self.there[shard]
+        return bool((self._held((track, number // SHARD))["numbers"] == number).any())
 
     def missing(
         self, slots: Int[ndarray, " n"], runs_at: Callable[[int], Sequence[int]]
@@ -82,12 +96,10 @@ class KeptLatents:
 
     def read(self, run: int, slot: int) -> FaceLatents | None:
         """The face that an earlier run kept, None if none did."""
-        if not self.has(run, slot):
-            return None
         track, number = self.place_of(run, slot)
-        held = self._open((track, number // SHARD))
-        row = int((held["numbers"] == number).nonzero()[0, 0])
-        return FaceLatents(*(held[name][row] for name in PARTS))
+        held = self._held((track, number // SHARD))
+        rows = (held["numbers"] == number).nonzero()[:, 0].tolist()
+        return FaceLatents(*(held[name][rows[0]] for name in PARTS)) if rows else None
 
     def add(self, run: int, slot: int, face: FaceLatents) -> None:
         """Keep a face that `read` did not have."""
@@ -113,32 +125,21 @@ class KeptLatents:
     def _name(self, shard: tuple[int, int]) -> tuple[str, ...]:
         return (*self.key, str(shard[0]), str(shard[1]))
 
-    def _numbers_in(self, shard: tuple[int, int]) -> frozenset[int]:
-        path = self.cache.path("latents", *self._name(shard))
-        if not path.is_file():
-            return frozenset()
-        path.touch()  # used now: the last to be removed
-        with safe_open(path, framework="pt") as file:
-            return frozenset(file.get_tensor("numbers").tolist())
-
-    def _open(self, shard: tuple[int, int]) -> dict[str, Tensor]:
-        if self.opened is None or self.opened[0] != shard:
+    def _held(self, shard: tuple[int, int]) -> dict[str, Tensor]:
+        """What a file held when it was first asked for: it is mapped, and stays so though another
+        process removes it."""
+        if shard not in self.there:
             path = self.cache.path("latents", *self._name(shard))
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path} was removed from the cache while it was in use: run the same command "
-                    "again"
-                )
-            self.opened = shard, load_file(path)
-        return self.opened[1]
+            self.there[shard] = self.cache.read(path, load_faces) or NOTHING
+        return self.there[shard]
 
     def _write(self, shard: tuple[int, int]) -> None:
         faces = self.new.pop(shard)
         path = self.cache.path("latents", *self._name(shard))
         held = [(number, face) for number, face in faces.items()]
-        if path.is_file():
+        old = self.cache.read(path, load_faces)
+        if old is not None:
             # Of a voice that needed other frames: both sets are of use.
-            old = load_file(path)
             for row, number in enumerate(old["numbers"].tolist()):
                 if number not in faces:
                     held.append((number, FaceLatents(*(old[name][row] for name in PARTS))))
@@ -148,8 +149,7 @@ class KeptLatents:
             for name in PARTS
         }
         tensors["numbers"] = torch.tensor([number for number, _ in held])
-        with publish(path) as partial:
-            save_file(tensors, partial)
-        self.num_written += 1
-        if self.num_written % PRUNE_EVERY == 0:
+        self.verify()
+        self.num_written += self.cache.write(path, lambda partial: save_file(tensors, partial))
+        if self.num_written and self.num_written % PRUNE_EVERY == 0:
             self.cache.prune()

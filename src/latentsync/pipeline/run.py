@@ -167,7 +167,12 @@ def latents_kept(
         f"{form.aligner} {form.resolution} {form.mask}",
         f"{network_hash(vae)} {vae.dtype} {model.unet.dtype} {model.device.type}",
     )
-    kept = KeptLatents(cache, key, lambda run, slot: (job.runs[run].track, int(numbers[slot])))
+    kept = KeptLatents(
+        cache,
+        key,
+        lambda run, slot: (job.runs[run].track, int(numbers[slot])),
+        verify=job.inputs.check,
+    )
     kept.expect(sum(len(run) for run in job.runs), bytes_per_face(model))
     return kept
 
