@@ -2,7 +2,9 @@
 
 import logging
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,35 @@ from torch import Tensor
 
 from latentsync.files import publish
 from latentsync.media.container import (
+    CLIPPED,
     Damage,
     OnDamage,
     decode,
     open_media,
     seconds,
     time_zero,
+    warn,
 )
 
 logger = logging.getLogger(__name__)
 
+FLOATS = frozenset(("flt", "dbl"))
+FULL_SCALE = 1.0
+LOSSY_PEAK = 2.0  # decoders of lossy sound overshoot full scale by less
+
 
 def read_waveform(
-    path: Path, sample_rate: int = 16_000, *, on_damage: OnDamage | None = None
+    path: Path,
+    sample_rate: int = 16_000,
+    *,
+    on_damage: OnDamage | None = None,
+    on_cut: OnDamage | None = None,
 ) -> Float[Tensor, " t"]:
     """Mono sound of any media file in [-1, 1]; sample 0 is heard with the first video frame.
 
-    Samples that are not numbers are silence, and `on_damage` is told where, or a warning logged.
+    Where it cannot be decoded or holds no numbers is silence, what is too loud is clipped, and
+    `on_damage` is told where, or a warning logged. Sound that ends too early is an error, unless
+    `on_cut` is there to be told.
 
     It goes through int16 as in the official code (`ffmpeg -f s16le`): exact for a 16 kHz wav, and
     a 5.1 mix-down is normalised instead of clipped.
@@ -41,7 +55,7 @@ def read_waveform(
     with open_media(path) as container:
         stream = audio_stream(container, path)
         resampled = resample(
-            decode_audio(container, stream, path, on_damage=on_damage or _warn(path)),
+            decode_audio(container, stream, path, on_damage=on_damage or warn(path), on_cut=on_cut),
             layout="mono",
             sample_rate=sample_rate,
         )
@@ -69,61 +83,111 @@ def decode_audio(
     path: Path,
     *,
     on_damage: OnDamage = lambda damage: None,
+    on_cut: OnDamage | None = None,
 ) -> Iterator[AudioFrame]:
     """Decoded pieces whose times count from the first video frame (of the sound, if alone).
 
-    A filter or encoder would fail on samples that are not numbers: they become silence, and
-    `on_damage` is told of each piece that had some.
+    Filters and encoders fail on samples that are not numbers, and hang on those far beyond full
+    scale: the first become silence, the others are clipped. `on_damage` is told of both, and of
+    spots that cannot be decoded; `on_cut` as in `decode`.
     """
     zero = time_zero(container, stream)
-    for frame in decode(container, stream, path):
+    usual = FULL_SCALE if stream.codec_context.name.startswith("pcm_") else LOSSY_PEAK
+    ranges = _Ranges(usual, on_damage)
+    for frame in decode(container, stream, path, on_spot=on_damage, on_cut=on_cut):
         if frame.pts is not None:
             frame.pts -= round(zero / seconds(1, frame))
-        if frame.format.name.rstrip("p") in ("flt", "dbl"):
-            frame = _numbers(frame, on_damage)
-        yield frame
+        yield ranges.checked(frame)
+    ranges.tell()
 
 
-def _numbers(frame: AudioFrame, on_damage: OnDamage) -> AudioFrame:
-    """The same piece, if all its samples are numbers."""
-    samples = frame.to_ndarray()
-    if np.isfinite(samples).all():
-        return frame
-    start = 0.0 if frame.pts is None else float(seconds(frame.pts, frame))
-    end = start + frame.samples / frame.sample_rate
-    on_damage(Damage(start, end, "samples that are not numbers"))
-    whole: Any = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-    made = AudioFrame.from_ndarray(whole, format=frame.format.name, layout=frame.layout.name)
+class _Ranges:
+    """Pieces of floating-point sound whose samples are numbers and not absurdly loud.
+
+    One span tells all that is louder than `usual`.
+    """
+
+    def __init__(self, usual: float, on_damage: OnDamage) -> None:
+        self.usual, self.on_damage = usual, on_damage
+        self.loud: list[tuple[float, float]] = []
+        self.peak = 0.0
+
+    def checked(self, frame: AudioFrame) -> AudioFrame:
+        if frame.format.name.rstrip("p") not in FLOATS:
+            return frame
+        samples = frame.to_ndarray()
+        peak = float(np.abs(samples).max(initial=0))
+        if peak <= self.usual:  # never so if one is not a number
+            return frame
+        start = 0.0 if frame.pts is None else float(seconds(frame.pts, frame))
+        end = start + frame.samples / frame.sample_rate
+        if not np.isfinite(peak):
+            self.on_damage(Damage(start, end, "samples that are not numbers"))
+            samples = np.where(np.isfinite(samples), samples, 0).astype(samples.dtype)
+            peak = float(np.abs(samples).max())
+        if peak > self.usual:
+            self.loud = [*self.loud[:1], (start, end)]
+            self.peak = max(self.peak, peak)
+        return _remade(
+            frame, samples.clip(-FULL_SCALE, FULL_SCALE) if peak > LOSSY_PEAK else samples
+        )
+
+    def tell(self) -> None:
+        if self.loud:
+            reason = f"samples up to {self.peak:.3g} times full scale: lower its level"
+            self.on_damage(Damage(self.loud[0][0], self.loud[-1][1], reason, effect=CLIPPED))
+
+
+def _remade(frame: AudioFrame, samples: Any) -> AudioFrame:
+    """The same piece with other samples."""
+    made = AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
     made.sample_rate, made.pts, made.time_base = frame.sample_rate, frame.pts, frame.time_base
     return made
 
 
-def _warn(path: Path) -> OnDamage:
-    def on_damage(damage: Damage) -> None:
-        logger.warning("%s is damaged: %s", path, damage)
-
-    return on_damage
-
-
 def resample(
-    frames: Iterator[AudioFrame],
+    frames: Iterable[AudioFrame],
     *,
+    layout: str,
+    sample_rate: int,
     sample_format: str = "s16p",
-    layout: str | None = None,
-    sample_rate: int | None = None,
     frame_size: int = 1024,
 ) -> Iterator[AudioFrame]:
-    """Pieces of `frame_size` samples from time 0 on: gaps are silence, what is earlier is cut."""
-    resampler = AudioResampler(
-        format=sample_format,
-        layout=layout,
-        rate=sample_rate,
-        frame_size=frame_size,
-        options={"async": "1", "first_pts": "0"},
-    )
-    for frame in frames:
-        yield from resampler.resample(frame)
-    yield from resampler.resample(None)
+    """Pieces of `frame_size` samples from time 0 on: gaps are silence, what is earlier is cut.
+
+    Sound may change its rate, channels or format on the way: each stretch has a resampler of its
+    own that goes on where the last one ended; a shorter piece lies before such a place.
+    """
+    num_given = 0
+    for (_, _, rate), stretch in groupby(frames, key=_kind):
+        first = round(Fraction(num_given * rate, sample_rate))
+        resampler = AudioResampler(
+            format=sample_format,
+            layout=layout,
+            rate=sample_rate,
+            frame_size=frame_size,
+            options={"async": "1", "first_pts": str(first)},
+        )
+        for frame in chain(stretch, [None]):
+            for piece in resampler.resample(frame):
+                num_given += piece.samples
+                yield piece
+
+
+def is_steady(path: Path) -> bool:
+    """Whether every decoder finds one rate, one layout and usual levels in all of the sound."""
+    told: list[Damage] = []
+    with open_media(path) as container:
+        stream = audio_stream(container, path)
+        pieces = decode_audio(
+            container, stream, path, on_damage=told.append, on_cut=lambda damage: None
+        )
+        kinds = {_kind(piece) for piece in pieces}
+    return len(kinds) <= 1 and not told
+
+
+def _kind(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
 
 
 def write_wav(path: Path, waveform: Float[Tensor, " t"], sample_rate: int = 16_000) -> None:

@@ -16,6 +16,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from latentsync.media.cut import has_no_size, is_cut
+
 logger = logging.getLogger(__name__)
 
 # What reading a file can raise: our sentences, the system's errors, and what libav says.
@@ -24,14 +26,12 @@ UNREADABLE = (ValueError, OSError, av.FFmpegError)
 AnyStream = VideoStream | AudioStream
 AnyFrame = VideoFrame | AudioFrame
 
-MP3_HEAD_BYTES = 1 << 20  # a cover picture may come first
-MP3_COUNTS = (b"Xing", b"Info")
-TAIL_SECONDS = 1  # Matroska writers round and pad the duration they promise
+LOST, CLIPPED = "nothing to read", "clipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A span that cannot be decoded, in seconds of the file; `end_seconds` None: all the rest.
+    """A span that is not as it was meant, in seconds of the file; `end_seconds` None: all the rest.
 
     Only what the decoder gives up is known: a spot that it smears over counts as decoded.
     """
@@ -39,13 +39,23 @@ class Damage:
     start_seconds: float
     end_seconds: float | None
     reason: str
+    effect: str = LOST
 
     def __str__(self) -> str:
         until = "the end" if self.end_seconds is None else f"{self.end_seconds:.2f} s"
-        return f"nothing to read from {self.start_seconds:.2f} s to {until} ({self.reason})"
+        return f"{self.effect} from {self.start_seconds:.2f} s to {until} ({self.reason})"
 
 
 OnDamage = Callable[[Damage], None]
+
+
+def warn(path: Path) -> OnDamage:
+    """Log what is told."""
+
+    def on_damage(damage: Damage) -> None:
+        logger.warning("%s is damaged: %s", path, damage)
+
+    return on_damage
 
 
 def open_media(path: Path) -> InputContainer:
@@ -116,28 +126,34 @@ def decode(
     container: InputContainer,
     stream: VideoStream,
     path: Path,
-    on_damage: OnDamage | None = None,
+    *,
+    on_spot: OnDamage | None = None,
+    on_cut: OnDamage | None = None,
 ) -> Iterator[VideoFrame]: ...
 @overload
 def decode(
     container: InputContainer,
     stream: AudioStream,
     path: Path,
-    on_damage: OnDamage | None = None,
+    *,
+    on_spot: OnDamage | None = None,
+    on_cut: OnDamage | None = None,
 ) -> Iterator[AudioFrame]: ...
 def decode(
     container: InputContainer,
     stream: AnyStream,
     path: Path,
-    on_damage: OnDamage | None = None,
+    *,
+    on_spot: OnDamage | None = None,
+    on_cut: OnDamage | None = None,
 ) -> Iterator[AnyFrame]:
     """Frames in the order they are shown: all that can be read, then an error if the file is cut.
 
-    A damaged spot with good frames after it is skipped with a warning. With `on_damage`, both are
-    told to it instead, and the frames just end.
+    A damaged spot with good frames after it is skipped and told to `on_spot`, or a warning logged.
+    With `on_cut` the frames of a cut file just end, and it is told.
     """
-    damage = _Damage(path, time_zero(container, stream), on_damage)
-    for packet in _packets(container, stream, damage):
+    damage = _Damage(time_zero(container, stream), on_spot or warn(path))
+    for packet in _packets(container, stream, path, damage):
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
@@ -146,25 +162,24 @@ def decode(
         for frame in frames:
             damage.passed(frame)
             yield frame
-    if damage.reason is None and _is_cut(container, stream, path, damage.read_until):
+    if damage.reason is None and is_cut(container, stream, path, damage.read_until):
         damage.reason = "the rest of the file is missing"
     if damage.reason is None:
         return
-    if on_damage is None:
+    if on_cut is None:
         raise ValueError(
             f"{path} is damaged: its {stream.type} {damage.where()} ({damage.reason}); "
             "copy or download it again, or cut it there"
         )
-    on_damage(damage.span(until=None))
+    on_cut(damage.span(until=None))
 
 
 class _Damage:
     """Where the stream is broken, until a good frame comes from behind it."""
 
-    def __init__(self, path: Path, zero: Fraction, on_damage: OnDamage | None) -> None:
-        self.path = path
+    def __init__(self, zero: Fraction, on_spot: OnDamage) -> None:
         self.zero = zero
-        self.on_damage = on_damage
+        self.on_spot = on_spot
         self.reason: str | None = None
         self.good_until: Fraction | None = None
         self.read_until = Fraction(0)
@@ -183,10 +198,7 @@ class _Damage:
         start = seconds(frame.pts, frame) - self.zero
         # Decoding threads hand out what was sent before the damage after it was found.
         if self.reason is not None and frame.pts > (self.newest_pts or 0):
-            if self.on_damage is None:
-                logger.warning("%s is damaged: it %s and goes on later", self.path, self.where())
-            else:
-                self.on_damage(self.span(until=start))
+            self.on_spot(self.span(until=start))
             self.reason = None
         self.good_until = start + seconds(frame.duration or 0, frame)
 
@@ -202,8 +214,12 @@ class _Damage:
         return f"breaks off at {float(self.good_until):.2f} s"
 
 
-def _packets(container: InputContainer, stream: AnyStream, damage: _Damage) -> Iterator[Packet]:
+def _packets(
+    container: InputContainer, stream: AnyStream, path: Path, damage: _Damage
+) -> Iterator[Packet]:
     """Packets of one stream, then the empty one that flushes its decoder."""
+    # Where no size is known, the last packet is incomplete as a rule.
+    has_size = not has_no_size(container, path)
     try:
         for packet in container.demux():
             if packet.pts is not None:
@@ -211,7 +227,7 @@ def _packets(container: InputContainer, stream: AnyStream, damage: _Damage) -> I
                 damage.read_until = max(damage.read_until, end)
             if packet.stream_index != stream.index or packet.size == 0:
                 continue
-            if packet.is_corrupt:
+            if packet.is_corrupt and has_size:
                 damage.found("a piece of it is incomplete")
             else:
                 damage.sent(packet)
@@ -221,31 +237,6 @@ def _packets(container: InputContainer, stream: AnyStream, damage: _Damage) -> I
     flush = Packet()
     flush.stream, flush.time_base = stream, seconds(1, stream)
     yield flush
-
-
-def _is_cut(
-    container: InputContainer,
-    stream: AnyStream,
-    path: Path,
-    read_until: Fraction,
-) -> bool:
-    """Whether the container promises more than the file holds."""
-    kinds = container.format.name.split(",")
-    if "mov" in kinds and len(stream.index_entries) > 0:
-        last = stream.index_entries[-1]
-        return last.pos + last.size > path.stat().st_size
-    if "matroska" in kinds and container.duration is not None:
-        return read_until + TAIL_SECONDS < Fraction(container.duration, av.time_base)
-    if "mp3" in kinds and stream.duration is not None and counts_frames(path):
-        return read_until + TAIL_SECONDS < seconds(stream.duration, stream)
-    return False
-
-
-def counts_frames(path: Path) -> bool:
-    """Whether an mp3's first frame counts the others; without that its duration is a guess."""
-    with path.open("rb") as file:
-        head = file.read(MP3_HEAD_BYTES)
-    return any(tag in head for tag in MP3_COUNTS)
 
 
 def rational(fps: float | Fraction) -> Fraction:

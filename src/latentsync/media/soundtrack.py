@@ -13,8 +13,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-from latentsync.media.audio import audio_stream, decode_audio, resample
-from latentsync.media.container import open_media, seconds, time_zero
+from latentsync.media.audio import audio_stream, decode_audio, is_steady, resample
+from latentsync.media.container import Damage, open_media, seconds, time_zero
 
 BITS_PER_CHANNEL = 96_000
 AAC_RATES = frozenset(
@@ -34,7 +34,7 @@ class Soundtrack:
 
     From the moment of the file's first video frame, for `limit_seconds` at most. `copy`: packet by
     packet; or encoded to AAC at its own rate and channels; "auto" copies what players expect in
-    this kind of file.
+    this kind of file, if it is of one rate and layout and no louder than usual.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Soundtrack:
         source = stack.enter_context(open_media(path))
         stream = audio_stream(source, path)
         if copy == "auto":
-            copy = _is_usual(stream.codec_context.codec.canonical_name, target)
+            copy = _is_usual(stream.codec_context.codec.canonical_name, target) and is_steady(path)
         add = _copied if copy else _encoded
         limit = None if limit_seconds is None else Fraction(limit_seconds)
         self.packets = add(target, source, stream, path, limit)
@@ -81,12 +81,16 @@ def _encoded(
     bit_rate = min(BITS_PER_CHANNEL, 4 * rate) * AudioLayout(layout).nb_channels
     output = target.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
     frames = resample(
-        decode_audio(source, stream, path),
+        decode_audio(source, stream, path, on_damage=_told_before),
         sample_format="fltp",
         layout=layout,
         sample_rate=rate,
     )
     return _encode(output, frames, None if limit is None else round(limit * rate))
+
+
+def _told_before(damage: Damage) -> None:
+    """Whoever heard the sound to draw was told of it."""
 
 
 def _encode(

@@ -1,6 +1,5 @@
 """A video's stored frames with their times, all in a row or any by its number."""
 
-import logging
 from array import array
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -22,6 +21,7 @@ from latentsync.media.container import (
     open_media,
     seconds,
     time_zero,
+    warn,
 )
 from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.picture import Frame, Picture, RgbReader
@@ -37,8 +37,6 @@ __all__ = [
     "read_times",
     "stored_frames",
 ]
-
-logger = logging.getLogger(__name__)
 
 # Key frames are found by decoding time, which runs ahead of the time of showing.
 SEEK_MARGIN_SECONDS = 1
@@ -85,7 +83,7 @@ def stored_frames(
         stream = find_video(container, path)
         to_rgb = RgbReader(_stored_size(stream), quick=quick)
         ticked = _ticked(
-            container, stream, path, on_damage or _warn(path), deinterlacer or Deinterlacer()
+            container, stream, path, on_damage or warn(path), deinterlacer or Deinterlacer()
         )
         for start, duration, frame in ticked:
             yield start, duration, to_rgb.read(frame)
@@ -96,7 +94,7 @@ def read_times(path: Path, *, on_damage: OnDamage | None = None) -> FrameTimes:
     with open_media(path) as container:
         stream = find_video(container, path)
         log = TimesLog(seconds(1, stream))
-        ticked = _ticked(container, stream, path, on_damage or _warn(path), Deinterlacer("off"))
+        ticked = _ticked(container, stream, path, on_damage or warn(path), Deinterlacer("off"))
         for start, duration, _ in ticked:
             log.add(start, duration)
     if not log.starts:
@@ -268,7 +266,7 @@ def _ticked(
     usual = max(1, round_half_up(1 / frame_rate(stream) / base))
     held: tuple[int, VideoFrame] | None = None
     end = 0
-    decoded = decode(container, stream, path, on_damage)
+    decoded = decode(container, stream, path, on_spot=on_damage, on_cut=on_damage)
     for frame in deinterlacer.over(decoded, from_start=from_start):
         start = end if frame.pts is None else round((seconds(frame.pts, frame) - zero) / base)
         if held is not None:
@@ -292,13 +290,6 @@ def _last_duration(stream: VideoStream, start: int, end: int) -> int:
 def _stored_size(stream: VideoStream) -> tuple[int, int]:
     """Width and height as the file's header gives them."""
     return stream.codec_context.width, stream.codec_context.height
-
-
-def _warn(path: Path) -> OnDamage:
-    def on_damage(damage: Damage) -> None:
-        logger.warning("%s is damaged: %s", path, damage)
-
-    return on_damage
 
 
 def _ignore(damage: Damage) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.media.audio import read_waveform
+from latentsync.media.container import warn
 from latentsync.media.deinterlace import MODES
 from latentsync.media.parts import PartsWriter
 from latentsync.media.picture import Picture
@@ -275,7 +276,8 @@ def _own_rate(fps: str | float) -> Fraction | None:
 def _speaker(video: Path, source: VideoInfo, found: Sighting) -> int:
     if not source.has_audio:
         raise ValueError(f"faces.select=speaker: {video} has no sound to tell who speaks")
-    waveform = read_waveform(video, SAMPLE_RATE)
+    # Half a soundtrack tells who speaks, too.
+    waveform = read_waveform(video, SAMPLE_RATE, on_cut=warn(video))
     return find_speaker(found.survey, found.times, waveform, SAMPLE_RATE)
 
 

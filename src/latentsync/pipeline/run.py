@@ -1,5 +1,6 @@
 """The one public door: `lipsync`, and what it says of its work."""
 
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,11 @@ from latentsync.pipeline.page import write_page
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
 from latentsync.pipeline.progress import Progress
 from latentsync.pipeline.silence import SilenceGate
-from latentsync.pipeline.told import curves_of, report_of, shots_of
+from latentsync.pipeline.told import clipped_in, curves_of, damage_of, report_of, shots_of
 from latentsync.pipeline.witness import Witness
 from latentsync.report import Report, Stopwatch
+
+logger = logging.getLogger(__name__)
 
 
 def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where it is called
@@ -101,6 +104,8 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             watch=watch,
             with_mel=syncnet is not None,
         )
+        for line in [*damage_of(job), *clipped_in(job)]:
+            logger.warning("%s: %s", video, line)
         judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
         witness = Witness(job, detector=detector if measure else None, judge=judge)
         kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
@@ -179,7 +184,7 @@ def latents_kept(
 
 def notes_of(job: Job, drawn: Drawn, kept: KeptLatents | None = None) -> list[str]:
     """What else a user should know."""
-    notes = []
+    notes = clipped_in(job)
     if kept is not None and kept.is_full:
         notes.append("too many faces to keep their latents: a retake will encode them again")
     if drawn.num_resumed:

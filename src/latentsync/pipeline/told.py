@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
+from latentsync.media.container import CLIPPED
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.curves import Curves, loudness, sync_of
 from latentsync.pipeline.engine import Drawing, Encoding, Job
@@ -71,8 +72,19 @@ def damage_of(job: Job, num_missed: int) -> list[str]:
     return [
         *([again + "stands in the place of each"] if num_missed else []),
         *(f"the video: {damage}" for damage in job.sighting.damages),
-        *(f"a voice: {damage}" for voice in job.voices.values() for damage in voice.damages),
+        *(
+            f"a voice: {damage}"
+            for voice in job.voices.values()
+            for damage in voice.damages
+            if damage.effect != CLIPPED
+        ),
     ]
+
+
+def clipped_in(job: Job) -> list[str]:
+    """Where the voices were too loud."""
+    damages = [damage for voice in job.voices.values() for damage in voice.damages]
+    return [f"a voice: {damage}" for damage in damages if damage.effect == CLIPPED]
 
 
 def drawn_slots(job: Job) -> Bool[np.ndarray, " k"]:

@@ -1,0 +1,197 @@
+"""Whether a media file ends before its container does: downloads and recordings that broke off."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+HEAD_BYTES = 1 << 16
+# Writers that know no size round and pad the duration they promise.
+TAIL_SECONDS = 1
+# What a wav holds for its size when it was written into a pipe; nobody's wav is cut so exactly.
+PIPED_SIZES = (range(1), range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000))
+TS_PACKETS = (188, 192, 204)
+
+
+def is_cut(
+    container: InputContainer,
+    stream: VideoStream | AudioStream,
+    path: Path,
+    read_until: Fraction,
+) -> bool:
+    """Whether pieces of the stream are missing at the end, of which the last was `read_until`."""
+    kinds = container.format.name.split(",")
+    if any(ends_early(path) for kind, ends_early in ENDS_EARLY.items() if kind in kinds):
+        return True
+    if "mov" in kinds and len(stream.index_entries) > 0:
+        last = stream.index_entries[-1]
+        return last.pos + last.size > path.stat().st_size
+    if "matroska" in kinds and container.duration is not None and not _has_whole_segment(path):
+        return read_until + TAIL_SECONDS < Fraction(container.duration, av.time_base)
+    return False
+
+
+def has_no_size(container: InputContainer, path: Path) -> bool:
+    """Whether the sound just goes on to the end of the file, which came out of a pipe."""
+    if container.format.name == "wav":
+        with path.open("rb") as file:
+            file.seek(12)
+            for name, size, _ in _chunks(file):
+                if name == b"data":
+                    return any(size in sizes for sizes in PIPED_SIZES)
+        return False
+    if container.format.name == "au":
+        with path.open("rb") as file:
+            return file.read(12)[8:] == b"\xff" * 4
+    return False
+
+
+def _mp3_ends_early(path: Path) -> bool:
+    """By the count of bytes that many encoders leave in the first frame."""
+    with path.open("rb") as file:
+        start = 0
+        tag = file.read(10)
+        if tag[:3] == b"ID3":
+            bits = [byte & 0x7F for byte in tag[6:10]]
+            start = 10 + (bits[0] << 21 | bits[1] << 14 | bits[2] << 7 | bits[3])
+        file.seek(start)
+        head = file.read(HEAD_BYTES)
+    frame = max(head.find(b"\xff"), 0)
+    at = max(head.find(name, frame, frame + 48) for name in (b"Xing", b"Info"))
+    if at < 0 or not head[at + 7] & 2:
+        return False
+    counted = at + 8 + 4 * (head[at + 7] & 1)
+    num_bytes = int.from_bytes(head[counted : counted + 4])
+    return start + frame + num_bytes > path.stat().st_size
+
+
+def _ogg_ends_early(path: Path) -> bool:
+    """Only inside a page: radio recordings have no last one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - HEAD_BYTES))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return True
+    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def _ts_ends_early(path: Path) -> bool:
+    return all(path.stat().st_size % size for size in TS_PACKETS)
+
+
+def _avi_ends_early(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for name, length, start in _chunks(file, into=(b"RIFF",)):
+            if name == b"LIST" and start + length > size:
+                file.seek(start)
+                return file.read(4) == b"movi"
+    return False
+
+
+def _chunks(file: BinaryIO, *, into: tuple[bytes, ...] = ()) -> Iterator[tuple[bytes, int, int]]:
+    """Name, length and start of each chunk of a RIFF file; those of `into` are entered."""
+    place = file.tell()
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[4:], "little")
+        yield head[:4], length, place + 8
+        place += 12 if head[:4] in into else 8 + length + length % 2
+        file.seek(place)
+
+
+def _mp4_ends_early(path: Path) -> bool:
+    """Only in fragments: of another the index tells."""
+    size, place, in_fragments = path.stat().st_size, 0, False
+    with path.open("rb") as file:
+        while len(head := file.read(16)) >= 8:
+            length, name = int.from_bytes(head[:4]), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:])
+            if length < 8:
+                return False
+            in_fragments |= name == b"moof"
+            place += length
+            if place > size:
+                return in_fragments and name in {b"moof", b"mdat"}
+            file.seek(place)
+    return False
+
+
+SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
+# Of clusters: their own time, blocks, and groups of a block.
+IN_CLUSTERS = frozenset((0xE7, 0xA3, 0xA0, 0xA7, 0xAB))
+
+
+def _mkv_ends_early(path: Path) -> bool:
+    """Inside a cluster; what lies behind the last one (the index) nobody needs."""
+    size = path.stat().st_size
+    for name, end in _elements(path):
+        if end is None or end > size:
+            return name is None or name == CLUSTER or name in IN_CLUSTERS
+    return False
+
+
+def _has_whole_segment(path: Path) -> bool:
+    with path.open("rb") as file:
+        for name, length, start in _read_elements(file):
+            if name == SEGMENT:
+                return length is not None and start + length <= path.stat().st_size
+    return False
+
+
+def _elements(path: Path) -> Iterator[tuple[int | None, int | None]]:
+    """Name and end of the elements of a Matroska file; those of unknown length are entered.
+
+    A name None: the file ends within a head.
+    """
+    with path.open("rb") as file:
+        for name, length, start in _read_elements(file):
+            if name is None:
+                yield None, None
+            elif name != SEGMENT and length is not None:
+                yield name, start + length
+
+
+def _read_elements(file: BinaryIO) -> Iterator[tuple[int | None, int | None, int]]:
+    """Name, length (None: unknown) and start of data; the segment is entered."""
+    size = file.seek(0, 2)
+    place = 0
+    while place < size:
+        file.seek(place)
+        head = file.read(12)
+        name_bytes = _num_bytes(head[0])
+        length_bytes = _num_bytes(head[name_bytes]) if len(head) > name_bytes else 0
+        if name_bytes > 4 or length_bytes > 8:
+            return  # no Matroska any more
+        start = place + name_bytes + length_bytes
+        if length_bytes == 0 or start > size:
+            yield None, None, size
+            return
+        length = int.from_bytes(head[name_bytes : name_bytes + length_bytes])
+        length &= (1 << 7 * length_bytes) - 1
+        is_known = length != (1 << 7 * length_bytes) - 1
+        name = int.from_bytes(head[:name_bytes])
+        yield name, length if is_known else None, start
+        place = start if name == SEGMENT or not is_known else start + length
+
+
+def _num_bytes(first: int) -> int:
+    """Of a number whose length is told by the zeros before its first bit; 9 for none."""
+    return 9 - first.bit_length()
+
+
+ENDS_EARLY: dict[str, Callable[[Path], bool]] = {
+    "mp3": _mp3_ends_early,
+    "ogg": _ogg_ends_early,
+    "mpegts": _ts_ends_early,
+    "avi": _avi_ends_early,
+    "mov": _mp4_ends_early,
+    "matroska": _mkv_ends_early,
+}
