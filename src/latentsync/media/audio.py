@@ -115,7 +115,7 @@ class _Ranges:
     def checked(self, frame: AudioFrame) -> AudioFrame:
         if frame.format.name.rstrip("p") not in FLOATS:
             return frame
-        samples = frame.to_ndarray()
+        samples: Any = frame.to_ndarray()
         peak = float(np.abs(samples).max(initial=0))
         if peak <= self.usual:  # never so if one is not a number
             return frame

@@ -1,11 +1,13 @@
 """The sound of a video being written: encoded, or copied packet by packet."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
+import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
@@ -22,8 +24,14 @@ AAC_RATES = frozenset(
 )
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 RUN_IN_SECONDS = Fraction(1, 10)
+MOST_LATE_SECONDS = Fraction(1, 1000)
+HALF_A_TICK = Fraction(1, 2000)  # of Matroska's milliseconds
 # What players expect in an mp4; Matroska holds all that its muxer takes.
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "ipod"}
+NOT_IN_MOV = frozenset(("flac", "opus"))  # which libav tells only when the file is begun
 COPIED_INTO_MP4 = frozenset(("aac", "ac3", "alac", "eac3", "mp3"))
+# Encoders of what stands before time 0 when it is copied, and their run-in in samples.
+ENCODERS = {"aac": ("aac", 1024), "mp3": ("libmp3lame", 1105)}
 
 CopyAudio = bool | Literal["auto"]
 TimedPacket = tuple[Fraction, Packet]
@@ -49,7 +57,8 @@ class Soundtrack:
         source = stack.enter_context(open_media(path))
         stream = audio_stream(source, path)
         if copy == "auto":
-            copy = _is_usual(stream.codec_context.codec.canonical_name, target) and is_steady(path)
+            codec = stream.codec_context.codec.canonical_name
+            copy = _is_usual(codec, target) and _starts_well(target, path) and is_steady(path)
         add = _copied if copy else _encoded
         limit = None if limit_seconds is None else Fraction(limit_seconds)
         self.packets = add(target, source, stream, path, limit)
@@ -62,10 +71,79 @@ class Soundtrack:
             self.waiting = next(self.packets, None)
 
 
+def check_copy(audio: Path, out: Path) -> None:
+    """ValueError if the sound cannot be copied into a file of this name."""
+    with (
+        open_media(audio) as source,
+        av.open(BytesIO(), "w", format=FORMATS[out.suffix.lower()]) as target,
+    ):
+        _copied(target, source, audio_stream(source, audio), audio, None)
+
+
 def _is_usual(codec: str, target: OutputContainer) -> bool:
-    if target.format.name == "matroska":
-        return codec in target.supported_codecs
-    return codec in COPIED_INTO_MP4
+    is_usual = target.format.name == "matroska" or codec in COPIED_INTO_MP4
+    return is_usual and codec in target.supported_codecs
+
+
+def _starts_well(target: OutputContainer, path: Path) -> bool:
+    """Whether a copy begins with the picture, to the sample."""
+    with open_media(path) as source:
+        stream = audio_stream(source, path)
+        run_in = _run_in(target, source, stream)
+        if run_in <= 0:
+            return -run_in <= MOST_LATE_SECONDS * stream.rate
+        with _made_with_run_in(stream) as made:
+            return made is not None and made[1] == run_in
+
+
+def _run_in(target: OutputContainer, source: InputContainer, stream: AudioStream) -> int:
+    """How many samples stand before time 0 and must be declared; below 0: are missing after it.
+
+    Other containers than Matroska have times below 0; Matroska's own sources and Opus declare
+    theirs.
+    """
+    declares = "matroska" in source.format.name or stream.codec_context.name.endswith("opus")
+    needs_none = target.format.name != "matroska" or declares
+    zero = time_zero(source, stream)
+    for packet in source.demux(stream):
+        if packet.pts is not None:
+            start = seconds(packet.pts, packet) - zero
+            if start > -RUN_IN_SECONDS:
+                run_in = round(-start * stream.rate)
+                return min(0, run_in) if needs_none else run_in
+    return 0
+
+
+def _add_copy(
+    target: OutputContainer, stream: AudioStream, run_in: int
+) -> tuple[AudioStream, Fraction]:
+    """The stream, and from when on it can take packets."""
+    if run_in <= 0:
+        return target.add_stream_from_template(stream), -RUN_IN_SECONDS
+    with _made_with_run_in(stream) as made:
+        if made is None:
+            return target.add_stream_from_template(stream), Fraction(0)
+        output = target.add_stream_from_template(made[0])
+        output.codec_context.extradata = stream.codec_context.extradata
+        return output, -Fraction(made[1], stream.rate)
+
+
+@contextmanager
+def _made_with_run_in(stream: AudioStream) -> Iterator[tuple[AudioStream, int] | None]:
+    """A stream like this one with the run-in of its encoder, and that in samples.
+
+    Only an encoder can tell a muxer of one; without that, it moves the picture to make room.
+    """
+    encoder = ENCODERS.get(stream.codec_context.codec.canonical_name)
+    if encoder is None:
+        yield None
+        return
+    name, num_samples = encoder
+    with av.open(BytesIO(), "w", format="matroska") as aside:
+        made = aside.add_stream(name, rate=stream.rate, layout=stream.layout.name)
+        assert isinstance(made, AudioStream), "the encoder's name decides"
+        aside.start_encoding()
+        yield made, num_samples
 
 
 def _encoded(
@@ -123,18 +201,27 @@ def _copied(
     limit: Fraction | None,
 ) -> Iterator[TimedPacket]:
     """Add the source's audio stream as it is and give its packets in order."""
+    codec = stream.codec_context.codec.canonical_name
     try:
-        output = target.add_stream_from_template(stream)
+        if target.format.name == "mov" and codec in NOT_IN_MOV:
+            raise ValueError(f"no {codec} in mov")
+        with open_media(path) as again:
+            run_in = _run_in(target, again, audio_stream(again, path))
+        output, earliest = _add_copy(target, stream, run_in)
     except ValueError as error:
         raise ValueError(
             f"{path} has {stream.codec_context.name} sound, which this kind of video file cannot "
             "hold: let it be encoded instead of copied"
         ) from error
-    return _copy(source, stream, output, limit)
+    return _copy(source, stream, output, earliest, limit)
 
 
 def _copy(
-    source: InputContainer, stream: AudioStream, output: AudioStream, limit: Fraction | None
+    source: InputContainer,
+    stream: AudioStream,
+    output: AudioStream,
+    earliest: Fraction,
+    limit: Fraction | None,
 ) -> Iterator[TimedPacket]:
     zero = time_zero(source, stream)
     for packet in source.demux(stream):
@@ -146,7 +233,7 @@ def _copy(
         if limit is not None and start >= limit:
             return
         # An encoder's run-in (up to 0.05 s) stands before time 0; players need and skip it.
-        if start > -RUN_IN_SECONDS:
+        if start > earliest - HALF_A_TICK:
             packet.stream = output
             yield start, packet
 

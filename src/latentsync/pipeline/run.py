@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
+from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
 from latentsync.pipeline.checks import Reference, check_choices, check_paths
@@ -76,6 +77,8 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     if crf is not None:
         encoding = replace(encoding, crf=crf)
     check_choices(crf=encoding.crf, reference=reference)
+    if encoding.copy_audio is True:
+        check_copy(audio, out)
     started, watch = time.perf_counter(), Stopwatch()
     drawing = Drawing(
         sampler=sampler,

@@ -1,0 +1,93 @@
+"""Whatever sound goes into whatever container: picture and sound start at 0, in time."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from latentsync.media.audio import read_waveform
+from latentsync.media.soundtrack import check_copy
+from latentsync.media.video import VideoWriter
+from media.sources import SIZE, shades, write_media
+
+VOICES = {
+    "mp3": ("a.mp3", "libmp3lame", {}),
+    "mp3 at 24 kHz": ("a.mp3", "libmp3lame", {"rate": 24_000}),
+    "m4a": ("a.m4a", "aac", {}),
+    "m4a at 44.1 kHz": ("a.m4a", "aac", {"rate": 44_100}),
+    "wav": ("a.wav", "pcm_s16le", {}),
+    "opus": ("a.ogg", "libopus", {}),
+    "flac": ("a.flac", "flac", {}),
+    "ac3": ("a.ac3", "ac3", {}),
+    "mp3 in mkv": ("a.mkv", "libmp3lame", {}),
+    "aac of a video": ("a.mp4", "aac", {"frames": shades(25)}),
+    "aac that begins before its video": (
+        "a.mp4",
+        "aac",
+        {"frames": shades(25), "times": lambda index: Fraction(index + 1, 25)},
+    ),
+    "aac that begins after its video": (
+        "a.mov",
+        "aac",
+        {"frames": shades(25), "sound_starts": 0.3},
+    ),
+}
+
+
+def clicks(rate: int) -> np.ndarray:
+    """Noise that swells and fades: it fits on itself at one place only."""
+    moments = np.arange(rate) / rate
+    noise = np.random.default_rng(0).normal(size=1000)
+    coarse = np.interp(moments, np.arange(1000) / 1000, noise)
+    return (0.2 * coarse)[None].astype(np.float32)
+
+
+def lag(one: np.ndarray, other: np.ndarray) -> int:
+    """By how many samples `one` comes later."""
+    length = 1 << (len(one) + len(other)).bit_length()
+    product = np.fft.rfft(one, length) * np.fft.rfft(other, length).conj()
+    place = int(np.fft.irfft(product).argmax())
+    return place if place < length // 2 else place - length
+
+
+@pytest.fixture(scope="module", params=VOICES)
+def voice(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    name, codec, more = VOICES[request.param]
+    rate = more.get("rate", 48_000)
+    path = tmp_path_factory.mktemp(request.param.replace(" ", "_")) / name
+    return write_media(path, sound=clicks(rate), sound_codec=codec, **more)
+
+
+@pytest.mark.parametrize("copy", [True, False, "auto"])
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".m4v"])
+def test_picture_and_sound_start_at_0(
+    voice: Path, tmp_path: Path, ending: str, copy: bool | str
+) -> None:
+    out = tmp_path / f"out{ending}"
+    try:
+        with VideoWriter(
+            out, fps=25, width=SIZE, height=SIZE, audio=voice, copy_audio=copy
+        ) as writer:
+            for frame in shades(25):
+                writer.write(frame)
+    except ValueError as error:
+        assert copy is True
+        assert "cannot hold" in str(error)
+        with pytest.raises(ValueError, match="cannot hold"):
+            check_copy(voice, out)
+        return
+    check_copy(voice, out.with_suffix(".mkv"))
+    for kind in ("video", "audio"):
+        with av.open(str(out)) as container:
+            stream = container.streams.best(kind)
+            first = next(container.decode(stream))
+            # A copy cannot begin before its first packet.
+            late = 0.3 if copy is True and kind == "audio" and "after" in voice.parent.name else 0
+            assert float(first.pts * first.time_base) == pytest.approx(
+                late, abs=0.025 if late or (copy is True and kind == "audio") else 1e-3
+            )
+    given, heard = read_waveform(voice).numpy(), read_waveform(out).numpy()
+    assert abs(lag(heard, given)) <= 32, "2 ms"
+    assert len(heard) == pytest.approx(len(given), abs=1600)
