@@ -28,7 +28,14 @@ from latentsync.pipeline.page import write_page
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
 from latentsync.pipeline.progress import Progress
 from latentsync.pipeline.silence import SilenceGate
-from latentsync.pipeline.told import clipped_in, curves_of, damage_of, report_of, shots_of
+from latentsync.pipeline.told import (
+    clipped_in,
+    curves_of,
+    damage_of,
+    missed_again,
+    report_of,
+    shots_of,
+)
 from latentsync.pipeline.witness import Witness
 from latentsync.report import Report, Stopwatch
 
@@ -107,8 +114,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             watch=watch,
             with_mel=syncnet is not None,
         )
-        for line in [*damage_of(job), *clipped_in(job)]:
-            logger.warning("%s: %s", video, line)
+        _warn(video, [*damage_of(job), *clipped_in(job)])
         judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
         witness = Witness(job, detector=detector if measure else None, judge=judge)
         kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
@@ -130,6 +136,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         if drawn is None:
             outputs.clear()
             return Report.load(report_path(out))
+        _warn(video, missed_again(drawn.num_missed))
         with watch.stage("report"), job.inputs.watched():
             witness.catch_up(outputs.path(out))
             curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
@@ -156,6 +163,11 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         outputs.publish()
         outputs.clear()
     return report
+
+
+def _warn(video: Path, lines: list[str]) -> None:
+    for line in lines:
+        logger.warning("%s: %s", video, line)
 
 
 def latents_kept(

@@ -61,16 +61,20 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
         dtype=str(model.unet.dtype).removeprefix("torch."),
         shots=shots,
         sync_measure=sync_measure,
-        damage=damage_of(job, num_missed),
+        damage=[*missed_again(num_missed), *damage_of(job)],
         notes=notes,
     )
 
 
-def damage_of(job: Job, num_missed: int) -> list[str]:
-    """Where the video and the voices could not be decoded."""
+def missed_again(num_missed: int) -> list[str]:
+    """What the second pass could not decode, though the first one could."""
     again = f"the video: {num_missed} frames could not be decoded a second time, the one before "
+    return [again + "stands in the place of each"] if num_missed else []
+
+
+def damage_of(job: Job) -> list[str]:
+    """Where the video and the voices could not be decoded."""
     return [
-        *([again + "stands in the place of each"] if num_missed else []),
         *(f"the video: {damage}" for damage in job.sighting.damages),
         *(
             f"a voice: {damage}"
