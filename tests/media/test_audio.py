@@ -1,3 +1,4 @@
+import struct
 import wave
 from pathlib import Path
 
@@ -128,3 +129,39 @@ def test_cut_sound_is_an_error_with_its_second(tmp_path: Path, kind: str, codec:
     said = rf"cut\{kind} is damaged: its audio breaks off at [34]\.\d"
     with pytest.raises(ValueError, match=said):
         read_waveform(cut)
+
+
+@pytest.mark.parametrize(
+    ("channels", "rate", "said"),
+    [
+        (300, 16_000, "300 channels and does not say which is where"),
+        (9, 16_000, "9 channels and does not say"),
+        (1, 2**31 - 1, "2,147,483,647 samples a second"),
+        (1, 10_000_000, "10,000,000 samples a second"),
+    ],
+)
+def test_sound_that_cannot_be_resampled_is_refused_at_once(
+    tmp_path: Path, channels: int, rate: int, said: str
+) -> None:
+    path = write_head(tmp_path / "a.wav", channels=channels, rate=rate)
+    with pytest.raises(ValueError, match=said) as raised:
+        read_waveform(path)
+    assert str(raised.value).startswith(f"{path} ")
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(8, 16_000), (24, 16_000), (1, 768_000), (1, 100)])
+def test_sound_that_can_be_is_not(tmp_path: Path, channels: int, rate: int) -> None:
+    path = write_head(tmp_path / "a.wav", channels=channels, rate=rate, samples=rate)
+    assert len(read_waveform(path)) == pytest.approx(16_000, abs=170)
+
+
+def write_head(path: Path, *, channels: int, rate: int, samples: int = 100) -> Path:
+    """A wav of silent samples, whatever its head says."""
+    width = 2 * channels
+    path.write_bytes(
+        struct.pack(
+            "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + samples * width, b"WAVE", b"fmt ", 16, 1, channels,
+            rate, rate * width & 0xFFFFFFFF, width, 16, b"data", samples * width,
+        ) + bytes(samples * width)
+    )  # fmt: skip
+    return path

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 FLOATS = frozenset(("flt", "dbl"))
 FULL_SCALE = 1.0
 LOSSY_PEAK = 2.0  # decoders of lossy sound overshoot full scale by less
+USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # which libav knows to arrange by itself
+NO_ARRANGEMENT = "channels"  # what libav calls a layout that is a number only
+MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filters are as long as the ratio
 
 
 def read_waveform(
@@ -74,6 +77,18 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
         raise ValueError(f"{path} has no audio stream: give a file with sound")
     if not isinstance(stream, AudioStream):
         raise ValueError(f"{path} has sound in a codec that cannot be decoded: convert it to wav")
+    codec = stream.codec_context
+    rate = codec.sample_rate
+    if codec.channels not in USUAL_CHANNELS and codec.layout.name.endswith(NO_ARRANGEMENT):
+        raise ValueError(
+            f"{path} has sound of {codec.channels} channels and does not say which is where: give "
+            "it as stereo or mono"
+        )
+    if not 0 < rate <= MAX_SAMPLE_RATE:
+        raise ValueError(
+            f"{path} says it has {rate:,} samples a second, at most {MAX_SAMPLE_RATE:,} can be "
+            "read: convert it to 48,000"
+        )
     return stream
 
 
