@@ -51,7 +51,7 @@ face-models: set-up
 # stopped training from its last checkpoint.
 DRAWN := data/drawn
 RUN := experiments/train-demo
-TRAIN := $(BIN)/python train.py ckpt_path=last
+TRAIN := $(BIN)/python train.py ckpt_path=auto
 MODELS := $(foreach net,autoencoder mouth_reader syncnet unet_stage1 unet_stage2,$(RUN)/$(net)/model/config.json)
 SETS := $(DRAWN)/train/manifest.jsonl $(DRAWN)/val/manifest.jsonl
 .PRECIOUS: $(MODELS) $(SETS) $(DRAWN)/%/manifest.jsonl $(DRAWN)/%_raw.drawn

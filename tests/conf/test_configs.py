@@ -8,6 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.train import build_callbacks
+from latentsync.training import AveragedWeights
 
 ALLOWED = ("latentsync.", "lightning.", "torch.", "torchmetrics.", "diffusers.", "transformers.")
 CONF = conf_dir()
@@ -34,6 +36,22 @@ def resolvers() -> None:
 def test_main_composes(name: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert OmegaConf.is_dict(compose(name))
+
+
+CALLBACKS = sorted(path.stem for path in (CONF / "callbacks").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_goes_with_all_callbacks(name: str, tmp_path: Path):
+    for chosen in CALLBACKS:
+        words = [f"experiment={name}", f"callbacks={chosen}", f"paths.run_dir='{tmp_path}'"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", overrides=words)
+        wanted = OmegaConf.load(CONF / "callbacks" / f"{chosen}.yaml").keys() - {"defaults"}
+        built = build_callbacks(config.callbacks)
+        assert len(built) >= len(wanted)
+        averaged = any(isinstance(callback, AveragedWeights) for callback in built)
+        assert averaged == (chosen in ("ema", "samples"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,6 +1,7 @@
 """A run that was stopped and gone on with is the run that was not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,8 +146,26 @@ def test_the_last_step_is_kept_whatever_the_interval_and_can_be_built_upon(work:
     assert last["global_step"] == 7
     names = sorted(path.name for path in (parted / "checkpoints").iterdir())
     assert names == ["0000005.ckpt", "0000007.ckpt", "last.ckpt"]
+    # One file of two names, not two of 29 GB at full size.
+    assert (parted / "checkpoints" / "last.ckpt").samefile(parted / "checkpoints" / "0000007.ckpt")
     run(work, "demo/syncnet", "in_two", *arguments, "ckpt_path=last")
     assert_same(whole, parted)
+
+
+@pytest.mark.filterwarnings(FOLDER_IN_USE)
+@pytest.mark.parametrize("put", [shutil.move, shutil.copytree], ids=["moved", "copied"])
+def test_a_run_folder_is_one_wherever_it_lies(work: Path, put, request):
+    name = request.node.callspec.id
+    arguments = (*SYNCNET, "callbacks.checkpoint.every_n_train_steps=2")
+    first = run(work, "demo/syncnet", f"{name}_from", *arguments, "trainer.max_steps=2")
+    before = {path: path.read_bytes() for path in first.rglob("*.ckpt")}
+    put(first, work / "runs" / name)
+    run(work, "demo/syncnet", name, *arguments, "trainer.max_steps=4", "ckpt_path=last")
+    checkpoints = work / "runs" / name / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["0000004.ckpt", "last.ckpt"]
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 4
+    if put is shutil.copytree:
+        assert {path: path.read_bytes() for path in first.rglob("*.ckpt")} == before
 
 
 @pytest.mark.slow

@@ -35,11 +35,11 @@ def shrink_networks(config: DictConfig) -> None:
 
 def _bring_forward(callbacks: DictConfig, max_steps: int) -> None:
     """Let everything that a long run does once in a while happen in a short one too."""
-    if "samples" in callbacks:
+    if "_target_" in callbacks.get("samples", {}):
         samples = callbacks.samples
         samples.every_n_steps = min(samples.every_n_steps, max_steps)
         samples.sampler.num_steps = min(samples.sampler.num_steps, 2)
-    if "ema" in callbacks and callbacks.ema.update_starting_at_step >= max_steps:
+    if callbacks.get("ema", {}).get("update_starting_at_step", 0) >= max_steps:
         callbacks.ema.update_starting_at_step = 0
 
 

@@ -46,6 +46,7 @@ def train(config: DictConfig) -> float | None:
         shrink_networks(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.paths.run_dir)
+    ckpt_path = start_from(config.ckpt_path, run_dir)
     if rank_zero_only.rank == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
@@ -59,11 +60,11 @@ def train(config: DictConfig) -> float | None:
     task = build(config.task)
     trainer = build(
         config.trainer,
-        callbacks=list(build(config.callbacks).values()),
+        callbacks=build_callbacks(config.callbacks),
         logger=list(build(config.logger).values()),
     )
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     finally:
         close_loggers(trainer)
     if trainer.interrupted:
@@ -74,6 +75,47 @@ def train(config: DictConfig) -> float | None:
         task.export(run_dir / "model")
         log.info("the trained model is in %s", run_dir / "model")
     return objective(trainer.callback_metrics, config.objective)
+
+
+def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:
+    """The checkpoint to begin with: `last` of the run folder, `auto`: that if there is one, a file,
+    or None. Raises where two runs would mix in a folder, or nothing is there to go on from."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if ckpt_path is None:
+        # Only the first process may find what others of it have written; Slurm puts a run back.
+        if rank_zero_only.rank == 0 and holds_a_run(run_dir) and not is_requeued(run_dir):
+            raise ValueError(
+                f"{run_dir} holds a run already: go on with it by ckpt_path=last, or give this one "
+                "a folder of its own (paths.run_dir=)"
+            )
+        return None
+    if ckpt_path == "auto":
+        return str(last) if last.exists() else None
+    path = last if ckpt_path == "last" else Path(ckpt_path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"ckpt_path={ckpt_path}: there is no {path} to go on from; leave ckpt_path= out to "
+            "begin anew, or say ckpt_path=auto to go on only where there is something"
+        )
+    return str(path)
+
+
+def holds_a_run(run_dir: Path) -> bool:
+    """Whether a training has written curves or checkpoints there."""
+    return any(any((run_dir / name).glob("*")) for name in ("checkpoints", "csv"))
+
+
+def is_requeued(run_dir: Path) -> bool:
+    """Whether Lightning will find what it saved when Slurm ended the job."""
+    return any(run_dir.glob("hpc_ckpt_*.ckpt"))
+
+
+def build_callbacks(nodes: DictConfig) -> list[lightning.Callback]:
+    """The callbacks of a config. An experiment may tune one that `callbacks=` then left out."""
+    used = [name for name, node in nodes.items() if node and "_target_" in node]
+    for name in nodes.keys() - used:
+        log.info("callbacks.%s is tuned, but not in use here", name)
+    return [build(nodes[name]) for name in used]
 
 
 def close_loggers(trainer: lightning.Trainer) -> None:

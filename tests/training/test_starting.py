@@ -1,0 +1,62 @@
+"""Where a training begins: anew, at its last checkpoint, or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from latentsync.cli.train import start_from
+from latentsync.training.checkpoints import give_second_name
+
+
+def with_files(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+USED = ("checkpoints/0000500.ckpt", "checkpoints/last.ckpt", "csv/version_0/metrics.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "ckpt_path", "begins"),
+    [
+        ((), None, None),
+        (("syncnet_doctor.md", "config.yaml"), None, None),
+        (("csv/version_0/metrics.csv", "hpc_ckpt_1.ckpt"), None, None),
+        (USED, "last", "checkpoints/last.ckpt"),
+        (USED, "auto", "checkpoints/last.ckpt"),
+        ((), "auto", None),
+        (("csv/version_0/metrics.csv",), "auto", None),
+    ],
+)
+def test_it_begins(tmp_path: Path, names, ckpt_path, begins):
+    run_dir = with_files(tmp_path / "run", *names)
+    expected = None if begins is None else str(run_dir / begins)
+    assert start_from(ckpt_path, run_dir) == expected
+
+
+@pytest.mark.parametrize("names", [USED, USED[:1], USED[2:]])
+def test_a_folder_takes_one_run(tmp_path: Path, names):
+    with pytest.raises(
+        ValueError, match=r"run holds a run already.*ckpt_path=last.*paths\.run_dir="
+    ):
+        start_from(None, with_files(tmp_path / "run", *names))
+
+
+@pytest.mark.parametrize("ckpt_path", ["last", "nowhere.ckpt", "checkpoints/0000500.ckpt"])
+def test_there_must_be_something_to_go_on_from(tmp_path: Path, ckpt_path: str):
+    with pytest.raises(FileNotFoundError, match=rf"ckpt_path={ckpt_path}: .*ckpt_path=auto"):
+        start_from(ckpt_path, tmp_path / "run")
+
+
+def test_a_second_name_replaces_the_file_of_that_name_at_once(tmp_path: Path):
+    old, new, last = (tmp_path / name for name in ("old", "new", "last"))
+    old.write_text("old")
+    new.write_text("new")
+    give_second_name(old, last)
+    give_second_name(new, last)
+    old.unlink()
+    assert last.read_text() == "new"
+    assert last.samefile(new)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "new"]
