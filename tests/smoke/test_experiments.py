@@ -7,15 +7,18 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from latentsync.cli.debug import shrink_networks
 from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.models import LipSyncModel, StableSyncNet, load_network
 from latentsync.prepare import encode_latents
 from latentsync.training.callbacks import read_curves
 from losses.published import published_state
-from smoke.tiny import SYNCNETS, TINY_STAGE1, run
+from smoke.tiny import SYNCNETS, TINY_STAGE1, overrides, run
 
+STAGE1_FILES = ("vae", "whisper")
 OFFICIAL_WEIGHTS = {"recon": 1.0, "sync": 0.05, "perceptual": 0.1, "trepa": 10.0}
 
 
@@ -121,6 +124,7 @@ def test_autoencoder_anew_and_its_decoder_alone(work: Path):
     assert load_network(AutoencoderKL, anew).config.latents_mean is not None
     tuned = run(
         work, "autoencoder_decoder", "full_decoder", f"vae='{work / 'sd_vae'}'",
+        "callbacks.ema.decay=0.5",  # the average follows, and what stands still stays bit for bit
     )  # fmt: skip
     before, after = (
         load_network(AutoencoderKL, folder) for folder in (work / "sd_vae", tuned / "model")
@@ -152,10 +156,40 @@ def test_the_published_form_has_none_of_our_switches():
 def test_losses_can_be_left_out_and_lora_put_in():
     task = composed(
         "unet_stage2", "losses@task.losses=recon_sync_perceptual", "~task.loss_weights.trepa",
-        "+adapter@task.adapter=lora",
+        "+adapter=lora",
     ).task  # fmt: skip
     assert set(task.losses) == set(task.loss_weights) == {"recon", "sync", "perceptual"}
     assert task.adapter.rank == 16
+
+
+@pytest.mark.parametrize("name", ["unet_stage1", "unet_stage2", "unet_stage2_efficient"])
+def test_with_lora_nothing_else_trains(work: Path, stage1: Path, syncnet: Path, name: str):
+    """Whatever parts of the network an experiment trains by itself."""
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    files = {
+        "vae": work / "sd_vae", "whisper": work / "whisper", "stage1": stage1, "syncnet": syncnet
+    }  # fmt: skip
+    fit = (
+        TINY_STAGE1 if name == "unet_stage1" else ["~task.losses.trepa", "~task.loss_weights.trepa"]
+    )
+    if name == "unet_stage2_efficient":
+        fit = []
+    words = [
+        f"{key}='{path}'"
+        for key, path in files.items()
+        if (key in STAGE1_FILES) == (name == "unet_stage1")
+    ]
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose(
+            "train",
+            overrides=overrides(work, name, work / "lora", *words, *fit, "+adapter=lora"),
+        )
+    shrink_networks(config)
+    task = instantiate(config.task, _convert_="all")
+    trained = [name for name, value in task.unet.named_parameters() if value.requires_grad]
+    assert trained
+    assert [name for name in trained if "lora_" not in name] == []
 
 
 def composed(name: str, *words: str):

@@ -60,7 +60,7 @@ def task_of(model: LipSyncModel, **switches) -> DiffusionTask:
     return DiffusionTask(
         model,
         losses=losses,
-        loss_weights=dict.fromkeys(losses, 1.0),
+        loss_weights=switches.pop("loss_weights", dict.fromkeys(losses, 1.0)),
         optimizer=partial(torch.optim.SGD, lr=0.1),
         schedule=partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
         **switches,
@@ -183,6 +183,49 @@ def test_lora_goes_with_parts_that_train_whole(batch):
     trained = {name for name, value in task.unet.named_parameters() if value.requires_grad}
     assert any("motion_modules." in name and "lora_" not in name for name in trained)
     assert all("motion_modules." in name or "lora_" in name for name in trained)
+
+
+class Sharpness:
+    """A judge of decoded frames that must not be asked for a gradient."""
+
+    def __init__(self) -> None:
+        self.had_gradient: list[bool] = []
+
+    def __call__(self, denoised, batch):
+        self.had_gradient.append(denoised.pixels.requires_grad)
+        return denoised.pixels.diff(dim=-1).square().mean()
+
+
+@pytest.mark.parametrize("order", [("bright", "sharp"), ("sharp", "bright")])
+@pytest.mark.parametrize("most", [None, 500])
+def test_a_loss_of_weight_0_is_reported_and_costs_no_backward(batch, order, most):
+    judges = {"bright": Brightness(), "sharp": Sharpness()}
+    task = task_of(
+        tiny_model(), losses={name: judges[name] for name in order},
+        loss_weights={"bright": 1.0, "sharp": 0}, max_x0_timestep=most,
+    )  # fmt: skip
+    alone = task_of(tiny_model(), max_x0_timestep=most)
+    values = task._values(guess_of(task, batch), batch)
+    assert list(values) == list(order)
+    assert values["sharp"] > 0
+    assert not values["sharp"].requires_grad
+    assert judges["sharp"].had_gradient == [False]
+    values["bright"].backward()
+    alone._values(guess_of(alone, batch), batch)["bright"].backward()
+    for name, value in task.unet.named_parameters():
+        torch.testing.assert_close(value.grad, dict(alone.unet.named_parameters())[name].grad)
+
+
+def test_losses_that_all_weigh_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"weight 0.*bright.*0\.0"):
+        task_of(tiny_model(), loss_weights={"bright": 0.0})
+
+
+def test_weights_of_another_shape_are_told_in_one_short_line(tmp_path):
+    tiny_model(motion="none").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"task\.init=.*do not fit.*Choose") as told:
+        task_of(tiny_model(), init=tmp_path)
+    assert len(str(told.value)) < 1200
 
 
 def test_a_rank_of_nothing_is_refused():

@@ -1,10 +1,13 @@
 """The moving average of the weights, for as long as a run is whole."""
 
 import logging
+from functools import partial
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 log = logging.getLogger(__name__)
@@ -15,8 +18,13 @@ class AveragedWeights(EMAWeightAveraging):
 
     A checkpoint that is written when the loop ends then still holds the weights training goes on
     from; and a run that is gone on with when it has no step left ends with the average as well.
-    A run too short for the average to begin keeps its own weights.
+    A run too short for the average to begin keeps its own weights. What does not train stays as it
+    is, bit for bit: the library's formula, decay * a + (1 - decay) * a, rounds.
     """
+
+    def __init__(self, *, decay: float = 0.999, **arguments: object) -> None:
+        super().__init__(decay=decay, **arguments)
+        self.decay = decay
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
@@ -30,7 +38,7 @@ class AveragedWeights(EMAWeightAveraging):
                 pl_module,
                 device=self._device or pl_module.device,
                 use_buffers=self._use_buffers,
-                **self._kwargs,
+                avg_fn=partial(move_toward, share=1 - self.decay),
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,3 +54,10 @@ class AveragedWeights(EMAWeightAveraging):
             )
             return
         super().on_train_end(trainer, pl_module)
+
+
+def move_toward(average: Tensor, value: Tensor, _num_averaged: object, *, share: float) -> Tensor:
+    """The average with a share of the newest value; counters are that value."""
+    if not average.is_floating_point():
+        return value
+    return torch.lerp(average, value, share)

@@ -1,6 +1,6 @@
 """Trains the UNet, stage 1 and stage 2 alike: what differs are losses and trainable parts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,6 +19,7 @@ from latentsync.diffusion import one_step_x0
 from latentsync.losses import clear_clips
 from latentsync.models import Denoised, LatentCodec, LipSyncModel, UNet, load_network
 from latentsync.training.sharding import shard, whole_state
+from latentsync.weights.files import check_fit
 
 Loss = Callable[[Denoised, Batch], Tensor]
 
@@ -72,6 +73,10 @@ class DiffusionTask(LightningModule):
         if set(losses) != set(loss_weights):
             raise ValueError(
                 f"losses are {sorted(losses)}, weights are given for {sorted(loss_weights)}"
+            )
+        if not any(loss_weights.values()):
+            raise ValueError(
+                f"all losses have the weight 0: {dict(loss_weights)}; nothing would train"
             )
         self.model = model
         if init is not None:
@@ -138,7 +143,8 @@ class DiffusionTask(LightningModule):
 
     def _weighted(self, denoised: Denoised, batch: Batch, phase: str) -> Tensor:
         values = self._values(denoised, batch)
-        total = sum(self.loss_weights[name] * value for name, value in values.items())
+        weighted = (weight * values[name] for name, weight in self.loss_weights.items() if weight)
+        total = sum(weighted)
         assert isinstance(total, Tensor)
         total = total.float()  # float16's scaler would carry it beyond what float16 can hold
         self.log_dict(
@@ -153,11 +159,24 @@ class DiffusionTask(LightningModule):
             denoised = replace(denoised, decode=self.tiny.decode_clips)
             if any(getattr(loss, "reads_truth", False) for loss in self.losses.values()):
                 batch = {**batch, "pixels": decode_truth(denoised, self.model)}
+        trained = [name for name, weight in self.loss_weights.items() if weight != 0]
+        values = self._measured(trained, denoised, batch)
+        reported = [name for name in self.losses if name not in values]
+        if reported:
+            # A copy of its own, which decodes anew if need be: nothing is kept for a way back.
+            with torch.no_grad():
+                values |= self._measured(reported, replace(denoised), batch)
+        return {name: values[name] for name in self.losses}
+
+    def _measured(
+        self, names: Iterable[str], denoised: Denoised, batch: Batch
+    ) -> dict[str, Tensor]:
+        losses = {name: self.losses[name] for name in names}
         if self.max_x0_timestep is None:
-            return {name: loss(denoised, batch) for name, loss in self.losses.items()}
+            return {name: loss(denoised, batch) for name, loss in losses.items()}
         clear, shown, share = clear_clips(denoised, batch, self.max_x0_timestep)
         values = {}
-        for name, loss in self.losses.items():
+        for name, loss in losses.items():
             if not getattr(loss, "reads_x0", False):
                 values[name] = loss(denoised, batch)
             elif share == 0:
@@ -221,10 +240,14 @@ def rebuilt(unet: UNet, state: Mapping[str, Tensor], adapter: Adapter | None) ->
 
 def go_on_from(folder: Path | str, unet: UNet) -> None:
     """Give the UNet the weights of a model folder's; the two must be of one shape."""
+    given = load_network(UNet, Path(folder) / "unet").state_dict()
     try:
-        unet.load_state_dict(load_network(UNet, Path(folder) / "unet").state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"task.init={folder} holds a UNet of another shape: {error}") from error
+        check_fit(unet.state_dict(), given, f"task.init={folder}", "UNet of this experiment")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Choose that model's experiment, or a model of this experiment"
+        ) from error
+    unet.load_state_dict(given)
 
 
 def choose_trainable(unet: torch.nn.Module, names: Sequence[str] | None) -> None:
