@@ -9,7 +9,7 @@ import pytest
 
 from latentsync.data.synthetic import draw_clip
 from latentsync.media.clip_reader import READERS, reader_named
-from latentsync.media.picture import ColourTags
+from latentsync.media.colour import ColourTags
 from latentsync.media.video import VideoWriter, open_clip, read_frames
 from media.sources import SIZE, blank_packet, index_of, shades, write_media
 

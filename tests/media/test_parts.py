@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from latentsync.media.audio import read_waveform
+from latentsync.media.colour import ColourTags
 from latentsync.media.parts import PartsWriter
-from latentsync.media.picture import ColourTags
 from latentsync.media.timed import read_times
 from latentsync.media.video import VideoWriter, read_frames
 from media.sources import SIZE, index_of, shade, shades, tone, write_media

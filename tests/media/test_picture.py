@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from latentsync.media.picture import ColourTags, Picture, RgbReader, YuvMaker
+from latentsync.media.colour import ColourTags
+from latentsync.media.picture import Picture, RgbReader
 from latentsync.media.planes import chroma_of, halved, planes_of
+from latentsync.media.yuv import YuvMaker
 
 WIDTH, HEIGHT = 160, 128
 BOX = (40, 30, 97, 83)
@@ -22,13 +24,17 @@ def noise(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return cv2.normalize(cv2.GaussianBlur(fine, (0, 0), 1.2), None, 0, 255, cv2.NORM_MINMAX)
 
 
-def coded(path: Path, *, params: str = "", pixel_format: str = "yuv420p", **tags: int) -> Path:
+def coded(
+    path: Path, *, params: str = "", pixel_format: str = "yuv420p", turned: int = 0, **tags: int
+) -> Path:
     """One frame, stored well."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
             "libx264", rate=25, options={"crf": "10", "x264-params": params}
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        if turned:
+            stream.set_display_rotation(turned)
         for name, value in tags.items():
             setattr(stream.codec_context, name, value)
         frame = VideoFrame.from_ndarray(noise(), format="rgb24")
@@ -52,8 +58,9 @@ def test_where_chroma_is_sampled_is_read_off_the_picture(stored: tuple, tmp_path
     chroma, frame = stored
     assert chroma_of(frame) == chroma
     assert ColourTags.of(frame).chroma == chroma
-    top = decoded(coded(tmp_path / "top.mp4", params="chromaloc=2"))
-    assert chroma_of(top) is None
+    for number, place in ((2, "topleft"), (3, None)):
+        other = decoded(coded(tmp_path / f"{number}.mp4", params=f"chromaloc={number}"))
+        assert chroma_of(other) == place
 
 
 @pytest.mark.parametrize("box", [BOX, (0, 0, 31, 17), (99, 70, WIDTH, HEIGHT), (7, 8, 8, 9)])
@@ -89,6 +96,17 @@ def test_a_changed_part_is_what_a_whole_conversion_makes_of_it(stored: tuple):
     for number, (a, b) in enumerate(zip(short, long, strict=True)):
         x0, y0, x1, y1 = BOX if number == 0 else (21, 16, 47, 40)
         np.testing.assert_allclose(a[y0:y1, x0:x1].astype(int), b[y0:y1, x0:x1], atol=1)
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+def test_top_left_chroma_is_the_mean_around_the_first_of_four_pixels(depth: int):
+    plane = noise()[..., 0]
+    if depth == 10:
+        plane = plane.astype(np.uint16) * 4 + 3
+    padded = np.pad(plane.astype(float), 1, mode="edge")
+    rows = (padded[0:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    mean = (rows[:, 0:-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 4
+    np.testing.assert_allclose(halved(plane, "topleft"), mean[::2, ::2], atol=0.51)
 
 
 def test_left_chroma_is_the_mean_around_the_left_pixels():
@@ -128,16 +146,74 @@ def test_parts_lie_over_each_other_in_order(stored: tuple):
     assert not np.array_equal(picture.rgb(), seen), "the picture itself stays"
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv420p10le", "yuv444p"])
-def test_other_formats_take_the_long_way(tmp_path: Path, pixel_format: str):
-    frame = decoded(coded(tmp_path / "a.mp4", pixel_format=pixel_format))
+@pytest.mark.parametrize(
+    ("pixel_format", "depth"),
+    [
+        ("yuv422p", 8),
+        ("yuv444p", 8),
+        ("nv12", 8),
+        ("yuv420p10le", 10),
+        ("yuv422p10le", 10),
+        ("yuv444p10le", 10),
+    ],
+)
+def test_brightness_is_kept_however_chroma_is_stored(tmp_path: Path, pixel_format: str, depth: int):
+    frame = decoded(coded(tmp_path / "a.mp4", pixel_format=pixel_format, colorspace=1))
     colour = ColourTags.of(frame)
-    assert not YuvMaker("yuv420p", colour).keeps(frame, RgbReader())
+    assert colour.depth == depth
     picture = painted(Picture(frame, RgbReader()), BOX, lambda part: 255 - part)
-    made = YuvMaker("yuv420p", colour).make(picture)
-    expected = YuvMaker("yuv420p", colour).make(picture.rgb())
-    for old, new in zip(planes_of(expected), planes_of(made), strict=True):
-        np.testing.assert_array_equal(new, old)
+    maker = YuvMaker("yuv420p" if depth == 8 else "yuv420p10le", colour)
+    short, long = planes_of(maker.make(picture)), planes_of(maker.make(picture.rgb()))
+    outside = np.ones((HEIGHT, WIDTH), bool)
+    outside[BOX[1] : BOX[3], BOX[0] : BOX[2]] = False
+    np.testing.assert_array_equal(short[0][outside], planes_of(frame)[0][outside])
+    # And all is what a conversion to RGB of 8 bits and back makes of it, up to that one's loss:
+    # the strongest colours of noise lie outside of RGB.
+    unit = 1 << (depth - 8)
+    for a, b in zip(short, long, strict=True):
+        difference = np.abs(a.astype(int) - b)
+        assert difference.mean() < 3 * unit
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv422p10le"])
+def test_brightness_of_turned_pictures_is_kept(tmp_path: Path, pixel_format: str, degrees: int):
+    frame = decoded(coded(tmp_path / "a.mp4", pixel_format=pixel_format, turned=degrees))
+    assert frame.rotation % 360 == degrees
+    colour = ColourTags.of(frame)
+    picture = Picture(frame, RgbReader())
+    maker = YuvMaker("yuv420p" if colour.depth == 8 else "yuv420p10le", colour)
+    made = maker.make(picture)
+    assert (made.height, made.width) == picture.shape[:2]
+    np.testing.assert_array_equal(
+        planes_of(made)[0], np.rot90(planes_of(frame)[0], k=degrees // 90)
+    )
+    back = RgbReader().read(made).astype(int)
+    assert np.abs(back - picture.rgb()).mean() < 8
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
+def test_planes_of_odd_pictures_are_kept(tmp_path: Path, pixel_format: str):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH - 1, HEIGHT - 1, pixel_format
+        odd = np.ascontiguousarray(noise()[1:, 1:])
+        container.mux(stream.encode(VideoFrame.from_ndarray(odd, format="rgb24")))
+        container.mux(stream.encode(None))
+    frame = decoded(path)
+    colour = ColourTags.of(frame)
+    box = (90, 70, WIDTH - 1, HEIGHT - 1)
+    picture = painted(Picture(frame, RgbReader()), box, lambda part: 255 - part)
+    made = planes_of(YuvMaker(pixel_format, colour).make(picture))
+    stored = planes_of(frame)
+    assert made[0].shape == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(made[0][:70, :-1], stored[0][:70])
+    np.testing.assert_array_equal(made[0][:, -1], made[0][:, -2])
+    np.testing.assert_array_equal(made[0][-1], made[0][-2])
+    for old, new in zip(stored[1:], made[1:], strict=True):
+        np.testing.assert_array_equal(new[:34], old[:34])
+    assert (made[0][70:-1, 90:-1] != stored[0][70:, 90:]).mean() > 0.8
 
 
 def painted(picture: Picture, box: tuple[int, int, int, int], change) -> Picture:

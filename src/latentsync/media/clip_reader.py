@@ -17,9 +17,10 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from jaxtyping import Int, UInt8
 
+from latentsync.media.colour import HD_HEIGHT, UNTAGGED
 from latentsync.media.container import describe, find_video, open_media
-from latentsync.media.picture import HD_HEIGHT, UNTAGGED, RgbReader
-from latentsync.media.planes import planes_of
+from latentsync.media.picture import RgbReader
+from latentsync.media.planes import PLANAR, planes_of
 
 BT601 = frozenset((int(Colorspace.ITU601), 6))  # 6: the same matrix under its other name
 
@@ -140,6 +141,8 @@ class PyAvReader:
 
 def _is_bt601(frame: VideoFrame) -> bool:
     matrix = int(frame.colorspace)
+    if PLANAR[frame.format.name] != 8:
+        return False
     known = matrix in BT601 or (matrix == UNTAGGED and frame.height < HD_HEIGHT)
     return known and int(frame.color_range) != ColorRange.JPEG
 

@@ -17,8 +17,9 @@ from av.packet import Packet
 from jaxtyping import Int64, UInt8
 
 from latentsync.files import publish
+from latentsync.media.colour import ColourTags
 from latentsync.media.container import find_video, open_media, seconds, time_zero
-from latentsync.media.picture import ColourTags, Picture
+from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import ENCODERS, VideoWriter, create_video, mux

@@ -1,4 +1,4 @@
-"""The planes of 8-bit 4:2:0 pictures: parts read and written, the rest left as it is stored."""
+"""The planes of 4:2:0 pictures of 8 or 10 bits: parts read and written, the rest as stored."""
 
 from typing import Literal, cast
 
@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt, UInt16
 
-Plane = UInt8[np.ndarray, "_ _"]
+Plane = UInt[np.ndarray, "_ _"]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 are not part of it
-Chroma = Literal["left", "centre"]
+Chroma = Literal["left", "centre", "topleft"]
 
-PLANAR = frozenset(("yuv420p", "yuvj420p"))
+PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}  # and the bits of a sample
 STEP = 16  # sizes of parts are multiples: a face that moves a little needs no new picture
 MARGIN = 4  # around a part, so that chroma at its border is what it is in the whole picture
 GREY = 128
@@ -21,10 +21,11 @@ RAMP_SIDE = 16
 
 def planes_of(frame: VideoFrame) -> list[Plane]:
     """Brightness and both chromas, as views that may be written to."""
+    level = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
     return [
-        np.frombuffer(cast("bytes", plane), np.uint8).reshape(plane.height, plane.line_size)[
-            :, : plane.width
-        ]
+        np.frombuffer(cast("bytes", plane), level).reshape(
+            plane.height, plane.line_size // level.itemsize
+        )[:, : plane.width]
         for plane in frame.planes
     ]
 
@@ -41,27 +42,32 @@ def like(frame: VideoFrame, width: int, height: int) -> VideoFrame:
 
 
 def chroma_of(frame: VideoFrame) -> Chroma | None:
-    """Where a 4:2:0 picture samples chroma: at the left two of four pixels, or in their centre.
+    """Where a 4:2:0 picture samples chroma: between the left two of four pixels, in the centre of
+    all, or at the first.
 
     None for other places. libav knows, but PyAV does not tell: it is read off a ramp that libav
     scales up. Where chroma sample 4 is grey, so is pixel 8 if samples lie on the left pixels.
     """
     side = RAMP_SIDE if frame.width != RAMP_SIDE else 2 * RAMP_SIDE
-    ramp = (GREY + 8 * (np.arange(side // 2) - 4)).astype(np.uint8)
+    ramp = GREY + 8 * (np.arange(side // 2) - 4)
     across, down = (_pixel_eight(frame, side, values) for values in (ramp[None], ramp[:, None]))
     if down == GREY:
-        return None
+        return "topleft" if across == GREY else None
     return "left" if across == GREY else "centre"
 
 
-def _pixel_eight(frame: VideoFrame, side: int, values: Plane) -> int:
+def _pixel_eight(frame: VideoFrame, side: int, values: Int[np.ndarray, "_ _"]) -> int:
+    """In levels of 8 bits."""
     small = like(frame, side, side)
+    steps = 1 << (PLANAR[frame.format.name] - 8)
     for plane in planes_of(small)[1:]:
-        plane[:] = values
+        plane[:] = values * steps
     large = VideoReformatter().reformat(
-        small, format="yuv444p", interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+        small,
+        format="yuv444p" if steps == 1 else "yuv444p10le",
+        interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
     )
-    return int(planes_of(large)[1][8, 8])
+    return round(int(planes_of(large)[1][8, 8]) / steps)
 
 
 def grown(box: Box, width: int, height: int) -> Box:
@@ -89,12 +95,11 @@ def paint(
 ) -> None:
     """Write changed pixels of 4:4:4 `parts` into 4:2:0 planes of the same size, both even."""
     np.copyto(target[0], parts[0], where=changed)
-    touched = cv2.dilate(changed.astype(np.uint8), np.ones((1, 3), np.uint8))
-    if chroma == "centre":
-        touched = changed[:, 0::2] | changed[:, 1::2]
-    else:
-        touched = touched[:, 0::2].astype(bool)
-    touched = touched[0::2] | touched[1::2]
+    # A sample is touched by the pixels that it is a mean of.
+    reach = {"centre": (1, 1), "left": (1, 3), "topleft": (3, 3)}[chroma]
+    touched = cv2.dilate(changed.astype(np.uint8), np.ones(reach, np.uint8)).astype(bool)
+    touched = touched[:, 0::2] | touched[:, 1::2] if chroma == "centre" else touched[:, 0::2]
+    touched = touched[0::2] if chroma == "topleft" else touched[0::2] | touched[1::2]
     for old, new in zip(target[1:], parts[1:], strict=True):
         np.copyto(old, halved(new, chroma), where=touched)
 
@@ -104,7 +109,14 @@ def halved(plane: Plane, chroma: Chroma) -> Plane:
     height, width = plane.shape
     if chroma == "centre":
         return cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    rows = plane[0::2].astype(np.uint16) + plane[1::2]
-    around = cv2.copyMakeBorder(rows, 0, 0, 1, 0, cv2.BORDER_REPLICATE)
-    total = around[:, 0:-1:2] + 2 * around[:, 1::2] + around[:, 2::2]
-    return ((total + 4) // 8).astype(np.uint8)
+    if chroma == "topleft":
+        rows, total = _weighted(plane.T).T, 16
+    else:
+        rows, total = plane[0::2].astype(np.uint16) + plane[1::2], 8
+    return ((_weighted(rows) + total // 2) // total).astype(plane.dtype)
+
+
+def _weighted(rows: Plane) -> UInt16[np.ndarray, "_ _"]:
+    """Every other column, twice, and its neighbours: 4 times their mean."""
+    around = cv2.copyMakeBorder(rows.astype(np.uint16), 0, 0, 1, 0, cv2.BORDER_REPLICATE)
+    return around[:, 0:-1:2] + 2 * around[:, 1::2] + around[:, 2::2]

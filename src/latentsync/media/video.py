@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from latentsync.media.clip_reader import ClipReader, open_clip
+from latentsync.media.colour import ColourTags, Orientation
 from latentsync.media.container import (
     decode,
     find_video,
@@ -24,12 +25,18 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.deinterlace import Deinterlacer
-from latentsync.media.picture import ColourTags, Orientation, RgbReader
+from latentsync.media.picture import RgbReader
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
 
 __all__ = ["ClipReader", "VideoInfo", "VideoWriter", "open_clip", "probe", "read_frames"]
 
+DYNAMIC = {
+    "DOVI_METADATA": "Dolby Vision",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+}
 # Key frames are found by decoding time, which runs ahead of the time of showing.
 SEEK_MARGIN_SECONDS = 1
 
@@ -39,7 +46,7 @@ class VideoInfo:
     """What a video file says of itself; sizes as seen, after rotation.
 
     `time_base`: seconds per tick of the file's clock. `sample_aspect_ratio`: width of a pixel
-    divided by its height, as seen.
+    divided by its height, as seen. `dynamic`: kinds of HDR data that go with single frames.
     """
 
     path: Path
@@ -55,6 +62,7 @@ class VideoInfo:
     sample_aspect_ratio: Fraction
     time_base: Fraction
     colour: ColourTags
+    dynamic: tuple[str, ...] = ()
 
 
 def probe(path: Path) -> VideoInfo:
@@ -94,6 +102,7 @@ def _info(
         sample_aspect_ratio=1 / aspect if orientation.transposed else aspect,
         time_base=seconds(1, stream),
         colour=ColourTags.of(first),
+        dynamic=tuple(sorted({DYNAMIC[kind] for kind in DYNAMIC if kind in first.side_data})),
     )
 
 

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.codec import Codec
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.packet import Packet
@@ -17,10 +18,13 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from latentsync.files import publish
+from latentsync.media.colour import ColourTags
 from latentsync.media.container import describe, local_name, rational
-from latentsync.media.picture import ColourTags, Picture, YuvMaker
+from latentsync.media.hdr import is_hdr
+from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
+from latentsync.media.yuv import YuvMaker
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
 HEVC_SMALLEST = 64  # libx265 4.1 writes outside its memory for narrower pictures
@@ -28,18 +32,20 @@ MOST_CRF = 51
 # x264 holds the frames that it looks ahead at, each as 6 MB of 1080p. Of large pictures it looks at
 # as many as its preset "faster" does: half the memory, and no larger file on a real clip.
 HD_PIXELS, LARGE_LOOKAHEAD = 1280 * 720, "20"
+# As both encoders number them (ITU-T H.273). Without a word, chroma is taken for left.
+CHROMA_PLACES = {"left": 0, "centre": 1, "topleft": 2}
 LOOKING_FAR = frozenset(("fast", "medium", "slow", "slower", "veryslow", "placebo"))
 
 
 class VideoWriter:
     """H.264 or H.265; the file appears under its name when the block ends without error.
 
-    yuv420p by `colour`'s matrix and range, tagged so, with chroma sampled where it says; of a
-    `Picture` that is stored so, only what was changed is converted. 4:2:0 needs an even width and
-    height: an odd picture gets its last column or row twice, because the alternative (4:4:4) does
-    not play on phones and in browsers.
-    `crf` 0 is lossless: yuv444p as it is, in odd sizes too, equal to the frames but for the
-    rounding of RGB to YUV; ffmpeg, mpv and VLC play it.
+    4:2:0 by `colour`'s matrix, range and transfer, in its 8 or 10 bits, tagged so, with chroma
+    sampled where it says; of a `Picture` that is stored so, only what was changed is converted.
+    4:2:0 needs an even width and height: an odd picture gets its last column or row twice, because
+    the alternative (4:4:4) does not play on phones and in browsers.
+    `crf` 0 is lossless: of 8 bits yuv444p as it is, in odd sizes too, equal to the frames but for
+    the rounding of RGB to YUV, which ffmpeg, mpv and VLC play; of 10 bits and of HDR 4:2:0.
     `time_base`: seconds per tick, where frames come with their starts.
     `audio` is any file with sound, from the moment of its first video frame, for `audio_seconds` at
     most: encoded to AAC at its own rate and channels, or copied (`copy_audio`); "auto" copies what
@@ -83,11 +89,10 @@ class VideoWriter:
         self.sample_aspect_ratio = sample_aspect_ratio
         self.encoder = ENCODERS[codec]
         colour = colour or ColourTags()
-        centred = crf > 0 and colour.chroma == "centre"
-        self.options = _options(codec, crf, preset, tune, keyframe_interval, centred=centred)
+        self.yuv = YuvMaker(pixel_format_for(self.encoder, crf, colour), colour)
+        self.options = _options(codec, crf, preset, tune, keyframe_interval, self.yuv)
         if codec == "h264" and width * height > HD_PIXELS and preset in LOOKING_FAR:
             self.options["rc-lookahead"] = LARGE_LOOKAHEAD
-        self.yuv = YuvMaker("yuv444p" if crf == 0 else "yuv420p", colour)
         self.audio, self.audio_seconds, self.copy_audio = audio, audio_seconds, copy_audio
         self.num_frames = 0
         self.waiting: VideoFrame | None = None
@@ -181,7 +186,7 @@ class VideoWriter:
     def _add_video(self) -> VideoStream:
         stream = self.container.add_stream(self.encoder, rate=self.fps, options=self.options)
         assert isinstance(stream, VideoStream), "the encoder's name decides"
-        odd = (self.width % 2, self.height % 2) if self.yuv.pixel_format == "yuv420p" else (0, 0)
+        odd = (self.width % 2, self.height % 2) if self.yuv.is_halved else (0, 0)
         stream.width, stream.height = self.width + odd[0], self.height + odd[1]
         stream.pix_fmt = self.yuv.pixel_format
         stream.time_base = stream.codec_context.time_base = self.time_base
@@ -197,20 +202,41 @@ class VideoWriter:
         return stream
 
 
+def pixel_format_for(encoder: str, crf: float, colour: ColourTags) -> str:
+    """How pictures of these colours are stored; ValueError if the encoder was built without it."""
+    pixel_format = "yuv420p" if colour.depth == 8 else "yuv420p10le"
+    if crf == 0 and colour.depth == 8 and not is_hdr(colour.transfer):
+        pixel_format = "yuv444p"
+    known = [known.name for known in Codec(encoder, "w").video_formats or ()]
+    if pixel_format not in known:
+        other = next(codec for codec, name in ENCODERS.items() if name != encoder)
+        raise ValueError(
+            f"this PyAV's {encoder} writes no {pixel_format} ({', '.join(known)}): use codec "
+            f"{other}, install PyAV's own wheel, or convert the source to 8 bits"
+        )
+    return pixel_format
+
+
 def _options(
     codec: str,
     crf: float,
     preset: str,
     tune: str | None,
     keyframe_interval: int | None,
-    *,
-    centred: bool,
+    yuv: YuvMaker,
 ) -> dict[str, str]:
-    # Without a word, chroma is taken to lie on the left pixels.
-    own = ["chromaloc=1"] if centred else []
+    colour = yuv.colour
+    place = CHROMA_PLACES[colour.chroma]
+    own = [f"chromaloc={place}"] if yuv.is_halved and place else []
+    options = {"crf": f"{crf:g}", "preset": preset}
     if codec == "hevc":
         own += ["log-level=none", *(["lossless=1"] if crf == 0 else [])]
-    options = {"crf": f"{crf:g}", "preset": preset}
+    elif crf == 0 and colour.depth > 8:
+        options = {"qp": "0", "preset": preset}  # its crf 0 is lossless in 8 bits only
+    names = ("master-display", "max-cll") if codec == "hevc" else ("mastering-display", "cll")
+    if is_hdr(colour.transfer):
+        told = zip(names, (colour.mastering, colour.light), strict=True)
+        own += [f"{name}={value}" for name, value in told if value]
     if own:
         options[ENCODERS[codec].removeprefix("lib") + "-params"] = ":".join(own)
     if tune is not None:

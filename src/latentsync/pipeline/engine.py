@@ -25,6 +25,7 @@ from latentsync.faces import FaceDetector
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import warn
 from latentsync.media.deinterlace import MODES
+from latentsync.media.formats import CODECS, check_source, codec_for
 from latentsync.media.parts import PartsWriter
 from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio
@@ -84,13 +85,17 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the output is written: quality (0 is lossless), x264 or x265, and whether the voice's
-    stream is copied where the file can hold it."""
+    """How the output is written: quality (0 is lossless), x264 or x265 ("auto": x265 for sources of
+    more than 8 bits), and whether the voice's stream is copied where the file can hold it."""
 
     crf: float = 18
-    codec: str = "h264"
+    codec: str = "auto"
     preset: str = "medium"
     copy_audio: CopyAudio = "auto"
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"encoding.codec={self.codec} must be one of {', '.join(CODECS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,7 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     fps = Fraction(form.fps).limit_denominator(1001)
     inputs = Inputs(video, audio, *(assign or {}).values())
     source = probe(video)
+    check_source(source)
     with watch.stage("audio"), inputs.watched():
         hear = partial(
             listen,
@@ -351,7 +357,7 @@ def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> Pa
         height=source.height,
         crf=encoding.crf,
         preset=encoding.preset,
-        codec=encoding.codec,
+        codec=codec_for(encoding.codec, source, outputs.out.suffix),
         colour=source.colour,
         sample_aspect_ratio=source.sample_aspect_ratio,
         entries_per_part=max(25, round(PART_SECONDS * float(fps))),

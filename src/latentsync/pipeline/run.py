@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
+from latentsync.media.formats import codec_for, what_changes
 from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
@@ -114,7 +115,9 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             watch=watch,
             with_mel=syncnet is not None,
         )
-        _warn(video, [*damage_of(job), *clipped_in(job)])
+        codec = codec_for(encoding.codec, job.source, out.suffix)
+        changes = changes_of(job, codec=codec, crf=encoding.crf)
+        _warn(video, [*damage_of(job), *clipped_in(job), *changes])
         judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
         witness = Witness(job, detector=detector if measure else None, judge=judge)
         kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
@@ -154,7 +157,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             total_seconds=time.perf_counter() - started,
             preset=preset,
             num_missed=drawn.num_missed,
-            notes=notes_of(job, drawn, kept),
+            notes=changes + notes_of(job, drawn, kept),
         )
         report.save(outputs.path(report_path(out)))
         witness.sheet.save(outputs.path(sheet_path(out)))
@@ -197,6 +200,17 @@ def latents_kept(
     return kept
 
 
+def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
+    """What the output will not have as the source has it, beside the mouths."""
+    changes = []
+    if job.sighting.num_deinterlaced:
+        changes.append(
+            f"{job.sighting.num_deinterlaced} of {len(job.sighting.times)} frames were interlaced "
+            "and are progressive now; timing.deinterlace=off leaves their lines as they are"
+        )
+    return changes + what_changes(job.source, codec=codec, crf=crf)
+
+
 def notes_of(job: Job, drawn: Drawn, kept: KeptLatents | None = None) -> list[str]:
     """What else a user should know."""
     notes = clipped_in(job)
@@ -204,11 +218,6 @@ def notes_of(job: Job, drawn: Drawn, kept: KeptLatents | None = None) -> list[st
         notes.append("too many faces to keep their latents: a retake will encode them again")
     if drawn.num_resumed:
         notes.append(f"{drawn.num_resumed} frames are those of an earlier run that was stopped")
-    if job.sighting.num_deinterlaced:
-        notes.append(
-            f"{job.sighting.num_deinterlaced} of {len(job.sighting.times)} frames were interlaced "
-            "and are progressive now; timing.deinterlace=off leaves their lines as they are"
-        )
     silent = float(job.voices[None].silent.mean()) if len(job.voices[None].silent) else 0.0
     if silent > 0:
         notes.append(f"the voice is silent for {silent:.0%} of its time")

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from latentsync.data.clips import AUDIO_ENCODER, FEATURES_FOLDER, Clip
 from latentsync.files import aside, publish
 from latentsync.media.audio import write_wav
+from latentsync.media.colour import ColourTags
 from latentsync.media.mel import mel_spectrogram
-from latentsync.media.picture import ColourTags
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio_encoder import AudioEncoder, encoder_name
 from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
