@@ -120,3 +120,29 @@ def test_wrong_choices(options: dict, message: str) -> None:
 def test_times_rise(starts: list[int], end: int) -> None:
     with pytest.raises(ValueError, match="rise strictly"):
         FrameTimes(MILLISECONDS, np.array(starts, np.int64), end)
+
+
+@pytest.mark.parametrize(
+    ("starts", "end", "base", "fps", "said"),
+    [
+        # 20 frames of a millionth of a second; of 2 ms are fine, see below.
+        (range(20), 20, Fraction(1, 1_000_000), None, "1,000,000 frames a second"),
+        (range(20), 20, Fraction(1, 1001), None, "1,001 frames a second"),
+        (range(20), 20, Fraction(1, 25), Fraction(90_000), "90,000 frames a second"),
+        ([0, 1, 2000 * 3600 * 25], 2000 * 3600 * 25 + 1, Fraction(1, 25), None, "frame 1 of the"),
+        ([0, 1, 3601 * 25], 3601 * 25 + 1, Fraction(1, 25), Fraction(25), "frame 1 of the video"),
+        ([0], 2**40, Fraction(1, 1000), None, "frame 0 of the video is shown for 1,099,511,628 s"),
+    ],
+)
+def test_times_that_nobody_meant_are_refused_before_they_cost(
+    starts: range | list[int], end: int, base: Fraction, fps: Fraction | None, said: str
+) -> None:
+    times = FrameTimes(base, np.array(starts, np.int64), end)
+    with pytest.raises(ValueError, match=said):
+        build_timeline(times, seconds=1.0, fps=fps)
+
+
+@pytest.mark.parametrize("base", [Fraction(1, 1000), Fraction(100), Fraction(1, 25)])
+def test_high_speed_and_slides_are_drawn(base: Fraction) -> None:
+    times = FrameTimes(base, np.arange(20, dtype=np.int64), 20)
+    assert len(build_timeline(times, seconds=0.01)) >= 20

@@ -13,6 +13,9 @@ TAILS = ("keep", "cut")
 # A picture shown for longer is shown again every 1/25 s: its mouth has to move meanwhile.
 LONGEST_SECONDS = Fraction(1, 5)
 REPEAT_SECONDS = Fraction(1, 25)
+# Beyond these, times are wrong rather than meant, and would be drawn for days.
+MOST_FPS = 1000
+MOST_STILL_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ def build_timeline(
     for name, value, choices in (("loop", loop, LOOPS), ("tail", tail, TAILS)):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    check_bounded(times, fps)
     shown = _repeat_long(times) if fps is None else _on_grid(times, fps)
     end = round_half_up(Fraction(seconds).limit_denominator(10**9) / shown.time_base)
     if end <= shown.end and tail == "keep":
@@ -93,6 +97,24 @@ def build_timeline(
     if end > shown.end and loop != "stop":
         shown = _extend(shown, end, loop)
     return _cut(shown, end)
+
+
+def check_bounded(times: FrameTimes, fps: Fraction | None) -> None:
+    """ValueError where a small file asks for more frames than anybody meant."""
+    rate = len(times) / (times.end * times.time_base) if fps is None else fps
+    if rate > MOST_FPS:
+        raise ValueError(
+            f"{float(rate):,.0f} frames a second are asked for, {MOST_FPS:,} at most are drawn: "
+            "give a timing.fps, say timing.fps=25"
+        )
+    stays = np.diff(times.starts, append=times.end)
+    longest = int(stays.argmax())
+    if stays[longest] * times.time_base > MOST_STILL_SECONDS:
+        raise ValueError(
+            f"frame {longest} of the video is shown for "
+            f"{float(stays[longest] * times.time_base):,.0f} s, up to a jump in its time stamps; "
+            f"{MOST_STILL_SECONDS:,} s at most are drawn: cut the video there, or convert it again"
+        )
 
 
 def round_half_up(value: Fraction) -> int:
