@@ -22,16 +22,12 @@ from threading import Event, Lock
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import gradio as gr
 import torch
 import yaml
-from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from latentsync import demo_model_dir, shipped_dir
 from latentsync.diffusion import Sampler
+from latentsync.extras import needed_parts
 from latentsync.faces.detect import FaceDetector
 from latentsync.faces.mesh import MeshDetector
 from latentsync.models.lipsync import LipSyncModel
@@ -41,6 +37,13 @@ from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.progress import Progress
 from latentsync.report import Report, forget_peak_memory, plain
 from latentsync.weights import model_folder
+
+with needed_parts():
+    import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.requests import HTTPConnection
+    from starlette.responses import PlainTextResponse
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 

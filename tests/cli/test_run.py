@@ -1,5 +1,6 @@
 """Errors as a user meets them: one line, exit status 2, near names."""
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,9 +74,9 @@ def bug(config: DictConfig) -> None:
     ("task", "words", "status", "line"),
     [
         (lambda config: None, ["video=a.mp4"], 0, ""),
-        (missing_file, [], 2, "error: nowhere.mp4: No such file or directory\n"),
-        (lambda config: config.video, [], 2, "error: video= must be given\n"),
-        (interrupted, [], 130, "interrupted\n"),
+        (missing_file, ["video=a.mp4"], 2, "error: nowhere.mp4: No such file or directory\n"),
+        (lambda config: None, [], 2, "error: video= must be given\n"),
+        (interrupted, ["video=a.mp4"], 130, "interrupted\n"),
         (
             lambda config: None,
             ["optimiser.lr=2"],
@@ -120,12 +121,12 @@ def test_an_error_inside_a_constructor_is_told_as_itself(start):
         except FileNotFoundError as error:
             raise InstantiationException("Error in call to target 'x.Y'") from error
 
-    assert start(task) == (2, "error: nowhere.pt: No such file or directory\n")
+    assert start(task, "video=a.mp4") == (2, "error: nowhere.pt: No such file or directory\n")
 
 
 def test_a_bug_keeps_its_traceback(start):
     with pytest.raises(ValueError, match="cannot reshape"):
-        start(bug)
+        start(bug, "video=a.mp4")
 
 
 def test_full_error_is_respected(start, monkeypatch):
@@ -141,7 +142,7 @@ def test_a_sweep_runs_every_job_although_the_first_fails(start):
         seen.append(config.optimizer.lr)
         missing_file(config)
 
-    status, line = start(task, "-m", "optimizer.lr=1,2")
+    status, line = start(task, "-m", "optimizer.lr=1,2", "video=a.mp4")
     assert (status, seen) == (2, [1, 2])
     assert line.endswith("error: nowhere.mp4: No such file or directory\n")
 
@@ -161,3 +162,13 @@ def test_an_experiment_that_is_not_there_lists_the_near_ones(start, tmp_path):
     (tmp_path / "conf" / "tiny.yaml").write_text(with_group)
     line = "error: no experiment is called 'unet_stage3'; near: unet_stage2, unet_stage1\n"
     assert start(lambda config: None, "experiment=unet_stage3") == (2, line)
+
+
+def test_a_name_that_the_terminal_cannot_show_ends_nothing(start, monkeypatch):
+    """Letters it lacks, and bytes that are no text at all."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    task = lambda config: sys.stdout.write("\u6d4b\udcff.mp4")  # noqa: E731
+    assert start(task, "video=a.mp4") == (0, "")
+    terminal.flush()
+    assert terminal.buffer.getvalue() == rb"\u6d4b\udcff.mp4"

@@ -6,17 +6,21 @@ doubles and offsets; nothing is trained. The findings are printed and written to
 
 import logging
 
-import lightning
 import torch
-from lightning.pytorch.utilities import move_data_to_device
 from omegaconf import DictConfig
 
 from latentsync.batch import Batch
 from latentsync.cli.debug import shrink_networks
 from latentsync.cli.names import build
 from latentsync.cli.run import command
-from latentsync.data.datamodule import ClipDataModule
-from latentsync.training import SyncNetDoctor, SyncNetTask
+from latentsync.extras import needed_parts
+
+with needed_parts():
+    import lightning
+    from lightning.pytorch.utilities import move_data_to_device
+
+    from latentsync.data.datamodule import ClipDataModule
+    from latentsync.training import SyncNetDoctor, SyncNetTask
 
 log = logging.getLogger(__name__)
 

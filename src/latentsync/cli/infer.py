@@ -34,7 +34,7 @@ from latentsync.pipeline import (
 from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.engine import Drawing, prepare_job
 from latentsync.pipeline.estimate import with_estimate
-from latentsync.pipeline.jobs import Row, run_jobs
+from latentsync.pipeline.jobs import Row, run_jobs, status_path
 from latentsync.report import Report
 from latentsync.weights import model_folder
 
@@ -96,7 +96,14 @@ def run_list(config: DictConfig) -> None:
     states = run_jobs(Path(config.jobs), one, settings=settings, overwrite=config.overwrite)
     failed = sum(state.status == "failed" for state in states)
     if failed:
-        raise ValueError(f"{failed} of {len(states)} jobs failed; the others are done")
+        raise ValueError(some_failed(failed, len(states), Path(config.jobs)))
+
+
+def some_failed(failed: int, every: int, jobs: Path) -> str:
+    """What became of a list that did not go through, and where it stands why."""
+    others = every - failed
+    rest = {0: "", 1: ", the other one is done"}.get(others, f", the other {others} are done")
+    return f"{failed} of {every} jobs failed{rest}: {status_path(jobs)} says why"
 
 
 def with_options(options: dict[str, str]) -> DictConfig:

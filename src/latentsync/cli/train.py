@@ -6,21 +6,25 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-import lightning
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from latentsync.cli.debug import shrink_networks
 from latentsync.cli.environment import record_environment
 from latentsync.cli.listening import listens_to
 from latentsync.cli.names import build
 from latentsync.cli.run import command, is_sweep
-from latentsync.cli.sweep import overrides_of, tells_failed_runs
-from latentsync.data.datamodule import ClipDataModule
-from latentsync.training.sweeps import Run, write_result
+from latentsync.extras import needed_parts
+
+with needed_parts():
+    import lightning
+    from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.utilities import rank_zero_only
+    from torch import Tensor
+
+    from latentsync.cli.sweep import overrides_of, tells_failed_runs
+    from latentsync.data.datamodule import ClipDataModule
+    from latentsync.training.sweeps import Run, write_result
 
 log = logging.getLogger(__name__)
 

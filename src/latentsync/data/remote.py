@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentsync.extras import install
 from latentsync.files import cache_root, publish
 
 if TYPE_CHECKING:
@@ -139,9 +140,7 @@ def _open_cloud(protocol: str, url: str) -> "AbstractFileSystem":
     try:
         obstore = import_module("obstore.fsspec")
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f'{url} needs obstore: pip install -c constraints.txt -e ".[store]"'
-        ) from error
+        raise ValueError(f"{url} needs obstore: {install('obstore')}") from error
     return obstore.FsspecStore(protocol)
 
 
