@@ -35,7 +35,7 @@ from latentsync.models.precision import make_ready
 from latentsync.pipeline import Cache, Encoding, lipsync, page_path, report_path
 from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.progress import Progress
-from latentsync.report import Report, forget_peak_memory, plain
+from latentsync.report import Report, custom_preset, forget_peak_memory, plain
 from latentsync.weights import model_folder
 
 with needed_parts():
@@ -177,10 +177,11 @@ class Desk:
         try:
             chosen = self.presets[preset]
             sampler = replace(chosen.sampler, num_steps=int(steps), guidance_scale=guidance)
+            name = custom_preset(preset, asdict(chosen.sampler), asdict(sampler))
             out, report = self.engine.speak(
                 video,
                 audio,
-                replace(chosen, sampler=sampler),
+                replace(chosen, name=name, sampler=sampler),
                 seed=int(seed),
                 progress=teller(progress, stop),
             )

@@ -47,6 +47,11 @@ def visible_files(folder: Path) -> list[Path]:
     ]
 
 
+def printable(path: Path | str) -> str:
+    """The path as text that any file and terminal takes: bytes that are no UTF-8 become \\xe9."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or folder to; it becomes `path` on success only."""

@@ -6,7 +6,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -67,7 +67,8 @@ class Report:
     """One run of `lipsync`: what went in, what came out, what was left alone, what it cost.
 
     `stage_seconds` are seconds of work; stages work beside each other, so that together they may
-    take longer than `total_seconds`. `damage` says where the source could not be decoded, `notes`
+    take longer than `total_seconds`. `frames_left`: how many frames are the
+    source's own, by reason. `damage` says where the source could not be decoded, `notes`
     what else was not as asked. `sync_measure`: what the shots' sync is, one of `SYNC_MEASURES`.
     """
 
@@ -95,6 +96,7 @@ class Report:
     dtype: str = "float32"
     shots: list[ShotReport] = field(default_factory=list)
     sync_measure: str = "loudness"
+    frames_left: dict[str, int] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -122,6 +124,12 @@ def plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def custom_preset(name: str, preset: Mapping[str, object], chosen: Mapping[str, object]) -> str:
+    """What a report calls a preset: its name, unless something else was chosen than it says."""
+    changed = [f"{key}={value}" for key, value in chosen.items() if preset.get(key) != value]
+    return f"custom ({name}) with {', '.join(changed)}" if changed else name
 
 
 class Stopwatch:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -221,10 +220,10 @@ def test_thirty_kills_leave_the_same_result_and_nothing_else(
         out = folder / "out.mp4"
         process = start_infer(folder, "out=out.mp4")
         if kind == "random":
-            time.sleep(rng.uniform(0, usual))
+            time.sleep(rng.uniform(0, 0.9 * usual))
         else:
             assert {"out appears": appears, "joining": joins}[kind](out, process)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
         left = parts_folder(out)
         held = sorted(path.name for path in left.iterdir()) if left.exists() else []

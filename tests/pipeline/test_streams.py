@@ -63,13 +63,32 @@ def test_a_mouth_fades_beside_a_gap_and_not_at_the_ends_of_the_shot():
 def test_a_face_that_flashes_up_is_left_alone_and_said():
     runs, left = runs_of([True] * 20 + [False] * 5 + [True] * 4 + [False] * 10)
     assert [(run.first, run.end) for run in runs] == [(0, 20)]
-    assert set(left[25:29]) == {"face seen for less than 0.2 s"}
+    assert set(left[25:29]) == {"face seen for less than faces.min_seconds=0.2 s"}
 
 
 def test_small_faces_are_left_alone_and_said():
     runs, left = runs_of([True] * 20, min_size=71)
     assert not runs
-    assert set(left) == {"face smaller than 71 pixels"}
+    assert set(left) == {"face smaller than faces.min_size=71 pixels"}
+
+
+def test_another_face_than_the_selected_is_no_face_that_was_not_found():
+    n = 20
+    timeline = timeline_of(list(range(n)), Fraction(1, 25), n)
+    fps = Fraction(25)
+    _, left = find_runs(
+        survey_of([True] * 15 + [False] * 5),
+        set(),
+        timeline,
+        slot_entries(timeline, fps=fps, num_slots=n),
+        Choice(),
+        fps=fps,
+        num_spoken=n,
+    )
+    assert (
+        left
+        == ["only faces that faces.select, or the plan, leaves out"] * 15 + ["no face found"] * 5
+    )
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.25, 0.5, 0.75])

@@ -17,6 +17,7 @@ from latentsync.cli.names import as_typed, build
 from latentsync.cli.run import command
 from latentsync.data.synthetic import draw_clip
 from latentsync.faces import FaceDetector
+from latentsync.files import printable
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import (
@@ -35,11 +36,13 @@ from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.engine import Drawing, prepare_job
 from latentsync.pipeline.estimate import with_estimate
 from latentsync.pipeline.jobs import Row, run_jobs, status_path
-from latentsync.report import Report
+from latentsync.report import Report, custom_preset
 from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)
 
+# What the files of conf/preset/ set.
+OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure")
 OF_CHOICE = frozenset(Choice.__dataclass_fields__)
 # What changes no result: finished rows stay finished.
 OF_THE_RUN = frozenset(
@@ -119,8 +122,11 @@ def with_options(options: dict[str, str]) -> DictConfig:
 
 def told(report: Report, out: Path) -> None:
     done = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
-    log.info("%s in %.1f s: %s", done, report.total_seconds, out)
-    log.info("what was done: %s and %s", report_path(out), page_path(out))
+    log.info("%s in %.1f s: %s", done, report.total_seconds, printable(out))
+    for reason, num_frames in report.frames_left.items():
+        log.info("%d frames are the source's own: %s", num_frames, reason)
+    written = printable(report_path(out)), printable(page_path(out))
+    log.info("what was done: %s and %s", *written)
 
 
 @dataclass
@@ -184,10 +190,28 @@ class Work:
             plan=plan,
             cache=self.cache,
             measure=config.measure,
-            preset=config.preset,
+            preset=preset_of(config),
             progress=True,
             **choices(config),
         )
+
+
+def preset_of(config: DictConfig) -> str:
+    """The preset's name; with what was set by hand beside it, if anything was."""
+    own = compose("infer", overrides=[f"preset={config.preset}"])
+    preset, chosen = (
+        {key: value for group in OF_A_PRESET for key, value in _flat(group, each[group])}
+        for each in (own, config)
+    )
+    return custom_preset(config.preset, preset, chosen)
+
+
+def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, DictConfig):
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key!s}", item)
+    else:
+        yield name, value
 
 
 def assigned(config: DictConfig) -> dict[int, Path]:

@@ -171,9 +171,9 @@ def usable(
         if not is_seen:
             reasons.append("no face found")
         elif size < min_size:
-            reasons.append(f"face smaller than {min_size:g} pixels")
+            reasons.append(f"face smaller than faces.min_size={min_size:g} pixels")
         elif abs(yaw) > max_yaw:
-            reasons.append(f"head turned by more than {max_yaw:g} degrees")
+            reasons.append(f"head turned by more than faces.max_yaw={max_yaw:g} degrees")
         else:
             reasons.append("")
     return np.array([not reason for reason in reasons]), reasons

@@ -17,6 +17,7 @@ from latentsync.media.timed import FrameTimes, Timeline
 from latentsync.pipeline.windows import Run
 
 PLAN_VERSION = 1
+NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
 # Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
 MOST_STEP = 16
 
@@ -254,19 +255,25 @@ def find_runs(
     left[num_spoken:] = "after the end of the sound"
     heard = np.arange(len(numbers)) < num_spoken
     least = max(1, round(choice.min_seconds * float(fps)))
-    for index in sorted(edited):
+    # Those that are redrawn come last: what is wrong with them is what counts.
+    for index in sorted(range(len(survey.tracks)), key=lambda index: (index in edited, index)):
         track = survey.tracks[index]
         fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
         inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
         places = np.where(inside, numbers - track.first, 0)
-        for slot in np.flatnonzero(inside & ~fine[places]):
-            left[slot] = reasons[places[slot]]
+        for slot in np.flatnonzero(inside):
+            if index not in edited or not fine[places[slot]]:
+                left[slot] = reasons[places[slot]] or NOT_SELECTED
+        if index not in edited:
+            continue
         shot = _shot_of(track, survey)
         in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
         for first, end in _stretches(inside & fine[places], numbers):
             # A shot, or a voice, may itself be as short as that.
             if end - first < min(least, int(in_shot.sum())):
-                left[first:end] = f"face seen for less than {choice.min_seconds:g} s"
+                left[first:end] = (
+                    f"face seen for less than faces.min_seconds={choice.min_seconds:g} s"
+                )
                 continue
             shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
             runs.append(Run(index, track.person, first, end, shown.astype(np.float32)))

@@ -34,6 +34,7 @@ from latentsync.pipeline.told import (
     curves_of,
     damage_of,
     missed_again,
+    reasons_of,
     report_of,
     shots_of,
 )
@@ -143,6 +144,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         with watch.stage("report"), job.inputs.watched():
             witness.catch_up(outputs.path(out))
             curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
+        reasons = reasons_of(job, model.format)
         report = report_of(
             job,
             audio,
@@ -152,7 +154,8 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             drawing=drawing,
             encoding=encoding,
             sync_measure="loudness" if judge is None else "syncnet",
-            shots=shots_of(job, curves, judge),
+            shots=shots_of(job, curves, reasons, judge),
+            reasons=reasons,
             stage_seconds=watch.seconds,
             total_seconds=time.perf_counter() - started,
             preset=preset,

@@ -10,6 +10,7 @@ from latentsync.pipeline.silence import BLOCK_SECONDS, levels_db
 
 MOST_LAG_SECONDS = 0.2
 LEAST_FRAMES = 12
+NO_FIT = -1.0
 
 
 def find_speaker(
@@ -22,6 +23,17 @@ def find_speaker(
     }
     if not fits:
         raise ValueError("faces.select=speaker: the video shows no face")
+    if not any(np.isfinite(track.openings).any() for track in survey.tracks):
+        raise ValueError(
+            "faces.select=speaker needs to see mouths open, which this detector's points do not "
+            "tell: take faces=mesh, or name a person (faces.select=0; plan=true lists them)"
+        )
+    if len(fits) > 1 and max(fits.values()) == NO_FIT:
+        raise ValueError(
+            "faces.select=speaker cannot tell who speaks: the video's sound does not change, or no "
+            f"mouth is seen in {LEAST_FRAMES} frames; name a person (faces.select=0; plan=true "
+            "lists them)"
+        )
     return max(fits, key=lambda person: fits[person])
 
 
@@ -36,7 +48,7 @@ def fit_of(
     level = levels_db(waveform, sample_rate)
     seconds, openings = _openings(person, survey, times)
     if len(openings) < LEAST_FRAMES:
-        return -1.0
+        return NO_FIT
     lags = np.arange(-MOST_LAG_SECONDS, MOST_LAG_SECONDS + 1e-9, BLOCK_SECONDS * 2)
     return max(_correlation(openings, _at(level, seconds + lag)) for lag in lags)
 
@@ -63,4 +75,4 @@ def _at(
 def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
     a, b = a - a.mean(), b - b.mean()
     spread = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / spread) if spread > 0 else -1.0
+    return float((a * b).sum() / spread) if spread > 0 else NO_FIT

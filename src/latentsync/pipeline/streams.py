@@ -119,28 +119,51 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
     """
     runs_at = RunsAt(runs)
     for entry, picture in zip(entries, pictures, strict=True):
-        position = timeline.seconds(entry) * fps
-        slot = floor(position + 0.5)
-        patches.forget(before=slot - 1)
-        number = int(timeline.numbers[entry])
-        for index, run in runs_at(slot):
-            placement = places.at(run.track, number)
-            if placement is None:
-                continue
-            lower = min(max(floor(position + AT_SLOT), run.first), run.end - 1)
-            upper = min(lower + 1, run.end - 1)
-            share = min(max(position - lower, 0.0), 1.0)
-            share = 0.0 if share < AT_SLOT else share
-            strength = _mixed(run.strength, lower - run.first, upper - run.first, share)
-            if strength <= 0:
-                continue
-            face = patches.at(index, lower)
-            if share > 0 and upper > lower:
-                face = between(face, patches.at(index, upper), share)
+        shown = shown_mouths(entry, timeline, fps=fps, runs_at=runs_at, places=places)
+        patches.forget(before=slot_at(entry, timeline, fps=fps) - 1)
+        for mouth in shown:
+            face = patches.at(mouth.run, mouth.lower)
+            if mouth.share > 0 and mouth.upper > mouth.lower:
+                face = between(face, patches.at(mouth.run, mouth.upper), mouth.share)
             picture = with_face(
-                picture, face, placement, region=region, mask=mask, strength=strength
+                picture, face, mouth.placement, region=region, mask=mask, strength=mouth.strength
             )
         yield picture
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMouth:
+    """A drawn mouth in one frame of the output: where, between which slots of its run, how much."""
+
+    run: int
+    placement: Placement
+    lower: int
+    upper: int
+    share: float
+    strength: float
+
+
+def slot_at(entry: int, timeline: Timeline, *, fps: float) -> int:
+    """The slot nearest to the start of an entry."""
+    return floor(timeline.seconds(entry) * fps + 0.5)
+
+
+def shown_mouths(
+    entry: int, timeline: Timeline, *, fps: float, runs_at: RunsAt, places: Places
+) -> list[ShownMouth]:
+    """The mouths that are put into a frame of the output; entries are asked for in order."""
+    position, number = timeline.seconds(entry) * fps, int(timeline.numbers[entry])
+    shown = []
+    for index, run in runs_at(slot_at(entry, timeline, fps=fps)):
+        placement = places.at(run.track, number)
+        lower = min(max(floor(position + AT_SLOT), run.first), run.end - 1)
+        upper = min(lower + 1, run.end - 1)
+        share = min(max(position - lower, 0.0), 1.0)
+        share = 0.0 if share < AT_SLOT else share
+        strength = _mixed(run.strength, lower - run.first, upper - run.first, share)
+        if placement is not None and strength > 0:
+            shown.append(ShownMouth(index, placement, lower, upper, share, strength))
+    return shown
 
 
 def with_face(

@@ -1,19 +1,24 @@
 """What a job did, told: shots, spans left alone, the curves of mouths."""
 
+from collections import Counter
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Float, Int32
 
+from latentsync.files import printable
 from latentsync.media.container import CLIPPED
-from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.lipsync import LipSyncModel, ModelFormat
 from latentsync.pipeline.curves import Curves, loudness, sync_of
-from latentsync.pipeline.engine import Drawing, Encoding, Job
+from latentsync.pipeline.engine import Drawing, Encoding, Job, places_of
 from latentsync.pipeline.judge import SyncJudge
 from latentsync.pipeline.plan import slot_entries, slot_of
+from latentsync.pipeline.streams import RunsAt, shown_mouths
 from latentsync.report import Report, ShotReport, SkippedSpan, peak_memory_mib, skipped_spans
+
+SILENT = "the voice is silent there (silence=source)"
 
 
 def report_of(  # noqa: PLR0913 - what a job cannot know of itself
@@ -27,6 +32,7 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
     encoding: Encoding,
     sync_measure: str,
     shots: list[ShotReport],
+    reasons: list[str],
     stage_seconds: dict[str, float],
     total_seconds: float,
     preset: str | None,
@@ -37,9 +43,9 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
     timeline = job.timeline
     seconds = timeline.seconds(len(timeline))
     return Report(
-        video=str(job.source.path),
-        audio=str(audio),
-        out=str(out),
+        video=printable(job.source.path),
+        audio=printable(audio),
+        out=printable(out),
         model=name,
         model_format=asdict(model.format),
         sampler=asdict(drawing.sampler),
@@ -49,10 +55,11 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
         source_fps=float(job.source.fps),
         fps=round(len(timeline) / seconds, 6),
         num_frames=len(timeline),
-        num_frames_with_face=int(drawn_slots(job)[slots_of_entries(job)].sum()),
+        num_frames_with_face=reasons.count(""),
         video_seconds=job.sighting.times.seconds,
         audio_seconds=job.voices[None].seconds,
-        skipped=left_alone(job),
+        skipped=left_alone(job, reasons),
+        frames_left=dict(Counter(reason for reason in reasons if reason)),
         stage_seconds=stage_seconds,
         total_seconds=total_seconds,
         peak_memory_mib=peak_memory_mib(),
@@ -91,12 +98,20 @@ def clipped_in(job: Job) -> list[str]:
     return [f"a voice: {damage}" for damage in damages if damage.effect == CLIPPED]
 
 
-def drawn_slots(job: Job) -> Bool[np.ndarray, " k"]:
-    """The slots in which any mouth was drawn."""
-    drawn = np.zeros(len(job.left), dtype=bool)
-    for run in job.runs:
-        drawn[run.first : run.end] |= run.strength > 0
-    return drawn
+def reasons_of(job: Job, form: ModelFormat) -> list[str]:
+    """For every frame of the output why it is the source's own, "" where a mouth was drawn."""
+    places, runs_at = places_of(job, form), RunsAt(job.runs)
+    slots = slots_of_entries(job)
+    reasons = []
+    for entry, slot in enumerate(slots.tolist()):
+        if shown_mouths(entry, job.timeline, fps=form.fps, runs_at=runs_at, places=places):
+            reasons.append("")
+            continue
+        number = int(job.timeline.numbers[entry])
+        seen = any(places.at(run.track, number) is not None for _, run in runs_at(slot))
+        # The slot's own frame may show what this one does not.
+        reasons.append(job.left[slot] or (SILENT if seen else "no face found"))
+    return reasons
 
 
 def slots_of_entries(job: Job) -> Int32[np.ndarray, " m"]:
@@ -104,12 +119,10 @@ def slots_of_entries(job: Job) -> Int32[np.ndarray, " m"]:
     return slot_of(job.timeline, fps=job.slot_rate).clip(0, len(job.left) - 1)
 
 
-def left_alone(job: Job) -> list[SkippedSpan]:
+def left_alone(job: Job, reasons: list[str]) -> list[SkippedSpan]:
     """Where the output is the source, and why."""
-    slots = slots_of_entries(job)
     timeline = job.timeline
     starts = timeline.starts * float(timeline.time_base)
-    reasons = [job.left[slot] for slot in slots.tolist()]
     return skipped_spans(reasons, starts, timeline.seconds(len(timeline)))
 
 
@@ -128,14 +141,17 @@ def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
     return Curves(fps, heard, before[job.timeline.numbers[entries]], after)
 
 
-def shots_of(job: Job, curves: Curves, judge: SyncJudge | None = None) -> list[ShotReport]:
+def shots_of(
+    job: Job, curves: Curves, reasons: list[str], judge: SyncJudge | None = None
+) -> list[ShotReport]:
     """What was done in every shot that the output shows; a loop shows a shot several times.
 
-    Sync is what the judge says, else how well mouth and loudness go together.
+    `reasons` are those of `reasons_of`. Sync is what the judge says, else how well mouth and
+    loudness go together.
     """
     firsts = np.array([shot.first for shot in job.sighting.survey.shots])
     shots = np.searchsorted(firsts, job.timeline.numbers, side="right") - 1
-    slots, drawn = slots_of_entries(job), drawn_slots(job)
+    slots = slots_of_entries(job)
     told, first = [], 0
     for number, group in groupby(shots.tolist()):
         end = first + len(list(group))
@@ -148,7 +164,7 @@ def shots_of(job: Job, curves: Curves, judge: SyncJudge | None = None) -> list[S
                 end_seconds=job.timeline.seconds(end),
                 persons=sorted({r.person for r in job.runs if r.first < b and r.end > a}),
                 num_frames=end - first,
-                num_frames_drawn=int(drawn[slots[first:end]].sum()),
+                num_frames_drawn=reasons[first:end].count(""),
                 sync_before=before,
                 sync_after=after,
             )
