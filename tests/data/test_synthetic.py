@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentsync.data.synthetic import VISEMES, Speaker, draw_clip, draw_world, read_truth
+from latentsync.data.synthetic import (
+    VISEMES,
+    Speaker,
+    draw_clip,
+    draw_world,
+    faces_of,
+    read_truth,
+)
 from latentsync.data.synthetic.render import Portrait, at, head_motion, render
 from latentsync.data.synthetic.speech import (
     SAMPLE_RATE,
@@ -219,3 +226,19 @@ def test_other_processes_draw_the_same_world(tmp_path: Path) -> None:
 def test_a_video_that_was_not_drawn_has_no_truth(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"real\.mp4 is no drawn video"):
         read_truth(tmp_path / "real.mp4")
+
+
+@pytest.mark.parametrize(
+    ("names", "faces"),
+    [
+        (["a.mp4", "b.mp4"], "drawn"),
+        (["filmed.mp4"], "recorded"),
+        (["a.mp4", "filmed.mp4"], "drawn and recorded"),
+        (["a.mp4", "moved away.mp4"], None),
+        ([], None),
+    ],
+)
+def test_what_faces_a_set_was_made_of(tmp_path, names, faces):
+    for name in ("a.mp4", "a.truth.npz", "b.mp4", "b.truth.npz", "filmed.mp4"):
+        (tmp_path / name).touch()
+    assert faces_of(tmp_path / name for name in names) == faces

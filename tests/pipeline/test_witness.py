@@ -1,5 +1,6 @@
 """What the report shows is seen on the way to the encoder, and is what the file then holds."""
 
+import copy
 import json
 from dataclasses import replace
 from functools import partial
@@ -13,11 +14,11 @@ from latentsync import demo_model_dir
 from latentsync.cli.evaluation import measure_sync
 from latentsync.data.synthetic import draw_clip
 from latentsync.faces import Face, FixedDetector, MeshDetector, align, mouth_shape
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.picture import Picture
 from latentsync.media.timed import FrameReader, read_times
-from latentsync.media.video import read_frames
+from latentsync.media.video import VideoWriter, read_frames
 from latentsync.models.folders import save_network
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.syncnet import StableSyncNet
@@ -222,10 +223,54 @@ def test_a_face_fits_its_own_voice_and_no_other(drawn: Path, parts: dict):
             late = frames[max(entry - 6, 0)]
             judge.look(entry, entry, Picture.of(frame), Picture.of(late))
         scores[name] = judge.score(0, len(frames))
+        # It knows the speaker by the sound the video came with, whatever it speaks now.
+        assert judge.why_invalid() is None
     before, after = scores["face"]
     assert before.score > 0.85 > 0.65 > scores["other"][0].score
     assert (before.offset, after.offset) == (0, 6)
     assert after.score < before.score - 0.2
+
+
+@pytest.mark.parametrize(
+    ("sound", "trained_on", "said"),
+    [
+        ("own", "drawn", None),
+        ("foreign", "drawn", "not valid here: SyncNet, which learnt from drawn faces,"),
+        ("none", "drawn", "no sound of its own by which it could be tested"),
+        ("silent", "drawn", "no sound of its own by which it could be tested"),
+        ("foreign", None, "not valid here: SyncNet cannot tell the own sound of the video"),
+        ("none", None, None),
+        ("foreign", "recorded", None),
+    ],
+)
+def test_a_judge_that_does_not_know_the_faces_is_no_judge(
+    drawn: Path, parts: dict, tmp_path: Path, sound: str, trained_on: str | None, said: str | None
+):
+    write_wav(tmp_path / "silence.wav", torch.zeros(2 * 16_000))
+    sounds = {"own": "face.wav", "foreign": "other.wav"}
+    path = tmp_path / "silence.wav" if sound == "silent" else None
+    if sound in sounds:
+        path = drawn / sounds[sound]
+    frames = list(read_frames(drawn / "face.mp4"))
+    with VideoWriter(tmp_path / "in.mp4", fps=25, width=160, height=160, audio=path) as writer:
+        for frame in frames:
+            writer.write(frame)
+    net = load_judge(demo_model_dir() / "syncnet", torch.device("cpu"))
+    assert net.config.trained_on == "drawn"
+    net = copy.deepcopy(net)
+    net.register_to_config(trained_on=trained_on)
+    model = build_tiny_model()
+    model.format = replace(model.format, resolution=128)
+    job = engine.prepare_job(
+        tmp_path / "in.mp4", drawn / "other.wav", model=model, detector=MeshDetector(),
+        drawing=engine.Drawing(parts["sampler"]), choice=parts["choice"],
+        timing=parts["timing"], with_mel=True,
+    )  # fmt: skip
+    judge = SyncJudge(job, model.format, net)
+    for entry, frame in enumerate(frames):
+        judge.look(entry, entry, Picture.of(frame), Picture.of(frame))
+    why = judge.why_invalid()
+    assert (why is None) if said is None else (said in why)
 
 
 def test_the_syncnet_of_a_model_judges_its_results(tmp_path, video, voice, parts):
@@ -243,6 +288,13 @@ def test_the_syncnet_of_a_model_judges_its_results(tmp_path, video, voice, parts
     assert 0 < shot.sync_before < 1 and 0 < shot.sync_after < 1
     assert shot.sync_before != shot.sync_after
     assert saved["shots"][0]["sync_after"] == shot.sync_after
+    net = small_syncnet()
+    net.register_to_config(trained_on="drawn")
+    save_network(net, folder / "syncnet")
+    load_judge.cache_clear()
+    untested = lipsync(video, voice, out, overwrite=True, **parts)
+    assert untested.sync_measure == "loudness"
+    assert any(note.startswith("not valid here: SyncNet learnt") for note in untested.notes)
     unmeasured = lipsync(video, voice, out, overwrite=True, **{**parts, "measure": False})
     assert unmeasured.sync_measure == "loudness"
 

@@ -11,11 +11,10 @@ from latentsync.metrics.correlation import correlate
 from latentsync.metrics.masked import masked_psnr, masked_ssim
 from latentsync.metrics.mouth import closed_share
 from latentsync.metrics.steadiness import border_contrast, flicker
-from latentsync.metrics.sync import SyncScore
+from latentsync.metrics.sync import NOT_VALID, SyncScore
 
 TRAITS = ("open", "width", "round", "teeth")
 NEAR_OFFSET = 1
-NOT_VALID = "not valid here"
 MAX_PSNR = 100.0  # what equal pictures count, whose PSNR is infinite
 
 

@@ -20,6 +20,7 @@ SMALLEST_OFF = 4
 # files .01-.22 and .34-.61.
 LEAD = 0.3
 SHARE = 0.75
+NOT_VALID = "not valid here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def why_invalid(
         return None
     learnt = "" if trained_on is None else f", which learnt from {trained_on} faces,"
     return (
-        f"not valid here: SyncNet{learnt} cannot tell the own sound of {subject} from others "
+        f"{NOT_VALID}: SyncNet{learnt} cannot tell the own sound of {subject} from others "
         f"(P(in>off) {share:.2f}, lead {lead:.2f}; where it can, {SHARE:g} or {LEAD:g} and more). "
         "It does not know such faces, or their sound is not their own"
     )

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from latentsync.models.folders import load_network
 
 MEL_BANDS = 80
+# Of which faces a network is a judge, in its config.
+DRAWN, RECORDED = "drawn", "recorded"
 Factor: TypeAlias = int | Sequence[int]
 
 

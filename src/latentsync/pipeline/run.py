@@ -145,6 +145,8 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             witness.catch_up(outputs.path(out))
             curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
         reasons = reasons_of(job, model.format)
+        invalid = None if judge is None else judge.why_invalid()
+        believed = judge if invalid is None else None
         report = report_of(
             job,
             audio,
@@ -153,14 +155,14 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             name=name,
             drawing=drawing,
             encoding=encoding,
-            sync_measure="loudness" if judge is None else "syncnet",
-            shots=shots_of(job, curves, reasons, judge),
+            sync_measure="loudness" if believed is None else "syncnet",
+            shots=shots_of(job, curves, reasons, believed),
             reasons=reasons,
             stage_seconds=watch.seconds,
             total_seconds=time.perf_counter() - started,
             preset=preset,
             num_missed=drawn.num_missed,
-            notes=changes + notes_of(job, drawn, kept),
+            notes=[*changes, *notes_of(job, drawn, kept), *([invalid] if invalid else [])],
         )
         report.save(outputs.path(report_path(out)))
         witness.sheet.save(outputs.path(sheet_path(out)))

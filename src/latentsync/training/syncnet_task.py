@@ -12,9 +12,13 @@ from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
 from latentsync.batch import Batch
+from latentsync.data import ClipDataset
+from latentsync.data.synthetic import faces_of
 from latentsync.losses import InfoNCE, OffsetHead, cosine_bce
 from latentsync.metrics.judgement import Judgement
 from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
+
+SOURCES_LOOKED_AT = 256  # evenly spread, to tell what a set's faces are
 
 
 class SyncNetTask(LightningModule):
@@ -70,6 +74,15 @@ class SyncNetTask(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
         }
+
+    def on_fit_start(self) -> None:
+        """Note of which faces it becomes a judge; its folder says so."""
+        dataset = getattr(self.trainer.datamodule, "train_set", None)
+        if isinstance(dataset, ClipDataset):
+            sources = sorted({clip.source for clip in dataset.clips})
+            faces = faces_of(sources[:: max(1, len(sources) // SOURCES_LOOKED_AT)])
+            if faces is not None:
+                self.syncnet.register_to_config(trained_on=faces)
 
     def embed(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Unit vectors of the frames and of the sound of every window."""

@@ -6,7 +6,7 @@ Nothing is downloaded, and everything follows from a seed.
 
 from latentsync.data.synthetic.speaker import Speaker
 from latentsync.data.synthetic.speech import TRACES, VISEMES, truth_of, viseme_track
-from latentsync.data.synthetic.world import draw_clip, draw_world, read_truth
+from latentsync.data.synthetic.world import draw_clip, draw_world, faces_of, read_truth
 
 __all__ = [
     "TRACES",
@@ -14,6 +14,7 @@ __all__ = [
     "Speaker",
     "draw_clip",
     "draw_world",
+    "faces_of",
     "read_truth",
     "truth_of",
     "viseme_track",

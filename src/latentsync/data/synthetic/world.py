@@ -1,7 +1,7 @@
 """Drawn speakers as ordinary files: a video with its sound, the sound alone, and the truth."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
@@ -76,6 +76,17 @@ def read_truth(video_path: Path | str) -> dict[str, np.ndarray]:
         )
     with np.load(path) as truth:
         return dict(truth)
+
+
+def faces_of(sources: Iterable[Path | str]) -> str | None:
+    """What the faces of source videos are: drawn, recorded, or both; None where any is away."""
+    kinds = set()
+    for source in map(Path, sources):
+        if not source.is_file():
+            return None
+        truth = source.with_name(source.stem + ".truth.npz")
+        kinds.add("drawn" if truth.is_file() else "recorded")
+    return " and ".join(sorted(kinds)) or None
 
 
 def draw_world(
