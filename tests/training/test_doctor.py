@@ -16,8 +16,9 @@ from latentsync.training.doctor import (
 )
 
 SOUND = Health(
-    num_clips=40, silent=[], same_sound=[], same_pictures=[], offsets={-1: 4, 0: 30, 1: 5}
-)
+    num_clips=40, silent=[], same_sound=[], same_pictures=[], offsets={-1: 4, 0: 30, 1: 5},
+    common_offset=0, together=5.0,
+)  # fmt: skip
 LEARNT = Overfit(num_steps=100, before=0.69, after=0.1)
 WINDOWS = {
     "clip_index": torch.arange(8).repeat_interleave(4),
@@ -36,15 +37,30 @@ def test_sound_data_leads_to_patience():
         (replace(SOUND, silent=["a", *"bcdefg"]), "7 of 40 clips are silent (first: a)"),
         (replace(SOUND, same_sound=[["a", "b"]]), "2 of 40 clips share their sound"),
         (replace(SOUND, same_pictures=[["a", "b"]]), "2 of 40 clips share their picture"),
-        (replace(SOUND, offsets={5: 30, 6: 5}), "the sound is 5 frames late"),
-        (replace(SOUND, offsets={-6: 30, 0: 5}), "the sound is 6 frames early"),
+        (replace(SOUND, offsets={5: 30, 6: 5}, common_offset=5), "the sound is 5 frames late"),
+        (replace(SOUND, offsets={-6: 30, 0: 5}, common_offset=-6), "the sound is 6 frames early"),
         (replace(SOUND, offsets=dict.fromkeys(range(-12, 13), 1)), "apart by another time"),
-        (replace(SOUND, offsets={0: 3}), "only 3 of 40 clips show motion"),
+        (replace(SOUND, offsets={0: 3}, together=0.9), "dubbed?"),
     ],
 )
 def test_each_fault_of_the_data_is_named_alone(health: Health, sentence: str):
     (cause,) = find_causes(health, WINDOWS, LEARNT)
     assert sentence in cause
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        # As recorded clips are: few tell their offset alone, a mouth opens a little before.
+        replace(SOUND, offsets={-12: 1, 0: 3, 2: 6, 3: 2, 11: 1}, common_offset=2, together=1.5),
+        replace(SOUND, offsets={}, common_offset=0, together=1.3),
+        replace(SOUND, num_clips=16, offsets={5: 1}, common_offset=9, together=0.8),
+        replace(SOUND, num_clips=1, offsets={}, together=None),
+    ],
+)
+def test_clips_that_tell_little_are_not_called_dubbed(health: Health):
+    (advice,) = find_causes(health, WINDOWS, LEARNT)
+    assert "look sound" in advice
 
 
 def test_faults_of_the_batch_are_named():

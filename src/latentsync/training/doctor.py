@@ -31,6 +31,11 @@ PLATEAU = (0.68, 0.70)
 FEW_WINDOWS = 16
 MANY_SILENT = 0.1
 NEAR_OFFSET = 2
+# How much better motion must go with its own sound than with others': of 32 clips drawn at random
+# from 55 recorded stretches, 100 of 100 draws were above, and of any number of drawn clips. Of 16
+# recorded ones, 83 of 100.
+TOGETHER = 1.2
+MANY_CLIPS = 32
 LEARNT = 0.5
 # Mean cosine of two different pictures (or sounds) above which they are all the same to a network.
 COLLAPSED = 0.98
@@ -225,21 +230,31 @@ def _causes_in_data(health: Health) -> list[str]:
 
 
 def _causes_in_offsets(health: Health) -> list[str]:
-    common, total = health.common_offset, health.num_with_offset
-    near = sum(
-        count for offset, count in health.offsets.items() if abs(offset - common) <= NEAR_OFFSET
-    )
+    total, num_clips = health.num_with_offset, health.num_clips
     histogram = ", ".join(f"{offset:+d}: {count}" for offset, count in health.offsets.items())
-    if total < health.num_clips / 4:
-        return [
-            f"only {total} of {health.num_clips} clips show motion of the mouth that goes with "
-            "their sound: look at them; is it the speaker whose face is cut out, and dubbed?"
-        ]
-    if near < total / 2:
+    near = max(
+        (
+            sum(n for other, n in health.offsets.items() if abs(other - offset) <= NEAR_OFFSET)
+            for offset in health.offsets
+        ),
+        default=0,
+    )
+    if total >= num_clips / 4 and total > 2 and near < total / 2:
         return [
             f"sound and picture are apart by another time in every clip (frames sound is late: "
             f"{histogram}): bring each into sync before preparing, or drop it"
         ]
+    if health.together is None:
+        return []
+    if health.together < TOGETHER:
+        # Fewer recorded clips than this leave their own sound hidden among others'.
+        if num_clips - len(health.silent) < MANY_CLIPS:
+            return []
+        return [
+            f"in {num_clips} clips the mouth goes with their own sound no better than with that of "
+            "other clips: look at them; is it the speaker whose face is cut out, and dubbed?"
+        ]
+    common = health.common_offset
     if abs(common) > NEAR_OFFSET:
         return [
             f"in most clips the sound is {abs(common)} frames {'late' if common > 0 else 'early'} "
