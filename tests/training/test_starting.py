@@ -27,6 +27,14 @@ USED = ("checkpoints/0000500.ckpt", "checkpoints/last.ckpt", "csv/version_0/metr
         (USED, "last", "checkpoints/last.ckpt"),
         (USED, "auto", "checkpoints/last.ckpt"),
         ((), "auto", None),
+        (("csv/version_0/hparams.yaml",), None, None),
+        # Killed between the checkpoint and its second name.
+        (
+            ("checkpoints/0000500.ckpt", "checkpoints/0001000.ckpt"),
+            "last",
+            "checkpoints/0001000.ckpt",
+        ),
+        (("checkpoints/0000500.ckpt",), "auto", "checkpoints/0000500.ckpt"),
         (("csv/version_0/metrics.csv",), "auto", None),
     ],
 )
@@ -36,17 +44,29 @@ def test_it_begins(tmp_path: Path, names, ckpt_path, begins):
     assert start_from(ckpt_path, run_dir) == expected
 
 
-@pytest.mark.parametrize("names", [USED, USED[:1], USED[2:]])
-def test_a_folder_takes_one_run(tmp_path: Path, names):
-    with pytest.raises(
-        ValueError, match=r"run holds a run already.*ckpt_path=last.*paths\.run_dir="
-    ):
-        start_from(None, with_files(tmp_path / "run", *names))
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [(USED, "go on with it"), (USED[:1], "go on with it"), (USED[2:], "begin it anew there")],
+)
+def test_a_folder_takes_one_run_and_the_remedy_works(tmp_path: Path, names, remedy):
+    run_dir = with_files(tmp_path / "run", *names)
+    with pytest.raises(ValueError, match=rf"run holds a run already: {remedy} by ckpt_path=auto"):
+        start_from(None, run_dir)
+    assert (start_from("auto", run_dir) is None) == (remedy == "begin it anew there")
+
+
+def test_a_checkpoint_of_another_run_begins_one_in_an_empty_folder_only(tmp_path: Path):
+    theirs = with_files(tmp_path / "theirs", *USED) / USED[0]
+    assert start_from(str(theirs), tmp_path / "new") == str(theirs)
+    used = with_files(tmp_path / "used", *USED)
+    assert start_from(str(used / USED[0]), used) == str(used / USED[0])
+    with pytest.raises(ValueError, match="used holds a run already"):
+        start_from(str(theirs), used)
 
 
 @pytest.mark.parametrize("ckpt_path", ["last", "nowhere.ckpt", "checkpoints/0000500.ckpt"])
 def test_there_must_be_something_to_go_on_from(tmp_path: Path, ckpt_path: str):
-    with pytest.raises(FileNotFoundError, match=rf"ckpt_path={ckpt_path}: .*ckpt_path=auto"):
+    with pytest.raises(FileNotFoundError, match=rf"ckpt_path={ckpt_path}: .*to go on from"):
         start_from(ckpt_path, tmp_path / "run")
 
 

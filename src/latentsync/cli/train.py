@@ -67,6 +67,7 @@ def train(config: DictConfig) -> float | None:
         callbacks=build_callbacks(config.callbacks),
         logger=list(build(config.logger).values()),
     )
+    log_config(trainer, config)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     finally:
@@ -84,29 +85,41 @@ def train(config: DictConfig) -> float | None:
 def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:
     """The checkpoint to begin with: `last` of the run folder, `auto`: that if there is one, a file,
     or None. Raises where two runs would mix in a folder, or nothing is there to go on from."""
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if ckpt_path is None:
-        # Only the first process may find what others of it have written; Slurm puts a run back.
-        if rank_zero_only.rank == 0 and holds_a_run(run_dir) and not is_requeued(run_dir):
-            raise ValueError(
-                f"{run_dir} holds a run already: go on with it by ckpt_path=last, or give this one "
-                "a folder of its own (paths.run_dir=)"
-            )
-        return None
+    newest = newest_checkpoint(run_dir)
     if ckpt_path == "auto":
-        return str(last) if last.exists() else None
-    path = last if ckpt_path == "last" else Path(ckpt_path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"ckpt_path={ckpt_path}: there is no {path} to go on from; leave ckpt_path= out to "
-            "begin anew, or say ckpt_path=auto to go on only where there is something"
+        return None if newest is None else str(newest)
+    if ckpt_path == "last":
+        if newest is None:
+            raise FileNotFoundError(
+                f"ckpt_path=last: no checkpoint is in {run_dir / 'checkpoints'} to go on from; "
+                "ckpt_path=auto goes on only where there is one, and begins the run elsewhere"
+            )
+        return str(newest)
+    if ckpt_path is not None and not Path(ckpt_path).exists():
+        raise FileNotFoundError(f"ckpt_path={ckpt_path}: there is no such file to go on from")
+    own = ckpt_path is not None and Path(ckpt_path).resolve().is_relative_to(run_dir.resolve())
+    # Only the first process may find what others of it have written; Slurm puts a run back.
+    if rank_zero_only.rank == 0 and not own and holds_a_run(run_dir) and not is_requeued(run_dir):
+        remedy = "begin it anew there" if newest is None else "go on with it"
+        raise ValueError(
+            f"{run_dir} holds a run already: {remedy} by ckpt_path=auto, or give this one a folder "
+            "of its own (paths.run_dir=)"
         )
-    return str(path)
+    return ckpt_path
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """last.ckpt; where a kill came before it was named so, the one of the most steps."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        return last
+    numbered = (path for path in last.parent.glob("*.ckpt") if path.stem.isdecimal())
+    return max(numbered, key=lambda path: int(path.stem), default=None)
 
 
 def holds_a_run(run_dir: Path) -> bool:
     """Whether a training has written curves or checkpoints there."""
-    return any(any((run_dir / name).glob("*")) for name in ("checkpoints", "csv"))
+    return newest_checkpoint(run_dir) is not None or any(run_dir.glob("csv/*/metrics.csv"))
 
 
 def is_requeued(run_dir: Path) -> bool:
@@ -120,6 +133,14 @@ def build_callbacks(nodes: DictConfig) -> list[lightning.Callback]:
     for name in nodes.keys() - used:
         log.info("callbacks.%s is tuned, but not in use here", name)
     return [build(nodes[name]) for name in used]
+
+
+def log_config(trainer: lightning.Trainer, config: DictConfig) -> None:
+    """The resolved config as hyperparameters of every logger."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain)
 
 
 def close_loggers(trainer: lightning.Trainer) -> None:
