@@ -5,17 +5,21 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
+import yaml
 from einops import rearrange
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import StrategyRegistry
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from latentsync.cli.environment import describe_git, record_environment
 from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.data import ClipDataset, read_manifest
+from latentsync.media.audio import read_waveform
 from latentsync.models import LipSyncModel, load_syncnet, sync_input
 from latentsync.training import ShardedStrategy
 from latentsync.training.callbacks import read_curves
@@ -33,8 +37,20 @@ def test_sample_videos_show_truth_above_drawn(work: Path, stage1_run: Path, sync
     assert path.name == "step_0000002.mp4"
     with av.open(path) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(frames) == 16
-    assert frames[0].shape == (2 * 64, 2 * 64, 3)
+    # Two clips, one after the other, 16 frames of 40 ms each, and what was said in them.
+    assert len(frames) == 2 * 16
+    assert frames[0].shape == (2 * 64, 64, 3)
+    heard, said = read_waveform(path)[: 2 * 10_240], said_in(work)
+    assert np.corrcoef(heard, said)[0, 1] > 0.9
+    logged = EventAccumulator(str(next((run_dir / "tensorboard").glob("version_*"))))
+    logged.Reload()
+    assert "val/samples" in logged.Tags()["images"]
+    assert "val/samples" in logged.Tags()["audio"]
+    assert "hp_metric" not in logged.Tags()["scalars"]
+    for kept in (run_dir / "csv", run_dir / "tensorboard"):
+        told = yaml.safe_load(next(kept.rglob("hparams.yaml")).read_text())
+        assert told["task"]["optimizer"]["lr"] == 3e-4
+        assert told["task"]["schedule"]["num_training_steps"] == 2
     ((step, cosine),) = read_curves(run_dir / "csv")["val/sample_sync"]
     assert step == 1
     assert -1 <= cosine <= 1
@@ -60,6 +76,18 @@ def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, 
         vision, audio = net(frames, batch["mel"])
     assert truth == pytest.approx((vision * audio).sum(dim=1).mean().item(), abs=1e-4)
     assert -1 <= drawn <= 1
+
+
+def said_in(work: Path) -> torch.Tensor:
+    """The sound of the first two windows of the validation at 16 kHz."""
+    batch = validation_batch(work)
+    clips = read_manifest(work / "set")
+    return torch.cat(
+        [
+            read_waveform(clips[index].path)[start * 640 : (start + 16) * 640]
+            for index, start in zip(batch["clip_index"], batch["start"], strict=True)
+        ]
+    )
 
 
 def validation_batch(work: Path) -> dict[str, torch.Tensor]:
@@ -153,7 +181,7 @@ def test_wandb_keeps_a_run_on_disk_without_an_account(work: Path, monkeypatch):
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
     run_dir = run(
-        work, "demo/syncnet", "wandb", "logger=wandb",
+        work, "demo/syncnet", "wandb", "logger=wandb", "callbacks=syncnet",
         "data.train.windows_per_clip=2",
     )  # fmt: skip
     (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
@@ -161,5 +189,8 @@ def test_wandb_keeps_a_run_on_disk_without_an_account(work: Path, monkeypatch):
     end = time.monotonic() + 60
     while b"train/gradient_norm" not in log.read_bytes() and time.monotonic() < end:
         time.sleep(0.1)
-    assert b"train/gradient_norm" in log.read_bytes()
+    written = log.read_bytes()
+    for kept in (b"train/gradient_norm", b"val/calibration", b"val/offsets", b"bce_from_step"):
+        assert kept in written
+    assert len(list(log.parent.rglob("media/images/**/*.png"))) == 2
     assert "train/gradient_norm" in read_curves(run_dir / "csv")

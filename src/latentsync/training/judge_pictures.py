@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,6 +19,7 @@ from latentsync.media.mel import mel_window
 from latentsync.metrics.judgement import CalibrationCurve
 from latentsync.metrics.sync import MAX_SHIFT, shift_cosines
 from latentsync.models import StableSyncNet
+from latentsync.training.loggers import log_figure
 from latentsync.training.syncnet_task import SyncNetTask
 
 # Frames by which an offset may be wrong and count as found, as in SyncNet's own evaluation.
@@ -29,7 +29,7 @@ SOUNDS_AT_ONCE = 64
 
 
 class JudgePictures(Callback):
-    """Draws calibration.png and offsets.png into `folder`, and into TensorBoard where it is on.
+    """Draws calibration.png and offsets.png into `folder`, and into the loggers that hold pictures.
 
     The offset of a validation clip is the shift, of -15..15 frames, at which its sound suits its
     windows best; prepared clips are in sync, so it should be 0. `val/offset_accuracy` is the share
@@ -81,9 +81,7 @@ class JudgePictures(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         with publish(self.folder / f"{name}.png") as partial:
             figure.savefig(partial, dpi=80, format="png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure(f"val/{name}", figure, trainer.global_step)
+        log_figure(trainer, f"val/{name}", figure)
 
 
 @torch.no_grad()

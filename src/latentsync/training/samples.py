@@ -1,31 +1,42 @@
-"""A short video at validation: the truth beside what the model draws now."""
+"""A short video with sound at validation: the truth above what the model draws now."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from latentsync.batch import Batch
+from latentsync.data import ClipDataset
 from latentsync.diffusion import Sampler
+from latentsync.files import aside
 from latentsync.losses import SyncLoss
+from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models import LipSyncModel, StableSyncNet, sync_input
 from latentsync.training.diffusion_task import DiffusionTask
+from latentsync.training.loggers import log_video
 
 MAX_CLIPS = 4
+SAMPLE_RATE = 16000
+STRIP_FRAMES = 8
 
 
 class SampleVideo(Callback):
-    """Truth above, drawn below, for the first clips of the validation; the same noise each time.
+    """Truth above, drawn below, for the first clips of the validation, one after the other with
+    their sound (none where frames are left out between those that are shown); the same noise each
+    time.
 
-    Written to `folder` at the first validation that is `every_n_steps` or more after the last
-    one; averaged weights are in place then. The cosine of a SyncNet of pixels is logged as
-    `val/sample_sync`, and that of the truth as `val/truth_sync`, where the batch holds a mel: of
-    `syncnet`, for runs that are not judged by one, or else of the sync loss.
+    Written to `folder`, and into the loggers that hold pictures or videos, at the first validation
+    that is `every_n_steps` or more after the last one; averaged weights are in place then. The
+    cosine of a SyncNet of pixels is logged as `val/sample_sync`, and that of the truth as
+    `val/truth_sync`, where the batch holds a mel: of `syncnet`, for runs that are not judged by
+    one, or else of the sync loss.
     """
 
     def __init__(
@@ -78,9 +89,25 @@ class SampleVideo(Callback):
                 value = sync_cosine(judge, pixels, some)
                 pl_module.log(f"val/{name}", value, batch_size=len(drawn))
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"step_{trainer.global_step:07d}.mp4"
-            write_beside(truth, drawn, path, fps=pl_module.model.format.fps)
+            dataset = getattr(trainer.datamodule, "val_set", None)
+            assert isinstance(dataset, ClipDataset)
+            sound = sound_of(dataset, some) if dataset.stride == 1 else None
+            frames = one_above_the_other(truth, drawn)
+            self._show(trainer, frames, sound, fps=pl_module.model.format.fps)
+
+    def _show(
+        self,
+        trainer: Trainer,
+        frames: UInt8[np.ndarray, "n h w 3"],
+        sound: Float[Tensor, " t"] | None,
+        *,
+        fps: float,
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{trainer.global_step:07d}.mp4"
+        write_sample(frames, path, fps=fps, sound=sound)
+        strip = np.hstack(frames[:: max(1, len(frames) // STRIP_FRAMES)])
+        log_video(trainer, "val/samples", path, strip=strip, sound=sound, sample_rate=SAMPLE_RATE)
 
 
 def draw(
@@ -116,13 +143,45 @@ def sync_cosine(
     return (vision * audio).sum(dim=-1).mean()
 
 
-def write_beside(
-    truth: Float[Tensor, "b f 3 h w"], drawn: Float[Tensor, "b f 3 h w"], path: Path, *, fps: float
+def one_above_the_other(
+    truth: Float[Tensor, "b f 3 h w"], drawn: Float[Tensor, "b f 3 h w"]
+) -> UInt8[np.ndarray, "bf two_h w 3"]:
+    """Frames of all clips, one after the other, truth above what was drawn."""
+    rows = [rearrange(pixels, "b f c h w -> (b f) h w c") for pixels in (truth, drawn)]
+    return ((torch.cat(rows, dim=1).float() + 1) * 127.5).clamp(0, 255).byte().cpu().numpy()
+
+
+def sound_of(dataset: ClipDataset, batch: Batch) -> Float[Tensor, " t"]:
+    """What is heard during the frames of a batch, clip after clip, at 16 kHz."""
+    pieces = []
+    for index, start in zip(batch["clip_index"].tolist(), batch["start"].tolist(), strict=True):  # type: ignore[typeddict-item]
+        clip = dataset.clips[index]
+        clip.bring(clip.path)
+        waveform = read_waveform(clip.path, SAMPLE_RATE)
+        first, length = (
+            round(frames / clip.fps * SAMPLE_RATE) for frames in (start, dataset.num_frames)
+        )
+        piece = waveform[first : first + length]
+        pieces.append(pad(piece, (0, length - len(piece))))
+    return torch.cat(pieces)
+
+
+def write_sample(
+    frames: UInt8[np.ndarray, "n h w 3"],
+    path: Path,
+    *,
+    fps: float,
+    sound: Float[Tensor, " t"] | None,
 ) -> None:
-    """A video with the clips of a batch side by side, truth above what was drawn."""
-    rows = [rearrange(pixels, "b f c h w -> f h (b w) c") for pixels in (truth, drawn)]
-    frames = ((torch.cat(rows, dim=1).float() + 1) * 127.5).clamp(0, 255).byte().cpu().numpy()
+    """A video of these frames with their sound."""
     height, width = frames.shape[1:3]
-    with VideoWriter(path, fps=fps, width=width, height=height) as writer:
-        for frame in frames:
-            writer.write(frame)
+    sound_path = None if sound is None else aside(path.with_suffix(".wav"))
+    try:
+        if sound is not None and sound_path is not None:
+            write_wav(sound_path, sound, SAMPLE_RATE)
+        with VideoWriter(path, fps=fps, width=width, height=height, audio=sound_path) as writer:
+            for frame in frames:
+                writer.write(frame)
+    finally:
+        if sound_path is not None:
+            sound_path.unlink(missing_ok=True)
