@@ -106,7 +106,7 @@ class SampleVideo(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:07d}.mp4"
         write_sample(frames, path, fps=fps, sound=sound)
-        strip = np.hstack(frames[:: max(1, len(frames) // STRIP_FRAMES)])
+        strip = np.hstack(list(frames[:: max(1, len(frames) // STRIP_FRAMES)]))
         log_video(trainer, "val/samples", path, strip=strip, sound=sound, sample_rate=SAMPLE_RATE)
 
 
@@ -154,7 +154,7 @@ def one_above_the_other(
 def sound_of(dataset: ClipDataset, batch: Batch) -> Float[Tensor, " t"]:
     """What is heard during the frames of a batch, clip after clip, at 16 kHz."""
     pieces = []
-    for index, start in zip(batch["clip_index"].tolist(), batch["start"].tolist(), strict=True):  # type: ignore[typeddict-item]
+    for index, start in zip(batch["clip_index"].tolist(), batch["start"].tolist(), strict=True):
         clip = dataset.clips[index]
         clip.bring(clip.path)
         waveform = read_waveform(clip.path, SAMPLE_RATE)
