@@ -192,10 +192,12 @@ class SeesTheMouth:
         return next(iter(self(frame)), None)
 
 
-def write_bar(path: Path, heights: list[int], *, fps: float = 25, size: int = 64) -> None:
+def write_bar(
+    path: Path, heights: list[int], *, fps: float = 25, size: int = 64, crf: int = 4
+) -> None:
     """A grey video with a white bar from row 40 on, as high as asked for."""
     path.parent.mkdir(exist_ok=True)
-    with VideoWriter(path, fps=fps, width=size, height=size, crf=4) as writer:
+    with VideoWriter(path, fps=fps, width=size, height=size, crf=crf) as writer:
         for height in heights:
             frame = np.full((size, size, 3), 100, dtype=np.uint8)
             frame[40 : 40 + height, 20:44] = 255
@@ -229,6 +231,20 @@ def test_folders_of_videos_against_each_other(tmp_path: Path):
     assert opposite["r_open_mesh"] == pytest.approx(-1)
     # The bar lies under the mask, the rest of the frame is alike.
     assert opposite["psnr_inside"] + 10 < opposite["psnr_outside"]
+
+
+@pytest.mark.parametrize("odd", ["ref", "pred"])
+def test_an_odd_video_is_compared_with_its_even_result(tmp_path: Path, odd: str):
+    """A result in 4:2:0 has its last column and row twice."""
+    for folder in ("ref", "pred"):
+        path = tmp_path / folder / "one.mp4"
+        write_bar(path, SPEECH, size=63, crf=0 if folder == odd else 4)
+        assert probe(path).width == (63 if folder == odd else 64)
+    comparison = compared(tmp_path / "pred", tmp_path / "ref")
+    assert not comparison.failed
+    measured = comparison.rows["pred"].summary()
+    assert measured["r_open_mesh"] == pytest.approx(1)
+    assert measured["psnr_outside"] > 40
 
 
 def test_equal_videos_have_a_number_in_the_mean(tmp_path: Path):
