@@ -100,6 +100,21 @@ def test_every_row_is_done_once(folder: Path):
     assert statuses(path) == ["done"] * 3
 
 
+def test_a_list_in_a_folder_whose_name_is_no_utf8_is_done_once(folder: Path):
+    strange = folder / os.fsdecode(b"caf\xe9")
+    strange.mkdir()
+    for path in folder.glob("*.*"):
+        path.rename(strange / path.name)
+    (strange / "b.wav").write_text("bug")
+    path, work = three(strange), Copies()
+    assert [state.status for state in run_jobs(path, work)] == ["done", "failed", "done"]
+    assert "caf\\xe9" in status_path(path).read_text(encoding="utf-8")
+    (strange / "b.wav").write_text("b")
+    work.outs()
+    run_jobs(path, work)
+    assert work.outs() == ["b.mp4"]
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [

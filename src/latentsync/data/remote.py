@@ -73,7 +73,8 @@ class RemoteSet:
     def bring(self, path: Path) -> None:
         """Have a file of the local folder lie there; FileNotFoundError if the store has none."""
         with suppress(FileNotFoundError):  # never fetched, or another process made room just now
-            os.utime(path)
+            with suppress(PermissionError):  # others keep this cache
+                os.utime(path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         address = self._address(path.relative_to(self.folder).as_posix())
@@ -110,11 +111,13 @@ class RemoteSet:
             if path.is_file() and ".partial" not in path.name:
                 kept.append((status.st_mtime_ns, status.st_size, path))
         excess = sum(size for _, size, _ in kept) - (1 - SPARE_SHARE) * self.max_bytes
-        for _, size, path in sorted(kept):
+        for used_ns, size, path in sorted(kept):
             if excess <= 0:
                 return
-            path.unlink(missing_ok=True)
-            excess -= size
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime_ns == used_ns:  # or another process reads it just now
+                    path.unlink()
+                    excess -= size
 
     def _address(self, name: str) -> str:
         return f"{self.url}/{name}"

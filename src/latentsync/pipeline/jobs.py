@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from latentsync.files import publish
+from latentsync.files import printable, publish
 from latentsync.pipeline.cache import content_hash
 from latentsync.report import Report, forget_peak_memory
 
@@ -235,7 +235,7 @@ class _Table:
         former = {state.out: state for state in _read_states(path)} if path.exists() else {}
         self.states = []
         for row in rows:
-            out = str(row.out)
+            out = printable(row.out)
             known = former.get(out, RowStatus(row.line, out))
             self.states.append(replace(known, line=row.line))
         self._write()
@@ -246,7 +246,11 @@ class _Table:
 
     def _write(self) -> None:
         names = [column.name for column in fields(RowStatus)]
-        with publish(self.path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        with (
+            publish(self.path) as partial,
+            # Of a name that is no UTF-8, in a message, the bytes are told.
+            partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(asdict(state) for state in self.states)
