@@ -29,15 +29,13 @@ from latentsync.media.container import (
     time_zero,
     warn,
 )
+from latentsync.media.limits import Silences, check_sound
 
 logger = logging.getLogger(__name__)
 
 FLOATS = frozenset(("flt", "dbl"))
 FULL_SCALE = 1.0
 LOSSY_PEAK = 2.0  # decoders of lossy sound overshoot full scale by less
-USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # which libav knows to arrange by itself
-NO_ARRANGEMENT = "channels"  # what libav calls a layout that is a number only
-MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filters are as long as the ratio
 
 
 def read_waveform(
@@ -84,18 +82,7 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
         raise ValueError(f"{path} has no audio stream: give a file with sound")
     if not isinstance(stream, AudioStream):
         raise ValueError(f"{path} has sound in a codec that cannot be decoded: convert it to wav")
-    codec = stream.codec_context
-    rate = codec.sample_rate
-    if codec.channels not in USUAL_CHANNELS and codec.layout.name.endswith(NO_ARRANGEMENT):
-        raise ValueError(
-            f"{path} has sound of {codec.channels} channels and does not say which is where: give "
-            "it as stereo or mono"
-        )
-    if not 0 < rate <= MAX_SAMPLE_RATE:
-        raise ValueError(
-            f"{path} says it has {rate:,} samples a second, at most {MAX_SAMPLE_RATE:,} can be "
-            "read: convert it to 48,000"
-        )
+    check_sound(path, stream.codec_context)
     return stream
 
 
@@ -115,10 +102,12 @@ def decode_audio(
     """
     zero = time_zero(container, stream)
     usual = FULL_SCALE if stream.codec_context.name.startswith("pcm_") else LOSSY_PEAK
-    ranges = _Ranges(usual, on_damage)
+    ranges, silences = _Ranges(usual, on_damage), Silences(path)
     for frame in decode(container, stream, path, on_spot=on_damage, on_cut=on_cut):
         if frame.pts is not None:
             frame.pts -= round(zero / seconds(1, frame))
+            start = seconds(frame.pts, frame)
+            silences.add(start, start + Fraction(frame.samples, frame.sample_rate))
         yield ranges.checked(frame)
     ranges.tell()
 

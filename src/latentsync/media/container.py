@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from latentsync.media.cut import has_no_size, is_cut
+from latentsync.media.limits import check_picture
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class Damage:
 
 
 OnDamage = Callable[[Damage], None]
+
+
+def ignore(damage: Damage) -> None:
+    """For what is told elsewhere."""
 
 
 def warn(path: Path) -> OnDamage:
@@ -98,6 +103,7 @@ def find_video(container: InputContainer, path: Path) -> VideoStream:
         raise ValueError(f"{path} has no video stream: give a video file")
     if stream.codec_context is None:
         raise ValueError(f"{path} has video in a codec that cannot be decoded: convert it to H.264")
+    check_picture(path, stream.codec_context.width, stream.codec_context.height)
     stream.thread_type = "AUTO"
     return stream
 

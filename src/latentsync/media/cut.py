@@ -1,6 +1,7 @@
 """Whether a media file ends before its container does: downloads and recordings that broke off."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -8,6 +9,7 @@ from typing import BinaryIO
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 HEAD_BYTES = 1 << 16
@@ -25,15 +27,59 @@ def is_cut(
     read_until: Fraction,
 ) -> bool:
     """Whether pieces of the stream are missing at the end, of which the last was `read_until`."""
-    kinds = container.format.name.split(",")
-    if any(ends_early(path) for kind, ends_early in ENDS_EARLY.items() if kind in kinds):
+    if breaks_off(container, stream, path):
         return True
-    if "mov" in kinds and len(stream.index_entries) > 0:
-        last = stream.index_entries[-1]
-        return last.pos + last.size > path.stat().st_size
+    kinds = container.format.name.split(",")
     if "matroska" in kinds and container.duration is not None and not _has_whole_segment(path):
         return read_until + TAIL_SECONDS < Fraction(container.duration, av.time_base)
     return False
+
+
+def breaks_off(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> bool:
+    """Whether the container's own sizes reach beyond the file's end."""
+    kinds = container.format.name.split(",")
+    if any(ends_early(path) for kind, ends_early in ENDS_EARLY.items() if kind in kinds):
+        return True
+    return "mov" in kinds and _num_missing(stream, path) > 0
+
+
+def missing_seconds(
+    container: InputContainer, stream: VideoStream | AudioStream, path: Path
+) -> Fraction:
+    """How much of the stream's end the file lost, as far as its container knows; reads packets only
+    if it did."""
+    if not breaks_off(container, stream, path):
+        return Fraction(0)
+    clock = stream.time_base or Fraction(0)
+    lost = _num_missing(stream, path)
+    if lost:
+        entries = stream.index_entries
+        return (entries[-1].timestamp - entries[len(entries) - lost].timestamp) * clock
+    if container.duration is None:
+        return Fraction(0)
+    stops = ((packet.pts or 0) + (packet.duration or 0) for packet in _readable(container, stream))
+    start = Fraction(0) if "matroska" in container.format.name else (stream.start_time or 0) * clock
+    return start + Fraction(container.duration, av.time_base) - max(stops, default=0) * clock
+
+
+def _num_missing(stream: VideoStream | AudioStream, path: Path) -> int:
+    """How many pieces at the end of a file's index lie behind its end."""
+    size, entries = path.stat().st_size, stream.index_entries
+    lost = 0
+    while lost < len(entries):
+        entry = entries[len(entries) - 1 - lost]
+        if entry.pos + entry.size <= size:
+            break
+        lost += 1
+    return lost
+
+
+def _readable(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet]:
+    """Packets with a time, as far as they go."""
+    with suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                yield packet
 
 
 def has_no_size(container: InputContainer, path: Path) -> bool:

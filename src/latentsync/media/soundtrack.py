@@ -16,7 +16,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from latentsync.media.audio import audio_stream, decode_audio, is_steady, resample
-from latentsync.media.container import Damage, open_media, seconds, time_zero
+from latentsync.media.container import ignore, open_media, seconds, time_zero
 
 BITS_PER_CHANNEL = 96_000
 AAC_RATES = frozenset(
@@ -159,16 +159,12 @@ def _encoded(
     bit_rate = min(BITS_PER_CHANNEL, 4 * rate) * AudioLayout(layout).nb_channels
     output = target.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
     frames = resample(
-        decode_audio(source, stream, path, on_damage=_told_before),
+        decode_audio(source, stream, path, on_damage=ignore),  # told when it was heard
         sample_format="fltp",
         layout=layout,
         sample_rate=rate,
     )
     return _encode(output, frames, None if limit is None else round(limit * rate))
-
-
-def _told_before(damage: Damage) -> None:
-    """Whoever heard the sound to draw was told of it."""
 
 
 def _encode(

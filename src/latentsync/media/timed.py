@@ -18,12 +18,14 @@ from latentsync.media.container import (
     decode,
     find_video,
     frame_rate,
+    ignore,
     open_media,
     seconds,
     time_zero,
     warn,
 )
 from latentsync.media.deinterlace import Deinterlacer
+from latentsync.media.limits import check_stay
 from latentsync.media.picture import Frame, Picture, RgbReader
 from latentsync.media.timeline import FrameTimes, Timeline, build_timeline, round_half_up
 
@@ -179,7 +181,7 @@ class _Cursor:
         # What is damaged was told while the times were read.
         deinterlacer = Deinterlacer(self.deinterlace)
         ticked = _ticked(
-            self.container, self.stream, self.path, _ignore, deinterlacer, from_start=from_start
+            self.container, self.stream, self.path, ignore, deinterlacer, from_start=from_start
         )
         for start, _, frame in ticked:
             number = int(np.searchsorted(self.times.starts, start, side="right")) - 1
@@ -271,13 +273,16 @@ def _ticked(
         start = end if frame.pts is None else round((seconds(frame.pts, frame) - zero) / base)
         if held is not None:
             start = start if start > held[0] else end
+            check_stay(path, held[0] * base, start * base)
             yield held[0], start - held[0], held[1]
         elif from_start:
             # The first picture is shown from the start on, though others may be lost before it.
             start = 0
         held, end = (start, frame), start + (frame.duration or usual)
     if held is not None:
-        yield held[0], _last_duration(stream, held[0], end), held[1]
+        last = _last_duration(stream, held[0], end)
+        check_stay(path, held[0] * base, (held[0] + last) * base)
+        yield held[0], last, held[1]
 
 
 def _last_duration(stream: VideoStream, start: int, end: int) -> int:
@@ -290,7 +295,3 @@ def _last_duration(stream: VideoStream, start: int, end: int) -> int:
 def _stored_size(stream: VideoStream) -> tuple[int, int]:
     """Width and height as the file's header gives them."""
     return stream.codec_context.width, stream.codec_context.height
-
-
-def _ignore(damage: Damage) -> None:
-    pass

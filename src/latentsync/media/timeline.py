@@ -7,6 +7,8 @@ from math import ceil, floor
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from latentsync.media.limits import check_rate
+
 LOOPS = ("to_and_fro", "repeat", "hold", "stop")
 TAILS = ("keep", "cut")
 
@@ -84,6 +86,7 @@ def build_timeline(
     `loop`, for a video shorter than the sound: to its end and backwards and so on (the frame at
     each turn twice), from the start again, holding the last frame, or stopping with the video.
     """
+    check_rate(len(times), times.end * times.time_base)
     if seconds <= 0:
         raise ValueError(f"the sound must last more than 0 s, got {seconds}")
     for name, value, choices in (("loop", loop, LOOPS), ("tail", tail, TAILS)):

@@ -25,6 +25,7 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.deinterlace import Deinterlacer
+from latentsync.media.limits import check_stay
 from latentsync.media.picture import RgbReader
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
@@ -85,7 +86,9 @@ def _info(
     if stream.duration is not None:
         duration = float(seconds(stream.duration, stream))
     elif container.duration is not None:
-        duration = container.duration / av.time_base
+        # Matroska counts from 0, whenever its video starts.
+        late = time_zero(container, stream) if "matroska" in container.format.name else 0
+        duration = max(0.0, float(Fraction(container.duration, av.time_base) - late))
     else:
         duration = float(stream.frames / fps)
     return VideoInfo(
@@ -147,6 +150,7 @@ def _timed(
     is_whole = start_seconds <= SEEK_MARGIN_SECONDS
     for frame in Deinterlacer().over(decoded, from_start=is_whole):
         begin = end if frame.pts is None else seconds(frame.pts, frame)
+        check_stay(path, end - start, begin - start)
         end = begin + (seconds(frame.duration, frame) if frame.duration else step)
         yield _Timed(begin - start, end - start, frame)
 

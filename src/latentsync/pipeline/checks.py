@@ -2,14 +2,29 @@
 
 import os
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
-from latentsync.media.video import VideoInfo, probe, read_frames
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from latentsync.media.container import (
+    decode,
+    find_video,
+    ignore,
+    open_media,
+    seconds,
+    time_zero,
+)
+from latentsync.media.cut import missing_seconds
+from latentsync.media.video import VideoInfo, probe
 from latentsync.pipeline.outputs import check_free, parts_folder, tidy, written_files
 
 Reference = Literal["auto", "previous", "self"]
 
+MOST_MISSING_SECONDS = 1
+HAVE_AN_INDEX = frozenset(("mov", "matroska", "avi"))
 CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
 
 
@@ -57,14 +72,30 @@ def check_choices(*, crf: float, reference: str) -> None:
 
 
 def check_decodes(video: VideoInfo) -> None:
-    """Raise unless the video's last second still shows a frame: a file cut short does not."""
-    last = max(0.0, video.duration_seconds - 1.0)
-    shown = read_frames(video.path, fps=video.fps, start_seconds=last, num_frames=1)
-    if next(shown, None) is None:
-        raise ValueError(
-            f"{video.path} should last {video.duration_seconds:.2f} s but ends earlier; "
-            "it is truncated or damaged: copy it again, or cut it to the part that plays"
-        )
+    """Raise if the video's last second is missing, or nothing near its end can be decoded."""
+    with open_media(video.path) as container:
+        stream = find_video(container, video.path)
+        missing = missing_seconds(container, stream, video.path)
+        if missing <= MOST_MISSING_SECONDS and shows_its_end(container, stream, video):
+            return
+    raise ValueError(
+        f"{video.path} should last {video.duration_seconds:.2f} s but ends earlier; "
+        "it is truncated or damaged: copy it again, or cut it to the part that plays"
+    )
+
+
+def shows_its_end(container: InputContainer, stream: VideoStream, video: VideoInfo) -> bool:
+    """Whether a picture comes out where its last second begins, or from the key frame before.
+
+    Other containers cannot tell where that is.
+    """
+    if HAVE_AN_INDEX.isdisjoint(container.format.name.split(",")):
+        return True
+    last = max(0.0, video.duration_seconds - MOST_MISSING_SECONDS)
+    start = time_zero(container, stream) + Fraction(last)
+    container.seek(int(start / seconds(1, stream)), stream=stream)
+    shown = decode(container, stream, video.path, on_spot=ignore, on_cut=ignore)
+    return next(shown, None) is not None
 
 
 def count_frames(audio: Path, seconds: float, fps: float) -> int:

@@ -26,6 +26,7 @@ from latentsync.media.audio import read_waveform
 from latentsync.media.container import warn
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS, check_source, codec_for
+from latentsync.media.limits import MOST_FPS
 from latentsync.media.parts import PartsWriter
 from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio
@@ -274,8 +275,10 @@ def _nearest(value: float) -> int:
 def _own_rate(fps: str | float) -> Fraction | None:
     if fps == "source":
         return None
-    if isinstance(fps, str) or fps <= 0:
-        raise ValueError(f"timing.fps={fps} must be source, model or a number above 0")
+    if isinstance(fps, str) or not 0 < fps <= MOST_FPS:
+        raise ValueError(
+            f"timing.fps={fps} must be source, model or a number above 0, {MOST_FPS} at most"
+        )
     return Fraction(fps).limit_denominator(1001)
 
 

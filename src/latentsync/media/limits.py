@@ -1,0 +1,72 @@
+"""What a file may ask for: a few bytes can promise days of silence or pictures of gigabytes."""
+
+from fractions import Fraction
+from pathlib import Path
+
+from av.audio.codeccontext import AudioCodecContext
+
+MOST_PIXELS = 2**26  # 8192 x 8192
+MOST_FPS = 1000
+MOST_PICTURE_SECONDS = 600
+MOST_SILENT_SECONDS = 2 * 3600
+USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # which libav knows to arrange by itself
+NO_ARRANGEMENT = "channels"  # what libav calls a layout that is a number only
+MIN_SAMPLE_RATE = 1000  # a megabyte at 1 Hz would last for days
+MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filters are as long as the ratio
+
+
+def check_picture(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"{path} has pictures of {width}x{height}: the most are {MOST_PIXELS} pixels "
+            "(8192x8192); scale it down"
+        )
+
+
+def check_stay(path: Path, start: Fraction, end: Fraction) -> None:
+    """How long one picture is shown."""
+    if end - start > MOST_PICTURE_SECONDS:
+        raise ValueError(
+            f"{path} shows one picture from {float(start):.2f} s to {float(end):.2f} s: the most "
+            f"are {MOST_PICTURE_SECONDS} s; cut it there, or give its pictures new times"
+        )
+
+
+def check_rate(num_frames: int, seconds: Fraction) -> None:
+    if num_frames > MOST_FPS * seconds:
+        raise ValueError(
+            f"the video shows {num_frames} pictures in {float(seconds):.3g} s: the most are "
+            f"{MOST_FPS} a second; give its pictures new times"
+        )
+
+
+def check_sound(path: Path, codec: AudioCodecContext) -> None:
+    if codec.channels not in USUAL_CHANNELS and codec.layout.name.endswith(NO_ARRANGEMENT):
+        raise ValueError(
+            f"{path} has sound of {codec.channels} channels and does not say which is where: give "
+            "it as stereo or mono"
+        )
+    rate = codec.sample_rate
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise ValueError(
+            f"{path} says it has {rate:,} samples a second, {MIN_SAMPLE_RATE:,} to "
+            f"{MAX_SAMPLE_RATE:,} can be read: convert it to 48,000"
+        )
+
+
+class Silences:
+    """Adds up the time between pieces of sound; ValueError when it is too much."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.end = self.total = Fraction(0)
+
+    def add(self, start: Fraction, end: Fraction) -> None:
+        """A piece of sound; pieces may overlap."""
+        self.total += max(Fraction(0), start - self.end)
+        if self.total > MOST_SILENT_SECONDS:
+            raise ValueError(
+                f"{self.path} has no sound from {float(self.end):.2f} s to {float(start):.2f} s: "
+                f"the most are {MOST_SILENT_SECONDS} s in all; cut it there, or convert it to wav"
+            )
+        self.end = max(self.end, end)
