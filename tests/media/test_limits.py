@@ -80,7 +80,7 @@ def wav(path: Path, *, rate: int, channels: int, num_samples: int = 4000) -> Pat
 SOUNDS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "300 channels": (lambda d: wav(d / "a.wav", rate=16_000, channels=300), "300 channels"),
     "17 channels": (lambda d: wav(d / "a.wav", rate=16_000, channels=17), "17 channels"),
-    "1 Hz": (lambda d: wav(d / "a.wav", rate=1, channels=1), "1 samples a second, 1,000 to"),
+    "1 Hz": (lambda d: wav(d / "a.wav", rate=1, channels=1), "1 samples a second, 100 to"),
     "0 Hz": (lambda d: wav(d / "a.wav", rate=0, channels=1), r"a\.wav"),
     "0 channels": (lambda d: wav(d / "a.wav", rate=16_000, channels=0), r"a\.wav"),
     "4 GHz": (lambda d: wav(d / "a.wav", rate=2**32 - 1, channels=1), r"a\.wav"),
@@ -104,7 +104,7 @@ def test_sound_without_end_is_refused(tmp_path: Path, case: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "KiB"
 
 
-@pytest.mark.parametrize("channels", [3, 12, 16, 24])
+@pytest.mark.parametrize("channels", [3, 8, 16, 24])
 def test_many_channels_are_heard(tmp_path: Path, channels: int) -> None:
     assert len(read_waveform(wav(tmp_path / "a.wav", rate=16_000, channels=channels))) == 4000
 

@@ -11,7 +11,7 @@ MOST_PICTURE_SECONDS = 600
 MOST_SILENT_SECONDS = 2 * 3600
 USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # which libav knows to arrange by itself
 NO_ARRANGEMENT = "channels"  # what libav calls a layout that is a number only
-MIN_SAMPLE_RATE = 1000  # a megabyte at 1 Hz would last for days
+MIN_SAMPLE_RATE = 100  # a megabyte at 1 Hz would last for days
 MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filters are as long as the ratio
 
 
