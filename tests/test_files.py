@@ -1,7 +1,12 @@
 import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from latentsync.files import locked, publish
 
@@ -96,3 +101,47 @@ def test_a_folder_is_held_by_one_and_goes_when_nothing_is_in_it(tmp_path: Path) 
     with locked(folder):
         (folder / "part").write_text("whole")
     assert (folder / "part").read_text() == "whole"
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def by_tempfile(path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(b"private until now")
+    Path(file.name).replace(path)
+
+
+def in_folder(path: Path) -> None:
+    (path / "inner").mkdir(parents=True)
+    by_tempfile(path / "inner" / "file")
+    (path / "plain").write_text("")
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "safetensors": lambda path: save_file({"a": torch.zeros(3)}, path),
+    "torch": lambda path: torch.save({"a": 1}, path),
+    "text": lambda path: path.write_text("whole"),
+    "tempfile": by_tempfile,
+    "folder": in_folder,
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int, writer: str) -> None:
+    with publish(tmp_path / "out") as partial:
+        WRITERS[writer](partial)
+    files = [path for path in (tmp_path / "out", *(tmp_path / "out").rglob("*")) if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_rights_that_were_chosen_stay(tmp_path: Path) -> None:
+    with publish(tmp_path / "run.sh") as partial:
+        partial.write_text("")
+        partial.chmod(0o750)
+    assert stat.S_IMODE((tmp_path / "run.sh").stat().st_mode) == 0o750

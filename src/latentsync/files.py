@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,7 +55,11 @@ def printable(path: Path | str) -> str:
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or folder to; it becomes `path` on success only."""
+    """Give a path beside `path` to write a file or folder to; it becomes `path` on success only.
+
+    What a writer made readable to its owner only, as those of temporary files do, gets the rights
+    of any new file.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is not a folder: create it before writing {path}")
     if not os.access(path.parent, os.W_OK):
@@ -64,6 +69,7 @@ def publish(path: Path) -> Iterator[Path]:
     partial = aside(path)
     try:
         yield partial
+        _open_to_others(partial)
         partial.replace(path)
     finally:
         if partial.is_dir():
@@ -114,3 +120,18 @@ def _lock_of(folder: Path) -> IO[bytes]:
             return file
         file.close()
     raise BlockingIOError(f"{folder} is in use by another run")
+
+
+def _open_to_others(written: Path) -> None:
+    """Give private files, of a folder all in it, the rights that the umask leaves to new ones."""
+    files = [path for path in (written, *written.rglob("*")) if path.is_file()]
+    private = [path for path in files if stat.S_IMODE(path.stat().st_mode) == 0o600]
+    if not private:
+        return
+    # The umask cannot be read without changing it for every thread; a new file tells it.
+    probe = aside(written)
+    probe.touch(exist_ok=False)
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in private:
+        path.chmod(mode)

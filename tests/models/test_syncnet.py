@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latentsync.models import StableSyncNet, sync_input
+from latentsync.models.syncnet import end_norm
 
 AUDIO = {
     "in_channels": 1,
@@ -75,3 +76,33 @@ def test_a_saved_net_is_the_same_net(syncnet: StableSyncNet, tmp_path: Path) -> 
 def test_towers_that_do_not_meet_are_refused() -> None:
     with pytest.raises(ValueError, match=r"faces of 32x64 end in 24 at \(2, 2\)"):
         StableSyncNet(AUDIO, VISUAL, resolution=64)
+
+
+@pytest.mark.parametrize("width", [4, 6, 8, 16, 24, 32, 36, 64])
+def test_embeddings_of_any_width_tell_inputs_apart(width: int) -> None:
+    torch.manual_seed(0)
+    towers = [
+        {**tower, "block_out_channels": [*tower["block_out_channels"][:-1], width]}
+        for tower in (AUDIO, VISUAL)
+    ]
+    net = StableSyncNet(*towers, resolution=32)
+    embeddings = net(torch.randn(8, 48, 16, 32), torch.randn(8, 1, 80, 52))
+    for embedding in embeddings:
+        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(8))
+        assert embedding.std(dim=0).mean() > 0.01
+        assert len(torch.unique(embedding, dim=0)) >= 6
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_width_that_holds_no_embedding_is_refused(width: int) -> None:
+    towers = [
+        {**tower, "block_out_channels": [*tower["block_out_channels"][:-1], width]}
+        for tower in (AUDIO, VISUAL)
+    ]
+    with pytest.raises(ValueError, match=f"must be 4 channels wide or more.*got {width}"):
+        StableSyncNet(*towers, resolution=32)
+
+
+@pytest.mark.parametrize("width", [1024, 2048, 96, 64, 48])
+def test_the_norm_of_wide_towers_is_the_official_one(width: int) -> None:
+    assert end_norm(width).num_groups == (16 if width == 48 else 32)

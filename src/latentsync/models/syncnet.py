@@ -20,6 +20,7 @@ from latentsync.models.folders import load_network
 MEL_BANDS = 80
 # Of which faces a network is a judge, in its config.
 DRAWN, RECORDED = "drawn", "recorded"
+MIN_EMBEDDING = 4
 Factor: TypeAlias = int | Sequence[int]
 
 
@@ -65,6 +66,11 @@ class StableSyncNet(ModelMixin, ConfigMixin):
                 "both towers of a SyncNet must end in the same number of channels at one place; "
                 f"the mel of {num_mel_frames} frames ends in {num_audio} at {mel_size}, "
                 f"faces of {height}x{resolution} end in {num_visual} at {face_size}"
+            )
+        if num_audio < MIN_EMBEDDING:
+            raise ValueError(
+                f"the last level of a SyncNet's towers must be {MIN_EMBEDDING} channels wide or "
+                f"more, or its norm leaves nothing of an embedding; got {num_audio}"
             )
         self.audio_encoder = DownEncoder(**audio_encoder)
         self.visual_encoder = DownEncoder(**visual_encoder)
@@ -139,7 +145,7 @@ class DownEncoder(nn.Module):
             if attention:
                 self.down_blocks.append(AttentionBlock(width_out))
             width = width_out
-        self.norm_out = group_norm(width)
+        self.norm_out = end_norm(width)
         self.gradient_checkpointing = False
 
     def forward(self, picture: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
@@ -209,6 +215,13 @@ class AttentionBlock(nn.Module):
 def group_norm(width: int) -> nn.GroupNorm:
     """32 groups as in the official nets, fewer where the width does not allow them."""
     return nn.GroupNorm(gcd(32, width), width, eps=1e-6)
+
+
+def end_norm(width: int) -> nn.GroupNorm:
+    """The same for the one place a tower ends in, where a group of one channel has no value but
+    its mean: of such narrow towers, which no official net has, four channels are a group."""
+    norm = group_norm(width)
+    return norm if norm.num_groups < width else nn.GroupNorm(max(1, width // 4), width, eps=1e-6)
 
 
 def strides(factor: Factor) -> tuple[int, int]:
