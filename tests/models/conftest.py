@@ -2,43 +2,14 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
 
-from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
-
-SIDE, NUM_FRAMES = 32, 4
+from latentsync.models import LipSyncModel, MelAudioEncoder
+from models.tiny import NUM_FRAMES, SIDE, build_model
 
 
 @pytest.fixture
 def model() -> LipSyncModel:
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=[4, 4, 8],
-        norm_num_groups=2,
-        latent_channels=4,
-        latents_mean=[0.1, -0.2, 0.3, 0.0],
-        latents_std=[0.5, 1.0, 2.0, 1.5],
-        mid_block_add_attention=False,
-    )
-    unet = UNet(
-        block_out_channels=[8, 16],
-        attention_levels=[False, True],
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=80,
-        num_attention_heads=2,
-    )
-    return LipSyncModel(
-        unet=unet.eval(),
-        codec=LatentCodec(vae),
-        audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
-        model_format=ModelFormat(
-            resolution=SIDE, num_frames=NUM_FRAMES, audio_before=2, audio_after=2
-        ),
-    )
+    return build_model(MelAudioEncoder())
 
 
 @pytest.fixture

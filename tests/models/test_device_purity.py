@@ -7,13 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
+from einops import rearrange
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from transformers import WhisperConfig
 
 from latentsync.diffusion import SCHEDULERS, Sampler
-from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
+from latentsync.models import (
+    LatentCodec,
+    LipSyncModel,
+    MelAudioEncoder,
+    ModelFormat,
+    UNet,
+    WhisperAudioEncoder,
+    frame_tokens,
+)
+from models.tiny import build_model
 
 SIDE, NUM_FRAMES = 32, 4
 CONF = Path(__file__).parents[2] / "conf/sampler"
@@ -116,3 +127,38 @@ def test_denoising_stays_on_the_device(model: LipSyncModel, stored: bool) -> Non
     for tensor in (denoised.prediction, denoised.target, denoised.x0, denoised.signal):
         assert tensor.device.type == "cuda"
     assert denoised.pixels.device.type == "cuda"
+
+
+def test_from_waveform_to_frames_on_the_device(model: LipSyncModel) -> None:
+    """The sound lies on the CPU, where files are read; its states are those of the device."""
+    config = WhisperConfig(
+        d_model=80, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16
+    )
+    with torch.device("cuda"):
+        model.audio_encoder = WhisperAudioEncoder.from_config(config)
+    states = model.audio_encoder(torch.randn(16_000))
+    assert states.device.type == "cuda"
+    audio = frame_tokens(states, torch.arange(2 * NUM_FRAMES), before=2, after=2)
+    pixels, _ = faces_and_audio()
+    one = rearrange(pixels, "b f c h w -> 1 (b f) c h w")
+    drawn = model.generate(one, audio[None], sampler=PRESETS["fast"], generator=torch.Generator())
+    assert drawn.device.type == "cuda"
+    assert drawn.shape == one.shape
+
+
+@pytest.mark.parametrize("kind", ["mel", "whisper"])
+def test_to_moves_every_network_and_casts_what_draws(kind: str) -> None:
+    config = WhisperConfig(
+        d_model=80, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16
+    )
+    encoder = MelAudioEncoder() if kind == "mel" else WhisperAudioEncoder.from_config(config)
+    model = build_model(encoder)
+    # Without memory is where nothing is by accident.
+    model.to("meta", torch.float16)
+    nets = {"unet": model.unet, "codec": model.codec.vae.net}
+    if kind == "whisper":
+        nets["audio_encoder"] = encoder.net.net
+    for name, net in nets.items():
+        assert {value.device.type for value in net.state_dict().values()} == {"meta"}
+        wanted = torch.float32 if name == "audio_encoder" else torch.float16
+        assert next(net.parameters()).dtype == wanted

@@ -11,7 +11,8 @@ from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio_encoder import MelAudioEncoder
 from latentsync.models.codec import LatentCodec
-from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.unet import UNet
 
 RESOLUTION = 32

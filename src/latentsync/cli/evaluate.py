@@ -27,7 +27,8 @@ from latentsync.cli.names import build
 from latentsync.cli.run import command
 from latentsync.metrics.row import Row
 from latentsync.models.folders import load_network
-from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import make_ready
 from latentsync.models.syncnet import StableSyncNet

@@ -26,7 +26,8 @@ from latentsync.media.video import VideoWriter, open_clip, read_frames
 from latentsync.metrics.mouth import silent_frames
 from latentsync.metrics.row import TRAITS, Row
 from latentsync.metrics.sync import SyncScore, sync_score
-from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.syncnet import StableSyncNet, sync_input
 from latentsync.pipeline import draw_clip, to_pixels

@@ -10,7 +10,7 @@ from latentsync.data import AudioStates
 from latentsync.models import encoder_name
 from latentsync.models.audio_encoder import MelAudioEncoder, WhisperAudioEncoder
 from latentsync.models.folders import load_audio_encoder
-from latentsync.models.lipsync import read_config
+from latentsync.models.model_config import read_config
 
 
 def listens_to(task: DictConfig) -> AudioStates | None:

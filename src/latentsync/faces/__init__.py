@@ -9,7 +9,7 @@ from latentsync.faces.align import (
 )
 from latentsync.faces.detect import Face, FaceDetector, FixedDetector, largest, three_points
 from latentsync.faces.legacy import LegacyAligner
-from latentsync.faces.mask import load_mask, paint_weights
+from latentsync.faces.mask import load_mask, mask_names, paint_weights
 from latentsync.faces.mesh import MeshDetector
 from latentsync.faces.placement import Placement, crop_template, similarity_from_points
 from latentsync.faces.restore import paste, pasted_box, restore
@@ -33,6 +33,7 @@ __all__ = [
     "crop_template",
     "largest",
     "load_mask",
+    "mask_names",
     "mouth_shape",
     "paint_weights",
     "paste",

@@ -14,9 +14,7 @@ SPANS_SIZE = 256
 
 def load_mask(name: str = "mask", resolution: int = 256) -> Float[np.ndarray, "r r"]:
     """A mask as float32; {0, 1} at 256, with greys at its edges elsewhere."""
-    spans = json.loads(resources.files(__package__).joinpath("mask_spans.json").read_text())[
-        "spans"
-    ]
+    spans = _spans()
     if name not in spans:
         raise ValueError(f"no mask is called {name!r}; there are {', '.join(sorted(spans))}")
     levels = np.full((SPANS_SIZE, SPANS_SIZE), 255, dtype=np.uint8)
@@ -25,6 +23,17 @@ def load_mask(name: str = "mask", resolution: int = 256) -> Float[np.ndarray, "r
     size = (resolution, resolution)
     levels = cv2.resize(levels, size, interpolation=cv2.INTER_LANCZOS4)
     return levels.astype(np.float32) / 255
+
+
+def mask_names() -> tuple[str, ...]:
+    """What `load_mask` can be asked for."""
+    return tuple(sorted(_spans()))
+
+
+@lru_cache(maxsize=1)
+def _spans() -> dict[str, list[list[int]]]:
+    text = resources.files(__package__).joinpath("mask_spans.json").read_text()
+    return json.loads(text)["spans"]
 
 
 @lru_cache(maxsize=64)

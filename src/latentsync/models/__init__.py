@@ -14,7 +14,9 @@ from latentsync.models.codec import LatentCodec, PreviewCodec
 from latentsync.models.deepcache import DeepCache
 from latentsync.models.folders import load_network, save_network
 from latentsync.models.frozen import Frozen
-from latentsync.models.lipsync import Denoised, LipSyncModel, ModelFormat
+from latentsync.models.kinds import register_audio_encoder
+from latentsync.models.lipsync import Denoised, LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import best_dtype, make_ready
 from latentsync.models.syncnet import (
@@ -49,6 +51,7 @@ __all__ = [
     "load_syncnet",
     "make_ready",
     "num_parity_frames",
+    "register_audio_encoder",
     "save_network",
     "sync_input",
 ]

@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from latentsync.files import publish
 from latentsync.media.mel import mel_spectrogram
 from latentsync.models.audio_stream import StateStream
+from latentsync.models.config_files import check_types, made, misfits, read_json, some
 from latentsync.models.frozen import Frozen
 
 STATES_PER_SECOND = 50
@@ -38,6 +41,7 @@ class AudioEncoder(Protocol):
     `stream` gives the same states in windows, made when they are asked for: hours of sound need
     memory for some minutes. It keeps the waveform (which may be mapped from a file) and reads
     slices of it.
+    `to` moves its networks, in place; the waveform stays where it is, states come on the device.
     """
 
     def __call__(
@@ -45,6 +49,8 @@ class AudioEncoder(Protocol):
     ) -> Float[Tensor, "n l d"]: ...
 
     def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
 
 
 class MelAudioEncoder:
@@ -74,6 +80,10 @@ class MelAudioEncoder:
 
         return StateStream(spans, make)
 
+    def to(self, device: torch.device | str) -> Self:
+        """Nothing to move: what is computed is computed where the waveform is."""
+        return self
+
 
 class WhisperAudioEncoder:
     """The states of a Whisper encoder: its input with positions, and every block's output.
@@ -97,10 +107,35 @@ class WhisperAudioEncoder:
                     f"no Whisper in {folder}: it has no {name}; put the files of "
                     "openai/whisper-tiny there, or name the folder that holds them"
                 )
-        encoder = WhisperEncoder(WhisperConfig.from_pretrained(folder))
-        state = encoder_state(load_file(folder / "model.safetensors"))
+        path = folder / "config.json"
+        values = read_json(path)
+        check_types(values, WhisperConfig().to_dict(), path)
+        config = made(WhisperConfig.from_dict, values, path, what="Whisper")
+        with torch.device("meta"):
+            outline = made(WhisperEncoder, config, path, what="Whisper")
+        try:
+            state = encoder_state(load_file(folder / "model.safetensors"))
+        except SafetensorError as error:
+            raise ValueError(
+                f"{folder / 'model.safetensors'} is damaged or cut short: {error}"
+            ) from error
+        unfit = misfits(outline.state_dict(), state)
+        if unfit:
+            raise ValueError(
+                f"{len(unfit)} tensors of {folder} do not fit its config.json: {some(unfit)}"
+            )
+        encoder = WhisperEncoder(config)
         encoder.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
         return cls(encoder)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write a folder that `from_pretrained` reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.net.net.config.save_pretrained(folder)
+        state = self.net.net.state_dict()
+        with publish(folder / "model.safetensors") as path:
+            tensors = {key: value.cpu().contiguous() for key, value in state.items()}
+            save_file(tensors, path, metadata={"format": "pt"})
 
     @classmethod
     def from_config(cls, config: WhisperConfig) -> Self:

@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from latentsync.models.folders import load_library_network
 from latentsync.models.frozen import Frozen
 
 # Frames that go through the VAE at once; more are no faster on a CPU. Of 256 px, each takes some
@@ -41,7 +42,7 @@ class LatentCodec:
         """The codec of a VAE folder as diffusers writes it."""
         if not (Path(folder) / "config.json").is_file():
             raise FileNotFoundError(f"no VAE in {folder}: it has no config.json")
-        return cls(AutoencoderKL.from_pretrained(folder, local_files_only=True))
+        return cls(load_library_network(AutoencoderKL, folder))
 
     @classmethod
     def preview(cls, folder: Path | str, *, like: "LatentCodec") -> "LatentCodec":
@@ -56,8 +57,7 @@ class LatentCodec:
                 f"no preview VAE in {folder}: it has no config.json; put the files of "
                 "madebyollin/taesd there, which goes with sd-vae-ft-mse"
             )
-        vae = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
-        tiny = PreviewCodec(vae)
+        tiny = PreviewCodec(load_library_network(AutoencoderTiny, folder))
         if (tiny.num_channels, tiny.factor) != (like.num_channels, like.factor):
             raise ValueError(
                 f"the preview VAE in {folder} has latents of {tiny.num_channels} channels, "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
+from diffusers import AutoencoderKL, SchedulerMixin
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -40,26 +40,16 @@ from latentsync.models.folders import (
     load_network,
     save_audio_encoder,
     save_network,
-    schedule_of,
 )
 from latentsync.models.frozen import cast
+from latentsync.models.kinds import encoder_kind, schedule_of, scheduler_from
+from latentsync.models.model_config import (
+    FORMAT_VERSION,
+    ModelFormat,
+    read_config,
+    read_format,
+)
 from latentsync.models.unet import UNet
-
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFormat:
-    """What the faces and the audio of a model look like; written into its folder."""
-
-    resolution: int = 256
-    num_frames: int = 16
-    fps: float = 25.0
-    aligner: str = "smooth"
-    mask: str = "mask"
-    audio_before: int = 4
-    audio_after: int = 6
-    noise_alpha: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +91,11 @@ class LipSyncModel:
             raise ValueError(
                 f"the UNet takes {unet.config.in_channels} channels, but a VAE of "
                 f"{codec.num_channels} latent channels needs {wanted}"
+            )
+        if model_format.resolution % codec.factor:
+            raise ValueError(
+                f"faces of {model_format.resolution} pixels do not fit a VAE whose latents are "
+                f"{codec.factor} pixels wide: the resolution must be a multiple of that"
             )
         self.unet = unet
         self.codec = codec
@@ -336,10 +331,19 @@ class LipSyncModel:
         return repeat(small.to(latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
-        """Move (and cast) UNet and VAE in place; see `make_ready` for what is fast where."""
+        """Move every network in place, cast UNet and VAE; see `make_ready` for what is fast where.
+
+        The audio encoder stays in float32: its states are made once and stand at every step.
+        """
         cast(self.unet, device, dtype)
         self.codec.to(device, dtype)
+        self.audio_encoder.to(device)
         return self
+
+    def check_can_be_saved(self) -> None:
+        """ValueError if a folder could not hold the model: to be asked before days of training."""
+        encoder_kind(self.audio_encoder)
+        schedule_of(self.scheduler)
 
     def save_pretrained(self, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
         """Write a model folder; `dtype` (say, torch.float16) halves the files, loads cast back."""
@@ -361,15 +365,17 @@ class LipSyncModel:
         """The model of a folder that `save_pretrained` wrote, in float32 on the CPU."""
         folder = Path(folder)
         config = read_config(folder)
-        format_names = ModelFormat.__dataclass_fields__
-        model = cls(
-            unet=load_network(UNet, folder / "unet"),
-            codec=LatentCodec(load_network(AutoencoderKL, folder / "vae")),
-            audio_encoder=load_audio_encoder(config["audio_encoder"], folder),
-            scheduler=DDIMScheduler.from_config(config["scheduler"]),
-            model_format=ModelFormat(**{name: config[name] for name in format_names}),
-            training=config["training"],
-        )
+        parts = {
+            "model_format": read_format(config, folder),
+            "scheduler": scheduler_from(config["scheduler"], folder / "config.json"),
+            "audio_encoder": load_audio_encoder(config["audio_encoder"], folder),
+            "codec": LatentCodec(load_network(AutoencoderKL, folder / "vae")),
+            "unet": load_network(UNet, folder / "unet"),
+        }
+        try:
+            model = cls(**parts, training=config["training"])
+        except ValueError as error:
+            raise ValueError(f"the parts of {folder} do not fit each other: {error}") from error
         if (folder / "syncnet" / "config.json").is_file():
             model.syncnet_dir = folder / "syncnet"
         return model
@@ -382,25 +388,3 @@ class LipSyncModel:
         unet.load_spatial(model.unet.state_dict())
         model.unet = unet
         return model
-
-
-def read_config(folder: Path) -> dict:
-    """The checked `config.json` of a model folder."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
-    try:
-        config = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    version = config.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has model format version {version}, this program reads {FORMAT_VERSION}: "
-            "export the model again with this version of latentsync"
-        )
-    wanted = {*ModelFormat.__dataclass_fields__, "audio_encoder", "scheduler", "training"}
-    missing = sorted(wanted - set(config))
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    return config

@@ -37,7 +37,8 @@ from latentsync.media.timed import (
 )
 from latentsync.media.video import VideoInfo, probe
 from latentsync.models.audio_encoder import num_parity_frames
-from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.ahead import ahead
 from latentsync.pipeline.cache import Cache, content_hash
 from latentsync.pipeline.draw import Patches, Slots, draw_windows

@@ -78,6 +78,7 @@ class DiffusionTask(LightningModule):
             raise ValueError(
                 f"all losses have the weight 0: {dict(loss_weights)}; nothing would train"
             )
+        model.check_can_be_saved()
         self.model = model
         if init is not None:
             go_on_from(init, model.unet)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import cast
 
 import yaml
-from diffusers import DDIMScheduler
+from diffusers import SchedulerMixin
 
-from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder
+from latentsync.models.audio_encoder import AudioEncoder
 from latentsync.models.codec import LatentCodec
-from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.kinds import AUDIO_ENCODERS, SCHEDULES
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.syncnet import StableSyncNet
 from latentsync.models.unet import UNet
 from latentsync.weights.files import LIGHTNING_KEY, State, build, kind_of, load_strictly, read
@@ -71,17 +73,40 @@ def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
     return LipSyncModel(
         unet=build(lambda: UNet(**config), state, path),
         codec=LatentCodec.from_pretrained(str(cast(Node, node["codec"])["folder"])),
-        audio_encoder=audio_encoder(cast(Node, node["audio_encoder"])),
-        scheduler=DDIMScheduler(**plain(cast(Node, node["scheduler"]))),
+        audio_encoder=audio_encoder(cast(Node, node["audio_encoder"]), path),
+        scheduler=scheduler(cast(Node, node["scheduler"]), path),
         model_format=ModelFormat(**plain(cast(Node, node["model_format"]))),  # type: ignore[arg-type]
     )
 
 
-def audio_encoder(node: Node) -> AudioEncoder:
-    """The audio encoder a run was trained with."""
-    if str(node["_target_"]).endswith("MelAudioEncoder"):
-        return MelAudioEncoder()
-    return load_official_whisper(str(node.get("folder", node.get("path"))))
+def audio_encoder(node: Node, path: Path) -> AudioEncoder:
+    """The audio encoder a run was trained with; only classes that have a name here are built."""
+    words = str(node["_target_"]).split(".")
+    if words[-1] == "load_official_whisper":
+        return load_official_whisper(str(node["path"]))
+    loads = words[-1] == "from_pretrained"
+    class_name = words[-2 if loads else -1]
+    kinds = [kind.type for kind in AUDIO_ENCODERS.values() if kind.type.__name__ == class_name]
+    if not kinds:
+        raise ValueError(
+            f"{path} was trained with the audio encoder {node['_target_']}, which has no name "
+            f"here (there are {', '.join(AUDIO_ENCODERS)}): import the module that registers it "
+            "before, or take the model/ folder that its run wrote"
+        )
+    make = kinds[0].from_pretrained if loads else kinds[0]  # type: ignore[attr-defined]
+    return make(**plain(node))
+
+
+def scheduler(node: Node, path: Path) -> SchedulerMixin:
+    """The noise schedule a run was trained with."""
+    class_name = str(node["_target_"]).rsplit(".", 1)[-1]
+    kinds = {kind.__name__: kind for kind in SCHEDULES.values()}
+    if class_name not in kinds:
+        raise ValueError(
+            f"{path} was trained with the scheduler {node['_target_']}; a model can have "
+            + ", ".join(kinds)
+        )
+    return kinds[class_name](**plain(node))
 
 
 def run_config(checkpoint: Path) -> Node:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from latentsync.files import publish
+from latentsync.models.config_files import misfits, some
 
 logger = logging.getLogger(__name__)
 
@@ -199,24 +200,9 @@ def check_fit(
 
     ValueError with each one's name, its shape in the file and its shape here.
     """
-    misfits = compare(own, given)
-    if misfits:
-        raise ValueError(
-            f"{len(misfits)} tensors of {path} do not fit a {kind}: "
-            + "; ".join(misfits[:5])
-            + ("; ..." if len(misfits) > 5 else "")
-        )
-
-
-def compare(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """One line for each tensor that does not fit: its name, its shape in the file and here."""
-    shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (own, given)]
-    here, there = shapes
-    return [
-        f"{key}: {there.get(key, 'nothing')} in the file, {here.get(key, 'nothing')} here"
-        for key in sorted(here.keys() | there.keys())
-        if here.get(key) != there.get(key)
-    ]
+    unfit = misfits(own, given)
+    if unfit:
+        raise ValueError(f"{len(unfit)} tensors of {path} do not fit a {kind}: {some(unfit)}")
 
 
 def write(content: dict[str, object], path: Path | str) -> None:

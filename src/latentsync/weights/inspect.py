@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor
 
-from latentsync.models.lipsync import FORMAT_VERSION
+from latentsync.models.model_config import FORMAT_VERSION
 from latentsync.weights.files import LIGHTNING_KEY, State, kind_of, read, replace_all
 from latentsync.weights.syncnet import syncnet_config
 from latentsync.weights.unet import UNET_1_0_KEYS, unet_config

@@ -1,0 +1,142 @@
+"""The JSON files of model folders, which anybody may have written: read as plain values, checked;
+and whether tensors fit what they say.
+
+What a file says wrongly is one ValueError of one line, with the file and the value.
+"""
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+MAX_BYTES = 1_000_000
+MAX_INTEGER = 1_000_000
+MAX_ITEMS = 1000
+# What is built so many times, before a tensor's shape could tell that it is wrong.
+MAX_COUNT = 200
+COUNTS = ("layers_per_block", "encoder_layers", "decoder_layers", "transformer_layers_per_block")
+# What a library's constructor does with values it was not made for.
+MISUSES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+
+
+def read_json(path: Path, *, unchecked: tuple[str, ...] = ()) -> dict[str, object]:
+    """The object that a config file holds, of bounded values; `unchecked` names are let pass."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes: a config file has {MAX_BYTES:,} at most"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds {shown(content)} where an object of names and values should be"
+        )
+    for name, value in content.items():
+        if name not in unchecked:
+            for inner, part in leaves(name, value):
+                check_value(inner, part, path)
+    return content
+
+
+def made(make: Callable[[Given], Made], values: Given, path: Path, *, what: str) -> Made:
+    """`make(values)`; whatever it says against them becomes one ValueError about the file."""
+    try:
+        return make(values)
+    except MISUSES as error:
+        raise ValueError(f"{path} describes no {what}: {one_line(error)}") from error
+
+
+def check_types(values: Mapping[str, object], like: Mapping[str, object], path: Path) -> None:
+    """Refuse a value of another type than its default; names without one are left alone."""
+    for name, value in values.items():
+        default = like.get(name)
+        if default is None or value is None or name.startswith("_"):
+            continue
+        if not fits(value, default):
+            raise ValueError(f"{path}: {name} is {shown(value)}, such as {default!r} was expected")
+
+
+def fits(value: object, default: object) -> bool:
+    """Whether a value of a file is of the kind of a default."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, list | tuple):
+        return isinstance(value, list | tuple)
+    return isinstance(value, type(default)) or not isinstance(default, int | str)
+
+
+def defaults_of(make: Callable[..., object]) -> dict[str, object]:
+    """The default values of a function's parameters."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(make).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
+def leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Every value inside a value, itself included, with the name it stands under."""
+    yield name, value
+    inner = value.items() if isinstance(value, dict) else ()
+    for key, part in inner:
+        yield from leaves(f"{name}.{key}", part)
+    if isinstance(value, list):
+        for part in value:
+            yield from leaves(name, part)
+
+
+def check_value(name: str, value: object, path: Path) -> None:
+    """Refuse what no config means: endless numbers and lists, and numbers that are none."""
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{path}: {name} is {value}, which is no number")
+    most = MAX_COUNT if name.rsplit(".", 1)[-1] in COUNTS else MAX_INTEGER
+    if isinstance(value, int) and abs(value) > most:
+        raise ValueError(f"{path}: {name} is {shown(value)}, more than {most:,}")
+    if isinstance(value, list | dict) and len(value) > MAX_ITEMS:
+        raise ValueError(f"{path}: {name} has {len(value):,} entries, more than {MAX_ITEMS:,}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, in a few words."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one short line."""
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    told = text if isinstance(error, ValueError) and text else f"{kind} {text}".strip()
+    return told if len(told) <= 300 else f"{told[:297]}..."
+
+
+def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """One line for each tensor that does not fit: its name, its shape in the file and here."""
+    shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (own, given)]
+    here, there = shapes
+    return [
+        f"{key}: {there.get(key, 'nothing')} in the file, {here.get(key, 'nothing')} here"
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key)
+    ]
+
+
+def some(lines: list[str]) -> str:
+    """The first five of many, for a message."""
+    return "; ".join(lines[:5]) + ("; ..." if len(lines) > 5 else "")
