@@ -26,7 +26,7 @@ from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.models.audio_encoder import MelAudioEncoder
 from latentsync.models.codec import LatentCodec
-from latentsync.models.lipsync import ModelFormat
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.unet import UNet
 
 FPS = 25

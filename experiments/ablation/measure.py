@@ -22,7 +22,7 @@ from latentsync.data.clips import read_manifest
 from latentsync.diffusion import Sampler
 from latentsync.metrics.row import Row
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
-from latentsync.models.lipsync import ModelFormat
+from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.draw import tokens_of
 from latentsync.pipeline.windows import Run, cut_windows
 

@@ -1,5 +1,8 @@
 """Every wrong file is an error of one sentence that says what the file is."""
 
+import os
+import pickle
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from latentsync.weights import (
     load_official_vae,
     load_official_whisper,
 )
-from latentsync.weights.files import build, read_state
+from latentsync.weights.files import build, read, read_state
 from weights.published import as_version_1_0, tiny_unet
 
 LOADERS: dict[str, Callable] = {
@@ -70,6 +73,43 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: 
     for load in LOADERS.values():
         with pytest.raises(ValueError, match=r"code\.pt holds code.*is not opened"):
             load(tmp_path / "code.pt")
+    assert not Path("evil").exists()
+
+
+class Calls:
+    """A pickle that would call a function."""
+
+    def __init__(self, function: object, *words: object) -> None:
+        self.call = function, words
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.call
+
+
+CODE = {
+    "os.system": Calls(os.system, "touch evil"),
+    "eval": Calls(eval, "open('evil', 'w')"),
+    "subprocess": Calls(subprocess.call, ["touch", "evil"]),
+    "getattr": Calls(getattr, "", "join"),
+    "path": Evil(),
+}
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", *(f"protocol {n}" for n in range(6))])
+@pytest.mark.parametrize("name", CODE)
+def test_whatever_a_pickle_calls_is_said_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str
+):
+    monkeypatch.chdir(tmp_path)
+    content = {"state_dict": {"a.weight": CODE[name]}}
+    if form.startswith("protocol"):
+        Path("code.pt").write_bytes(pickle.dumps(content, protocol=int(form[-1])))
+    else:
+        torch.save(content, "code.pt", _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(ValueError, match=r"code\.pt holds code.*is not opened") as raised:
+        read(Path("code.pt"))
+    assert "weights_only" not in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert not Path("evil").exists()
 
 

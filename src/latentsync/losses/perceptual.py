@@ -31,7 +31,7 @@ class PerceptualLoss:
             raise ValueError(
                 f"the perceptual loss needs VGG-16: download {VGG_NAME} from "
                 f"https://download.pytorch.org/models/{VGG_NAME} and give its path as vgg=, or "
-                "leave the loss out with losses@task.losses=recon_sync and no weight for it"
+                "leave the loss out with '~task.losses.perceptual' '~task.loss_weights.perceptual'"
             )
         with warnings.catch_warnings():
             # lpips asks torchvision for an empty VGG by the name an argument had until 2022.

@@ -16,8 +16,8 @@ from transformers import VideoMAEConfig, VideoMAEModel
 V2_NAME = "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
 V2_REMEDY = (
     f"download {V2_NAME} (in auxiliary/ of huggingface.co/ByteDance/LatentSync-1.5) and give "
-    "its path as videomae=, or leave the loss out with losses@task.losses=recon_sync_perceptual "
-    "~task.loss_weights.trepa"
+    "its path as videomae=, or leave the loss out with '~task.losses.trepa' "
+    "'~task.loss_weights.trepa'"
 )
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 IMAGE_SIZE = 224

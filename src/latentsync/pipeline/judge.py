@@ -25,7 +25,7 @@ from latentsync.metrics.sync import (
     shift_cosines,
     why_invalid,
 )
-from latentsync.models.lipsync import ModelFormat
+from latentsync.models.model_config import ModelFormat
 from latentsync.models.syncnet import DRAWN, StableSyncNet, load_syncnet, sync_input
 from latentsync.pipeline.engine import Job, places_of
 from latentsync.pipeline.plan import slot_entries

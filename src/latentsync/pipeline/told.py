@@ -10,7 +10,8 @@ from jaxtyping import Float, Int32
 
 from latentsync.files import printable
 from latentsync.media.container import CLIPPED
-from latentsync.models.lipsync import LipSyncModel, ModelFormat
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.curves import Curves, loudness, sync_of
 from latentsync.pipeline.engine import Drawing, Encoding, Job, places_of
 from latentsync.pipeline.judge import SyncJudge

@@ -3,10 +3,14 @@
 Everything that reads somebody's file goes through here, so that a wrong file is told in one way.
 """
 
+import io
 import logging
 import pickle
+import pickletools
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -45,7 +49,18 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 }
 LIGHTNING_KEY = "pytorch-lightning_version"
 # What torch says of a pickle that would call or build something.
-SIGNS_OF_CODE = ("Unsupported global", "Unsupported class", "call reduce", "Can only build")
+SIGNS_OF_CODE = (
+    "unsupported GLOBAL",
+    "Unsupported global",
+    "Unsupported class",
+    "call reduce",
+    "Can only build",
+)
+
+# What a pickle of weights imports; anything else is called by it.
+WEIGHT_MODULES = ("torch", "collections", "_codecs", "numpy")
+MAX_PICKLE_BYTES = 64 << 20
+NUM_PICKLES = 5  # of a file of torch before 1.6
 
 # Networks under these names stand in the checkpoints of our own trainings.
 TASK_NETWORKS = {"unet": "UNet", "syncnet": "SyncNet", "vae": "VAE", "reader": "mouth reader"}
@@ -66,8 +81,14 @@ def read(path: Path | str) -> dict[str, object]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         mapped = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        with warnings.catch_warnings():
+            # Of a pickle's protocol; whether it can be read is told below.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (
+        SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError,
+        ValueError, AttributeError,
+    ) as error:  # fmt: skip
         raise ValueError(_why_unreadable(path, error)) from error
     if not isinstance(content, dict):
         raise ValueError(
@@ -77,14 +98,51 @@ def read(path: Path | str) -> dict[str, object]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    reason = next((line.strip() for line in lines if "WeightsUnpickler" in line), lines[0])
-    if any(sign in str(error) for sign in SIGNS_OF_CODE):
+    named = globals_of(path)
+    called = [name for name in named if name.split(".")[0] not in WEIGHT_MODULES]
+    if called or any(sign in str(error) for sign in SIGNS_OF_CODE):
+        what = f"it names {called[0]}" if called else f"it names {', '.join(named[:3])}"
         return (
-            f"{path} holds code, not only tensors, and is not opened ({reason}); get the file "
+            f"{path} holds code, not only tensors, and is not opened ({what}); get the file "
             "anew from its publisher, as .safetensors if there is one"
         )
+    lines = [line.strip() for line in str(error).splitlines()]
+    # torch advises to open what it refuses all the same; nobody should.
+    own = [line for line in lines if line and "weights_only" not in line]
+    reason = own[0] if own else type(error).__name__
     return f"{path} is cut short or is no weight file ({reason}); download it again"
+
+
+def globals_of(path: Path) -> list[str]:
+    """What a pickle would import, read off it without running anything; as far as it is whole."""
+    found: list[str] = []
+    texts: list[str] = []
+    # Broken at some place, or no pickle at all: what stands before it counts.
+    with suppress(ValueError, OSError, zipfile.BadZipFile, LookupError, RuntimeError):
+        stream = _pickled(path)
+        for _ in range(NUM_PICKLES):
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in ("GLOBAL", "INST"):
+                    found.append(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    found.append(".".join(texts[-2:]))
+                elif isinstance(argument, str):
+                    texts.append(argument)
+    return found
+
+
+def _pickled(path: Path) -> io.BytesIO:
+    """The pickle of a file that torch wrote in either of its formats."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            return io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        if not names:
+            raise ValueError(f"{path} is a zip archive without a pickle")
+        name = names[0]
+        with archive.open(name) as member:
+            return io.BytesIO(member.read(MAX_PICKLE_BYTES))
 
 
 def read_state(path: Path | str) -> State:
