@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 
 from latentsync.cli.infer import load_model
 from latentsync.cli.run import conf_dir, register_resolvers
-from latentsync.models import LipSyncModel
+from latentsync.models import LatentCodec, LipSyncModel, WhisperAudioEncoder, load_syncnet
+from latentsync.weights import load_official_syncnet, load_official_vae, load_official_whisper
 from latentsync.weights.__main__ import main
 from latentsync.weights.files import read_state
 from latentsync.weights.inspect import inspect
@@ -21,6 +22,62 @@ def test_import_then_export_gives_the_file_back(published: Path, tmp_path: Path)
     main(["export", str(tmp_path / "m"), str(tmp_path / "unet.pt")])
     back, given = read_state(tmp_path / "unet.pt"), read_state(published)
     torch.testing.assert_close(back, given, rtol=0, atol=0)
+
+
+LOADERS = {
+    "stable_syncnet.pt": (load_official_syncnet, load_syncnet),
+    "whisper/tiny.pt": (load_official_whisper, WhisperAudioEncoder.from_pretrained),
+    "vae/diffusion_pytorch_model.safetensors": (load_official_vae, LatentCodec.from_pretrained),
+    "vae": (load_official_vae, LatentCodec.from_pretrained),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_import_makes_the_folder_that_training_asks_for(published: Path, tmp_path: Path, name: str):
+    given, out = published.parent / name, tmp_path / "runs" / "folder"
+    main(["import", str(given), str(out)])
+    official, ours = LOADERS[name]
+    states = [tensors_of(official(given)), tensors_of(ours(out))]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    with pytest.raises(SystemExit):
+        main(["import", str(given), str(out)])
+
+
+def tensors_of(network: object) -> dict[str, torch.Tensor]:
+    for name in ("vae", "net", "net"):
+        network = getattr(network, name, network)
+    return network.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ("eval_syncnet_S", "holds a SyncNet v2: it is read as it is"),
+        ("s3fd", "holds a S3FD: it is read as it is"),
+    ],
+)
+def test_a_file_of_which_no_folder_is_made_says_what_it_is_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str, told: str
+):
+    state = {key: torch.zeros(1) for key in official_shapes(manifest)}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SystemExit) as ended:
+        main(["import", str(tmp_path / "x.pth"), str(tmp_path / "m")])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("key", ["a.lora_A.weight", "something.else"])
+def test_no_folder_of_a_lora_or_of_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+):
+    torch.save({key: torch.zeros(1)}, tmp_path / "x.pt")
+    with pytest.raises(SystemExit):
+        main(["import", str(tmp_path / "x.pt"), str(tmp_path / "m")])
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "x.pt" in told
 
 
 def test_what_the_user_can_put_right_is_one_line_and_status_2(

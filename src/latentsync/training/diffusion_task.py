@@ -20,6 +20,7 @@ from latentsync.losses import clear_clips
 from latentsync.models import Denoised, LatentCodec, LipSyncModel, UNet, load_network
 from latentsync.training.sharding import shard, whole_state
 from latentsync.weights.files import check_fit
+from latentsync.weights.unet import take_from_sd
 
 Loss = Callable[[Denoised, Batch], Tensor]
 
@@ -40,7 +41,8 @@ class DiffusionTask(LightningModule):
 
     `trainable` holds parts of parameter names; without it everything trains. `audio_dropout` is
     the share of clips that train without audio, so that guidance has a null to move away from.
-    `init` is a model folder whose UNet to go on from, of the same shape.
+    `init` is a model folder whose UNet to go on from, of the same shape; `init_sd` a folder of
+    Stable Diffusion 1.5, of whose UNet everything is taken but what hears and what sees the mask.
 
     Switches: `adapter` trains besides `trainable`, everything else stays. Clips noised beyond
     `max_x0_timestep` count as 0 in the losses that judge the predicted clean clip. With
@@ -62,6 +64,7 @@ class DiffusionTask(LightningModule):
         trainable: Sequence[str] | None = None,
         audio_dropout: float = 0.1,
         init: Path | str | None = None,
+        init_sd: Path | str | None = None,
         adapter: Adapter | None = None,
         max_x0_timestep: int | None = None,
         sample_latents: bool = False,
@@ -80,8 +83,12 @@ class DiffusionTask(LightningModule):
             )
         model.check_can_be_saved()
         self.model = model
+        if init is not None and init_sd is not None:
+            raise ValueError(f"a UNet starts from one place: init={init} or init_sd={init_sd}")
         if init is not None:
             go_on_from(init, model.unet)
+        if init_sd is not None:
+            take_from_sd(model.unet, init_sd)
         self.unet = model.unet.train()
         self.losses = dict(losses)
         self.loss_weights = dict(loss_weights)

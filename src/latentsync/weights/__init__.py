@@ -4,6 +4,7 @@
 """
 
 from latentsync.weights.folders import export_model, import_official, model_folder
+from latentsync.weights.importing import import_network
 from latentsync.weights.s3fd import load_official_s3fd
 from latentsync.weights.syncnet import (
     export_official_syncnet,
@@ -16,6 +17,7 @@ from latentsync.weights.unet import (
     load_official_unet,
     official_unet_keys,
     official_unet_state,
+    take_from_sd,
     unet_config,
     unet_from_sd,
     unet_key,
@@ -27,6 +29,7 @@ __all__ = [
     "export_model",
     "export_official_syncnet",
     "export_official_unet",
+    "import_network",
     "import_official",
     "load_official_s3fd",
     "load_official_syncnet",
@@ -38,6 +41,7 @@ __all__ = [
     "official_unet_keys",
     "official_unet_state",
     "syncnet_config",
+    "take_from_sd",
     "unet_config",
     "unet_from_sd",
     "unet_key",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from latentsync.weights.fetch import fetch
 from latentsync.weights.folders import VERSIONS, export_model, import_official
+from latentsync.weights.importing import import_network, is_unet
 from latentsync.weights.inspect import inspect
 
 EXIT_USER_ERROR = 2
@@ -28,9 +29,11 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(asked: argparse.Namespace) -> None:
     """One of the four commands."""
-    if asked.command == "import":
+    if asked.command == "import" and not is_unet(asked.file):
+        import_network(asked.file, asked.out)
+    elif asked.command == "import":
         import_official(
-            asked.unet,
+            asked.file,
             asked.out,
             version=asked.version,
             whisper=asked.whisper,
@@ -57,10 +60,14 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m latentsync.weights", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("import", help="official files => a model folder for infer.py")
-    command.add_argument("unet", type=Path, help="latentsync_unet.pt")
+    command = commands.add_parser(
+        "import", help="an official file => the folder that infer.py or train.py asks for"
+    )
+    command.add_argument(
+        "file", type=Path, help="latentsync_unet.pt, stable_syncnet.pt, tiny.pt, or a VAE"
+    )
     command.add_argument("out", type=Path, help="the folder to write")
-    command.add_argument("--version", choices=list(VERSIONS), help="of the UNet")
+    command.add_argument("--version", choices=list(VERSIONS), help="of a UNet")
     command.add_argument("--whisper", type=Path, help="tiny.pt; else looked for beside the UNet")
     command.add_argument("--vae", type=Path, help="sd-vae-ft-mse; else looked for beside the UNet")
     command.add_argument("--resolution", type=int, help="of weights without a version")

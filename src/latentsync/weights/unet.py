@@ -74,7 +74,7 @@ def load_official_unet(path: Path | str, *, version: str | None = None) -> UNet:
         raise ValueError(
             f"{path} is a UNet that reads {in_channels} channels, LatentSync's read noisy, masked "
             f"and reference latents and a mask ({3 * out_channels + 1}); to start from one of "
-            "Stable Diffusion there is unet_from_sd"
+            "Stable Diffusion, train with init_sd=FOLDER (unet_from_sd in Python)"
         )
     with torch.device("meta"):
         net = UNet(**config)
@@ -111,21 +111,26 @@ def unet_from_sd(folder: Path | str, **config: object) -> UNet:
     the keys and values of audio, motion modules) stays as drawn; what else does not fit is a
     ValueError.
     """
+    unet = UNet(**config)
+    take_from_sd(unet, folder)
+    return unet
+
+
+def take_from_sd(unet: UNet, folder: Path | str) -> None:
+    """Give a new UNet, in place, everything that Stable Diffusion 1.5 has of it."""
     path = sd_unet_path(Path(folder))
     state = read_state(path)
     require(state, path, "UNet of Stable Diffusion", "conv_in.weight", MID_AUDIO_KEY)
     taken = {key: value for key, value in state.items() if not any(n in key for n in NOT_IN_SD)}
-    unet = UNet(**config)
     own = unet.state_dict()
     drawn = (*NOT_IN_SD, ".motion_modules.", "project_audio.")
     wanted = {key: value for key, value in own.items() if not any(part in key for part in drawn)}
-    check_fit(wanted, taken, path, f"UNet({config})")
+    check_fit(wanted, taken, path, "UNet")
     unet.load_state_dict({**own, **taken}, strict=True)
     kept = [part.strip(".") for part in drawn if any(part in key for key in own)]
     logger.info(
         "%s: %d of %d tensors taken; drawn anew: %s", path, len(taken), len(own), ", ".join(kept)
     )
-    return unet
 
 
 def sd_unet_path(folder: Path) -> Path:

@@ -1,0 +1,65 @@
+"""Any published file => the folder that the commands ask for, if one is made of its kind."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from latentsync.files import publish
+from latentsync.models.folders import save_network
+from latentsync.weights.files import describe, kind_of, raw_state, read
+from latentsync.weights.syncnet import load_official_syncnet
+from latentsync.weights.vae import load_official_vae, vae_path
+from latentsync.weights.whisper import load_official_whisper
+
+logger = logging.getLogger(__name__)
+
+SaveTo = Callable[[Path, Path], None]
+
+# What a file holds => how its folder is written, and the option that asks for it.
+FOLDERS: dict[str, tuple[SaveTo, str]] = {
+    "SyncNet": (lambda path, out: save_network(load_official_syncnet(path), out), "syncnet="),
+    "VAE": (lambda path, out: save_network(load_official_vae(path), out), "vae="),
+    "Whisper": (lambda path, out: load_official_whisper(path).save_pretrained(out), "whisper="),
+}
+# What is used otherwise.
+NO_FOLDER = {
+    "SyncNet v2": "it is read as it is, by latentsync.weights.load_official_syncnet_v2",
+    "S3FD": "it is read as it is, by latentsync.weights.load_official_s3fd",
+    "Wav2Lip SyncNet": "no part of this program uses one",
+    "Whisper in the layout of transformers": (
+        "give the folder it lies in, with its config.json, as whisper="
+    ),
+    "Stable Diffusion checkpoint": (
+        "give the folder of the same model as diffusers has it, as init_sd= to train from"
+    ),
+}
+
+
+def is_unet(path: Path) -> bool:
+    """Whether a file holds a UNet, which becomes a whole model together with other files."""
+    return path.is_file() and kind_of(read(path)).startswith("UNet")
+
+
+def import_network(source: Path | str, out: Path | str) -> Path:
+    """Write the folder of a published SyncNet, VAE or Whisper; returns it.
+
+    ValueError for kinds of which no folder is made, with what to do instead.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists():
+        raise ValueError(f"{out} is there already: choose another name or remove it")
+    path = vae_path(source)
+    content = read(path)
+    kind = kind_of(content)
+    if kind not in FOLDERS:
+        if kind not in NO_FOLDER:
+            raw_state(path)  # a LoRA or a checkpoint is told there
+        what = kind if kind in NO_FOLDER else describe(content)
+        remedy = NO_FOLDER.get(kind, f"folders are made of a UNet, {', '.join(FOLDERS)}")
+        raise ValueError(f"no folder is made of {path}, which holds a {what}: {remedy}")
+    save, option = FOLDERS[kind]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with publish(out) as partial:
+        save(path, partial)
+    logger.info("%s: a %s, to be given as %s%s", out, kind, option, out)
+    return out
