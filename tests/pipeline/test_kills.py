@@ -148,7 +148,7 @@ def test_a_second_start_says_that_the_first_is_at_work_and_leaves_it_alone(
 
     report = lipsync(video, voice, out, progress=start_again, **parts)
     assert refused == ["faces", "faces", "frames", "frames"]
-    assert report.notes == []
+    assert not [note for note in report.notes if "earlier run" in note]
     assert out.read_bytes() == (tmp_path / "alone.mp4").read_bytes()
     assert not parts_folder(out).exists()
 
