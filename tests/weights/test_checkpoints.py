@@ -1,5 +1,6 @@
 """A checkpoint in its run's folder gives what the run itself would have written at its end."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,18 @@ from lightning import LightningModule, Trainer
 from omegaconf import OmegaConf
 
 from latentsync.cli.run import conf_dir, register_resolvers
-from latentsync.models import LipSyncModel, StableSyncNet, UNet, load_network, save_network
+from latentsync.models import (
+    LipSyncModel,
+    MelAudioEncoder,
+    StableSyncNet,
+    UNet,
+    WhisperAudioEncoder,
+    load_network,
+    save_network,
+)
+from latentsync.models.kinds import SCHEDULES
 from latentsync.weights import export_model, load_official_unet, model_folder
+from latentsync.weights.checkpoints import audio_encoder, scheduler
 from latentsync.weights.files import kind_of, read
 from weights.published import tiny_vae
 
@@ -117,3 +128,42 @@ def test_a_checkpoint_is_no_published_file(runs: Path, tmp_path: Path):
     lost.write_bytes(checkpoint.read_bytes())
     with pytest.raises(FileNotFoundError, match=r"config\.yaml.*keep checkpoints in the folder"):
         export_model(lost, tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_a_checkpoint_has_the_scheduler_its_run_had(name: str):
+    node = {"_target_": f"diffusers.{SCHEDULES[name].__name__}", "beta_start": 0.003}
+    made = scheduler(node, Path("last.ckpt"))
+    assert type(made) is SCHEDULES[name]
+    assert made.config.beta_start == 0.003
+
+
+@pytest.mark.parametrize("target", ["diffusers.EulerDiscreteScheduler", "os.system"])
+def test_a_scheduler_without_a_name_is_no_other(target: str):
+    with pytest.raises(ValueError, match=rf"last\.ckpt.*{target}.*DDIMScheduler"):
+        scheduler({"_target_": target}, Path("last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "target", ["mine.Wav2Vec", "mine.Wav2Vec.from_pretrained", "os.system", "x.from_pretrained"]
+)
+def test_an_encoder_without_a_name_is_no_whisper(target: str):
+    with pytest.raises(ValueError, match=r"last\.ckpt.*mel, whisper.*model/ folder"):
+        audio_encoder({"_target_": target, "folder": "anything"}, Path("last.ckpt"))
+
+
+def test_the_encoders_that_have_a_name(published: Path):
+    mel = audio_encoder({"_target_": "latentsync.models.MelAudioEncoder"}, Path("last.ckpt"))
+    assert isinstance(mel, MelAudioEncoder)
+    path = str(published.parent / "whisper/tiny.pt")
+    node = {"_target_": "latentsync.weights.load_official_whisper", "path": path}
+    assert isinstance(audio_encoder(node, Path("last.ckpt")), WhisperAudioEncoder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "task: 3", "a: [", "\x00", "task: {a: b"])
+def test_a_broken_config_of_a_run_is_one_line_with_its_file(runs: Path, tmp_path: Path, text: str):
+    shutil.copytree(runs / "syncnet", tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml is not") as raised:
+        export_model(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "m")
+    assert "\n" not in str(raised.value)

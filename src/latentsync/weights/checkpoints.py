@@ -13,6 +13,7 @@ from diffusers import SchedulerMixin
 
 from latentsync.models.audio_encoder import AudioEncoder
 from latentsync.models.codec import LatentCodec
+from latentsync.models.config_files import one_line
 from latentsync.models.kinds import AUDIO_ENCODERS, SCHEDULES
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
@@ -117,7 +118,13 @@ def run_config(checkpoint: Path) -> Node:
             f"{checkpoint} says nothing about its model but tensors, and {path}, which its run "
             "wrote, is not there: keep checkpoints in the folder of their run"
         )
-    return cast(Node, yaml.safe_load(path.read_text()))
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {one_line(error)}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("task"), dict):
+        raise ValueError(f"{path} is not the config of a training: it has no task")
+    return cast(Node, config)
 
 
 def plain(node: Node) -> Node:

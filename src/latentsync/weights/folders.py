@@ -16,6 +16,7 @@ from torch import Tensor
 from latentsync.faces import ALIGNERS
 from latentsync.files import cache_root, publish
 from latentsync.models.codec import LatentCodec
+from latentsync.models.config_files import read_json
 from latentsync.models.folders import save_network
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat
@@ -233,8 +234,10 @@ def export_model(source: Path | str, out: Path | str) -> Path:
 def load_folder(folder: Path) -> LipSyncModel | StableSyncNet:
     """The model or the SyncNet of a folder."""
     config_path = folder / "config.json"
-    if config_path.is_file() and "StableSyncNet" in config_path.read_text():
-        return load_syncnet(folder)
+    if config_path.is_file():
+        config = read_json(config_path, unchecked=("training",))
+        if config.get("_class_name") == "StableSyncNet":
+            return load_syncnet(folder)
     return LipSyncModel.from_pretrained(folder)
 
 

@@ -1,6 +1,5 @@
 """What a weight file or a folder is: which network, which version, how large."""
 
-import json
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
+from latentsync.models.config_files import read_json
 from latentsync.models.model_config import FORMAT_VERSION
 from latentsync.weights.files import LIGHTNING_KEY, State, kind_of, read, replace_all
 from latentsync.weights.syncnet import syncnet_config
@@ -75,7 +75,7 @@ def inspect_folder(folder: Path) -> dict[str, object]:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise FileNotFoundError(f"{folder} is no folder of a model or a network: no config.json")
-    config = json.loads(config_path.read_text())
+    config = read_json(config_path, unchecked=("training",))
     if config.get("format_version") == FORMAT_VERSION:
         return {"kind": "model folder", **config}
     return {"kind": f"folder of {config.get('_class_name', 'an unknown network')}", **config}

@@ -1,12 +1,12 @@
 """Published VAEs => diffusers' AutoencoderKL, with the scale the official code gives them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from latentsync.models.config_files import read_json
 from latentsync.weights.files import build, infer, read_state, replace_all, require
 
 # The official code forces both, whatever the VAE's config says.
@@ -59,7 +59,7 @@ def check_against(config_path: Path) -> None:
     """Refuse a VAE whose config says that the UNets were not trained with its like."""
     if not config_path.is_file():
         return
-    config = json.loads(config_path.read_text())
+    config = read_json(config_path)
     for name, wanted in (("scaling_factor", SCALING_FACTOR), ("norm_num_groups", NUM_NORM_GROUPS)):
         if config.get(name, wanted) != wanted:
             raise ValueError(

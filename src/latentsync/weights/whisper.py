@@ -42,7 +42,10 @@ def load_official_whisper(path: Path | str) -> WhisperAudioEncoder:
         )
     dims = cast(dict[str, int], content["dims"])
     logger.info("%s: a Whisper with %s", path, dims)
-    config = whisper_config(dims)
+    try:
+        config = whisper_config(dims)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no Whisper: its dims lack {error}") from error
     state = {
         replace_all(key, WHISPER_KEYS): value.float()
         for key, value in cast(State, content["model_state_dict"]).items()
