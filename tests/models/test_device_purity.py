@@ -130,18 +130,20 @@ def test_denoising_stays_on_the_device(model: LipSyncModel, stored: bool) -> Non
 
 
 def test_from_waveform_to_frames_on_the_device(model: LipSyncModel) -> None:
-    """The sound lies on the CPU, where files are read; its states are those of the device."""
+    """Sound and states lie on the CPU, where files are read; the network does not."""
     config = WhisperConfig(
         d_model=80, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16
     )
     with torch.device("cuda"):
         model.audio_encoder = WhisperAudioEncoder.from_config(config)
     states = model.audio_encoder(torch.randn(16_000))
-    assert states.device.type == "cuda"
+    assert states.device.type == "cpu"
     audio = frame_tokens(states, torch.arange(2 * NUM_FRAMES), before=2, after=2)
     pixels, _ = faces_and_audio()
     one = rearrange(pixels, "b f c h w -> 1 (b f) c h w")
-    drawn = model.generate(one, audio[None], sampler=PRESETS["fast"], generator=torch.Generator())
+    drawn = model.generate(
+        one, audio[None].to(one.device), sampler=PRESETS["fast"], generator=torch.Generator()
+    )
     assert drawn.device.type == "cuda"
     assert drawn.shape == one.shape
 

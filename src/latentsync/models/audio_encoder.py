@@ -41,7 +41,7 @@ class AudioEncoder(Protocol):
     `stream` gives the same states in windows, made when they are asked for: hours of sound need
     memory for some minutes. It keeps the waveform (which may be mapped from a file) and reads
     slices of it.
-    `to` moves its networks, in place; the waveform stays where it is, states come on the device.
+    `to` moves its networks, in place; states come back to where the waveform is.
     """
 
     def __call__(
@@ -161,7 +161,8 @@ class WhisperAudioEncoder:
 
         @torch.no_grad()
         def make(index: int) -> Float[Tensor, "n l d"]:
-            return block_states(encoder, mel.columns(*spans[index]))
+            # Back to where the sound is: windows of earlier runs lie there too.
+            return block_states(encoder, mel.columns(*spans[index])).to(waveform.device)
 
         return StateStream([(start // 2, end // 2) for start, end in spans], make)
 
