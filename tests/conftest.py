@@ -1,5 +1,6 @@
 """Shapes are checked in every test; fixtures that more than one folder of tests uses."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,14 @@ def talking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stem = tmp_path_factory.mktemp("drawn") / "talking"
     draw_clip(stem, seed=11, seconds=3.0, size=128)
     return stem.with_suffix(".mp4")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """File names that are no UTF-8 stand in what a test printed; workers send it as UTF-8."""
+    report = yield
+    report.sections = [
+        (title, text.encode("utf-8", "backslashreplace").decode())
+        for title, text in report.sections
+    ]
+    return report

@@ -88,7 +88,9 @@ def test_a_silence_of_the_source_is_told_as_such(tmp_path: Path, parts: dict) ->
     assert report.num_frames_with_face == 50 - silent
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff\xfe", b"b\xe9ta (1)"])
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", b"\xff\xfe", b"b\xe9ta (1)"], ids=["word", "bytes", "words"]
+)
 def test_a_name_that_is_no_utf8_is_read_written_and_told(
     tmp_path: Path, parts: dict, name: bytes
 ) -> None:
