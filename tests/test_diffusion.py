@@ -8,11 +8,13 @@ from latentsync.diffusion import (
     Sampler,
     guided,
     mixed_noise,
+    noised,
     one_step_x0,
     sampling_steps,
     stratified_timesteps,
     training_target,
 )
+from latentsync.models.kinds import SCHEDULES
 
 SHAPE = (3, 4, 5, 6, 6)
 
@@ -26,16 +28,33 @@ def test_mixed_noise_has_unit_variance_and_the_stated_correlation(alpha, generat
     assert correlation == pytest.approx(alpha**2 / (1 + alpha**2), abs=0.02)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-def test_a_perfect_prediction_gives_back_the_clean_latents(kind, generator):
-    scheduler = DDIMScheduler(prediction_type=kind, beta_schedule="scaled_linear")
+def test_a_perfect_prediction_gives_back_the_clean_latents(schedule, kind, generator):
+    scheduler = SCHEDULES[schedule](
+        prediction_type=kind, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
     latents, noise = torch.randn(2, *SHAPE, generator=generator)
     timesteps = torch.tensor([0, 400, 999])
-    noisy = scheduler.add_noise(latents, noise, timesteps)
+    noisy = noised(scheduler, latents, noise, timesteps)
     target = training_target(scheduler, latents, noise, timesteps)
     torch.testing.assert_close(
         one_step_x0(scheduler, target, timesteps, noisy), latents, atol=2e-4, rtol=1e-3
     )
+
+
+def test_noise_and_velocity_are_the_library_s(generator):
+    scheduler = DDIMScheduler(prediction_type="v_prediction", beta_schedule="scaled_linear")
+    latents, noise = torch.randn(2, *SHAPE, generator=generator)
+    timesteps = torch.tensor([0, 400, 999])
+    pairs = [
+        (training_target(scheduler, latents, noise, timesteps),
+         scheduler.get_velocity(latents, noise, timesteps)),
+        (noised(scheduler, latents, noise, timesteps),
+         scheduler.add_noise(latents, noise, timesteps)),
+    ]  # fmt: skip
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("solver", sorted(SCHEDULERS))

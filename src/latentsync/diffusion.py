@@ -56,6 +56,20 @@ def stratified_timesteps(
     return (positions * num_timesteps).long().clamp(max=num_timesteps - 1)
 
 
+def noised(
+    scheduler: SchedulerMixin,
+    latents: Float[Tensor, "b c f h w"],
+    noise: Float[Tensor, "b c f h w"],
+    timesteps: Int[Tensor, " b"],
+) -> Float[Tensor, "b c f h w"]:
+    """`x_t` of the schedule's training timesteps.
+
+    Not the library's `add_noise`: that of a multistep solver goes by the order of its own steps.
+    """
+    signal = scheduler.alphas_cumprod.to(latents)[timesteps].view(-1, 1, 1, 1, 1)
+    return signal.sqrt() * latents + (1 - signal).sqrt() * noise
+
+
 def one_step_x0(
     scheduler: SchedulerMixin,
     prediction: Float[Tensor, "b c f h w"],
@@ -83,7 +97,9 @@ def training_target(
     """What the network shall predict, by the schedule's `prediction_type`."""
     kind = scheduler.config.prediction_type
     if kind == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
+        # Progressive distillation (arXiv 2202.00512); not every schedule of the library has it.
+        signal = scheduler.alphas_cumprod.to(latents)[timesteps].view(-1, 1, 1, 1, 1)
+        return signal.sqrt() * noise - (1 - signal).sqrt() * latents
     targets = {"epsilon": noise, "sample": latents}
     if kind not in targets:
         raise ValueError(f"prediction_type must be epsilon, sample or v_prediction, got {kind!r}")

@@ -21,7 +21,7 @@ from diffusers import (
 from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder, WhisperAudioEncoder
 from latentsync.models.config_files import check_types, defaults_of, made, shown
 
-# Training needs `add_noise`, `alphas_cumprod` and noise of variance 1, which these have.
+# Training needs `alphas_cumprod` and noise of variance 1, which these have.
 SCHEDULES: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
     "ddpm": DDPMScheduler,

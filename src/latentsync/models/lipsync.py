@@ -24,6 +24,7 @@ from latentsync.diffusion import (
     Sampler,
     guided,
     mixed_noise,
+    noised,
     one_step_x0,
     randn_like,
     sampling_steps,
@@ -132,7 +133,7 @@ class LipSyncModel:
             num_clips, self.scheduler.config.num_train_timesteps, generator
         ).to(latents.device)
         noise = mixed_noise(latents, alpha=self.format.noise_alpha, generator=generator)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        noisy = noised(self.scheduler, latents, noise, timesteps)
         mask = self._latent_mask(num_clips, num_frames, latents)
         prediction = self.unet(
             torch.cat([noisy, mask, masked, reference], dim=1), timesteps, batch["audio"]
