@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,28 @@ def test_a_list_of_jobs_is_worked_off_and_goes_on(inputs: Path, tmp_path: Path):
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "a.mp4").stat().st_mtime_ns == made
     assert {path.name for path in tmp_path.glob("*.mp4")} == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+
+
+@pytest.mark.parametrize("way", ["words", "list"])
+def test_names_are_taken_as_they_are_typed(inputs: Path, tmp_path: Path, way: str):
+    """By the command itself, from a folder that they lie in; 2024 would be a number to a config."""
+    odd = " ${x} it's, {1} #2 12:30 \u6d4b\u8bd5"
+    video, audio, out = f"{odd}.mp4", f"{odd}.wav", f"out{odd}.mp4"
+    shutil.copy(inputs / "face.mp4", tmp_path / video)
+    shutil.copy(inputs / "voice.wav", tmp_path / audio)
+    for name in ("2024", odd):
+        shutil.copytree(inputs / "model", tmp_path / name)
+    if way == "words":
+        words = [f"video={video}", f"audio={audio}", f"out={out}", f"ckpt={odd}"]
+        words.append(f"assign.0={audio}")
+    else:
+        with (tmp_path / "1.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, quoting=csv.QUOTE_ALL)
+            table.writerows([["video", "audio", "out", "assign.0"], [video, audio, out, audio]])
+        words = ["jobs=1.csv", "ckpt=2024"]
+    done = infer(tmp_path, *words, *TINY[1:], "preset=draft")
+    assert done.returncode == 0, done.stderr
+    assert sum(1 for _ in read_frames(tmp_path / out)) == 38
 
 
 @pytest.mark.parametrize(

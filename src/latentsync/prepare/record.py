@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 RECORD_NAME = "record.jsonl"
+LOCK = ".lock"
 
 
 class Record:
@@ -74,9 +75,12 @@ def check_same(before: dict, now: dict, folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder ours until the block ends, and clear what killed runs left half-written."""
+    """Make the folder ours until the block ends, and clear what killed runs left half-written.
+
+    A folder inside with a lock of its own belongs to whoever holds that.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -84,5 +88,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is being written by another run: wait for it to end"
             ) from error
         for partial in folder.rglob(".*.partial*"):
-            partial.unlink()
+            inside = partial.relative_to(folder).parents
+            if not any((folder / parent / LOCK).exists() for parent in inside[:-1]):
+                partial.unlink()
         yield
