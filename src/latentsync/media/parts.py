@@ -292,7 +292,13 @@ def part_name(first: int) -> str:
 
 def remove_parts(folder: Path) -> None:
     """Remove all that a writer of parts left in its folder."""
-    for path in (*_part_files(folder), folder / SETTINGS):
+    remove_frames(folder)
+    (folder / SETTINGS).unlink(missing_ok=True)
+
+
+def remove_frames(folder: Path) -> None:
+    """Remove the parts, but not what says of which run they were."""
+    for path in _part_files(folder):
         path.unlink(missing_ok=True)
 
 

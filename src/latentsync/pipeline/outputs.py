@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from latentsync.files import locked, publish
-from latentsync.media.parts import remove_parts, tidy_parts
+from latentsync.media.parts import remove_frames, remove_parts, tidy_parts
 
 PUBLISHED = "published.json"
 
@@ -127,8 +127,10 @@ class Outputs:
 
     def clear(self) -> None:
         """Remove what the published files were made of."""
-        remove_parts(self.folder)
+        # In this order: while the note is there, so is what says whose the published files are.
+        remove_frames(self.folder)
         (self.folder / PUBLISHED).unlink(missing_ok=True)
+        remove_parts(self.folder)
 
     def _tidy(self) -> None:
         for target in written_files(self.out):
