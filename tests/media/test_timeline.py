@@ -126,8 +126,8 @@ def test_times_rise(starts: list[int], end: int) -> None:
     ("starts", "end", "base", "fps", "said"),
     [
         # 20 frames of a millionth of a second; of 2 ms are fine, see below.
-        (range(20), 20, Fraction(1, 1_000_000), None, "1,000,000 frames a second"),
-        (range(20), 20, Fraction(1, 1001), None, "1,001 frames a second"),
+        (range(20), 20, Fraction(1, 1_000_000), None, "20 pictures in 2e-05 s: the most are 1000"),
+        (range(20), 20, Fraction(1, 1001), None, "20 pictures in 0.02 s: the most are 1000"),
         (range(20), 20, Fraction(1, 25), Fraction(90_000), "90,000 frames a second"),
         ([0, 1, 2000 * 3600 * 25], 2000 * 3600 * 25 + 1, Fraction(1, 25), None, "frame 1 of the"),
         ([0, 1, 3601 * 25], 3601 * 25 + 1, Fraction(1, 25), Fraction(25), "frame 1 of the video"),

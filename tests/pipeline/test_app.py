@@ -62,7 +62,8 @@ def test_each_job_has_a_folder_and_a_report(client, video: Path, voice: Path):
     assert len({out.parent for out in outs}) == 2
     assert all(out.is_file() for out in outs)
     told = numbers[0]
-    assert (told["seed"], told["preset"], told["sampler"]["num_steps"]) == (7, "draft", 2)
+    assert (told["seed"], told["sampler"]["num_steps"]) == (7, 2)
+    assert told["preset"] == "custom (draft) with num_steps=2"
     _, said, framed, files, _ = answers[0]
     assert said.startswith(f"{told['num_frames_with_face']} of {told['num_frames']} frames")
     # The page within the page is the file beside the result, whole.

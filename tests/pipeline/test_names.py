@@ -8,8 +8,7 @@ import pytest
 from latentsync.diffusion import Sampler
 from latentsync.media.video import probe
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, lipsync, page_path, report_path
-from latentsync.pipeline.checks import sheet_path
+from latentsync.pipeline import Choice, lipsync, page_path, report_path, sheet_path
 from pipeline.inputs import SeesLight
 
 PLAIN = Choice(min_size=0, min_seconds=0)

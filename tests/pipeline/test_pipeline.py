@@ -324,7 +324,8 @@ def test_other_settings_do_not_go_on_from_the_same_parts(
 
     with pytest.raises(KeyboardInterrupt):
         lipsync(video, voice, out, progress=die, **parts)
-    assert lipsync(video, voice, out, seed=2, **parts).notes == []
+    again = lipsync(video, voice, out, seed=2, **parts)
+    assert not [note for note in again.notes if "earlier run" in note]
 
 
 def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(
