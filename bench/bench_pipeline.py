@@ -14,7 +14,7 @@ from inputs import NO_STEPS, clip_arguments, clip_of, tiny_model, wait_passively
 
 from latentsync import lipsync
 from latentsync.faces import MeshDetector
-from latentsync.report import Stopwatch
+from latentsync.runtime import Stopwatch
 
 RESOLUTION = 256
 

@@ -19,11 +19,11 @@ from jaxtyping import Float
 
 from latentsync import LipSyncModel, demo_model_dir, lipsync
 from latentsync.data.synthetic import draw_clip, read_truth
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import MeshDetector
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, read_frames
-from latentsync.pipeline.windows import Run, cut_windows
+from latentsync.pipeline.chunks import Run, cut_windows
 
 SIZE = 256
 MOST = 1.1

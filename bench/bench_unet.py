@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.models import DeepCache, UNet, best_dtype
 from latentsync.models.frozen import cast
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentsync import LipSyncModel
-from latentsync.cli.run import conf_dir
+from latentsync.cli.command import conf_dir
 from latentsync.data.synthetic import draw_clip
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, read_frames
-from latentsync.models.audio_encoder import MelAudioEncoder
+from latentsync.models.audio.encoders import MelAudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.unet import UNet

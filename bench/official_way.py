@@ -24,7 +24,7 @@ from latentsync.faces import FaceDetector, OfficialAligner, Placement, largest
 from latentsync.faces.official import sampling_grid
 from latentsync.faces.warp import Matrix, invert
 from latentsync.media.audio import read_waveform, write_wav
-from latentsync.report import Stopwatch
+from latentsync.runtime import Stopwatch
 
 FPS = 25
 FIRST_CRF, OWN_CRF, LAST_CRF = 18, 13, 18

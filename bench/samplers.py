@@ -9,7 +9,7 @@ import torch
 
 from latentsync import LipSyncModel, demo_model_dir, lipsync
 from latentsync.data.synthetic import draw_clip
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import MeshDetector
 
 BASELINE = Sampler("ddim", num_steps=20, guidance_scale=1.5)

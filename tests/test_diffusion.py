@@ -3,17 +3,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from latentsync.diffusion import (
-    SCHEDULERS,
-    Sampler,
-    guided,
-    mixed_noise,
-    noised,
-    one_step_x0,
-    sampling_steps,
-    stratified_timesteps,
-    training_target,
-)
+from latentsync.diffusion.noise import mixed_noise, stratified_timesteps
+from latentsync.diffusion.process import SCHEDULERS, noised, one_step_x0, training_target
+from latentsync.diffusion.sampler import Sampler, guided, sampling_steps
 from latentsync.models.kinds import SCHEDULES
 
 SHAPE = (3, 4, 5, 6, 6)

@@ -10,7 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latentsync import demo_model_dir
-from latentsync.cli.evaluation import (
+from latentsync.data.clips import read_manifest
+from latentsync.diffusion.sampler import Sampler
+from latentsync.evaluation.aggregate import Row
+from latentsync.evaluation.model import (
     Example,
     Judge,
     choose_clips,
@@ -18,13 +21,10 @@ from latentsync.cli.evaluation import (
     load_example,
     to_pixels,
 )
-from latentsync.data.clips import read_manifest
-from latentsync.diffusion import Sampler
-from latentsync.metrics.row import Row
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
 from latentsync.models.model_config import ModelFormat
-from latentsync.pipeline.draw import tokens_of
-from latentsync.pipeline.windows import Run, cut_windows
+from latentsync.pipeline.chunks import Run, cut_windows
+from latentsync.pipeline.generation import tokens_of
 
 NUM_CLIPS, NUM_FRAMES, SEED = 8, 48, 1247
 NUM_STEPS = 4  # of DPM-Solver++

@@ -22,7 +22,7 @@ import torch
 from measure import Bench
 from omegaconf import DictConfig, OmegaConf
 
-from latentsync.cli.run import VERSION_BASE, conf_dir, register_resolvers
+from latentsync.cli.command import VERSION_BASE, conf_dir, register_resolvers
 from latentsync.cli.train import train
 from latentsync.prepare.latents import encode_latents
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from latentsync.training.callbacks import read_curves
+from latentsync.training.callbacks.curves import read_curves
 
 SHOWN = ("train/bce", "val/bce", "val/p_in_above_off", "val/accuracy")
 PLATEAU = 0.68

@@ -26,16 +26,15 @@ import torch
 import yaml
 
 from latentsync import demo_model_dir, shipped_dir
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.extras import needed_parts
-from latentsync.faces.detect import FaceDetector
-from latentsync.faces.mesh import MeshDetector
+from latentsync.faces.detectors.base import FaceDetector
+from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import Cache, Encoding, lipsync, page_path, report_path
-from latentsync.pipeline.allocator import return_large_blocks
-from latentsync.pipeline.progress import Progress
-from latentsync.report import Report, custom_preset, forget_peak_memory, plain
+from latentsync.pipeline.reporting.report import Report, custom_preset, plain
+from latentsync.runtime import Progress, forget_peak_memory, return_large_blocks
 from latentsync.weights import model_folder
 
 with needed_parts():

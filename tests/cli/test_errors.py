@@ -10,9 +10,9 @@ from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 
 from latentsync.cli import errors
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.errors import explain, grouped
 from latentsync.cli.infer import some_failed
-from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.extras import EXTRA_OF, missing_part, needed_parts
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from latentsync.cli import doctor, draw, evaluate, infer, prepare, train
+from latentsync.cli.command import conf_dir
 from latentsync.cli.missing import experiments, missing_values
-from latentsync.cli.run import conf_dir
 
 ROOT = Path(__file__).parents[2]
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")

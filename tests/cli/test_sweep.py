@@ -11,7 +11,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from latentsync.cli import run, sweep
+from latentsync.cli import command as run
+from latentsync.cli import sweep
 from latentsync.training.sweeps import Run, write_result
 
 CONF = """
@@ -136,7 +137,8 @@ def table_with_began(tmp_path: Path) -> list[list[str]]:
 SCRIPT = """
 import sys
 from pathlib import Path
-from latentsync.cli import run, sweep
+from latentsync.cli import command as run
+from latentsync.cli import sweep
 from cli.test_sweep import task
 
 run.conf_dir = lambda: Path("conf").resolve()

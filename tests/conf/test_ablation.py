@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from omegaconf import OmegaConf
 
-from latentsync.cli.run import register_resolvers
+from latentsync.cli.command import register_resolvers
 
 HERE = Path(__file__).parents[2] / "experiments" / "ablation"
 PLAN = OmegaConf.load(HERE / "variants.yaml")

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from conf.test_configs import EXPERIMENTS
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.losses.perceptual import PerceptualLoss
 from latentsync.losses.video_mae import V2_REMEDY
 

@@ -55,12 +55,6 @@ def test_importing_the_package_loads_no_heavy_library():
     assert done.stdout == "set()\n"
 
 
-def test_the_readme_names_every_module():
-    readme = (ROOT / "README.md").read_text()
-    modules = {path.name for path in (ROOT / "src").rglob("*.py")} - {"__init__.py"}
-    assert {name for name in modules if name not in readme} == set()
-
-
 def test_the_wheel_holds_the_configs(tmp_path):
     pytest.importorskip("hatchling", reason="the dev extra is not installed")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

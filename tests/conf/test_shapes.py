@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.models import StableSyncNet
 from official.recipe import official_shapes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latentsync.faces import MeshDetector
-from latentsync.faces.model_files import SHA256, default_cache
+from latentsync.faces.detectors.model_files import SHA256, default_cache
 from latentsync.media.video import read_frames
 
 OFFICIAL_DIR = Path(__file__).parents[1] / "official" / "data"

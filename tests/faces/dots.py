@@ -3,7 +3,7 @@
 import numpy as np
 
 from latentsync.faces import Face
-from latentsync.faces.detect import bounding_box
+from latentsync.faces.detectors.base import bounding_box
 
 
 class DotDetector:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentsync.faces import MeshDetector
-from latentsync.faces.model_files import SHA256, default_cache, fetch, model_paths, unpack
+from latentsync.faces.detectors.model_files import SHA256, default_cache, fetch, model_paths, unpack
 
 CONTENT = {name: name.encode() * 100_000 for name in SHA256}
 CHECKSUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}

@@ -9,8 +9,8 @@ from faces.dots import DotDetector, LevelLook, draw
 from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, FixedDetector, MeshDetector, three_points
-from latentsync.faces.follow import distinct
-from latentsync.faces.survey import Shot, Survey, Track, survey, usable
+from latentsync.faces.tracking.follower import distinct
+from latentsync.faces.tracking.survey import Shot, Survey, Track, survey, usable
 
 A, B, C = 200, 150, 120  # levels of squares
 NOBODY = draw()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from latentsync.diffusion import one_step_x0, training_target
+from latentsync.diffusion.process import one_step_x0, training_target
 from latentsync.losses import MaskedReconLoss, ReconLoss, min_snr_weight
 from latentsync.models import Denoised
 from losses.guesses import guess

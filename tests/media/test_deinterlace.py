@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from latentsync.media.deinterlace import Deinterlacer
-from latentsync.media.timed import FrameReader, read_times, stored_frames
+from latentsync.media.frame_reader import FrameReader, read_times, stored_frames
 from latentsync.media.video import read_frames
 from media.sources import write_media
 
@@ -100,10 +100,10 @@ def test_any_frame_by_its_number_is_the_one_read_in_order(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both passes must see the same; a filter's first frame after a seek lacks its neighbour."""
-    from latentsync.media import timed
+    from latentsync.media import frame_reader
 
-    monkeypatch.setattr(timed, "JUMP_SECONDS", 0)
-    monkeypatch.setattr(timed, "SEEK_MARGIN_SECONDS", 0)
+    monkeypatch.setattr(frame_reader, "JUMP_SECONDS", 0)
+    monkeypatch.setattr(frame_reader, "SEEK_MARGIN_SECONDS", 0)
     times = read_times(source)
     in_order = [frame for _, _, frame in stored_frames(source)]
     reader = FrameReader(source, times)

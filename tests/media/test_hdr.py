@@ -5,6 +5,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from latentsync.media.colour import ColourTags
+from latentsync.media.frame import RgbReader
 from latentsync.media.hdr import (
     KNEE,
     PEAK_NITS,
@@ -19,7 +20,6 @@ from latentsync.media.hdr import (
     to_sdr,
     unbent,
 )
-from latentsync.media.picture import RgbReader
 from latentsync.media.planes import planes_of
 from latentsync.media.yuv import coded
 

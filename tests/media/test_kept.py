@@ -11,8 +11,8 @@ import pytest
 
 from latentsync.media.audio import read_waveform
 from latentsync.media.colour import ColourTags
+from latentsync.media.frame_reader import FrameReader, build_timeline, read_times
 from latentsync.media.planes import planes_of
-from latentsync.media.timed import FrameReader, build_timeline, read_times
 from latentsync.media.video import VideoWriter, probe, read_frames
 from media.sources import MILLISECONDS, SIZE, index_of, shade, shades, tone, write_media
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from latentsync.media.audio import read_waveform
+from latentsync.media.frame_reader import build_timeline, read_times
 from latentsync.media.limits import Silences
-from latentsync.media.timed import build_timeline, read_times
 from latentsync.media.video import probe, read_frames
 from media.sources import shades, tone, write_media
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from latentsync.media.timed import read_times
+from latentsync.media.frame_reader import read_times
 from latentsync.media.timeline import FrameTimes, Timeline, build_timeline
 from latentsync.media.writer import VideoWriter
 from media.sources import SIZE, filter_fps, shades

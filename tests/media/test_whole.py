@@ -11,7 +11,7 @@ import pytest
 
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import Damage
-from latentsync.media.timed import read_times
+from latentsync.media.frame_reader import read_times
 from latentsync.media.video import read_frames
 from media.sources import shades, tone, write_media
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from transformers import WhisperConfig
 
-from latentsync.diffusion import SCHEDULERS, Sampler
+from latentsync.diffusion.process import SCHEDULERS
+from latentsync.diffusion.sampler import Sampler
 from latentsync.models import (
     LatentCodec,
     LipSyncModel,

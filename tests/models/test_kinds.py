@@ -46,7 +46,7 @@ def load_scaled(folder: Path) -> Scaled:
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentsync.models.kinds.AUDIO_ENCODERS", names := dict(AUDIO_ENCODERS))
-    monkeypatch.setattr("latentsync.models.folders.AUDIO_ENCODERS", names)
+    monkeypatch.setattr("latentsync.models.serialization.AUDIO_ENCODERS", names)
     register_audio_encoder("scaled", Scaled, save=save_scaled, load=load_scaled)
 
 

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.models import LatentCodec, LipSyncModel
 
 SIDE, NUM_FRAMES = 32, 4  # of the model in conftest.py

@@ -2,8 +2,8 @@
 
 import torch
 
-from latentsync.models.folders import load_network, save_network
 from latentsync.models.mouth_reader import MouthReader, mouth_box
+from latentsync.models.serialization import load_network, save_network
 
 
 def test_it_is_small():

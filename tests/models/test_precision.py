@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.models import LipSyncModel, best_dtype, make_ready, precision
 
 

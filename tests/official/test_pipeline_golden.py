@@ -14,16 +14,16 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector
-from latentsync.faces.survey import survey
-from latentsync.media.picture import Picture
-from latentsync.media.timed import Timeline
+from latentsync.faces.tracking.survey import survey
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import Timeline
 from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
-from latentsync.pipeline.draw import Patches, draw_windows, tokens_of
-from latentsync.pipeline.places import Places, aligner_for
-from latentsync.pipeline.streams import FaceStore, cut_faces, put_back
-from latentsync.pipeline.windows import Run, Window, cut_windows
+from latentsync.pipeline.analysis import Places, aligner_for
+from latentsync.pipeline.chunks import Run, Window, cut_windows
+from latentsync.pipeline.compositing import FaceStore, cut_faces, put_back
+from latentsync.pipeline.generation import Patches, draw_windows, tokens_of
 from latentsync.weights import load_official_whisper, unet_key
 from latentsync.weights.folders import official_scheduler
 from official.recipe import fill, official_shapes, recipe_value

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.pipeline import Choice, lipsync
 from pipeline.inputs import POINTS, SeesLight, build_tiny_model
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.models.lipsync import LipSyncModel
 from pipeline.inputs import POINTS, SeesLight, build_tiny_model, picture, write_video, write_voice
 

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from latentsync.faces import Face, FixedDetector
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
-from latentsync.models.audio_encoder import MelAudioEncoder
+from latentsync.models.audio.encoders import MelAudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat

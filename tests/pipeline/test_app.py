@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from latentsync.cli.run import conf_dir
+from latentsync.cli.command import conf_dir
 from latentsync.pipeline.outputs import parts_folder
 from pipeline.inputs import build_tiny_model, write_voice
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import lipsync
 from pipeline.inputs import SeesLight, picture, write_video, write_voice

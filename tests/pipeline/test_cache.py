@@ -13,14 +13,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector
 from latentsync.media.audio import write_wav
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.unet import UNet
 from latentsync.pipeline import Choice, lipsync
+from latentsync.pipeline.analysis import listen, sight
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
-from latentsync.pipeline.first_pass import listen, sight
 from latentsync.pipeline.silence import SilenceGate
 from pipeline.inputs import POINTS, picture, write_video, write_voice
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import MeshDetector
-from latentsync.faces.survey import Survey
+from latentsync.faces.tracking.survey import Survey
 from latentsync.media.audio import read_waveform
-from latentsync.media.timed import read_times, stored_frames
+from latentsync.media.frame_reader import read_times, stored_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job
-from latentsync.pipeline.engine import Job
-from latentsync.pipeline.first_pass import sight
-from latentsync.pipeline.speaker import find_speaker
-from latentsync.report import Report
+from latentsync.pipeline.analysis import sight
+from latentsync.pipeline.job import Job
+from latentsync.pipeline.reporting.report import Report
+from latentsync.pipeline.speakers import find_speaker
 from pipeline.scenes import Scene, draw_scene
 
 

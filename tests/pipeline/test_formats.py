@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latentsync.media.audio import read_waveform
-from latentsync.media.timed import FrameReader, read_times
+from latentsync.media.frame_reader import FrameReader, read_times
 from latentsync.media.video import probe, read_frames
 from latentsync.pipeline import Cache, Choice, Timing, lipsync
 from media.sources import tone, write_media

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.media.video import probe
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import Choice, lipsync, page_path, report_path, sheet_path

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.diffusion import Sampler
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector, paint_weights
-from latentsync.media.picture import Picture
-from latentsync.media.timed import FrameReader, read_times
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import FrameReader, read_times
 from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import (
@@ -28,10 +28,10 @@ from latentsync.pipeline import (
     first_pass,
     lipsync,
 )
-from latentsync.pipeline.draw import tokens_of
+from latentsync.pipeline.analysis import aligner_for
+from latentsync.pipeline.chunks import Run, cut_windows
+from latentsync.pipeline.generation import tokens_of
 from latentsync.pipeline.outputs import parts_folder
-from latentsync.pipeline.places import aligner_for
-from latentsync.pipeline.windows import Run, cut_windows
 from pipeline.inputs import POINTS, RESOLUTION, SeesLight, picture, write_video, write_voice
 
 BLACK = np.zeros_like(picture(0))

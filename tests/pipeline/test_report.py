@@ -16,20 +16,18 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.pipeline.curves import Curves, loudness, sync_of
-from latentsync.pipeline.page import build_page, clock, write_page
-from latentsync.pipeline.silence import levels_db
-from latentsync.report import (
+from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
+from latentsync.pipeline.reporting.html import build_page, clock, write_page
+from latentsync.pipeline.reporting.report import (
     ContactSheet,
     Report,
     ShotReport,
     SkippedSpan,
-    Stopwatch,
-    forget_peak_memory,
-    peak_memory_mib,
     plain,
     skipped_spans,
 )
+from latentsync.pipeline.silence import levels_db
+from latentsync.runtime import Stopwatch, forget_peak_memory, peak_memory_mib
 
 RATE = 16000
 NAN = float("nan")
@@ -146,7 +144,7 @@ def test_threads_share_a_watch(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_program_started_by_a_big_one_tells_its_own_memory():
-    child = "from latentsync.report import peak_memory_mib; print(peak_memory_mib())"
+    child = "from latentsync.runtime import peak_memory_mib; print(peak_memory_mib())"
     ballast = np.ones(600 << 17)  # 600 MiB
     done = subprocess.run([sys.executable, "-c", child], stdout=subprocess.PIPE, check=True)
     assert ballast.nbytes == 600 << 20

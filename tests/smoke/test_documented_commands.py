@@ -19,9 +19,9 @@ import torch
 import torchvision
 from hydra import compose, initialize_config_dir
 
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.data.synthetic import draw_clip
-from latentsync.faces.model_files import default_cache
+from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.prepare import encode_latents
 from losses.published import published_state

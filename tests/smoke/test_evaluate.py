@@ -14,14 +14,14 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from latentsync.cli.comparison import Comparison, compare_folders
+from latentsync.cli.command import conf_dir
 from latentsync.cli.evaluate import build_judge, main
-from latentsync.cli.evaluation import Judge, choose_clips, choose_driver, load_example
-from latentsync.cli.run import conf_dir
 from latentsync.data.clips import Clip, read_manifest
 from latentsync.data.synthetic import draw_clip
+from latentsync.evaluation.folders import Comparison, compare_folders
+from latentsync.evaluation.model import Judge, choose_clips, choose_driver, load_example
 from latentsync.faces import Face, FixedDetector
-from latentsync.faces.detect import THREE_POINTS
+from latentsync.faces.detectors.base import THREE_POINTS
 from latentsync.media.video import VideoWriter, probe
 from latentsync.models import (
     LatentCodec,

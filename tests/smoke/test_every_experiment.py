@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from latentsync import lipsync
-from latentsync.cli.run import conf_dir, register_resolvers
-from latentsync.diffusion import Sampler
+from latentsync.cli.command import conf_dir, register_resolvers
+from latentsync.diffusion.sampler import Sampler
 from latentsync.media.audio import write_wav
 from latentsync.media.video import probe, read_frames
 from latentsync.models import (

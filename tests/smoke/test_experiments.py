@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.debug import shrink_networks
-from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.models import LipSyncModel, StableSyncNet, load_network
 from latentsync.prepare import encode_latents
-from latentsync.training.callbacks import read_curves
+from latentsync.training.callbacks.curves import read_curves
 from losses.published import published_state
 from smoke.tiny import SYNCNETS, TINY_STAGE1, overrides, run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentsync.training.callbacks import read_curves
+from latentsync.training.callbacks.curves import read_curves
 from smoke.test_resume import EXACT, SYNCNET, assert_resumes
 from smoke.tiny import run
 

@@ -10,7 +10,7 @@ from latentsync.models import (
     MelAudioEncoder,
     WhisperAudioEncoder,
 )
-from latentsync.models.folders import save_audio_encoder
+from latentsync.models.serialization import save_audio_encoder
 from latentsync.prepare import Recipe, encode_audio, encode_latents, prepare_clips
 from smoke.tiny import TINY_UNET, fixed_face, run, tiny_whisper
 

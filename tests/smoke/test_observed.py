@@ -16,13 +16,13 @@ from lightning.pytorch.strategies import StrategyRegistry
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.environment import describe_git, record_environment
-from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.data import ClipDataset, read_manifest
 from latentsync.media.audio import read_waveform
 from latentsync.models import LipSyncModel, load_syncnet, sync_input
 from latentsync.training import ShardedStrategy
-from latentsync.training.callbacks import read_curves
+from latentsync.training.callbacks.curves import read_curves
 from smoke.tiny import TINY_UNET, run
 
 

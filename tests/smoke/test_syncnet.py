@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from latentsync.cli import doctor
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.data import read_manifest
 from latentsync.media.mel import mel_window
 from latentsync.models import load_syncnet
-from latentsync.training.callbacks import read_curves
-from latentsync.training.judge_pictures import find_offset
+from latentsync.training.callbacks.curves import read_curves
+from latentsync.training.callbacks.sync_plots import find_offset
 from smoke.tiny import overrides, run
 
 ARGUMENTS = ("data.train.windows_per_clip=2", "data.val.windows_per_clip=3")

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from latentsync.models import LipSyncModel, StableSyncNet, load_network
-from latentsync.training.callbacks import read_curves
+from latentsync.training.callbacks.curves import read_curves
 from smoke.tiny import READER_OF_64, TINY_UNET, run
 
 

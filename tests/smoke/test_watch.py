@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentsync.training import syncnet_task
-from latentsync.training.callbacks import read_curves
-from latentsync.training.checkpoints import WholeCheckpoints
+from latentsync.training.callbacks.checkpoints import WholeCheckpoints
+from latentsync.training.callbacks.curves import read_curves
+from latentsync.training.tasks import syncnet as syncnet_task
 from smoke.tiny import run
 
 ARGUMENTS = ("data.train.windows_per_clip=2",)
@@ -53,7 +53,7 @@ def test_the_gradient_norm_is_that_of_all_gradients_as_one_vector(syncnet_run: P
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path
-from latentsync.training.checkpoints import WholeCheckpoints
+from latentsync.training.callbacks.checkpoints import WholeCheckpoints
 folder = Path(sys.argv[1])
 WholeCheckpoints().save_checkpoint({"step": 1}, folder / "good.ckpt")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

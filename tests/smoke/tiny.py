@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 from hydra import compose, initialize_config_dir
 from transformers import WhisperConfig, WhisperModel
 
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.train import train
 from latentsync.faces import FixedDetector
 

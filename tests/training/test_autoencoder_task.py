@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentsync.training.autoencoder_task import TONE_PATCH, chroma_r2, edge_error, tone_error
+from latentsync.training.tasks.autoencoder import TONE_PATCH, chroma_r2, edge_error, tone_error
 
 SIDE = 4 * TONE_PATCH
 EVENLY = torch.ones(1, 1, SIDE, SIDE)

@@ -1,4 +1,4 @@
-from latentsync.training.callbacks import plot_curves, read_curves
+from latentsync.training.callbacks.curves import plot_curves, read_curves
 
 
 def test_curves_of_a_run_that_went_on_join_and_its_later_part_wins(tmp_path):

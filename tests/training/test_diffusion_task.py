@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 
 from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
 from latentsync.training import DiffusionTask
-from latentsync.training.diffusion_task import draw_latents
+from latentsync.training.tasks.diffusion import draw_latents
 
 SIDE, NUM_FRAMES = 16, 2
 

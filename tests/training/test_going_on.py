@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from hydra import compose, initialize_config_dir
 
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.losses import ReconLoss
 from latentsync.models import LipSyncModel, UNet, save_network
 from latentsync.training import DiffusionTask

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentsync.cli.train import start_from
-from latentsync.training.checkpoints import give_second_name
+from latentsync.training.callbacks.checkpoints import give_second_name
 
 
 def with_files(folder: Path, *names: str) -> Path:

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from latentsync.losses import InfoNCE
 from latentsync.models import StableSyncNet
 from latentsync.training import SyncNetTask
-from latentsync.training.syncnet_task import (
+from latentsync.training.tasks.syncnet import (
     balanced_bce,
     embed_in_parts,
     frames_after,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from latentsync.training.diffusion_task import decode_truth
+from latentsync.training.tasks.diffusion import decode_truth
 from training.test_diffusion_task import NUM_FRAMES, SIDE, guess_of, task_of, tiny_model
 
 

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from omegaconf import OmegaConf
 
-from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.models import (
     LipSyncModel,
     MelAudioEncoder,

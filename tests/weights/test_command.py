@@ -6,8 +6,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.infer import load_model
-from latentsync.cli.run import conf_dir, register_resolvers
 from latentsync.models import LatentCodec, LipSyncModel, WhisperAudioEncoder, load_syncnet
 from latentsync.weights import load_official_syncnet, load_official_vae, load_official_whisper
 from latentsync.weights.__main__ import main

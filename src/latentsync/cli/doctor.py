@@ -10,9 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 from latentsync.batch import Batch
+from latentsync.cli.command import command
 from latentsync.cli.debug import shrink_networks
 from latentsync.cli.names import build
-from latentsync.cli.run import command
 from latentsync.extras import needed_parts
 
 with needed_parts():

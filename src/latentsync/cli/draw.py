@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from latentsync.cli.run import command
+from latentsync.cli.command import command
 from latentsync.data.synthetic import draw_world
 
 

@@ -8,10 +8,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from latentsync.cli.comparison import Comparison, compare_folders, leave_out_invalid_sync
+from latentsync.cli.command import command
 from latentsync.cli.drawn_test_set import load_examples
-from latentsync.cli.evaluation import ROWS, Judge, Spoken, evaluate_model
-from latentsync.cli.evaluation_pictures import (
+from latentsync.cli.infer import choose_device, choose_dtype, made
+from latentsync.cli.names import build
+from latentsync.evaluation.aggregate import Row
+from latentsync.evaluation.folders import Comparison, compare_folders, leave_out_invalid_sync
+from latentsync.evaluation.model import ROWS, Judge, Spoken, evaluate_model
+from latentsync.evaluation.report import (
     SHEET_CLIPS,
     append_line,
     markdown_table,
@@ -22,15 +26,11 @@ from latentsync.cli.evaluation_pictures import (
     write_strip,
     write_text,
 )
-from latentsync.cli.infer import choose_device, choose_dtype, made
-from latentsync.cli.names import build
-from latentsync.cli.run import command
-from latentsync.metrics.row import Row
-from latentsync.models.folders import load_network
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import make_ready
+from latentsync.models.serialization import load_network
 from latentsync.models.syncnet import StableSyncNet
 from latentsync.weights import model_folder
 

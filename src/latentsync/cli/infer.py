@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.command import command
 from latentsync.cli.names import as_typed, build
-from latentsync.cli.run import command
 from latentsync.data.synthetic import draw_clip
 from latentsync.faces import FaceDetector
 from latentsync.files import printable
@@ -32,11 +32,10 @@ from latentsync.pipeline import (
     page_path,
     report_path,
 )
-from latentsync.pipeline.allocator import return_large_blocks
-from latentsync.pipeline.engine import Drawing, prepare_job
-from latentsync.pipeline.estimate import with_estimate
-from latentsync.pipeline.jobs import Row, run_jobs, status_path
-from latentsync.report import Report, custom_preset
+from latentsync.pipeline.batch import Row, run_jobs, status_path
+from latentsync.pipeline.job import Drawing, prepare_job, with_estimate
+from latentsync.pipeline.reporting.report import Report, custom_preset
+from latentsync.runtime import return_large_blocks
 from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)

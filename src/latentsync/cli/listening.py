@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 from latentsync.cli.names import build
 from latentsync.data import AudioStates
 from latentsync.models import encoder_name
-from latentsync.models.audio_encoder import MelAudioEncoder, WhisperAudioEncoder
-from latentsync.models.folders import load_audio_encoder
+from latentsync.models.audio.encoders import MelAudioEncoder, WhisperAudioEncoder
 from latentsync.models.model_config import read_config
+from latentsync.models.serialization import load_audio_encoder
 
 
 def listens_to(task: DictConfig) -> AudioStates | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from latentsync.cli.command import command
 from latentsync.cli.names import build
-from latentsync.cli.run import command
-from latentsync.models.audio_encoder import WhisperAudioEncoder
+from latentsync.models.audio.encoders import WhisperAudioEncoder
 from latentsync.prepare import encode_audio, encode_latents, prepare_clips
 
 log = logging.getLogger(__name__)

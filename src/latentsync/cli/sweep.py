@@ -17,8 +17,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.command import EXIT_USER_ERROR, explain
 from latentsync.cli.names import unquoted
-from latentsync.cli.run import EXIT_USER_ERROR, explain
 from latentsync.training.sweeps import Run, read_runs, write_result, write_sweep
 
 UNFINISHED = "it began and did not end: it still runs, or was killed"

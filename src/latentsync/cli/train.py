@@ -9,11 +9,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.command import command, is_sweep
 from latentsync.cli.debug import shrink_networks
 from latentsync.cli.environment import record_environment
 from latentsync.cli.listening import listens_to
 from latentsync.cli.names import build
-from latentsync.cli.run import command, is_sweep
 from latentsync.extras import needed_parts
 
 with needed_parts():

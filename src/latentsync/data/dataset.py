@@ -20,7 +20,7 @@ from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import Gap, choose_reference_start, choose_starts, span
 from latentsync.faces.mask import load_mask
 from latentsync.media.mel import mel_window
-from latentsync.models.audio_encoder import frame_tokens
+from latentsync.models.audio.encoders import frame_tokens
 
 TRUTH_NAMES = ("open", "width", "round", "teeth")
 

@@ -7,14 +7,14 @@ from latentsync.faces.align import (
     align,
     aligned_box,
 )
-from latentsync.faces.detect import Face, FaceDetector, FixedDetector, largest, three_points
+from latentsync.faces.detectors.base import Face, FaceDetector, FixedDetector, largest, three_points
+from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.legacy import LegacyAligner
 from latentsync.faces.mask import load_mask, mask_names, paint_weights
-from latentsync.faces.mesh import MeshDetector
 from latentsync.faces.placement import Placement, crop_template, similarity_from_points
 from latentsync.faces.restore import paste, pasted_box, restore
 from latentsync.faces.shape import MouthShape, mouth_shape
-from latentsync.faces.track import Tracker, track
+from latentsync.faces.tracking.single import Tracker, track
 
 __all__ = [
     "ALIGNERS",

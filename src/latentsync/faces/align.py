@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detect import Face, three_points
+from latentsync.faces.detectors.base import Face, three_points
 from latentsync.faces.legacy import LegacyAligner
 from latentsync.faces.official import BORDER_LEVEL, OfficialAligner, cut
 from latentsync.faces.placement import (

@@ -2,7 +2,7 @@
 
 import logging
 
-from latentsync.faces.model_files import default_cache, fetch
+from latentsync.faces.detectors.model_files import default_cache, fetch
 
 
 def main() -> None:

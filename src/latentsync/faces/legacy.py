@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from latentsync.faces.detect import THREE_POINTS, Face, three_points
+from latentsync.faces.detectors.base import THREE_POINTS, Face, three_points
 from latentsync.faces.placement import (
     Placement,
     crop_template,

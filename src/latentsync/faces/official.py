@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentsync.faces.detect import three_points
+from latentsync.faces.detectors.base import three_points
 from latentsync.faces.placement import Placement, Points, crop_template
 from latentsync.faces.warp import Matrix
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentsync.faces.detect import Face
+from latentsync.faces.detectors.base import Face
 
 # Points of the mesh that lie level on both sides of the face, left and right of the image: outer
 # and inner eye corners, temples, cheekbones, corners of the mouth.

@@ -1,8 +1,7 @@
 """What training asks of a prediction: one small callable each, `(denoised, batch) -> scalar`."""
 
-from latentsync.losses.contrast import InfoNCE, cosine_bce
-from latentsync.losses.gate import clear_clips
-from latentsync.losses.offset import OffsetHead
+from latentsync.losses.base import clear_clips
+from latentsync.losses.contrast import InfoNCE, OffsetHead, cosine_bce
 from latentsync.losses.recon import MaskedReconLoss, ReconLoss, min_snr_weight
 from latentsync.losses.sync import SyncLoss
 

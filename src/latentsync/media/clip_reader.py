@@ -19,7 +19,7 @@ from jaxtyping import Int, UInt8
 
 from latentsync.media.colour import HD_HEIGHT, UNTAGGED
 from latentsync.media.container import describe, find_video, open_media
-from latentsync.media.picture import RgbReader
+from latentsync.media.frame import RgbReader
 from latentsync.media.planes import PLANAR, planes_of
 
 BT601 = frozenset((int(Colorspace.ITU601), 6))  # 6: the same matrix under its other name

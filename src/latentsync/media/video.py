@@ -25,8 +25,8 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.deinterlace import Deinterlacer
+from latentsync.media.frame import RgbReader
 from latentsync.media.limits import check_stay
-from latentsync.media.picture import RgbReader
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
 

@@ -20,8 +20,8 @@ from jaxtyping import UInt8
 from latentsync.files import publish
 from latentsync.media.colour import ColourTags
 from latentsync.media.container import describe, local_name, rational
+from latentsync.media.frame import Picture
 from latentsync.media.hdr import is_hdr
-from latentsync.media.picture import Picture
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
 from latentsync.media.yuv import YuvMaker

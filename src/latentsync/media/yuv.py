@@ -14,8 +14,8 @@ from latentsync.media.colour import (
     is_yuv,
     swscale_matrix,
 )
+from latentsync.media.frame import Part, Picture, RgbReader
 from latentsync.media.hdr import from_sdr, is_hdr
-from latentsync.media.picture import Part, Picture, RgbReader
 from latentsync.media.planes import PLANAR, Plane, copy_part, halved, paint, planes_of
 
 # One chroma sample is the rounded mean of four pixels, so it lies in their centre.

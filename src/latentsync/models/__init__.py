@@ -1,6 +1,6 @@
 """Networks, and how they are held."""
 
-from latentsync.models.audio_encoder import (
+from latentsync.models.audio.encoders import (
     AudioEncoder,
     MelAudioEncoder,
     TokenStream,
@@ -9,16 +9,16 @@ from latentsync.models.audio_encoder import (
     frame_tokens,
     num_parity_frames,
 )
-from latentsync.models.audio_stream import StateStream
+from latentsync.models.audio.stream import StateStream
 from latentsync.models.codec import LatentCodec, PreviewCodec
 from latentsync.models.deepcache import DeepCache
-from latentsync.models.folders import load_network, save_network
 from latentsync.models.frozen import Frozen
 from latentsync.models.kinds import register_audio_encoder
 from latentsync.models.lipsync import Denoised, LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import best_dtype, make_ready
+from latentsync.models.serialization import load_network, save_network
 from latentsync.models.syncnet import (
     StableSyncNet,
     latent_sync_input,

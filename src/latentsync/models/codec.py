@@ -10,8 +10,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from latentsync.models.folders import load_library_network
 from latentsync.models.frozen import Frozen
+from latentsync.models.serialization import load_library_network
 
 # Frames that go through the VAE at once; more are no faster on a CPU. Of 256 px, each takes some
 # 0.2 GB on its way through a published VAE in float32.

@@ -18,7 +18,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder, WhisperAudioEncoder
+from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder, WhisperAudioEncoder
 from latentsync.models.config_files import check_types, defaults_of, made, shown
 
 # Training needs `alphas_cumprod` and noise of variance 1, which these have.

@@ -20,28 +20,14 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from latentsync.batch import Batch
-from latentsync.diffusion import (
-    Sampler,
-    guided,
-    mixed_noise,
-    noised,
-    one_step_x0,
-    randn_like,
-    sampling_steps,
-    stratified_timesteps,
-    training_target,
-)
+from latentsync.diffusion.noise import mixed_noise, randn_like, stratified_timesteps
+from latentsync.diffusion.process import noised, one_step_x0, training_target
+from latentsync.diffusion.sampler import Sampler, guided, sampling_steps
 from latentsync.faces import load_mask
-from latentsync.models.audio_encoder import AudioEncoder
+from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
-from latentsync.models.colour import match_cells, match_surroundings
+from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
-from latentsync.models.folders import (
-    load_audio_encoder,
-    load_network,
-    save_audio_encoder,
-    save_network,
-)
 from latentsync.models.frozen import cast
 from latentsync.models.kinds import encoder_kind, schedule_of, scheduler_from
 from latentsync.models.model_config import (
@@ -49,6 +35,12 @@ from latentsync.models.model_config import (
     ModelFormat,
     read_config,
     read_format,
+)
+from latentsync.models.serialization import (
+    load_audio_encoder,
+    load_network,
+    save_audio_encoder,
+    save_network,
 )
 from latentsync.models.unet import UNet
 

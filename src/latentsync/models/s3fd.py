@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsync.faces.detect import Face
+from latentsync.faces.detectors.base import Face
 
 RGB_MEAN = (123.0, 117.0, 104.0)
 # Of the six levels of anchors, in pixels: how far apart they stand and how large they are.

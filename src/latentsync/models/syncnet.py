@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsync.models.folders import load_network
+from latentsync.models.serialization import load_network
 
 MEL_BANDS = 80
 # Of which faces a network is a judge, in its config.

@@ -23,7 +23,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsync.models.audio_projection import AudioProjection
+from latentsync.models.audio.projection import AudioProjection
 from latentsync.models.unet_layers import (
     ClipResnetBlock,
     MotionTransformer,

@@ -5,11 +5,11 @@
 
 from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.checks import check_paths
-from latentsync.pipeline.draw import draw_clip, to_pixels
-from latentsync.pipeline.engine import Drawing, Encoding, Timing, prepare_job
+from latentsync.pipeline.generation import draw_clip, to_pixels
+from latentsync.pipeline.job import Drawing, Encoding, Timing, prepare_job
+from latentsync.pipeline.lipsync import lipsync
 from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
-from latentsync.pipeline.run import lipsync
 from latentsync.pipeline.silence import SilenceGate
 
 __all__ = [

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
-from latentsync.faces.survey import Shot, Survey, Track, usable
+from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
 from latentsync.files import publish
-from latentsync.media.timed import FrameTimes, Timeline
-from latentsync.pipeline.windows import Run
+from latentsync.media.frame_reader import FrameTimes, Timeline
+from latentsync.pipeline.chunks import Run
 
 PLAN_VERSION = 1
 NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"

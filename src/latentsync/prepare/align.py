@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
-from latentsync.faces.detect import Face, FaceDetector
+from latentsync.faces.detectors.base import Face, FaceDetector
 from latentsync.faces.shape import yaw_degrees
-from latentsync.faces.track import track
+from latentsync.faces.tracking.single import track
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
 

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from latentsync.data.clips import MANIFEST_NAME, write_manifest
 from latentsync.faces.align import ALIGNERS
-from latentsync.faces.detect import FaceDetector
-from latentsync.faces.mesh import MeshDetector
+from latentsync.faces.detectors.base import FaceDetector
+from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.files import publish, visible_files
-from latentsync.models.audio_encoder import AudioEncoder, MelAudioEncoder
+from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips

@@ -12,7 +12,7 @@ from latentsync.media.audio import write_wav
 from latentsync.media.colour import ColourTags
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoWriter
-from latentsync.models.audio_encoder import AudioEncoder, encoder_name
+from latentsync.models.audio.encoders import AudioEncoder, encoder_name
 from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
 
 # What a loader decodes again and again: a window begins at the key frame before it, and without

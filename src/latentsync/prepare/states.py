@@ -16,7 +16,7 @@ from tqdm import tqdm
 from latentsync.data.clips import AUDIO_ENCODER, Clip, read_manifest
 from latentsync.files import publish
 from latentsync.media.audio import read_waveform
-from latentsync.models.audio_encoder import AudioEncoder, encoder_name
+from latentsync.models.audio.encoders import AudioEncoder, encoder_name
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.stage import SAMPLE_RATE
 

@@ -1,19 +1,19 @@
 """Tasks: what Lightning trains, and what watches it."""
 
-from latentsync.training.autoencoder_task import AutoencoderTask
-from latentsync.training.averaging import AveragedWeights
-from latentsync.training.callbacks import CurvePicture
-from latentsync.training.checkpoints import StepCheckpoints, WholeCheckpoints
-from latentsync.training.checks import CheckFeatures
-from latentsync.training.diffusion_task import DiffusionTask
-from latentsync.training.doctor import SyncNetDoctor
-from latentsync.training.judge_pictures import JudgePictures
-from latentsync.training.randomness import SeedEveryStep
-from latentsync.training.reader_task import ReaderTask
-from latentsync.training.samples import SampleVideo
+from latentsync.training.callbacks.checkpoints import StepCheckpoints, WholeCheckpoints
+from latentsync.training.callbacks.curves import CurvePicture
+from latentsync.training.callbacks.ema import AveragedWeights
+from latentsync.training.callbacks.feature_check import CheckFeatures
+from latentsync.training.callbacks.monitors import GradientWatch, PaceWatch
+from latentsync.training.callbacks.samples import SampleVideo
+from latentsync.training.callbacks.seeding import SeedEveryStep
+from latentsync.training.callbacks.sync_diagnostics import SyncNetDoctor
+from latentsync.training.callbacks.sync_plots import JudgePictures
 from latentsync.training.sharding import ShardedStrategy
-from latentsync.training.syncnet_task import SyncNetTask
-from latentsync.training.watch import GradientWatch, PaceWatch
+from latentsync.training.tasks.autoencoder import AutoencoderTask
+from latentsync.training.tasks.diffusion import DiffusionTask
+from latentsync.training.tasks.mouth_reader import ReaderTask
+from latentsync.training.tasks.syncnet import SyncNetTask
 
 __all__ = [
     "AutoencoderTask",

@@ -11,7 +11,7 @@ from typing import cast
 import yaml
 from diffusers import SchedulerMixin
 
-from latentsync.models.audio_encoder import AudioEncoder
+from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.config_files import one_line
 from latentsync.models.kinds import AUDIO_ENCODERS, SCHEDULES

@@ -17,9 +17,9 @@ from latentsync.faces import ALIGNERS
 from latentsync.files import cache_root, publish
 from latentsync.models.codec import LatentCodec
 from latentsync.models.config_files import read_json
-from latentsync.models.folders import save_network
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat
+from latentsync.models.serialization import save_network
 from latentsync.models.syncnet import StableSyncNet, load_syncnet
 from latentsync.weights.checkpoints import is_checkpoint, load_checkpoint
 from latentsync.weights.fetch import HUB_PREFIX, VAE_REPO, fetch, in_hub_cache

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latentsync.files import publish
-from latentsync.models.folders import save_network
+from latentsync.models.serialization import save_network
 from latentsync.weights.files import describe, kind_of, raw_state, read
 from latentsync.weights.syncnet import load_official_syncnet
 from latentsync.weights.vae import load_official_vae, vae_path

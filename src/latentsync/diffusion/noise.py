@@ -1,0 +1,40 @@
+"""Noise and timesteps of training and sampling, in UNet order "b c f h w"."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+
+def mixed_noise(
+    latents: Float[Tensor, "b c f h w"],
+    *,
+    alpha: float = 1.0,
+    generator: Generator | None = None,
+) -> Float[Tensor, "b c f h w"]:
+    """Noise of variance 1 whose frames correlate by alpha^2 / (1 + alpha^2).
+
+    Frames share part of their noise (PYoCo, arXiv 2305.10474), so that the mouth does not
+    flicker when sampling starts from one noise for all frames.
+    """
+    shared = randn_like(latents[:, :, :1], generator) * alpha
+    own = randn_like(latents, generator)
+    return (own + shared) / (1 + alpha**2) ** 0.5
+
+
+def stratified_timesteps(
+    num_clips: int, num_timesteps: int, generator: Generator
+) -> Int[Tensor, " b"]:
+    """One timestep a clip, each uniform, spread evenly over the batch to calm the gradient."""
+    device = generator.device
+    offset = torch.rand((), generator=generator, device=device)
+    order = torch.randperm(num_clips, generator=generator, device=device)
+    positions = (order + offset) / num_clips
+    return (positions * num_timesteps).long().clamp(max=num_timesteps - 1)
+
+
+def randn_like(tensor: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal noise; drawn where the generator lives, so a seed means the same on a GPU."""
+    device = tensor.device if generator is None else generator.device
+    return torch.randn(tensor.shape, generator=generator, device=device, dtype=tensor.dtype).to(
+        tensor.device
+    )

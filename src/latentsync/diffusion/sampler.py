@@ -1,0 +1,150 @@
+"""The sampling loop: how noise becomes faces."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    LCMScheduler,
+    SchedulerMixin,
+)
+from jaxtyping import Float
+from torch import Tensor
+
+from latentsync.diffusion.process import SCHEDULERS, one_step_x0
+
+log = logging.getLogger(__name__)
+
+
+def guided(
+    unconditional: Float[Tensor, "*n"], conditional: Float[Tensor, "*n"], scale: float
+) -> Float[Tensor, "*n"]:
+    """Classifier-free guidance (arXiv 2207.12598): away from the answer without audio."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How noise becomes faces: the solver, its steps, how much the audio is stressed, and whether
+    the drawn part takes on the colours around it (the official pipeline does not).
+
+    `scheduler`: ddim, dpmpp, unipc; or lcm, which needs a UNet distilled for it (latent
+    consistency, arXiv 2310.04378): any other draws blurred mouths with it.
+    `guidance_interval`: the share of the steps, from 0 to 1, that are guided; a step outside needs
+    one pass of the network instead of two (arXiv 2404.07724). Step i of n is guided if i / n lies
+    in [start, end).
+    `deepcache_interval`: the deep part of the UNet runs in every so many steps only (1: in all).
+    `parity`: draw for draw what the official pipeline does. Latents are samples of the VAE's
+    posterior, from the generator that drew the noise; timesteps lead with an offset of 1; and for
+    `lipsync`: windows of audio are cut every 30 s and two more than it lasts, the last chunk stays
+    short, the faces are their own reference, and the whole crop goes back into the frame.
+    """
+
+    scheduler: str = "ddim"
+    num_steps: int = 20
+    guidance_scale: float = 1.5
+    guidance_interval: Sequence[float] = (0.0, 1.0)
+    match_colours: bool = True
+    deepcache_interval: int = 1
+    parity: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(
+                f"scheduler must be one of {sorted(SCHEDULERS)}, got {self.scheduler!r}"
+            )
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be 1 or more, got {self.num_steps}")
+        if self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale must be 0 or more, got {self.guidance_scale}")
+        start, end = self.guidance_interval
+        # A config gives a list, which would compare unequal and change under one's hands.
+        object.__setattr__(self, "guidance_interval", (float(start), float(end)))
+        if not 0 <= start <= end <= 1:
+            raise ValueError(
+                "guidance_interval must be two shares of the steps, 0 <= start <= end <= 1, "
+                f"got {[start, end]}"
+            )
+        if self.deepcache_interval < 1:
+            raise ValueError(
+                f"deepcache_interval must be 1 (off) or more, got {self.deepcache_interval}"
+            )
+        if self.scheduler == "lcm":
+            log.warning("scheduler=lcm needs a UNet distilled for it; any other draws blurred")
+
+    def passes(self) -> tuple[int, int]:
+        """How often a chunk goes through the whole UNet, and through its shallow part alone.
+
+        A guided step takes two, with and without audio.
+        """
+        whole = shallow = cached = 0
+        for step in range(self.num_steps):
+            clips = 2 if self.is_guided(step) else 1
+            if step % self.deepcache_interval == 0 or clips > cached:
+                whole, cached = whole + clips, clips
+            else:
+                shallow += clips
+        return whole, shallow
+
+    def is_guided(self, step: int) -> bool:
+        """Whether the step (counted from 0) is drawn away from the answer without audio."""
+        start, end = (share * self.num_steps for share in self.guidance_interval)
+        # Shares such as 1 / 3 must not lose a step to rounding.
+        # The official pipeline guides above 1 only.
+        wanted = self.guidance_scale > 1.0 if self.parity else self.guidance_scale != 1.0
+        return wanted and start - 1e-6 <= step < end - 1e-6
+
+    def solver(self, trained_with: SchedulerMixin) -> SchedulerMixin:
+        """A fresh solver on the schedule a model was trained with.
+
+        Multistep solvers remember their last steps, so every chunk needs one of its own.
+        """
+        leading = {"timestep_spacing": "leading", "steps_offset": 1} if self.parity else {}
+        solver = SCHEDULERS[self.scheduler].from_config(trained_with.config, **leading)
+        solver.set_timesteps(self.num_steps)
+        return solver
+
+
+def sampling_steps(
+    predict: Callable[[Float[Tensor, "b c f h w"], int], Float[Tensor, "b c f h w"]],
+    noise: Float[Tensor, "b c f h w"],
+    solver: SchedulerMixin,
+) -> Iterator[Float[Tensor, "b c f h w"]]:
+    """The latents after each step of the solver, in the noise's dtype and on its device.
+
+    `predict` is called once a step, in order, with the noisy latents and their timestep.
+    """
+    latents = noise * solver.init_noise_sigma
+    # Numbers, not tensors, so that no step waits for the device.
+    timesteps = solver.timesteps.tolist()
+    if not isinstance(solver, DDIMScheduler):  # which keeps no place in its steps
+        solver.set_begin_index(0)
+    for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+        prediction = predict(solver.scale_model_input(latents, timestep), timestep)
+        if isinstance(solver, LCMScheduler):
+            latents = consistent_step(solver, prediction, timestep, following, latents, noise)
+        else:
+            latents = solver.step(prediction, timestep, latents).prev_sample
+        yield latents
+
+
+def consistent_step(
+    solver: LCMScheduler,
+    prediction: Float[Tensor, "b c f h w"],
+    timestep: int,
+    following: int | None,
+    latents: Float[Tensor, "b c f h w"],
+    noise: Float[Tensor, "b c f h w"],
+) -> Float[Tensor, "b c f h w"]:
+    """A step of a consistency model: to clean latents, and back to the noise it all began with.
+
+    The library's own step draws new noise for every frame, which would make the mouth flicker.
+    """
+    times = torch.full((len(latents),), timestep, device=latents.device)
+    skip, out = solver.get_scalings_for_boundary_condition_discrete(timestep)
+    clean = out * one_step_x0(solver, prediction, times, latents) + skip * latents
+    if following is None:
+        return clean
+    return solver.add_noise(clean, noise, torch.full_like(times, following))

@@ -1,0 +1,248 @@
+"""A folder of results against a folder of references of the same names: any real videos.
+
+Both are cut with the placement of the reference's face, so that pixels can be compared, and both
+mouths are read by landmarks. A pair's first `max_frames` are held in memory, no more.
+"""
+
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from latentsync.evaluation.aggregate import Row
+from latentsync.evaluation.landmarks import shapes
+from latentsync.evaluation.model import Faces, Judge
+from latentsync.evaluation.pairs import Failed, Pair, find_pairs
+from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
+from latentsync.media.audio import read_waveform
+from latentsync.media.container import UNREADABLE
+from latentsync.media.formats import is_padded
+from latentsync.media.mel import mel_spectrogram
+from latentsync.media.video import VideoInfo, probe, read_frames
+from latentsync.metrics.sync import why_invalid
+from latentsync.models.syncnet import StableSyncNet
+
+Frame = UInt8[np.ndarray, "h w 3"]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+log = logging.getLogger(__name__)
+
+# Rates that differ by less are one rate, told apart by rounding only.
+SAME_RATE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One pair's rows; `notes`: what to know of them, a sentence by its kind."""
+
+    name: str
+    rows: dict[str, Row]
+    notes: dict[str, str]
+
+    def as_row(self) -> dict[str, object]:
+        """A line of pairs.jsonl."""
+        rows = {name: row.summary() for name, row in self.rows.items()}
+        return {"pred": self.name, "rows": rows, "notes": list(self.notes.values())}
+
+
+@dataclass
+class Comparison:
+    """What a comparison has come to so far."""
+
+    rows: dict[str, Row] = field(default_factory=lambda: {"pred": Row(), "ref": Row()})
+    failed: list[Failed] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def num_measured(self) -> int:
+        return self.rows["ref"].num_clips
+
+    @property
+    def num_pairs(self) -> int:
+        return self.num_measured + len(self.failed)
+
+    def add(self, result: Measured | Failed) -> None:
+        """One more pair."""
+        if isinstance(result, Failed):
+            self.failed.append(result)
+            log.warning("%s is left out: %s", result.name, result.reason)
+            return
+        for name, row in result.rows.items():
+            self.rows[name].add(row)
+        for kind, note in result.notes.items():
+            self.notes[kind].append(note)
+
+    def finish(self, *, trained_on: str | None) -> dict[str, object]:
+        """Take out the sync that means nothing, tell what to know; what metrics.json adds."""
+        invalid = leave_out_invalid_sync(self.rows, self.rows["ref"], trained_on=trained_on)
+        for notes in self.notes.values():
+            log.warning("of %d pairs %d: %s", self.num_measured, len(notes), notes[0])
+        return {
+            "pairs": self.num_measured,
+            "failed": [each.as_row() for each in self.failed],
+            "notes": [note for notes in self.notes.values() for note in notes],
+            "sync_not_valid": invalid,
+        }
+
+    def raise_failed(self, path: Path) -> None:
+        """ValueError if a pair could not be measured; `path` lists all of them."""
+        if not self.failed:
+            return
+        first = self.failed[0]
+        raise ValueError(
+            f"{len(self.failed)} of {self.num_pairs} pairs could not be measured, first: "
+            f"{first.name} ({first.reason}); all are in {path}"
+        )
+
+
+def leave_out_invalid_sync(
+    rows: Mapping[str, Row], truth: Row, *, trained_on: str | None
+) -> str | None:
+    """Take the sync figures out of all rows where the judge does not know the truth; says why."""
+    invalid = why_invalid(truth.syncs, trained_on=trained_on)
+    if invalid is not None:
+        for row in rows.values():
+            row.invalidate_sync()
+        log.warning("the sync figures are left out: %s", invalid)
+    return invalid
+
+
+def compare_folders(
+    pred_dir: Path, ref_dir: Path, *, judge: Judge, max_frames: int
+) -> Iterator[Measured | Failed]:
+    """Each pair of equal names as soon as it is measured, or why it could not be."""
+    found = find_pairs(pred_dir, ref_dir)
+    if found.passed_over:
+        log.info(
+            "%d files of pred=%s are no videos and have no namesake: %s",
+            *(len(found.passed_over), pred_dir, ", ".join(found.passed_over[:5])),
+        )
+    yield from found.failed
+    for pair in tqdm(found.pairs, desc="compare", unit="video"):
+        try:
+            yield compare_pair(pair, judge=judge, max_frames=max_frames)
+        except UNREADABLE as error:
+            yield Failed(pair.name, " ".join(str(error).split()))
+
+
+def compare_pair(pair: Pair, *, judge: Judge, max_frames: int) -> Measured:
+    """The rows `pred` and `ref` of one pair."""
+    fps, detector = judge.model_format.fps, judge.detector
+    if detector is None:
+        raise ValueError("comparing folders needs a face detector: faces=mesh")
+    pred, ref = probe(pair.pred), probe(pair.ref)
+    check_sizes(pred, ref)
+    pred_frames, ref_frames, again = (
+        read_frames(path, fps=fps, num_frames=max_frames)
+        for path in (pair.pred, pair.ref, pair.pred)
+    )
+    pred_faces, ref_faces, ref_mesh = cut_alike(pred_frames, ref_frames, judge, detector)
+    if not len(ref_faces):
+        raise ValueError(f"no face found in any of {len(ref_mesh)} frames of {pair.ref}")
+    rows = {"pred": Row(num_clips=1), "ref": Row(num_clips=1)}
+    rows["pred"].add_mesh(shapes(track(again, detector))[: len(ref_mesh)], ref_mesh)
+    judge.compare(rows["pred"], pred_faces, ref_faces, same_speech=True)
+    notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
+    if judge.syncnet is not None:
+        wanting = why_no_sync(judge.syncnet, ref_faces, num_frames=len(ref_mesh))
+        if wanting is not None:
+            notes["sync"] = wanting
+        else:
+            for name, info, faces in (("pred", pred, pred_faces), ("ref", ref, ref_faces)):
+                if info.has_audio:
+                    mel = mel_spectrogram(read_waveform(info.path))
+                    rows[name].add_sync(judge.sync(faces, mel))
+    return Measured(pair.name, rows, notes)
+
+
+def check_sizes(pred: VideoInfo, ref: VideoInfo) -> None:
+    # Where 4:2:0 wanted even sides, a column or row was added: faces are cut at the same places.
+    if not is_padded((pred.width, pred.height), (ref.width, ref.height)):
+        raise ValueError(
+            f"{pred.path} is {pred.width}x{pred.height}, but {ref.path} is {ref.width}x{ref.height}"
+        )
+
+
+def notes_on_time(
+    pred: VideoInfo, ref: VideoInfo, *, fps: float, max_frames: int
+) -> dict[str, str]:
+    """What differs in length and rate: frames are paired by their time, not by their number."""
+    notes = {}
+    lengths = sorted(min(info.duration_seconds, max_frames / fps) for info in (pred, ref))
+    if lengths[1] - lengths[0] > 1.5 / fps:
+        notes["length"] = (
+            f"{pred.path} lasts {pred.duration_seconds:.2f} s and {ref.path} "
+            f"{ref.duration_seconds:.2f} s: only what both show is compared"
+        )
+    if abs(pred.fps / ref.fps - 1) > SAME_RATE:
+        notes["rate"] = (
+            f"{pred.path} has {float(pred.fps):.5g} fps and {ref.path} {float(ref.fps):.5g}: "
+            f"frames are paired by time, on a grid of {fps:g} fps, and are up to half a frame "
+            "apart; for exact pictures bring both to one rate"
+        )
+    return notes
+
+
+def why_no_sync(syncnet: StableSyncNet, faces: Faces, *, num_frames: int) -> str | None:
+    """Why these faces of `num_frames` frames cannot be judged for sync, if so."""
+    if len(faces) < num_frames:
+        # Where a face is missing, frames and sound would part.
+        return f"no sync: only {len(faces)} of {num_frames} frames of the reference show a face"
+    if num_frames < syncnet.config.num_frames:
+        return f"no sync: it needs {syncnet.config.num_frames} frames or more, got {num_frames}"
+    return None
+
+
+def cut_alike(
+    pred_frames: Iterable[Frame], ref_frames: Iterable[Frame], judge: Judge, detector: FaceDetector
+) -> tuple[Faces, Faces, Float[Tensor, "n 2"]]:
+    """Both videos' faces where the reference has one, and the reference's mouth in every frame."""
+    resolution = judge.model_format.resolution
+    aligner = ALIGNERS[judge.model_format.aligner](resolution)
+    found: list[Face | None] = []
+
+    def follow(pairs: Iterator[tuple[Frame, Frame]]) -> Iterator[Face | None]:
+        for face in track((ref for _, ref in pairs), detector):
+            found.append(face)
+            yield face
+
+    def place(followed: Iterator[tuple[tuple[Frame, Frame], Face | None]]) -> Iterable:
+        return aligner.placements(
+            None if face is None else aligner.points_of(face) for _, face in followed
+        )
+
+    # The shorter of the two ends both.
+    followed = beside(zip(pred_frames, ref_frames, strict=False), follow)
+    faces = [
+        [align(frame, placement, resolution) for frame in pair]
+        for (pair, _), placement in beside(followed, place)
+        if placement is not None
+    ]
+    both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
+    return both[:, 0], both[:, 1], shapes(found)
+
+
+def beside(
+    items: Iterable[In], follow: Callable[[Iterator[In]], Iterable[Out]]
+) -> Iterator[tuple[In, Out]]:
+    """Each item with what `follow` makes of it; holds only the items `follow` is ahead.
+
+    (`itertools.tee` would keep up to 57 pictures longer than needed: it frees by blocks.)
+    """
+    ahead: deque[In] = deque()
+
+    def tap() -> Iterator[In]:
+        for item in items:
+            ahead.append(item)
+            yield item
+
+    for result in follow(tap()):
+        yield ahead.popleft(), result

@@ -1,0 +1,318 @@
+"""A model on drawn clips that it never saw: its own voice and another's, beside baselines.
+
+What is scored has been through one encode, as a viewer gets it: every result is written as an
+mp4 and read back. Faces are taken as they were prepared, so that pictures and truths stay exact.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from latentsync.data.clips import Clip
+from latentsync.data.stores import map_tensors, shrink
+from latentsync.data.synthetic import read_truth
+from latentsync.diffusion.sampler import Sampler
+from latentsync.evaluation.aggregate import TRAITS, Row
+from latentsync.evaluation.landmarks import read_mesh
+from latentsync.faces import FaceDetector, load_mask, paint_weights
+from latentsync.media.mel import mel_window
+from latentsync.media.video import VideoWriter, open_clip, read_frames
+from latentsync.metrics.mouth import silent_frames
+from latentsync.metrics.sync import SyncScore, sync_score
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
+from latentsync.models.mouth_reader import MouthReader
+from latentsync.models.syncnet import StableSyncNet, sync_input
+from latentsync.pipeline import draw_clip, to_pixels
+
+Faces = UInt8[np.ndarray, "f r r 3"]
+
+SYNC_BATCH = 16
+OVERLAP = 4  # slots that windows share, as in infer.py
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A clip's sound: the file, what the networks hear, what the mouth must do."""
+
+    path: Path
+    states: Float[Tensor, "n l d"]
+    mel: Float[Tensor, "80 t"]
+    truth: Float[Tensor, "f 4"]
+    silent: Bool[Tensor, " f"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prepared clip at the model's resolution."""
+
+    name: str
+    source: str
+    faces: Faces
+    voice: Voice
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One clip's results, decoded from what was written."""
+
+    example: Example
+    driver: Example
+    truth: Faces
+    own: Faces
+    swapped: Faces
+
+
+def load_example(clip: Clip, *, resolution: int, max_frames: int) -> Example:
+    """The first frames of a clip with their sound and drawn truth."""
+    num_frames = min(clip.num_frames, max_frames)
+    frames = open_clip(clip.path).frames(np.arange(num_frames))
+    features = map_tensors(clip.features_path)
+    truth = read_truth(Path(clip.source))
+    columns = [torch.as_tensor(np.asarray(truth[name])).float() for name in TRAITS]
+    span = slice(clip.start_frame, clip.start_frame + num_frames)
+    voice = Voice(
+        path=clip.path,
+        states=features["audio"].float(),
+        mel=features["mel"].float(),
+        truth=torch.stack(columns, dim=-1)[span],
+        silent=silent_frames(features["mel"].float(), num_frames, fps=clip.fps),
+    )
+    return Example(clip.name, clip.source, shrink(frames, resolution), voice)
+
+
+def choose_clips(clips: Sequence[Clip], num_clips: int, seed: int) -> list[Clip]:
+    """As many clips as asked for, of as many speakers as possible, in an order from the seed."""
+    shuffled = [clips[index] for index in np.random.default_rng(seed).permutation(len(clips))]
+    counts: Counter[str] = Counter()
+    ranks = []
+    for clip in shuffled:
+        ranks.append(counts[clip.source])
+        counts[clip.source] += 1
+    if min(len(counts), num_clips) < 3:
+        raise ValueError(
+            "swapped and shuffled voices need 3 clips of 3 speakers or more, got "
+            f"num_clips={num_clips} of {len(counts)} speakers"
+        )
+    # A stable sort: every speaker's first clip, then every speaker's second, and so on.
+    order = sorted(range(len(shuffled)), key=lambda index: ranks[index])
+    return [shuffled[index] for index in order[:num_clips]]
+
+
+def choose_driver(examples: Sequence[Example], index: int, *, besides: set[str]) -> int:
+    """The next example around the list that is not of the speakers named."""
+    for step in range(1, len(examples)):
+        other = (index + step) % len(examples)
+        if examples[other].source not in besides:
+            return other
+    raise ValueError(f"no voice of another speaker than {sorted(besides)}: use more clips")
+
+
+def speak_with(
+    example: Example, voice: Voice, *, model: LipSyncModel, sampler: Sampler, seed: int
+) -> Faces:
+    """The example's faces speaking with a voice: windows, references, noise and the soft edge of
+    the painted part as in `infer.py`."""
+    num_frames = min(len(example.faces), len(voice.truth))
+    originals = example.faces[:num_frames]
+    spoken = draw_clip(
+        originals, voice.states, model=model, sampler=sampler, seed=seed, overlap=OVERLAP
+    )
+    weights = paint_weights(model.format.mask, model.format.resolution)[..., None]
+    return np.rint(weights * spoken + (1 - weights) * originals).clip(0, 255).astype(np.uint8)
+
+
+def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> Faces:
+    """Write the faces with their sound, and give what a viewer sees."""
+    height, width = faces.shape[1:3]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(
+        path,
+        fps=fps,
+        width=width,
+        height=height,
+        crf=crf,
+        audio=voice.path,
+        audio_seconds=len(faces) / fps,
+    ) as writer:
+        for face in faces:
+            writer.write(face)
+    return np.stack(list(read_frames(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The measuring networks, none of which stood in a generator's loss; each may be missing."""
+
+    model_format: ModelFormat
+    reader: MouthReader | None
+    syncnet: StableSyncNet | None
+    detector: FaceDetector | None
+    sync_stride: int = 4
+
+    @property
+    def trained_on(self) -> str | None:
+        """What faces the SyncNet learnt from, as far as its folder says."""
+        return None if self.syncnet is None else self.syncnet.config.trained_on
+
+    def look(self, row: Row, faces: Faces, voice: Voice, *, own: Voice | None) -> None:
+        """Mouth and sync of the faces against a voice; `own` is what the face itself once said."""
+        num_frames = min(len(faces), len(voice.truth))
+        row.num_clips += 1
+        if self.reader is not None:
+            row.add_mouth(
+                self.read(faces[:num_frames]),
+                voice.truth[:num_frames],
+                None if own is None else own.truth[:num_frames],
+                voice.silent[:num_frames],
+            )
+        if self.syncnet is not None:
+            row.add_sync(self.sync(faces[:num_frames], voice.mel))
+
+    def compare(self, row: Row, faces: Faces, original: Faces, *, same_speech: bool) -> None:
+        """Pictures against the faces as they were."""
+        form = self.model_format
+        mask = torch.from_numpy(load_mask(form.mask, form.resolution)).float()
+        row.add_pixels(
+            to_pixels(faces),
+            to_pixels(original[: len(faces)]),
+            mask.expand(1, len(faces), 1, -1, -1),
+            same_speech=same_speech,
+        )
+
+    @torch.no_grad()
+    def read(self, faces: Faces) -> Float[Tensor, "f 4"]:
+        """The four mouth traits of every face."""
+        assert self.reader is not None
+        return self.reader(to_pixels(faces)[0].to(self.reader.device)).cpu()
+
+    def sync(self, faces: Faces, mel: Float[Tensor, "80 t"]) -> SyncScore:
+        """Sync of consecutive faces with the sound that begins with them."""
+        assert self.syncnet is not None
+        fps = self.model_format.fps
+        return measure_sync(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
+
+    def mesh(self, faces: Faces) -> Float[Tensor, "f 2"] | None:
+        """Opening and width of every face by landmarks; None without a detector."""
+        return None if self.detector is None else read_mesh(faces, self.detector)
+
+
+@torch.no_grad()
+def measure_sync(
+    syncnet: StableSyncNet,
+    pixels: Float[Tensor, "1 f 3 h w"],
+    mel: Float[Tensor, "80 t"],
+    *,
+    fps: float,
+    stride: int,
+) -> SyncScore:
+    """Sync of a clip: every `stride`-th window of frames against the sound of every window."""
+    length = syncnet.config.num_frames
+    num_windows = pixels.shape[1] - length + 1
+    if num_windows < 1:
+        raise ValueError(f"sync needs {length} frames or more, got {pixels.shape[1]}")
+    starts = torch.arange(0, num_windows, stride)
+    windows = pixels[0].unfold(0, length, stride)
+    frames = sync_input(rearrange(windows, "n c h w f -> n f c h w"), syncnet.config.resolution)
+    mels = torch.stack(
+        [mel_window(mel, start, num_frames=length, fps=fps) for start in range(num_windows)]
+    )
+    return sync_score(
+        _in_parts(syncnet.embed_frames, frames.to(syncnet.device)),
+        _in_parts(syncnet.embed_mel, mels[:, None].to(syncnet.device)),
+        starts,
+    )
+
+
+def _in_parts(embed: Callable[[Tensor], Tensor], inputs: Tensor) -> Float[Tensor, "n d"]:
+    return torch.cat([embed(part) for part in inputs.split(SYNC_BATCH)]).float().cpu()
+
+
+ROWS = (
+    "ground truth",
+    "model, own voice",
+    "model, another's voice",
+    "copied source",
+    "shuffled audio",
+)
+
+
+def evaluate_model(
+    examples: Sequence[Example],
+    *,
+    rows: dict[str, Row],
+    model: LipSyncModel,
+    sampler: Sampler,
+    judge: Judge,
+    folder: Path,
+    seed: int,
+    crf: int,
+) -> Iterator[Spoken]:
+    """Each clip's results, one after the other; fills the rows called ROWS on the way.
+
+    Copied source is the untouched face against another's voice; shuffled audio is the model's
+    picture of that voice against a third one: what chance gives.
+    """
+    meshes = [judge.mesh(example.faces) for example in examples]
+    for index, example in enumerate(examples):
+        driver_index = choose_driver(examples, index, besides={example.source})
+        driver = examples[driver_index]
+        third = examples[
+            choose_driver(examples, driver_index, besides={example.source, driver.source})
+        ]
+
+        def result(name: str, faces: Faces, voice: Voice, clip: str = example.name) -> Faces:
+            path = folder / name / f"{clip}.mp4"
+            return encode(faces, path, voice=voice, fps=model.format.fps, crf=crf)
+
+        own, other = (
+            speak_with(example, voice, model=model, sampler=sampler, seed=seed + index)
+            for voice in (example.voice, driver.voice)
+        )
+        shown = Spoken(
+            example,
+            driver,
+            truth=result("truth", example.faces, example.voice),
+            own=result("own", own, example.voice),
+            swapped=result("swapped", other, driver.voice),
+        )
+        _fill(rows, judge, shown, third.voice, meshes[index], meshes[driver_index])
+        yield shown
+
+
+def _fill(
+    rows: dict[str, Row],
+    judge: Judge,
+    shown: Spoken,
+    third: Voice,
+    mesh: Tensor | None,
+    driver_mesh: Tensor | None,
+) -> None:
+    truth, own, swapped, copied, shuffled = (rows[name] for name in ROWS)
+    face, driver = shown.example.voice, shown.driver.voice
+    judge.look(truth, shown.truth, face, own=None)
+    judge.look(own, shown.own, face, own=None)
+    judge.look(swapped, shown.swapped, driver, own=face)
+    judge.look(copied, shown.truth, driver, own=face)
+    judge.look(shuffled, shown.swapped, third, own=None)
+    original = shown.example.faces
+    judge.compare(truth, shown.truth, original, same_speech=True)
+    judge.compare(own, shown.own, original, same_speech=True)
+    judge.compare(swapped, shown.swapped, original, same_speech=False)
+    if mesh is not None and driver_mesh is not None:
+        for row, faces, wanted in (
+            (own, shown.own, mesh),
+            (swapped, shown.swapped, driver_mesh),
+            (copied, shown.truth, driver_mesh),
+        ):
+            reading = judge.mesh(faces)
+            assert reading is not None, "the examples were read by this judge"
+            num_frames = min(len(reading), len(wanted))
+            row.add_mesh(reading[:num_frames], wanted[:num_frames])

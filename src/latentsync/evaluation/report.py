@@ -1,0 +1,162 @@
+"""What an evaluation leaves to look at: a table, a sheet of faces, a strip that moves."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from rich.markup import escape
+from rich.table import Table
+
+from latentsync.evaluation.model import Spoken
+from latentsync.faces import load_mask
+from latentsync.files import publish
+from latentsync.media.video import VideoWriter
+
+# Name in metrics.json -> name in the table and format.
+FIGURES = {
+    "r_open": ("r(open)", "{:.3f}"),
+    "r_width": ("r(width)", "{:.3f}"),
+    "r_round": ("r(round)", "{:.3f}"),
+    "r_teeth": ("r(teeth)", "{:.3f}"),
+    "r_open_mesh": ("r(open), landmarks", "{:.3f}"),
+    "leak": ("leak r(open)", "{:+.3f}"),
+    "sync": ("sync score", "{:.3f}"),
+    "offset_near": ("offset within 1", "{:.0%}"),
+    "in_over_off": ("P(in>off)", "{:.3f}"),
+    "psnr_inside": ("PSNR inside, dB", "{:.1f}"),
+    "psnr_outside": ("PSNR outside, dB", "{:.1f}"),
+    "ssim_inside": ("SSIM inside", "{:.3f}"),
+    "ssim_outside": ("SSIM outside", "{:.3f}"),
+    "flicker": ("flicker, truth 1", "{:.2f}"),
+    "border": ("border, truth 1", "{:.2f}"),
+    "closed_in_silence": ("closed in silence", "{:.0%}"),
+}
+CELL = 128
+SHEET_CLIPS = 10
+STRIP_CLIPS = 5
+
+Faces = UInt8[np.ndarray, "f r r 3"]
+
+
+Figures = Mapping[str, float | str]
+
+
+def lines(rows: Mapping[str, Figures]) -> list[list[str]]:
+    """One line a figure that any row has, its name first; a figure that does not exist: a dash,
+    and words where something is said instead of it."""
+    return [
+        [name, *(_as_text(summary.get(key, math.nan), form) for summary in rows.values())]
+        for key, (name, form) in FIGURES.items()
+        if any(key in summary for summary in rows.values())
+    ]
+
+
+def _as_text(value: float | str, form: str) -> str:
+    if isinstance(value, str):
+        return value
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def rich_table(rows: Mapping[str, Figures], title: str) -> Table:
+    """What was measured downwards, on what across: fits a terminal of 80 columns."""
+    table = Table("", *map(escape, rows), title=escape(title))
+    for line in lines(rows):
+        table.add_row(*map(escape, line))
+    return table
+
+
+def markdown_table(rows: Mapping[str, Figures]) -> str:
+    """The same as text for a README."""
+    head = [["", *rows], ["---"] * (len(rows) + 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows)])
+
+
+def write_text(path: Path, text: str) -> None:
+    with publish(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
+    """JSON has no NaN: a figure that does not exist is null."""
+    write_text(path, json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, row: Mapping[str, object], *, first: bool) -> None:
+    """One more line of JSON, on disk when this returns; the `first` begins the file anew."""
+    with path.open("w" if first else "a", encoding="utf-8") as file:
+        file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sheet(shown: Sequence[Spoken], *, mask: str, chunk: int) -> UInt8[np.ndarray, "h w 3"]:
+    """One column a clip, at one moment each.
+
+    From the top: truth, masked, reference, own voice, another's voice, the face it belongs to.
+    """
+    columns = []
+    for index, spoken in enumerate(shown):
+        length = len(spoken.swapped)
+        # Another moment in every column, or all mouths would be at the start of a word.
+        frame = min(chunk + (7 * index) % max(length - chunk, 1), length - 1)
+        face = spoken.example.faces[frame]
+        keep = load_mask(mask, len(face))[..., None]
+        masked = (face * keep + 127.5 * (1 - keep)).astype(np.uint8)
+        pictures = [
+            face,
+            masked,
+            spoken.example.faces[max(frame - chunk, 0)],
+            spoken.own[min(frame, len(spoken.own) - 1)],
+            spoken.swapped[frame],
+            spoken.driver.faces[frame],
+        ]
+        columns.append(np.vstack([_cell(picture) for picture in pictures]))
+    return np.hstack(columns)
+
+
+def write_sheet(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    with publish(path) as partial:
+        if not cv2.imwrite(str(partial), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"the contact sheet {path} could not be written")
+
+
+def write_strip(path: Path, shown: Sequence[Spoken], *, fps: float) -> None:
+    """Side by side in motion; from the top: the face, speaking as another, that other face.
+
+    The sound is the first column's.
+    """
+    shown = shown[:STRIP_CLIPS]
+    num_frames = min(len(spoken.swapped) for spoken in shown)
+    with VideoWriter(
+        path,
+        fps=fps,
+        width=CELL * len(shown),
+        height=CELL * 3,
+        audio=shown[0].driver.voice.path,
+        audio_seconds=num_frames / fps,
+    ) as writer:
+        for index in range(num_frames):
+            columns = [
+                np.vstack(
+                    [
+                        _cell(faces[index])
+                        for faces in (spoken.example.faces, spoken.swapped, spoken.driver.faces)
+                    ]
+                )
+                for spoken in shown
+            ]
+            writer.write(np.hstack(columns))
+
+
+def _cell(face: UInt8[np.ndarray, "r r 3"]) -> UInt8[np.ndarray, "cell cell 3"]:
+    return cv2.resize(face, (CELL, CELL), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,1 @@
+"""Finders of faces and their landmarks in one picture."""

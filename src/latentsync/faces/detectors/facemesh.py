@@ -1,0 +1,130 @@
+"""The default detector: BlazeFace finds, FaceMesh (468 points) says where everything is."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from latentsync.faces.detectors.base import Face, bounding_box, overlap
+from latentsync.faces.detectors.blazeface import BlazeFace, read_network
+from latentsync.faces.detectors.model_files import model_paths
+from latentsync.faces.warp import Matrix, invert, mean_scale, transform, warp
+
+INPUT_SIZE = 192
+ROI_SCALE = 1.5
+LEFT_EYE, RIGHT_EYE = 33, 263  # outer corners; left is the image's
+SAME_FACE = 0.1  # a detection that shares more of its area with a known mesh is that face's
+
+
+class MeshDetector:
+    """BlazeFace once, then FaceMesh twice; following a face costs one FaceMesh.
+
+    The two model files are those given, or those in the cache, or are fetched once into it.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_dir: Path | str | None = None,
+        detector_path: Path | str | None = None,
+        landmark_path: Path | str | None = None,
+        min_score: float = 0.5,
+    ) -> None:
+        self.rebuild = partial(
+            MeshDetector,
+            cache_dir=cache_dir,
+            detector_path=detector_path,
+            landmark_path=landmark_path,
+            min_score=min_score,
+        )
+        self.model_files = model_paths(cache_dir, detector_path, landmark_path)
+        detector, landmark = self.model_files
+        self.find = BlazeFace(detector, min_score=min_score)
+        self.network = read_network(landmark)
+        self.min_score = min_score
+
+    @property
+    def cache_key(self) -> str:
+        """What its faces depend on beside the frame: the two networks and the score."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.model_files:
+            digest.update(path.read_bytes())
+        return f"mesh {self.min_score} {digest.hexdigest()}"
+
+    def __reduce__(self) -> tuple:
+        # Networks of OpenCV cannot be sent to another process: it reads its own.
+        return self.rebuild, ()
+
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        for candidates in self.find.levels(frame):
+            faces = [face for found in candidates if (face := self.settle(frame, found))]
+            if faces:
+                return faces
+        return []
+
+    def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
+        """Faces beside the known ones, by one look at the whole frame: 1/32 of its side or more."""
+        boxes = np.array([face.box for face in known]).reshape(-1, 4)
+        faces = []
+        for found in self.find.first_look(frame):
+            if (overlap(found[:4], boxes) > SAME_FACE).any():
+                continue
+            for closer in self.find.look_closer(frame, found):
+                face = self.settle(frame, closer)
+                if face and not (overlap(face.box, boxes) > SAME_FACE).any():
+                    faces.append(face)
+                    boxes = np.concatenate([boxes, face.box[None]])
+        return faces
+
+    def settle(
+        self, frame: UInt8[np.ndarray, "h w 3"], found: Float[np.ndarray, "9"]
+    ) -> Face | None:
+        """The mesh of a detection; the second pass halves its scatter."""
+        first = self.fit(frame, detection_roi(found))
+        return self.refine(frame, first) if first else None
+
+    def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
+        return self.fit(frame, mesh_roi(face.points))
+
+    def fit(self, frame: UInt8[np.ndarray, "h w 3"], roi: Matrix) -> Face | None:
+        """The mesh inside a region of interest, None where the network sees no face."""
+        picture = warp(frame, roi, (INPUT_SIZE, INPUT_SIZE))
+        self.network.setInput(cv2.dnn.blobFromImage(picture, 1 / 255))
+        flag, raw = self.network.forward(["conv2d_30", "conv2d_20"])
+        score = float(1 / (1 + np.exp(-np.float64(flag.item()))))
+        if score < self.min_score:
+            return None
+        mesh = raw.reshape(-1, 3).astype(np.float64)
+        points = transform(invert(roi), mesh[:, :2] - 0.5)
+        return Face(bounding_box(points), points, score, "mesh", mesh[:, 2] / mean_scale(roi))
+
+
+def detection_roi(found: Float[np.ndarray, "9"]) -> Matrix:
+    left, right = found[4:6], found[6:8]
+    center, side = (found[:2] + found[2:4]) / 2, (found[2:4] - found[:2]).max()
+    return roi_matrix(center, side * ROI_SCALE, right - left)
+
+
+def mesh_roi(points: Float[np.ndarray, "n 2"]) -> Matrix:
+    """A square around the points, upright with the face."""
+    along = points[RIGHT_EYE] - points[LEFT_EYE]
+    along = along / np.linalg.norm(along)
+    axes = np.stack([along, np.array([-along[1], along[0]])])
+    low, high = (points @ axes.T).min(axis=0), (points @ axes.T).max(axis=0)
+    center = (low + high) / 2 @ axes
+    return roi_matrix(center, (high - low).max() * ROI_SCALE, along)
+
+
+def roi_matrix(
+    center: Float[np.ndarray, "2"], side: float, along: Float[np.ndarray, "2"]
+) -> Matrix:
+    """Frame -> network input: a square of `side` whose upper edge runs along `along`."""
+    scale = INPUT_SIZE / side
+    cos, sin = along / np.linalg.norm(along) * scale
+    linear = np.array([[cos, sin], [-sin, cos]])
+    middle = np.full(2, (INPUT_SIZE - 1) / 2)
+    return np.column_stack([linear, middle - linear @ center])

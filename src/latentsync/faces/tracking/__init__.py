@@ -1,0 +1,1 @@
+"""Faces over time: shots, tracks, persons."""

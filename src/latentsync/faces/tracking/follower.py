@@ -1,0 +1,202 @@
+"""Follows all faces of a shot: looks for faces now and then, follows those it has in between."""
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from latentsync.faces.detectors.base import Face, FaceDetector, Scout, overlap
+from latentsync.faces.shape import mouth_shape, yaw_degrees
+from latentsync.faces.tracking.identity import Appearance, Embedder
+
+SEARCH_EVERY = 3  # frames between two looks while nobody is there or somebody was just lost
+SLOWER = 4  # at most this many times `every`, if look after look finds nobody new
+SAME_FACE = 0.5  # two tracks that share more of their area follow one face
+SAME_PLACE = 0.2  # who is found where somebody was just lost is the same
+LOOK_EVERY, MOST_LOOKS = 12, 8
+NAN = float("nan")
+
+PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
+
+
+class Trail:
+    """What is kept of a face, frame after frame: some 60 bytes each."""
+
+    def __init__(self, points_of: PointsOf, embedder: Embedder | None) -> None:
+        self.points_of = points_of
+        self.embedder = embedder
+        self.first = self.last = -1
+        self.num_seen = 0
+        self.face: Face | None = None
+        self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
+        self.looks: list[Float[np.ndarray, " d"]] = []
+
+    def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """The face in a frame after the last one; frames left out are those it was not seen in."""
+        points = self.points_of(face)
+        if not self.num_seen:
+            self.first, self.last, self.num_points = number, number - 1, len(points)
+        missed = number - self.last - 1
+        mesh = face.scheme == "mesh"
+        for values, new in (
+            (self.points, points.ravel()),
+            (self.boxes, face.box),
+            (self.mouths, [mouth_shape(face).opening if mesh else NAN]),
+            (self.turns, [yaw_degrees(face) if mesh and face.depths is not None else NAN]),
+        ):
+            values.extend([NAN] * (missed * len(new)))
+            values.extend(np.asarray(new).tolist())
+        looks_due = self.num_seen % LOOK_EVERY == 0 and len(self.looks) < MOST_LOOKS
+        if self.embedder is not None and looks_due:
+            self.looks.append(self.embedder(frame, face))
+        self.last, self.face = number, face
+        self.num_seen += 1
+
+    def arrays(self) -> dict[str, Float[np.ndarray, "n ..."]]:
+        """points "n p 2", boxes "n 4", openings " n", yaws " n"; NaN where it was not seen."""
+        length = self.last - self.first + 1
+        return {
+            "points": _float32(self.points).reshape(length, -1, 2),
+            "boxes": _float32(self.boxes).reshape(length, 4),
+            "openings": _float32(self.mouths),
+            "yaws": _float32(self.turns),
+        }
+
+    def appearance(self) -> Appearance:
+        boxes = _float32(self.boxes).reshape(-1, 4)
+        look = np.mean(self.looks, axis=0) if self.looks else None
+        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look)
+
+
+def _float32(values: array) -> Float[np.ndarray, " n"]:
+    return np.array(values, dtype=np.float32)
+
+
+class Follower:
+    """Call it with the frames of one shot; `trails` are the faces seen so far.
+
+    Holds up to two frames that nobody looked at: a face found after them is followed back.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        points_of: PointsOf,
+        embedder: Embedder | None,
+        *,
+        every: int,
+    ) -> None:
+        self.detector = detector
+        self.new_trail = lambda: Trail(points_of, embedder)
+        self.every = every
+        self.trails: list[Trail] = []
+        self.here: list[Trail] = []
+        self.next_look = self.wait = 0
+        self.unseen: deque[tuple[int, UInt8[np.ndarray, "h w 3"]]] = deque(maxlen=SEARCH_EVERY - 1)
+
+    def __call__(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        lost = self.follow(number, frame)
+        if lost or number >= self.next_look:
+            self.look(number, frame)
+        elif self.is_searching(number):
+            self.unseen.append((number, frame))
+
+    def follow(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> bool:
+        """Move on with all who are here; whether anybody was lost."""
+        before = [trail.face for trail in self.here if trail.face]
+        after = [self.detector.refine(frame, face) for face in before]
+        kept = distinct(before, after)
+        for trail, face in zip(self.here, kept, strict=True):
+            if face is not None:
+                trail.add(number, face, frame)
+        num_before = len(self.here)
+        self.here = [trail for trail in self.here if trail.last == number]
+        return len(self.here) < num_before
+
+    def look(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Look for faces that nobody follows, and say when to look next."""
+        known = [trail.face for trail in self.here if trail.face]
+        found = others(self.detector, frame, known)
+        for face in found:
+            trail = self.missing_at(face, number) or self.new_trail()
+            back = self.trace_back(face, trail)
+            for earlier, face_before, frame_before in back:
+                trail.add(earlier, face_before, frame_before)
+            if trail not in self.trails:
+                self.trails.append(trail)
+            trail.add(number, face, frame)
+            self.here.append(trail)
+        self.unseen.clear()
+        if self.is_searching(number):
+            self.wait = SEARCH_EVERY
+        elif found or self.wait < self.every:
+            self.wait = self.every
+        else:
+            self.wait = min(2 * self.wait, SLOWER * self.every)
+        self.next_look = number + self.wait
+
+    def is_searching(self, number: int) -> bool:
+        """Nobody is here, or somebody was here a moment ago."""
+        return not self.here or any(0 < number - trail.last < self.every for trail in self.trails)
+
+    def missing_at(self, face: Face, number: int) -> Trail | None:
+        """Who was lost a moment ago where this face is."""
+        missing = [trail for trail in self.trails if 0 < number - trail.last < self.every]
+        if not missing:
+            return None
+        last = np.array([trail.face.box for trail in missing if trail.face])
+        shared = overlap(face.box, last)
+        return missing[int(shared.argmax())] if shared.max() > SAME_PLACE else None
+
+    def trace_back(
+        self, face: Face, trail: Trail
+    ) -> list[tuple[int, Face, UInt8[np.ndarray, "h w 3"]]]:
+        """The face in the frames that nobody looked at, in order."""
+        back = []
+        known: Face | None = face
+        for number, frame in reversed(self.unseen):
+            known = self.detector.refine(frame, known) if number > trail.last and known else None
+            if known is None:
+                break
+            back.append((number, known, frame))
+        return back[::-1]
+
+
+def others(
+    detector: FaceDetector, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]
+) -> list[Face]:
+    """The faces of a frame beside the known ones, each once."""
+    if known and isinstance(detector, Scout):
+        found = detector.others(frame, known)
+    else:
+        found = detector(frame)
+    boxes = np.array([face.box for face in known]).reshape(-1, 4)
+    faces = []
+    for face in found:
+        if not (overlap(face.box, boxes) > SAME_FACE).any():
+            faces.append(face)
+            boxes = np.concatenate([boxes, face.box[None]])
+    return faces
+
+
+def distinct(before: Sequence[Face], after: Sequence[Face | None]) -> list[Face | None]:
+    """`after` with one face for each place: of two that fell together the calmer one stays."""
+    steps = [
+        np.inf if new is None else _step(old, new) for old, new in zip(before, after, strict=True)
+    ]
+    kept: list[Face | None] = [None] * len(after)
+    boxes = np.zeros((0, 4))
+    for index in np.argsort(steps, kind="stable").tolist():
+        face = after[index]
+        if face is not None and not (overlap(face.box, boxes) > SAME_FACE).any():
+            kept[index] = face
+            boxes = np.concatenate([boxes, face.box[None]])
+    return kept
+
+
+def _step(old: Face, new: Face) -> float:
+    """How far the middle of a box moved and how much it grew, over its size."""
+    size = max(float(np.sqrt(max(old.area, 1e-9))), 1e-9)
+    return float(np.abs(new.box - old.box).max() / size)

@@ -1,0 +1,189 @@
+"""One pass over a video: its shots, the faces in them and whose they are, as small arrays."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from latentsync.faces.detectors.base import FaceDetector
+from latentsync.faces.tracking.follower import Follower, PointsOf, Trail
+from latentsync.faces.tracking.identity import Embedder, Look, number_people
+from latentsync.faces.tracking.shots import Cuts
+from latentsync.files import publish
+
+FORMAT_VERSION = 1
+ARRAYS = ("points", "boxes", "openings", "yaws")
+# Seen in fewer frames than this, and gone for most of its shot: nothing that was a face.
+FLASH = 3
+STEADY_FRAMES = 9  # sizes and turns are medians over so many frames: a border is crossed once
+LOOK = Look()
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """Frames `first` to `end`, not included."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One face through part of a shot, from frame `first` on; NaN where it was not seen.
+
+    `points` are those the aligner wants, `boxes` x0, y0, x1, y1, both in pixels. `openings` is the
+    gap between the inner lips over the distance of the eyes, `yaws` the turn in degrees, positive
+    to the image's right; both are NaN as well where the detector's points do not tell. `person`
+    numbers people through the video: 0, 1, ... by first frame, larger faces first.
+    """
+
+    person: int
+    first: int
+    points: Float[np.ndarray, "n p 2"]
+    boxes: Float[np.ndarray, "n 4"]
+    openings: Float[np.ndarray, " n"]
+    yaws: Float[np.ndarray, " n"]
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a video shows. Every track lies inside one shot; tracks come in order of `first`."""
+
+    num_frames: int
+    shots: list[Shot]
+    tracks: list[Track]
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, whole or not at all."""
+        arrays = {
+            f"{index}.{name}": np.ascontiguousarray(getattr(track, name))
+            for index, track in enumerate(self.tracks)
+            for name in ARRAYS
+        }
+        header = {
+            "format_version": FORMAT_VERSION,
+            "num_frames": self.num_frames,
+            "shots": [[shot.first, shot.end] for shot in self.shots],
+            "tracks": [[track.person, track.first] for track in self.tracks],
+        }
+        with publish(path) as partial:
+            save_file(arrays, partial, metadata={"survey": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What `save` wrote; ValueError for any other file."""
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file: look at the video again")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = json.loads((file.metadata() or {}).get("survey", "{}"))
+                found = header.get("format_version")
+                if found != FORMAT_VERSION:
+                    raise ValueError(
+                        f"{path} holds a survey of version {found}, this program reads "
+                        f"{FORMAT_VERSION}: remove it, and the video is looked at again"
+                    )
+                tracks = [
+                    Track(person, first, *(file.get_tensor(f"{index}.{name}") for name in ARRAYS))
+                    for index, (person, first) in enumerate(header["tracks"])
+                ]
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is no survey, or damaged ({error}): remove it, and the video is looked at "
+                "again"
+            ) from error
+        return cls(header["num_frames"], [Shot(*shot) for shot in header["shots"]], tracks)
+
+
+def survey(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    detector: FaceDetector,
+    points_of: PointsOf,
+    *,
+    embedder: Embedder | None = LOOK,
+    every: int = 12,
+) -> Survey:
+    """Shots, faces and persons of a video's stored frames, of which three are held at most.
+
+    Faces are looked for at a shot's start, where one is lost, and every `every` frames, less often
+    (up to four times) while that finds nobody new; they are followed in between. Where nobody is,
+    every third frame is looked at. `points_of` gives the points of a face to keep, as
+    `Aligner.points_of` does. Without `embedder`, who is who after a cut is told by position.
+    """
+    if every < 1:
+        raise ValueError(f"every={every}: faces are looked for every 1 frame or more")
+    cuts, number = Cuts(), -1
+    starts: list[int] = []
+    followers: list[Follower] = []
+    trails: list[Trail] = []
+    for number, frame in enumerate(frames):
+        if cuts(frame):
+            trails += lasting(followers.pop(), starts[-1], number) if followers else []
+            starts.append(number)
+            followers.append(Follower(detector, points_of, embedder, every=every))
+        followers[-1](number, frame)
+    num_frames = number + 1
+    trails += lasting(followers.pop(), starts[-1], num_frames) if followers else []
+    limit = embedder.limit if embedder is not None else 1.0
+    persons = number_people([trail.appearance() for trail in trails], limit=limit)
+    tracks = [
+        Track(person, trail.first, **trail.arrays())
+        for person, trail in zip(persons, trails, strict=True)
+    ]
+    shots = [Shot(first, end) for first, end in pairwise([*starts, num_frames])]
+    return Survey(num_frames, shots, sorted(tracks, key=lambda track: (track.first, track.person)))
+
+
+def lasting(follower: Follower, first: int, end: int) -> list[Trail]:
+    """The trails of a shot from `first` to `end` but for those that flashed up."""
+    return [
+        trail
+        for trail in follower.trails
+        if trail.num_seen >= FLASH or trail.num_seen * 2 > end - first
+    ]
+
+
+def usable(
+    track: Track, *, min_size: float, max_yaw: float
+) -> tuple[Bool[np.ndarray, " n"], list[str]]:
+    """For every frame of a track whether its face can be redrawn, and if not, why ("" if so).
+
+    `min_size`: height of the face's box in pixels. `max_yaw`: degrees, 0 to 90, that the head may
+    be turned away; where the turn is unknown, it may.
+    """
+    sizes = steady(track.boxes[:, 3] - track.boxes[:, 1])
+    yaws = steady(track.yaws)
+    seen = np.isfinite(track.boxes[:, 0])
+    reasons = []
+    for is_seen, size, yaw in zip(seen, sizes, yaws, strict=True):
+        if not is_seen:
+            reasons.append("no face found")
+        elif size < min_size:
+            reasons.append(f"face smaller than faces.min_size={min_size:g} pixels")
+        elif abs(yaw) > max_yaw:
+            reasons.append(f"head turned by more than faces.max_yaw={max_yaw:g} degrees")
+        else:
+            reasons.append("")
+    return np.array([not reason for reason in reasons]), reasons
+
+
+def steady(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Medians over neighbouring frames, of what is known there; NaN stays NaN."""
+    known = np.isfinite(values)
+    steadied = np.full(len(values), np.nan, dtype=np.float32)
+    if known.any():
+        padded = np.pad(values, STEADY_FRAMES // 2, constant_values=np.nan)
+        steadied[known] = np.nanmedian(sliding_window_view(padded, STEADY_FRAMES)[known], axis=1)
+    return steadied

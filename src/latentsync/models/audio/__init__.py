@@ -1,0 +1,1 @@
+"""Audio encoders: sound => tokens per frame."""

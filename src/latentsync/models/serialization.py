@@ -1,0 +1,107 @@
+"""Networks to and from folders, strictly."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from latentsync.files import publish
+from latentsync.models.audio.encoders import AudioEncoder
+from latentsync.models.config_files import (
+    MISUSES,
+    check_types,
+    defaults_of,
+    made,
+    misfits,
+    one_line,
+    read_json,
+    shown,
+    some,
+)
+from latentsync.models.kinds import AUDIO_ENCODERS, encoder_kind
+
+Network = TypeVar("Network", bound=ModelMixin)
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+
+
+def save_network(net: ModelMixin, folder: Path | str, dtype: torch.dtype | None = None) -> None:
+    """Write the config and the tensors of a network, cast to `dtype` if one is given."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    net.save_config(folder)
+    state = {
+        name: value.detach().to("cpu", dtype or value.dtype).contiguous()
+        for name, value in net.state_dict().items()
+    }
+    with publish(folder / WEIGHTS_NAME) as path:
+        save_file(state, path, metadata={"format": "pt"})
+
+
+def load_network(kind: type[Network], folder: Path | str) -> Network:
+    """The network of a folder in float32, in eval mode; every tensor must be there and fit."""
+    folder = Path(folder)
+    for name in ("config.json", WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no {kind.__name__} in {folder}: it has no {name}")
+    config = network_config(kind, folder)
+    try:
+        state = load_file(folder / WEIGHTS_NAME)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS_NAME} is damaged or cut short: {error}") from error
+    # Shapes are compared before a config can ask for memory that its file has no tensors for.
+    unfit = misfits(outline(kind, config, folder).state_dict(), state)
+    if unfit:
+        raise ValueError(
+            f"{len(unfit)} tensors of {folder} do not fit its config.json: " + some(unfit)
+        )
+    net = kind.from_config(config)
+    net.load_state_dict({name: value.float() for name, value in state.items()}, strict=True)
+    return net.eval()
+
+
+def load_library_network(kind: type[Network], folder: Path | str) -> Network:
+    """The network of a folder that diffusers wrote, under any file name; never asks its hub."""
+    folder = Path(folder)
+    outline(kind, network_config(kind, folder), folder)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except (*MISUSES, SafetensorError) as error:
+        raise ValueError(f"{folder} holds no whole {kind.__name__}: {one_line(error)}") from error
+
+
+def network_config(kind: type[ModelMixin], folder: Path) -> dict[str, object]:
+    """The config.json of a network, of the types that its class takes."""
+    path = folder / "config.json"
+    config = read_json(path)
+    check_types(config, defaults_of(kind.__init__), path)
+    return config
+
+
+def outline(kind: type[Network], config: Mapping[str, object], folder: Path) -> Network:
+    """A network without memory for its tensors, which tells their shapes."""
+    with torch.device("meta"):
+        return made(kind.from_config, config, folder / "config.json", what=kind.__name__)
+
+
+def save_audio_encoder(encoder: AudioEncoder, folder: Path) -> dict[str, str]:
+    """Write an audio encoder's weights if it has any; returns what the model's config says."""
+    name = encoder_kind(encoder)
+    AUDIO_ENCODERS[name].save(encoder, folder / "audio_encoder")
+    return {"name": name}
+
+
+def load_audio_encoder(config: Mapping[str, object], folder: Path) -> AudioEncoder:
+    """The audio encoder that `save_audio_encoder` described."""
+    name = config.get("name")
+    if not isinstance(name, str) or name not in AUDIO_ENCODERS:
+        raise ValueError(
+            f"{folder} has an unknown audio encoder {shown(name)}; known are "
+            f"{', '.join(AUDIO_ENCODERS)}: import the module that registers it before, or load the "
+            "model with the program that it was trained with"
+        )
+    return AUDIO_ENCODERS[name].load(folder / "audio_encoder")

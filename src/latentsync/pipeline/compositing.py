@@ -1,0 +1,185 @@
+"""The two streams of a run: one cuts the faces that the network needs, the other puts the drawn
+ones back. Neither holds a frame while the network works: faces are small, frames are not.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from latentsync.faces import Placement, align, aligned_box, paste, pasted_box
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import Timeline
+from latentsync.pipeline.analysis import Places
+from latentsync.pipeline.chunks import Run, Window
+from latentsync.pipeline.generation import Face, Faces, Patches, Slots, between
+
+AT_SLOT = 0.02  # of a slot: nearer than this, an output frame shows the slot's own face
+
+
+class RunsAt:
+    """Which runs go through a slot; slots are asked for in rising order."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.waiting = deque(sorted(enumerate(runs), key=lambda item: item[1].first))
+        self.active: list[tuple[int, Run]] = []
+
+    def __call__(self, slot: int) -> list[tuple[int, Run]]:
+        while self.waiting and self.waiting[0][1].first <= slot:
+            self.active.append(self.waiting.popleft())
+        self.active = [item for item in self.active if item[1].end > slot]
+        return self.active
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A frame's faces in one slot, by run."""
+
+    slot: int
+    faces: dict[int, UInt8[np.ndarray, "r r 3"]]
+
+
+def wanted_slots(windows: Sequence[Window], runs: Sequence[Run]) -> Slots:
+    """The slots whose faces any of the windows needs, rising."""
+    marks = np.zeros(max((run.end for run in runs), default=0), dtype=bool)
+    for window in windows:
+        marks[window.first : window.end] = True
+        marks[window.reference] = True
+    return np.flatnonzero(marks)
+
+
+def cut_faces(
+    pictures: Iterable[Picture],
+    slots: Slots,
+    numbers: Int32[np.ndarray, " n"],
+    runs: Sequence[Run],
+    places: Places,
+    resolution: int,
+) -> Iterator[Cut]:
+    """The aligned faces of slots; `pictures` and `numbers` (of stored frames) belong to them."""
+    runs_at = RunsAt(runs)
+    for slot, number, picture in zip(slots.tolist(), numbers.tolist(), pictures, strict=True):
+        faces = {}
+        for index, run in runs_at(slot):
+            placement = places.at(run.track, number)
+            assert placement is not None, "a run has a usable face in each of its slots"
+            faces[index] = face_in(picture, placement, resolution)
+        yield Cut(slot, faces)
+
+
+def face_in(picture: Picture, placement: Placement, resolution: int) -> UInt8[np.ndarray, "r r 3"]:
+    """The aligned face; only the part of the picture that it comes from is converted."""
+    x0, y0, x1, y1 = box = aligned_box(placement, resolution, picture.shape[:2])
+    if x1 <= x0 or y1 <= y0:
+        return align(picture.rgb(), placement, resolution)
+    return align(picture.rgb(box), placement.inside(x0, y0), resolution)
+
+
+class FaceStore:
+    """The faces that windows ask for, taken from a stream of cuts and kept as long as needed."""
+
+    def __init__(self, cuts: Iterator[Cut], keep_slots: int) -> None:
+        self.cuts = cuts
+        self.keep_slots = keep_slots
+        self.faces: dict[tuple[int, int], UInt8[np.ndarray, "r r 3"]] = {}
+
+    def __call__(self, run: int, slots: Slots) -> Faces:
+        while (run, int(slots.max())) not in self.faces:
+            cut = next(self.cuts)
+            self.faces.update({(index, cut.slot): face for index, face in cut.faces.items()})
+            self._forget(before=cut.slot - self.keep_slots)
+        return np.stack([self.faces[run, slot] for slot in slots.tolist()])
+
+    def _forget(self, before: int) -> None:
+        # Slots came in rising order, so the oldest stand first.
+        for key in list(self.faces):
+            if key[1] >= before:
+                return
+            del self.faces[key]
+
+
+def put_back(  # noqa: PLR0913 - everything a finished frame is made of
+    pictures: Iterable[Picture],
+    entries: range,
+    timeline: Timeline,
+    *,
+    fps: float,
+    runs: Sequence[Run],
+    patches: Patches,
+    places: Places,
+    mask: str,
+    region: str,
+) -> Iterator[Picture]:
+    """The output's pictures: each as the source has it, with the drawn mouths in their places.
+
+    A frame between two slots gets the mouth between theirs.
+    """
+    runs_at = RunsAt(runs)
+    for entry, picture in zip(entries, pictures, strict=True):
+        shown = shown_mouths(entry, timeline, fps=fps, runs_at=runs_at, places=places)
+        patches.forget(before=slot_at(entry, timeline, fps=fps) - 1)
+        for mouth in shown:
+            face = patches.at(mouth.run, mouth.lower)
+            if mouth.share > 0 and mouth.upper > mouth.lower:
+                face = between(face, patches.at(mouth.run, mouth.upper), mouth.share)
+            picture = with_face(
+                picture, face, mouth.placement, region=region, mask=mask, strength=mouth.strength
+            )
+        yield picture
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMouth:
+    """A drawn mouth in one frame of the output: where, between which slots of its run, how much."""
+
+    run: int
+    placement: Placement
+    lower: int
+    upper: int
+    share: float
+    strength: float
+
+
+def slot_at(entry: int, timeline: Timeline, *, fps: float) -> int:
+    """The slot nearest to the start of an entry."""
+    return floor(timeline.seconds(entry) * fps + 0.5)
+
+
+def shown_mouths(
+    entry: int, timeline: Timeline, *, fps: float, runs_at: RunsAt, places: Places
+) -> list[ShownMouth]:
+    """The mouths that are put into a frame of the output; entries are asked for in order."""
+    position, number = timeline.seconds(entry) * fps, int(timeline.numbers[entry])
+    shown = []
+    for index, run in runs_at(slot_at(entry, timeline, fps=fps)):
+        placement = places.at(run.track, number)
+        lower = min(max(floor(position + AT_SLOT), run.first), run.end - 1)
+        upper = min(lower + 1, run.end - 1)
+        share = min(max(position - lower, 0.0), 1.0)
+        share = 0.0 if share < AT_SLOT else share
+        strength = _mixed(run.strength, lower - run.first, upper - run.first, share)
+        if placement is not None and strength > 0:
+            shown.append(ShownMouth(index, placement, lower, upper, share, strength))
+    return shown
+
+
+def with_face(
+    picture: Picture, face: Face, placement: Placement, *, region: str, mask: str, strength: float
+) -> Picture:
+    """The picture with the face pasted; only the part that changes is converted."""
+    size = picture.shape[:2]
+    box = pasted_box(placement, face.shape[0], size, region=region, mask=mask)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return picture
+    box = picture.around(box)
+    before = picture.rgb(box)
+    part = placement.inside(box[0], box[1])
+    after = paste(before, face, part, region=region, mask=mask, strength=strength)
+    return picture.with_part(box, before, after)
+
+
+def _mixed(strength: np.ndarray, lower: int, upper: int, share: float) -> float:
+    return float((1 - share) * strength[lower] + share * strength[upper])

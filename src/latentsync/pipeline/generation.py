@@ -1,0 +1,261 @@
+"""Windows of faces and the sound of their slots => drawn faces, blended where windows overlap."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, Num, UInt8
+from torch import Tensor
+
+from latentsync.diffusion.sampler import Sampler
+from latentsync.models.audio.encoders import frame_tokens
+from latentsync.models.color_matching import colour_cells
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline.chunks import Run, Window, cut_windows
+from latentsync.pipeline.latent_cache import FaceLatents, KeptLatents
+
+Faces = UInt8[np.ndarray, "f r r 3"]
+Face = Num[np.ndarray, "r r 3"]  # levels: uint8, or float and not yet cut to 0..255
+Slots = Int[np.ndarray, " _"]
+
+# (run, slots) => their faces; (run, slots) => their audio tokens
+FacesOf = Callable[[int, Slots], Faces]
+SoundOf = Callable[[int, Slots], Float[Tensor, "f s d"]]
+
+WHOLE = 1 - 1e-4  # of the weights of all windows over a slot
+
+
+def draw_windows(
+    windows: Iterable[Window],
+    faces_of: FacesOf,
+    sound_of: SoundOf,
+    *,
+    model: LipSyncModel,
+    sampler: Sampler,
+    seed: int,
+    batch: int = 1,
+    kept: KeptLatents | None = None,
+) -> Iterator[tuple[Window, Float[np.ndarray, "f r r 3"]]]:
+    """Every window with its drawn faces as levels, about in 0..255.
+
+    All share one noise, as in the official pipeline. The network sees full windows: a short one
+    repeats its last frame, except in parity, where windows also draw from the seed in order.
+    What lies outside the mask is of use in parity only, and elsewhere the VAE's. `batch`: how many
+    windows go through the network at once. `kept`: faces that it holds are never asked for.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = model.draw_noise(generator)
+    if sampler.parity:
+        for window in windows:
+            pixels = model.generate(
+                to_pixels(faces_of(window.run, window.slots)).to(model.device),
+                sound_of(window.run, window.slots)[None].to(model.device),
+                reference=to_pixels(faces_of(window.run, window.reference)).to(model.device),
+                sampler=sampler,
+                generator=generator,
+                noise=noise,
+            )
+            yield window, to_levels(pixels)[0]
+        return
+    length = model.format.num_frames
+    store = LatentStore(model, faces_of, keep_slots=4 * length, kept=kept)
+    for group in in_groups(windows, batch):
+        faces = [(store.faces(w.run, w.slots), store.faces(w.run, w.reference)) for w in group]
+        masked = stacked(pad(part_of(own, "masked"), length) for own, _ in faces)
+        reference = stacked(pad(part_of(other, "seen"), length) for _, other in faces)
+        sound = stacked(pad(sound_of(w.run, w.slots), length) for w in group)
+        latents = model.draw(
+            rearrange(masked, "(b f) c x y -> b c f x y", f=length),
+            rearrange(reference, "(b f) c x y -> b c f x y", f=length),
+            rearrange(sound, "(b f) s d -> b f s d", f=length).to(model.device),
+            sampler=sampler,
+            noise=noise.expand(len(group), -1, -1, -1, -1),
+        )
+        for window, (own, _), drawn in zip(group, faces, latents.split(1), strict=True):
+            cells = part_of(own, "cells")[None]
+            shown = model.finish_painted(drawn[:, :, : len(own)], cells, sampler=sampler)
+            yield window, to_levels(shown)[0]
+    if kept is not None:
+        kept.close()
+
+
+class LatentStore:
+    """Latents of faces by run and slot: each face is encoded once for all windows that use it, and
+    not at all if an earlier run kept it.
+
+    In the numbers that the UNet computes with: more would be lost there anyway.
+    """
+
+    def __init__(
+        self,
+        model: LipSyncModel,
+        faces_of: FacesOf,
+        *,
+        keep_slots: int,
+        kept: KeptLatents | None = None,
+    ) -> None:
+        self.model = model
+        self.faces_of = faces_of
+        self.keep_slots = keep_slots
+        self.kept = kept
+        self.held: dict[tuple[int, int], FaceLatents] = {}
+
+    def faces(self, run: int, slots: Slots) -> list[FaceLatents]:
+        new = [slot for slot in np.unique(slots).tolist() if (run, slot) not in self.held]
+        if self.kept is not None:
+            new = [slot for slot in new if not self._take(run, slot)]
+        if new:
+            self._encode(run, new)
+        faces = [self.held[run, slot] for slot in slots.tolist()]
+        oldest = int(slots.min()) - self.keep_slots
+        for key in [key for key in self.held if key[1] < oldest]:
+            del self.held[key]
+        return faces
+
+    def _take(self, run: int, slot: int) -> bool:
+        assert self.kept is not None
+        face = self.kept.read(run, slot)
+        if face is None:
+            return False
+        device = self.model.device
+        self.held[run, slot] = FaceLatents(
+            face.masked.to(device), face.seen.to(device), face.cells.to(device)
+        )
+        return True
+
+    def _encode(self, run: int, slots: list[int]) -> None:
+        pixels = to_pixels(self.faces_of(run, np.array(slots))).to(self.model.device)
+        cells = colour_cells(pixels, self.model.mask)[0]
+        dtype = self.model.unet.dtype
+        masked, seen = (
+            rearrange(part, "1 c f x y -> f c x y").to(dtype)
+            for part in self.model.encode_faces(pixels)
+        )
+        for place, slot in enumerate(slots):
+            face = FaceLatents(masked[place], seen[place], cells[place])
+            self.held[run, slot] = face
+            if self.kept is not None:
+                self.kept.add(run, slot, face)
+
+
+def part_of(faces: Iterable[FaceLatents], name: str) -> Float[Tensor, "f *n"]:
+    return torch.stack([getattr(face, name) for face in faces])
+
+
+def in_groups(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    """Up to `size` windows in a row."""
+    for _, group in groupby(enumerate(windows), lambda item: item[0] // size):
+        yield [window for _, window in group]
+
+
+class Patches:
+    """The drawn face of any slot, blended of the windows over it; asked for in rising order."""
+
+    def __init__(
+        self,
+        drawn: Iterator[tuple[Window, Float[np.ndarray, "f r r 3"]]],
+        *,
+        rounded: bool = True,
+    ) -> None:
+        self.drawn = drawn
+        self.rounded = rounded
+        self.blends: dict[tuple[int, int], tuple[Float[np.ndarray, "r r 3"], float]] = {}
+        self.done: dict[tuple[int, int], Face] = {}
+        self.oldest = 0
+
+    def at(self, run: int, slot: int) -> Face:
+        """The face of a slot; what lies before the slot `forget` was told is gone."""
+        while (run, slot) not in self.done:
+            window, faces = next(self.drawn)
+            self._add(window, faces)
+        return self.done[run, slot]
+
+    def forget(self, before: int) -> None:
+        """Drop the faces of earlier slots, those not yet drawn too."""
+        self.oldest = before
+        for key in [key for key in self.done if key[1] < before]:
+            del self.done[key]
+
+    def _add(self, window: Window, faces: Float[np.ndarray, "f r r 3"]) -> None:
+        for slot, weight, face in zip(window.slots.tolist(), window.weights, faces, strict=True):
+            key = (window.run, slot)
+            if slot < self.oldest:
+                continue
+            if weight < WHOLE:
+                before, share = self.blends.pop(key, (np.float32(0), 0.0))
+                face, share = before + weight * face, share + float(weight)
+                if share < WHOLE:
+                    self.blends[key] = (face, share)
+                    continue
+            self.done[key] = rounded(face) if self.rounded else face
+
+
+def draw_clip(
+    faces: Faces,
+    states: Float[Tensor, "n l d"],
+    *,
+    model: LipSyncModel,
+    sampler: Sampler,
+    seed: int,
+    overlap: int = 0,
+) -> Faces:
+    """Aligned faces in a row at the model's rate, speaking the sound that begins with them."""
+    form = model.format
+    run = Run(0, 0, 0, len(faces), np.ones(len(faces), dtype=np.float32))
+    windows = cut_windows([run], length=form.num_frames, overlap=overlap)
+
+    def sound_of(_: int, slots: Slots) -> Tensor:
+        return tokens_of(states, slots, model)
+
+    drawn = draw_windows(
+        windows, lambda _, slots: faces[slots], sound_of, model=model, sampler=sampler, seed=seed
+    )
+    keep = model.mask.cpu().numpy()[..., None]
+    whole = ((window, (1 - keep) * levels + keep * faces[window.slots]) for window, levels in drawn)
+    patches = Patches(whole)
+    return np.stack([patches.at(0, slot) for slot in range(len(faces))])
+
+
+def tokens_of(
+    states: Float[Tensor, "n l d"], slots: Slots, model: LipSyncModel
+) -> Float[Tensor, "f s d"]:
+    """The audio tokens of slots of the model's grid."""
+    form = model.format
+    return frame_tokens(
+        states,
+        torch.from_numpy(np.asarray(slots, dtype=np.int64)),
+        before=form.audio_before,
+        after=form.audio_after,
+        fps=form.fps,
+    )
+
+
+def between(before: Face, after: Face, share: float) -> Face:
+    """The face `share` of the way from one slot to the next."""
+    mixed = (1 - share) * before.astype(np.float32) + share * after.astype(np.float32)
+    return rounded(mixed) if before.dtype == np.uint8 else mixed
+
+
+def stacked(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
+def pad(items: Float[Tensor, "f *n"], length: int) -> Float[Tensor, "length *n"]:
+    """Repeat the last item until there are `length`."""
+    return torch.cat([items, items[-1:].expand(length - len(items), *items.shape[1:])])
+
+
+def to_pixels(faces: Faces) -> Float[Tensor, "1 f 3 r r"]:
+    """uint8 faces => pixels in [-1, 1]."""
+    return rearrange(torch.from_numpy(faces), "f h w c -> 1 f c h w").float() / 127.5 - 1
+
+
+def to_levels(pixels: Float[Tensor, "b f 3 r r"]) -> Float[np.ndarray, "b f r r 3"]:
+    """Pixels, about in [-1, 1] => levels, about in 0..255."""
+    return rearrange((pixels.float() + 1) * 127.5, "b f c h w -> b f h w c").cpu().numpy()
+
+
+def rounded(levels: Float[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
+    return np.rint(levels).clip(0, 255).astype(np.uint8)

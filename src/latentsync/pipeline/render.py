@@ -1,0 +1,220 @@
+"""The second half of a run: two streams, faces out and mouths back, into parts of the result."""
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from latentsync.media.formats import codec_for
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import (
+    FrameReader,
+)
+from latentsync.media.segmented_writer import PartsWriter
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
+from latentsync.pipeline.analysis import (
+    Places,
+    aligner_for,
+)
+from latentsync.pipeline.cache import content_hash
+from latentsync.pipeline.chunks import Window
+from latentsync.pipeline.compositing import FaceStore, RunsAt, cut_faces, put_back, wanted_slots
+from latentsync.pipeline.generation import Patches, Slots, draw_windows
+from latentsync.pipeline.job import Drawing, Encoding, Job
+from latentsync.pipeline.latent_cache import KeptLatents
+from latentsync.pipeline.outputs import Outputs
+from latentsync.pipeline.plan import (
+    slot_entries,
+)
+from latentsync.pipeline.prefetch import ahead
+from latentsync.runtime import Bar, Progress, Stopwatch
+
+FACES_AHEAD = 8
+PART_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """`num_resumed`: frames that an earlier, killed run had written. `num_missed`: stored frames
+    that the first pass decoded and the second could not."""
+
+    num_resumed: int
+    num_missed: int
+
+
+def run_job(  # noqa: PLR0913 - the second half of the one public door
+    job: Job,
+    outputs: Outputs,
+    *,
+    audio: Path,
+    model: LipSyncModel,
+    drawing: Drawing,
+    encoding: Encoding,
+    key: str,
+    progress: Progress,
+    watch: Stopwatch,
+    kept: KeptLatents | None = None,
+    see: Callable[[int, Picture], None] | None = None,
+) -> Drawn | None:
+    """Draw, put back, encode into the file that will be `outputs.out`; None if an earlier, killed
+    run of the same had published it already.
+
+    `see` is shown every picture of this run on its way to the encoder.
+    """
+    timeline = job.timeline
+    reader = job.reader()
+    with parts_writer(job, outputs, encoding, key) as writer:
+        if outputs.settle(is_same=writer.is_resumed):
+            return None
+        done = writer.next_entry
+        entries = range(done, len(timeline))
+        finished = finished_frames(job, reader, entries, model, drawing, watch, kept)
+        bar = Bar("frames", len(timeline), progress, done=done)
+        with watch.stage("write"), bar, job.inputs.watched(), closing(finished):
+            for entry, frame in enumerate(finished, start=done):
+                job.inputs.check()  # before the frame: a part that is whole is right
+                writer.write(frame, timeline.start(entry))
+                if see is not None:
+                    with watch.stage("report"):
+                        see(entry, frame)
+                bar.update()
+            job.inputs.check()
+            writer.finish_at(timeline.start(len(timeline)))
+            writer.join(
+                audio=audio,
+                audio_seconds=timeline.seconds(len(timeline)),
+                copy_audio=encoding.copy_audio,
+                into=outputs.path(outputs.out),
+            )
+    return Drawn(num_resumed=done, num_missed=len(reader.missed))
+
+
+def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> PartsWriter:
+    """Writes the pictures of a job."""
+    timeline, source = job.timeline, job.source
+    fps = len(timeline) / timeline.start(len(timeline))
+    return PartsWriter(
+        outputs.out,
+        outputs.folder,
+        key=key,
+        fps=fps,
+        time_base=timeline.time_base,
+        width=source.width,
+        height=source.height,
+        crf=encoding.crf,
+        preset=encoding.preset,
+        codec=codec_for(encoding.codec, source, outputs.out.suffix),
+        colour=source.colour,
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        entries_per_part=max(25, round(PART_SECONDS * float(fps))),
+    )
+
+
+def places_of(job: Job, form: ModelFormat) -> Places:
+    """Where the faces of a job are, for a model's faces."""
+    times = job.sighting.times
+    rate = len(times) / max(times.seconds, 1e-3)
+    make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
+    return Places(job.sighting.survey, make_aligner)
+
+
+def finished_frames(
+    job: Job,
+    reader: FrameReader,
+    entries: range,
+    model: LipSyncModel,
+    drawing: Drawing,
+    watch: Stopwatch,
+    kept: KeptLatents | None = None,
+) -> Generator[Picture]:
+    """The output's pictures of these entries; only the windows that they show are drawn, and only
+    the faces cut that `kept` does not hold."""
+    form, timeline = model.format, job.timeline
+    windows = _windows_shown(job, entries, drawing)
+    slots, numbers = _faces_to_cut(job, windows, kept)
+    places = places_of(job, form)
+    cuts = cut_faces(
+        watch.over("read", reader.pictures(numbers.tolist())),
+        slots,
+        numbers,
+        job.runs,
+        places,
+        form.resolution,
+    )
+
+    def sound_of(run: int, wanted: Slots) -> Tensor:
+        voice = job.voice_of(job.runs[run].person)
+        return voice.tokens.tokens(torch.from_numpy(wanted))
+
+    with closing(ahead(cuts, FACES_AHEAD)) as faces:
+        drawn = draw_windows(
+            windows,
+            FaceStore(faces, keep_slots=3 * form.num_frames),
+            sound_of,
+            model=model,
+            sampler=drawing.sampler,
+            seed=drawing.seed,
+            batch=drawing.batch,
+            kept=kept,
+        )
+        with closing(ahead(watch.over("generate", drawn), 1)) as drawn_ahead:
+            frames = reader.pictures(timeline.numbers[entries.start : entries.stop].tolist())
+            yield from watch.over(
+                "restore",
+                put_back(
+                    watch.over("read", frames),
+                    entries,
+                    timeline,
+                    fps=form.fps,
+                    runs=job.runs,
+                    patches=Patches(
+                        watch.over("wait", drawn_ahead), rounded=not drawing.sampler.parity
+                    ),
+                    places=places,
+                    mask=form.mask,
+                    region="crop" if drawing.sampler.parity else "mask",
+                ),
+            )
+
+
+def _windows_shown(job: Job, entries: range, drawing: Drawing) -> list[Window]:
+    if drawing.sampler.parity:  # which draws from one generator, window after window
+        return job.windows
+    first_slot = int(job.timeline.seconds(entries.start) * float(job.slot_rate)) if entries else 0
+    return [window for window in job.windows if window.end > first_slot]
+
+
+def _faces_to_cut(
+    job: Job, windows: list[Window], kept: KeptLatents | None
+) -> tuple[Slots, Int[np.ndarray, " k"]]:
+    """The slots whose faces are asked for and not kept, and the stored frames they show."""
+    slots = wanted_slots(windows, job.runs)
+    if kept is not None:
+        runs_at = RunsAt(job.runs)
+        slots = slots[kept.missing(slots, lambda slot: [index for index, _ in runs_at(slot)])]
+    shown = slot_entries(job.timeline, fps=job.slot_rate, num_slots=_last(slots))
+    return slots, job.timeline.numbers[shown[slots]]
+
+
+def _last(slots: Slots) -> int:
+    return int(slots[-1]) + 1 if len(slots) else 0
+
+
+def settings_key(job: Job, voices: Iterable[Path], *parts: object) -> str:
+    """A hash of all that the frames of an output depend on, so that parts of two never mix."""
+    told = [
+        content_hash(job.source.path),
+        *(content_hash(path) for path in voices),
+        job.plan.to_json(),
+        # Dataclasses of plain values: their repr says all of them.
+        *(repr(part) for part in parts),
+    ]
+    return hashlib.blake2b("\0".join(told).encode(), digest_size=16).hexdigest()

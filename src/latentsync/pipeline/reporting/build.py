@@ -1,0 +1,190 @@
+"""What a job did, told: shots, spans left alone, the curves of mouths."""
+
+from collections import Counter
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from latentsync.files import printable
+from latentsync.media.container import CLIPPED
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.model_config import ModelFormat
+from latentsync.pipeline.compositing import RunsAt, shown_mouths
+from latentsync.pipeline.job import Drawing, Encoding, Job
+from latentsync.pipeline.plan import slot_entries, slot_of
+from latentsync.pipeline.render import places_of
+from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
+from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans
+from latentsync.pipeline.reporting.sync_scorer import SyncJudge
+from latentsync.runtime import peak_memory_mib
+
+SILENT = "the voice is silent there (silence=source)"
+
+
+def report_of(  # noqa: PLR0913 - what a job cannot know of itself
+    job: Job,
+    audio: Path,
+    out: Path,
+    *,
+    model: LipSyncModel,
+    name: str,
+    drawing: Drawing,
+    encoding: Encoding,
+    sync_measure: str,
+    shots: list[ShotReport],
+    reasons: list[str],
+    stage_seconds: dict[str, float],
+    total_seconds: float,
+    preset: str | None,
+    num_missed: int,
+    notes: list[str],
+) -> Report:
+    """The report of a job that is done; `name` tells the model's weights from others."""
+    timeline = job.timeline
+    seconds = timeline.seconds(len(timeline))
+    return Report(
+        video=printable(job.source.path),
+        audio=printable(audio),
+        out=printable(out),
+        model=name,
+        model_format=asdict(model.format),
+        sampler=asdict(drawing.sampler),
+        seed=drawing.seed,
+        reference="self" if drawing.own_reference else "previous",
+        crf=encoding.crf,
+        source_fps=float(job.source.fps),
+        fps=round(len(timeline) / seconds, 6),
+        num_frames=len(timeline),
+        num_frames_with_face=reasons.count(""),
+        video_seconds=job.sighting.times.seconds,
+        audio_seconds=job.voices[None].seconds,
+        skipped=left_alone(job, reasons),
+        frames_left=dict(Counter(reason for reason in reasons if reason)),
+        stage_seconds=stage_seconds,
+        total_seconds=total_seconds,
+        peak_memory_mib=peak_memory_mib(),
+        preset=preset,
+        device=str(model.device),
+        dtype=str(model.unet.dtype).removeprefix("torch."),
+        shots=shots,
+        sync_measure=sync_measure,
+        damage=[*missed_again(num_missed), *damage_of(job)],
+        notes=notes,
+    )
+
+
+def missed_again(num_missed: int) -> list[str]:
+    """What the second pass could not decode, though the first one could."""
+    again = f"the video: {num_missed} frames could not be decoded a second time, the one before "
+    return [again + "stands in the place of each"] if num_missed else []
+
+
+def damage_of(job: Job) -> list[str]:
+    """Where the video and the voices could not be decoded."""
+    return [
+        *(f"the video: {damage}" for damage in job.sighting.damages),
+        *(
+            f"a voice: {damage}"
+            for voice in job.voices.values()
+            for damage in voice.damages
+            if damage.effect != CLIPPED
+        ),
+    ]
+
+
+def clipped_in(job: Job) -> list[str]:
+    """Where the voices were too loud."""
+    damages = [damage for voice in job.voices.values() for damage in voice.damages]
+    return [f"a voice: {damage}" for damage in damages if damage.effect == CLIPPED]
+
+
+def reasons_of(job: Job, form: ModelFormat) -> list[str]:
+    """For every frame of the output why it is the source's own, "" where a mouth was drawn."""
+    places, runs_at = places_of(job, form), RunsAt(job.runs)
+    slots = slots_of_entries(job)
+    reasons = []
+    for entry, slot in enumerate(slots.tolist()):
+        if shown_mouths(entry, job.timeline, fps=form.fps, runs_at=runs_at, places=places):
+            reasons.append("")
+            continue
+        number = int(job.timeline.numbers[entry])
+        seen = any(places.at(run.track, number) is not None for _, run in runs_at(slot))
+        # The slot's own frame may show what this one does not.
+        reasons.append(job.left[slot] or (SILENT if seen else "no face found"))
+    return reasons
+
+
+def slots_of_entries(job: Job) -> Int32[np.ndarray, " m"]:
+    """The slot of every frame of the output."""
+    return slot_of(job.timeline, fps=job.slot_rate).clip(0, len(job.left) - 1)
+
+
+def left_alone(job: Job, reasons: list[str]) -> list[SkippedSpan]:
+    """Where the output is the source, and why."""
+    timeline = job.timeline
+    starts = timeline.starts * float(timeline.time_base)
+    return skipped_spans(reasons, starts, timeline.seconds(len(timeline)))
+
+
+def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
+    """Loudness and openings in every slot; `openings` are those of the output's entries, if they
+    were measured."""
+    num_slots = len(job.left)
+    entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=num_slots)
+    before = np.full(len(job.sighting.times), np.nan)
+    for index in sorted({run.track for run in job.runs}, reverse=True):
+        track = job.sighting.survey.tracks[index]
+        before[track.first : track.first + len(track.openings)] = track.openings
+    after = np.full(num_slots, np.nan) if openings is None else openings[entries]
+    fps = float(job.slot_rate)
+    heard = loudness(job.voices[None].levels, fps=fps, num_slots=num_slots)
+    return Curves(fps, heard, before[job.timeline.numbers[entries]], after)
+
+
+def shots_of(
+    job: Job, curves: Curves, reasons: list[str], judge: SyncJudge | None = None
+) -> list[ShotReport]:
+    """What was done in every shot that the output shows; a loop shows a shot several times.
+
+    `reasons` are those of `reasons_of`. Sync is what the judge says, else how well mouth and
+    loudness go together.
+    """
+    firsts = np.array([shot.first for shot in job.sighting.survey.shots])
+    shots = np.searchsorted(firsts, job.timeline.numbers, side="right") - 1
+    slots = slots_of_entries(job)
+    told, first = [], 0
+    for number, group in groupby(shots.tolist()):
+        end = first + len(list(group))
+        a, b = int(slots[first]), int(slots[end - 1]) + 1
+        before, after = _sync_in(a, b, curves, judge)
+        told.append(
+            ShotReport(
+                number=number,
+                start_seconds=job.timeline.seconds(first),
+                end_seconds=job.timeline.seconds(end),
+                persons=sorted({r.person for r in job.runs if r.first < b and r.end > a}),
+                num_frames=end - first,
+                num_frames_drawn=reasons[first:end].count(""),
+                sync_before=before,
+                sync_after=after,
+            )
+        )
+        first = end
+    return told
+
+
+def _sync_in(
+    first: int, end: int, curves: Curves, judge: SyncJudge | None
+) -> tuple[float | None, float | None]:
+    """Of the source and of the result in these slots, None where there is none."""
+    if judge is not None:
+        scores = judge.score(first, end)
+        return (None, None) if scores is None else (scores[0].score, scores[1].score)
+    loud = curves.loudness[first:end]
+    return (
+        sync_of(curves.before[first:end], loud, fps=curves.fps),
+        sync_of(curves.after[first:end], loud, fps=curves.fps),
+    )

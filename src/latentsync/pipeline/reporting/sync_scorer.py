@@ -1,0 +1,205 @@
+"""How well picture and voice go together, by the SyncNet that came with a model.
+
+Faces are cut from source and result as the network's own are, a window at a time.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from latentsync.media.audio import read_waveform
+from latentsync.media.frame import Picture
+from latentsync.media.mel import mel_spectrogram, mel_window
+from latentsync.metrics.sync import (
+    MAX_SHIFT,
+    NOT_VALID,
+    SyncScore,
+    score_of,
+    shift_cosines,
+    why_invalid,
+)
+from latentsync.models.model_config import ModelFormat
+from latentsync.models.syncnet import DRAWN, StableSyncNet, load_syncnet, sync_input
+from latentsync.pipeline.chunks import Run
+from latentsync.pipeline.compositing import RunsAt, face_in
+from latentsync.pipeline.job import Job
+from latentsync.pipeline.plan import slot_entries
+from latentsync.pipeline.render import places_of
+
+STRIDE = 8  # slots from window to window
+MEL_SECONDS = 200 / 16_000  # from one column of the mel to the next
+SILENT_PEAK = 0.003  # of full scale: -50 dB
+OWN_SECONDS = 30  # of the source's own sound, by which the judge is tested
+
+Pair = UInt8[np.ndarray, "2 r r 3"]  # a face of the source, and of the result
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The cosines of one window with the sound at every shift; NaN where that leaves the voice.
+
+    `first`: the slot that the window begins with. `own`: of the source with the sound that the
+    video came with, while that plays beside it.
+    """
+
+    first: int
+    before: Float[Tensor, " k"]
+    after: Float[Tensor, " k"]
+    own: Float[Tensor, " k"] | None = None
+
+
+class SyncJudge:
+    """Judges every drawn run in windows that begin every `stride` slots.
+
+    Holds one window of faces a run and the sound around it; a verdict is 62 numbers.
+    """
+
+    def __init__(
+        self, job: Job, form: ModelFormat, syncnet: StableSyncNet, *, stride: int = STRIDE
+    ) -> None:
+        if syncnet.reads_latents:
+            raise ValueError("a SyncNet that reads latents cannot judge pictures")
+        self.job, self.form, self.syncnet, self.stride = job, form, syncnet, stride
+        self.length = syncnet.config.num_frames
+        self.places, self.runs_at = places_of(job, form), RunsAt(job.runs)
+        self.entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
+        self.trails: dict[int, deque[Pair]] = {}
+        self.heard: dict[tuple[int | None, int], Float[Tensor, " d"]] = {}
+        self.own = own_sound(job, syncnet)
+        self.verdicts: list[Verdict] = []
+
+    def look(self, entry: int, number: int, source: Picture, result: Picture) -> None:
+        """The next entry of the output: a stored frame before and after."""
+        first, end = np.searchsorted(self.entries, [entry, entry + 1])
+        for slot in range(first, end):
+            runs = self.runs_at(slot)
+            self.trails = {index: self.trails.get(index, deque()) for index, _ in runs}
+            for index, run in runs:
+                placement = self.places.at(run.track, number)
+                assert placement is not None, "a run has a usable face in each of its slots"
+                faces = [
+                    face_in(picture, placement, self.form.resolution)
+                    for picture in (source, result)
+                ]
+                self._add(run, slot, self.trails[index], np.stack(faces))
+
+    def score(self, first: int, end: int) -> tuple[SyncScore, SyncScore] | None:
+        """Of the source and of the result, over windows that begin in these slots, if any do."""
+        own = [verdict for verdict in self.verdicts if first <= verdict.first < end]
+        if not own:
+            return None
+        return (
+            score_of(torch.stack([verdict.before for verdict in own])),
+            score_of(torch.stack([verdict.after for verdict in own])),
+        )
+
+    def why_invalid(self) -> str | None:
+        """Why its scores say nothing here; None where they do.
+
+        A judge that learnt from recorded faces is taken at its word, any other must first tell the
+        source's own sound from others. One of drawn faces that could not be tested counts for
+        nothing, one of whom nothing is known counts.
+        """
+        learnt = self.syncnet.config.trained_on
+        own = [verdict.own for verdict in self.verdicts if verdict.own is not None]
+        if learnt not in (None, DRAWN):
+            return None
+        if own:
+            return why_invalid([score_of(torch.stack(own))], trained_on=learnt, subject="the video")
+        if learnt is None:
+            return None
+        return (
+            f"{NOT_VALID}: SyncNet learnt from {learnt} faces, and the video has no sound of its "
+            "own by which it could be tested"
+        )
+
+    def _add(self, run: Run, slot: int, trail: deque[Pair], faces: Pair) -> None:
+        trail.append(faces)
+        if len(trail) < self.length:
+            return
+        first = slot - self.length + 1
+        if (first - run.first) % self.stride == 0:
+            self._judge(run.person, first, np.stack(trail))
+        trail.popleft()
+
+    @torch.no_grad()
+    def _judge(self, person: int, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
+        last = round(self.job.voice_of(person).seconds * self.form.fps) - self.length
+        if first > last:
+            return
+        pixels = rearrange(torch.from_numpy(faces), "f two h w c -> two f c h w")
+        pixels = pixels.to(self.syncnet.device).float() / 127.5 - 1
+        stacked = sync_input(pixels, self.syncnet.config.resolution)
+        vision = self.syncnet.embed_frames(stacked).cpu()
+        low, high = max(0, first - MAX_SHIFT), min(last, first + MAX_SHIFT)
+        sound = self._sound(person, low, high + 1)
+        before, after = shift_cosines(vision, sound, torch.tensor([first - low] * 2))
+        self.verdicts.append(Verdict(first, before, after, self._with_own(first, vision[:1])))
+
+    def _with_own(self, first: int, vision: Float[Tensor, "1 d"]) -> Float[Tensor, " k"] | None:
+        """The source's window with the sound of its own time, if that is known."""
+        if self.own is None or not self._is_in_time(first):
+            return None
+        low = max(0, first - MAX_SHIFT)
+        end = min(self._num_own(), first + MAX_SHIFT + 1)
+        if first >= end:
+            return None
+        (cosines,) = shift_cosines(vision, self._sound(None, low, end), torch.tensor([first - low]))
+        return cosines
+
+    def _is_in_time(self, first: int) -> bool:
+        """Whether a window shows the source when the source itself did: not slowed, not looped."""
+        times = self.job.sighting.times
+        slots = np.array([first, first + self.length - 1])
+        numbers = self.job.timeline.numbers[self.entries[slots]]
+        shown = times.starts[numbers] * float(times.time_base) * self.form.fps
+        return bool((np.abs(shown - slots) <= 1).all())
+
+    def _num_own(self) -> int:
+        assert self.own is not None, "asked for only where there is such a sound"
+        return round(self.own.shape[1] * MEL_SECONDS * self.form.fps) - self.length + 1
+
+    def _sound(self, person: int | None, first: int, end: int) -> Float[Tensor, "n d"]:
+        """The embeddings of the windows that begin in these slots: of a person's voice; None: of
+        the source's own sound."""
+        new = [slot for slot in range(first, end) if (person, slot) not in self.heard]
+        if new:
+            mel = self.own if person is None else self.job.voice_of(person).mel
+            assert mel is not None, "the voices were listened to with their mel"
+            windows = [
+                mel_window(mel, slot, num_frames=self.length, fps=self.form.fps) for slot in new
+            ]
+            batch = torch.stack(windows)[:, None].to(self.syncnet.device)
+            embedded = self.syncnet.embed_mel(batch).cpu()
+            self.heard.update(
+                {(person, slot): each for slot, each in zip(new, embedded, strict=True)}
+            )
+        for key in [key for key in self.heard if key[0] == person and key[1] < first]:
+            del self.heard[key]
+        return torch.stack([self.heard[person, slot] for slot in range(first, end)])
+
+
+def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
+    """What the beginning of the video itself sounds like to a judge that must be tested; None
+    where it need not be, or there is nothing to hear."""
+    if not job.source.has_audio or syncnet.config.trained_on not in (None, DRAWN):
+        return None
+    try:
+        waveform = read_waveform(job.source.path, max_seconds=OWN_SECONDS)
+    except (ValueError, OSError):  # its own sound is damaged; the video need not be
+        return None
+    return None if waveform.abs().max() < SILENT_PEAK else mel_spectrogram(waveform)
+
+
+@lru_cache(maxsize=1)
+def load_judge(folder: Path, device: torch.device) -> StableSyncNet | None:
+    """The SyncNet of a model's folder, loaded once; None if it judges latents."""
+    syncnet = load_syncnet(folder)
+    return None if syncnet.reads_latents else syncnet.requires_grad_(False).to(device)

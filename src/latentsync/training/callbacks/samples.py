@@ -1,0 +1,187 @@
+"""A short video with sound at validation: the truth above what the model draws now."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Generator, Tensor
+from torch.nn.functional import pad
+
+from latentsync.batch import Batch
+from latentsync.data import ClipDataset
+from latentsync.diffusion.sampler import Sampler
+from latentsync.files import aside
+from latentsync.losses import SyncLoss
+from latentsync.media.audio import read_waveform, write_wav
+from latentsync.media.video import VideoWriter
+from latentsync.models import LipSyncModel, StableSyncNet, sync_input
+from latentsync.training.loggers import log_video
+from latentsync.training.tasks.diffusion import DiffusionTask
+
+MAX_CLIPS = 4
+SAMPLE_RATE = 16000
+STRIP_FRAMES = 8
+
+
+class SampleVideo(Callback):
+    """Truth above, drawn below, for the first clips of the validation, one after the other with
+    their sound (none where frames are left out between those that are shown); the same noise each
+    time.
+
+    Written to `folder`, and into the loggers that hold pictures or videos, at the first validation
+    that is `every_n_steps` or more after the last one; averaged weights are in place then. The
+    cosine of a SyncNet of pixels is logged as `val/sample_sync`, and that of the truth as
+    `val/truth_sync`, where the batch holds a mel: of `syncnet`, for runs that are not judged by
+    one, or else of the sync loss.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        every_n_steps: int,
+        sampler: Sampler,
+        syncnet: StableSyncNet | None = None,
+        seed: int = 0,
+    ) -> None:
+        if syncnet is not None and syncnet.reads_latents:
+            raise ValueError(
+                "samples are pictures: callbacks.samples.syncnet must be a SyncNet of pixels, "
+                "this one reads latents"
+            )
+        self.judge = None if syncnet is None else SyncLoss(syncnet)
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.sampler = sampler
+        self.seed = seed
+        self._last_step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._last_step = state_dict["last_step"]
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        if not isinstance(pl_module, DiffusionTask):
+            raise ValueError(
+                f"sample videos are drawn by a diffusion model, not {type(pl_module).__name__}"
+            )
+        if batch_idx != 0 or trainer.global_step - self._last_step < self.every_n_steps:
+            return
+        self._last_step = trainer.global_step
+        some: Batch = {name: value[:MAX_CLIPS] for name, value in batch.items()}  # type: ignore[assignment,index]
+        truth, drawn = draw(pl_module.model, some, self.sampler, seed=self.seed)
+        judge = self.judge or pl_module.losses.get("sync")
+        if isinstance(judge, SyncLoss) and not judge.reads_latents and "mel" in some:
+            for name, pixels in (("sample_sync", drawn), ("truth_sync", truth)):
+                value = sync_cosine(judge, pixels, some)
+                pl_module.log(f"val/{name}", value, batch_size=len(drawn))
+        if trainer.is_global_zero:
+            dataset = getattr(trainer.datamodule, "val_set", None)
+            assert isinstance(dataset, ClipDataset)
+            sound = sound_of(dataset, some) if dataset.stride == 1 else None
+            frames = one_above_the_other(truth, drawn)
+            self._show(trainer, frames, sound, fps=pl_module.model.format.fps)
+
+    def _show(
+        self,
+        trainer: Trainer,
+        frames: UInt8[np.ndarray, "n h w 3"],
+        sound: Float[Tensor, " t"] | None,
+        *,
+        fps: float,
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{trainer.global_step:07d}.mp4"
+        write_sample(frames, path, fps=fps, sound=sound)
+        strip = np.hstack(list(frames[:: max(1, len(frames) // STRIP_FRAMES)]))
+        log_video(trainer, "val/samples", path, strip=strip, sound=sound, sample_rate=SAMPLE_RATE)
+
+
+def draw(
+    model: LipSyncModel, batch: Batch, sampler: Sampler, *, seed: int
+) -> tuple[Float[Tensor, "b f 3 h w"], Float[Tensor, "b f 3 h w"]]:
+    """The clips of a batch and what the model makes of them; stored latents are decoded first."""
+    if "pixels" in batch:
+        truth, reference = batch["pixels"], batch["reference"]
+    else:
+        with torch.no_grad():
+            truth, reference = (
+                model.decode(rearrange(latents, "b f c x y -> b c f x y")).clamp(-1, 1)
+                for latents in (batch["latents"], batch["reference_latents"])
+            )
+    drawn = model.generate(
+        truth,
+        batch["audio"],
+        sampler=sampler,
+        generator=Generator().manual_seed(seed),
+        reference=reference,
+    )
+    return truth, drawn
+
+
+def sync_cosine(
+    loss: SyncLoss, pixels: Float[Tensor, "b f 3 h w"], batch: Batch
+) -> Float[Tensor, ""]:
+    """SyncNet's mean cosine of drawn frames with their sound; 1 is in sync."""
+    loss.syncnet.to(pixels.device)
+    with torch.no_grad():
+        frames = sync_input(pixels.clamp(-1, 1).float(), loss.resolution)
+        vision, audio = loss.syncnet.net(frames, batch["mel"])
+    return (vision * audio).sum(dim=-1).mean()
+
+
+def one_above_the_other(
+    truth: Float[Tensor, "b f 3 h w"], drawn: Float[Tensor, "b f 3 h w"]
+) -> UInt8[np.ndarray, "bf two_h w 3"]:
+    """Frames of all clips, one after the other, truth above what was drawn."""
+    rows = [rearrange(pixels, "b f c h w -> (b f) h w c") for pixels in (truth, drawn)]
+    return ((torch.cat(rows, dim=1).float() + 1) * 127.5).clamp(0, 255).byte().cpu().numpy()
+
+
+def sound_of(dataset: ClipDataset, batch: Batch) -> Float[Tensor, " t"]:
+    """What is heard during the frames of a batch, clip after clip, at 16 kHz."""
+    pieces = []
+    for index, start in zip(batch["clip_index"].tolist(), batch["start"].tolist(), strict=True):
+        clip = dataset.clips[index]
+        clip.bring(clip.path)
+        waveform = read_waveform(clip.path, SAMPLE_RATE)
+        first, length = (
+            round(frames / clip.fps * SAMPLE_RATE) for frames in (start, dataset.num_frames)
+        )
+        piece = waveform[first : first + length]
+        pieces.append(pad(piece, (0, length - len(piece))))
+    return torch.cat(pieces)
+
+
+def write_sample(
+    frames: UInt8[np.ndarray, "n h w 3"],
+    path: Path,
+    *,
+    fps: float,
+    sound: Float[Tensor, " t"] | None,
+) -> None:
+    """A video of these frames with their sound."""
+    height, width = frames.shape[1:3]
+    sound_path = None if sound is None else aside(path.with_suffix(".wav"))
+    try:
+        if sound is not None and sound_path is not None:
+            write_wav(sound_path, sound, SAMPLE_RATE)
+        with VideoWriter(path, fps=fps, width=width, height=height, audio=sound_path) as writer:
+            for frame in frames:
+                writer.write(frame)
+    finally:
+        if sound_path is not None:
+            sound_path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What Lightning trains: one file a task."""

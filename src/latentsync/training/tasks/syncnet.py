@@ -1,0 +1,243 @@
+"""Trains SyncNet: first by contrast, then to be a calibrated judge."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
+
+from latentsync.batch import Batch
+from latentsync.data import ClipDataset
+from latentsync.data.synthetic import faces_of
+from latentsync.losses import InfoNCE, OffsetHead, cosine_bce
+from latentsync.metrics.calibration import Judgement
+from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
+
+SOURCES_LOOKED_AT = 256  # evenly spread, to tell what a set's faces are
+
+
+class SyncNetTask(LightningModule):
+    """InfoNCE until `bce_from_step`, from then on the official loss, which calibrates the cosine.
+
+    Batches hold several windows of each clip, so that an off-sync pair differs in time and not
+    only in speaker. Windows of one clip less than `min_offset_frames` apart are no negatives; for
+    InfoNCE those further apart count `same_clip_weight` times, see there. InfoNCE takes the windows
+    of all processes as negatives, BCE makes its pairs within each.
+
+    `official_pairs`: BCE learns from the published pairs instead of from balanced ones, see
+    `official_bce`; it needs `windows_per_clip=2` and is there to compare with.
+    `windows_at_once`: activations of no more than so many windows are held, whatever the batch.
+    `offset_weight`: how much naming the offset counts beside it, see `OffsetHead`; None: no head.
+    """
+
+    def __init__(  # noqa: PLR0913  (every switch of the method)
+        self,
+        syncnet: StableSyncNet,
+        *,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[..., object],
+        bce_from_step: int,
+        min_offset_frames: int = 4,
+        official_pairs: bool = False,
+        same_clip_weight: float = 1.0,
+        windows_at_once: int | None = None,
+        offset_weight: float | None = None,
+        max_offset_frames: int = 15,
+    ) -> None:
+        super().__init__()
+        if min_offset_frames < 1:
+            raise ValueError(f"min_offset_frames must be 1 or more, got {min_offset_frames}")
+        if windows_at_once is not None and windows_at_once < 1:
+            raise ValueError(f"windows_at_once must be 1 or more, or null, got {windows_at_once}")
+        self.syncnet = syncnet
+        self.info_nce = InfoNCE(same_clip_weight=same_clip_weight)
+        self.optimizer, self.schedule = optimizer, schedule
+        self.bce_from_step = bce_from_step
+        self.min_offset_frames = min_offset_frames
+        self.official_pairs = official_pairs
+        self.windows_at_once = windows_at_once
+        self.offset_weight = offset_weight
+        self.offset_head: OffsetHead | None = None
+        if offset_weight is not None:
+            num_channels = syncnet.config.visual_encoder["block_out_channels"][-1]
+            self.offset_head = OffsetHead(num_channels, max_offset_frames=max_offset_frames)
+        self.judgement = Judgement()
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = self.optimizer(self.parameters())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
+        }
+
+    def on_fit_start(self) -> None:
+        """Note of which faces it becomes a judge; its folder says so."""
+        dataset = getattr(self.trainer.datamodule, "train_set", None)
+        if isinstance(dataset, ClipDataset):
+            sources = sorted({clip.source for clip in dataset.clips})
+            faces = faces_of(sources[:: max(1, len(sources) // SOURCES_LOOKED_AT)])
+            if faces is not None:
+                self.syncnet.register_to_config(trained_on=faces)
+
+    def embed(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Unit vectors of the frames and of the sound of every window."""
+        return embed_in_parts(
+            self.syncnet, judged_frames(self.syncnet, batch), batch["mel"], self.windows_at_once
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        vision, audio = self.embed(batch)
+        values = self.losses(vision, audio, batch)
+        self.log_dict({f"train/{name}": value for name, value in values.items()})
+        loss = self.chosen(values)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def losses(
+        self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Every term by name, whichever of them is trained on now."""
+        near = near_in_time(batch, self.min_offset_frames)
+        tosses_coins = self.official_pairs and self.training
+        values = {
+            "info_nce": self._contrast(vision, audio, batch),
+            "bce": official_bce(vision, audio, batch)
+            if tosses_coins
+            else balanced_bce(vision, audio, near),
+        }
+        if self.offset_head is not None:
+            values["offset_error"] = self.offset_head.error(
+                vision, audio, frames_after(batch), same_clip(batch)
+            )
+        return values
+
+    def chosen(self, values: dict[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """What is trained on at this step: one of both, and the offset where there is a head."""
+        loss = values["info_nce" if self.global_step < self.bce_from_step else "bce"]
+        if self.offset_weight is None:
+            return loss
+        return loss + self.offset_weight * values["offset_error"]
+
+    def _contrast(
+        self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        if self._trainer is not None and self.trainer.training and self.trainer.world_size > 1:
+            # Gradients come back summed over processes and are then averaged: those of one batch.
+            gather = self.trainer.strategy.all_gather
+            vision, audio = (
+                rearrange(gather(rows, sync_grads=True), "r b d -> (r b) d")
+                for rows in (vision, audio)
+            )
+            batch = {
+                "clip_index": gather(batch["clip_index"]).flatten(),
+                "start": gather(batch["start"]).flatten(),
+            }
+        near = near_in_time(batch, self.min_offset_frames)
+        return self.info_nce(vision, audio, near, same_clip(batch))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Logs the losses; gives the embeddings of the frames to callbacks."""
+        vision, audio = self.embed(batch)
+        values = self.losses(vision, audio, batch)
+        values["loss"] = self.chosen(values)
+        self.log_dict(
+            {f"val/{name}": value for name, value in values.items()}, batch_size=len(vision)
+        )
+        off = same_clip(batch) & ~near_in_time(batch, self.min_offset_frames)
+        self.judgement.update(vision.float() @ audio.float().T, off)
+        return {"vision": vision}
+
+    def on_validation_epoch_end(self) -> None:
+        # Callbacks come first and may look at the counts.
+        values = self.judgement.compute()
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
+        self.judgement.reset()
+
+    def export(self, folder: Path) -> None:
+        """Write the trained SyncNet as a folder."""
+        save_network(self.syncnet, folder)
+
+
+def judged_frames(syncnet: StableSyncNet, batch: Batch) -> Float[Tensor, "b fc h w"]:
+    """What this SyncNet sees of a batch: latents, or the lower half of the pixels."""
+    if syncnet.reads_latents:
+        return latent_sync_input(batch["latents"])
+    return sync_input(batch["pixels"], syncnet.config.resolution)
+
+
+def embed_in_parts(
+    syncnet: StableSyncNet,
+    frames: Float[Tensor, "b fc h w"],
+    mel: Float[Tensor, "b 1 m t"],
+    windows_at_once: int | None,
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+    """Embeddings of a batch whose activations would not fit: `windows_at_once` at a time.
+
+    Gradient caching (arXiv 2101.06983): a loss over all embeddings needs every window at once, a
+    network only its own. So activations of a part are dropped and computed anew when its gradient
+    is, which checkpointing does; the gradient is that of the whole batch, for one more forward.
+    """
+    if windows_at_once is None or len(mel) <= windows_at_once:
+        return syncnet(frames, mel)
+    parts = [
+        checkpoint(syncnet, *part, use_reentrant=False)
+        for part in zip(frames.split(windows_at_once), mel.split(windows_at_once), strict=True)
+    ]
+    vision, audio = zip(*parts, strict=True)
+    return torch.cat(vision), torch.cat(audio)
+
+
+def same_clip(batch: Batch) -> Bool[Tensor, "b b"]:
+    """Which pairs of windows come from one clip."""
+    clips = batch["clip_index"]
+    return clips[:, None] == clips[None, :]
+
+
+def frames_after(batch: Batch) -> Float[Tensor, "b b"]:
+    """By how many frames window j begins after window i; tells something within a clip only."""
+    starts = batch["start"].float()
+    return starts[None, :] - starts[:, None]
+
+
+def near_in_time(batch: Batch, min_offset_frames: int) -> Bool[Tensor, "b b"]:
+    """Which pairs of windows come from one clip and nearly one time."""
+    return same_clip(batch) & (frames_after(batch).abs() < min_offset_frames)
+
+
+def balanced_bce(
+    vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], near: Bool[Tensor, "b b"]
+) -> Float[Tensor, ""]:
+    """The official loss on every in-sync pair and as many off-sync pairs, the same each step.
+
+    Window i gets the sound of the first window after it in the batch that is far enough away in
+    time or belongs to another clip: with several windows of a clip beside each other this is
+    mostly the same clip at another time, the hard case.
+    """
+    num_windows = len(vision)
+    own = torch.arange(num_windows, device=vision.device)
+    order = (own[:, None] + own[None, 1:]) % num_windows
+    fair = ~near.gather(1, order)
+    partner = order.gather(1, fair.int().argmax(dim=1, keepdim=True))[:, 0]
+    labels = torch.cat([torch.ones_like(own), torch.zeros_like(own)]).float()
+    return cosine_bce(vision.repeat(2, 1), torch.cat([audio, audio[partner]]), labels)
+
+
+def official_bce(
+    vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
+) -> Float[Tensor, ""]:
+    """The official loss on the official pairs: one for each clip, in sync or off by a coin's toss.
+
+    The frames are those of the first of the clip's two windows, the sound is its own or that of the
+    second, which may begin a single frame away.
+    """
+    clips = batch["clip_index"]
+    if len(clips) % 2 or bool((clips[0::2] != clips[1::2]).any()):
+        raise ValueError("official_pairs needs data.train.windows_per_clip=2, got another number")
+    in_sync = torch.rand(len(clips) // 2, device=clips.device) < 0.5
+    sound = torch.where(in_sync[:, None], audio[0::2], audio[1::2])
+    return cosine_bce(vision[0::2], sound, in_sync.float())

@@ -1,0 +1,79 @@
+"""Faults put into drawn clips are found again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from latentsync.data import Clip
+from latentsync.data.diagnostics import lead_curve, measure_health, offset_of
+
+
+@pytest.mark.parametrize("late", [-7, 0, 4])
+def test_a_known_shift_is_found(late: int, rng: np.random.Generator):
+    sound = rng.random((120, 5))
+    motion = np.roll(sound, -late, axis=0) @ rng.random((5, 3)) + 0.3 * rng.random((120, 3))
+    foreign = lead_curve(motion, rng.random((120, 5)))
+    assert offset_of(lead_curve(motion, sound), [foreign]) == late
+
+
+def test_curves_that_have_nothing_in_common_have_no_offset(rng: np.random.Generator):
+    motion = rng.random((400, 3))
+    own, *others = (lead_curve(motion, rng.random((400, 5))) for _ in range(7))
+    assert offset_of(own, others) is None
+    still = lead_curve(motion[:100], np.zeros((100, 5)))
+    assert offset_of(still, [still]) is None
+    assert lead_curve(motion[:30], rng.random((30, 5))) is None  # too short to shift
+
+
+@pytest.mark.parametrize("late", [0, 5])
+def test_late_sound_of_drawn_speakers_is_found(speaking: list[Clip], tmp_path: Path, late: int):
+    health = measure_health([delayed(clip, late, tmp_path) for clip in speaking])
+    assert health.together > 1.2
+    assert abs(health.common_offset - late) <= 1
+    assert all(abs(offset - late) <= 1 for offset in health.offsets)
+    assert health.silent == health.same_sound == health.same_pictures == []
+
+
+def test_silence_and_duplicates_are_named(speaking: list[Clip], tmp_path: Path):
+    silent = delayed(speaking[0], 0, tmp_path)
+    features = load_file(silent.features_path)
+    save_file({**features, "mel": torch.full_like(features["mel"], -4)}, silent.features_path)
+    health = measure_health([silent, speaking[1], speaking[1]])
+    name = speaking[1].name
+    assert health.silent == [silent.name]
+    assert health.same_sound == health.same_pictures == [[name, name]]
+
+
+def delayed(clip: Clip, late: int, folder: Path) -> Clip:
+    """The clip with the sound of `late` frames before."""
+    features = load_file(clip.features_path)
+    path = folder / f"{clip.name}.safetensors"
+    columns = round(late * 80 / clip.fps)
+    save_file({**features, "mel": features["mel"].roll(columns, dims=1).contiguous()}, path)
+    return replace(clip, features_path=path)
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """Three drawn speakers of 4 s, prepared at 64 px."""
+    from latentsync.data import read_manifest
+    from latentsync.data.synthetic import draw_clip
+    from latentsync.faces import FixedDetector
+    from latentsync.prepare import Recipe, prepare_clips
+
+    folder = tmp_path_factory.mktemp("speaking")
+    (folder / "raw").mkdir()
+    for seed in (1, 2, 3):
+        draw_clip(folder / "raw" / str(seed), seed=seed, seconds=4.0, size=128)
+
+    def make_detector() -> FixedDetector:
+        return FixedDetector([[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]])
+
+    prepare_clips(
+        folder / "raw", folder / "set", recipe=Recipe(make_detector=make_detector, resolution=64)
+    )
+    return read_manifest(folder / "set")

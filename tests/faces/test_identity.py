@@ -1,0 +1,161 @@
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from latentsync.data.synthetic import Speaker
+from latentsync.data.synthetic.render import Portrait, at, head_motion
+from latentsync.faces import Face, MeshDetector
+from latentsync.faces.tracking.identity import (
+    Appearance,
+    Embedder,
+    FaceEmbedder,
+    Look,
+    number_people,
+)
+
+
+def seen(
+    first: int, end: int, *, x: float = 0, side: float = 10, look: float | None = None
+) -> Appearance:
+    box = np.array([x, 0.0, x + side, side])
+    return Appearance(first, end, box, box, None if look is None else np.array([float(look)]))
+
+
+def test_looks_tell_who_is_who_wherever_they_are() -> None:
+    shown = [
+        seen(0, 10, x=0, look=1),
+        seen(0, 10, x=50, look=5),
+        seen(10, 20, x=0, look=5.2),
+        seen(10, 20, x=50, look=1.3),
+        seen(20, 30, x=100, look=9),
+    ]
+    assert number_people(shown, limit=1) == [0, 1, 1, 0, 2]
+
+
+def test_of_those_who_appear_at_once_the_larger_comes_first() -> None:
+    shown = [seen(5, 9, look=9), seen(0, 4, side=10, look=2), seen(0, 4, side=20, x=50, look=3)]
+    assert number_people(shown, limit=0.5) == [2, 1, 0]
+
+
+def test_nobody_is_in_a_frame_twice() -> None:
+    twins = [seen(0, 10, x=0, look=1), seen(4, 20, x=50, look=1), seen(10, 20, x=0, look=1)]
+    assert number_people(twins, limit=1) == [0, 1, 0]
+
+
+def test_like_looks_are_parted_so_that_the_whole_fits_best() -> None:
+    shown = [
+        seen(0, 10, x=0, look=1.0),
+        seen(0, 10, x=50, look=2.0),
+        # Both are nearest to the second person.
+        seen(10, 20, x=0, look=1.7),
+        seen(10, 20, x=50, look=2.1),
+    ]
+    assert number_people(shown, limit=2) == [0, 1, 0, 1]
+
+
+def test_a_look_just_beyond_the_limit_counts_at_the_same_place_only() -> None:
+    assert number_people([seen(0, 5, look=1), seen(5, 9, look=2.5)], limit=1) == [0, 0]
+    assert number_people([seen(0, 5, look=1), seen(5, 9, x=90, look=2.5)], limit=1) == [0, 1]
+    assert number_people([seen(0, 5, look=1), seen(5, 9, look=3.5)], limit=1) == [0, 1]
+
+
+def test_without_looks_the_place_decides() -> None:
+    shown = [seen(0, 5, x=0), seen(0, 5, x=50, side=9), seen(5, 9, x=51), seen(5, 9, x=3)]
+    assert number_people(shown, limit=1) == [0, 1, 1, 0]
+    assert number_people([seen(0, 5, x=0), seen(5, 9, x=80)], limit=1) == [0, 1]
+    assert number_people([], limit=1) == []
+
+
+def looks(detector: MeshDetector, seed: int, size: int, gain: float = 1.0) -> np.ndarray:
+    """The mean look of a drawn person in three frames."""
+    rng = np.random.default_rng(seed)
+    portrait = Portrait(Speaker.random(rng), size)
+    motion = head_motion(60, 25.0, rng)
+    shape = {"width": 0.5, "round": 0.2, "teeth": 0.3, "tongue": 0.2}
+    vectors = []
+    for time in (0, 25, 50):
+        frame = portrait.frame({**shape, "open": time / 60}, at(motion, time)) * gain
+        frame = frame.clip(0, 255).astype(np.uint8)
+        vectors.append(Look()(frame, detector(frame)[0]))
+    return np.mean(vectors, axis=0)
+
+
+def test_looks_stay_over_size_and_light_and_tell_drawn_people_apart(
+    detector: MeshDetector,
+) -> None:
+    seeds = (900011, 900016)
+    once = [looks(detector, seed, 256) for seed in seeds]
+    again = [looks(detector, seed, 160, gain=0.85) for seed in seeds]
+    for index in range(2):
+        assert np.linalg.norm(once[index] - again[index]) < Look().limit
+        assert np.linalg.norm(once[index] - again[1 - index]) > Look().limit
+
+
+def test_a_look_does_not_see_what_the_mouth_says(
+    detector: MeshDetector, official_frame: np.ndarray
+) -> None:
+    (face,) = detector(official_frame)
+    painted = official_frame.copy()
+    mouth = face.points[[61, 291, 13, 14]].mean(axis=0)
+    width = face.points[291, 0] - face.points[61, 0]
+    center = (int(mouth[0]), int(mouth[1]))
+    cv2.circle(painted, center, int(0.45 * width), (255, 0, 0), thickness=-1)
+    np.testing.assert_allclose(Look()(painted, face), Look()(official_frame, face), atol=0.02)
+
+
+def test_the_embedder_of_opencv_needs_its_file_and_points(tmp_path: Path) -> None:
+    assert isinstance(Look(), Embedder)
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        FaceEmbedder(tmp_path / "none.onnx")
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(ValueError, match=r"bad\.onnx"):
+        FaceEmbedder(path)
+
+
+def test_the_embedder_of_opencv_sees_the_aligned_face(
+    detector: MeshDetector, official_frame: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "mean.onnx"
+    path.write_bytes(mean_network())
+    embedder = FaceEmbedder(path)
+    assert isinstance(embedder, Embedder)
+    (face,) = detector(official_frame)
+    vector = embedder(official_frame, face)
+    np.testing.assert_allclose(np.linalg.norm(vector), 1, rtol=1e-5)
+    # The network gives the mean red, green and blue of what it sees: skin, not the whole frame.
+    assert vector[0] > vector[1] > vector[2]
+    turned = np.ascontiguousarray(np.rot90(official_frame))
+    (face_turned,) = detector(turned)
+    np.testing.assert_allclose(embedder(turned, face_turned), vector, atol=0.02)
+    copy = pickle.loads(pickle.dumps(embedder))  # noqa: S301
+    np.testing.assert_array_equal(copy(official_frame, face), vector)
+    three = Face(face.box, face.points[:3], 1.0, "three")
+    with pytest.raises(ValueError, match="'three'"):
+        embedder(official_frame, three)
+
+
+def mean_network() -> bytes:
+    """An ONNX file of one node: the mean of every channel of a 112x112 picture."""
+
+    def field(number: int, content: bytes | str | int) -> bytes:
+        if isinstance(content, int):
+            return varint(number << 3) + varint(content)
+        content = content.encode() if isinstance(content, str) else content
+        return varint(number << 3 | 2) + varint(len(content)) + content
+
+    def varint(value: int) -> bytes:
+        low, rest = value & 127, value >> 7
+        return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+    def tensor(name: str, *shape: int) -> bytes:
+        sizes = b"".join(field(1, field(1, size)) for size in shape)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, sizes)))
+
+    node = field(1, "data") + field(2, "mean") + field(4, "GlobalAveragePool")
+    graph = field(1, node) + field(2, "mean") + field(11, tensor("data", 1, 3, 112, 112))
+    graph += field(12, tensor("mean", 1, 3, 1, 1))
+    return field(1, 7) + field(7, graph) + field(8, field(2, 11))

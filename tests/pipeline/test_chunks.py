@@ -1,0 +1,71 @@
+"""Slots => windows: every slot is drawn, shares add up to one, none is short, none leaks."""
+
+import numpy as np
+import pytest
+
+from latentsync.pipeline.chunks import Run, apart, cut_windows
+
+LENGTH = 16
+
+
+def run_of(first: int, end: int) -> Run:
+    return Run(0, 0, first, end, np.ones(end - first, dtype=np.float32))
+
+
+@pytest.mark.parametrize("overlap", [0, 2, 4, 8])
+@pytest.mark.parametrize("length", [1, 5, 16, 17, 27, 28, 29, 33, 200])
+def test_shares_add_up_to_one_in_every_slot(overlap: int, length: int):
+    run = run_of(7, 7 + length)
+    windows = cut_windows([run], length=LENGTH, overlap=overlap)
+    shares = np.zeros(length)
+    for window in windows:
+        shares[window.first - 7 : window.end - 7] += window.weights
+        assert window.end - window.first == min(LENGTH, length)
+    np.testing.assert_allclose(shares, 1, atol=1e-6)
+
+
+def test_only_neighbours_share_a_slot_and_only_for_the_overlap():
+    windows = cut_windows([run_of(0, 200)], length=LENGTH, overlap=4)
+    shared = sum(((window.weights > 0) & (window.weights < 1)).sum() for window in windows)
+    # Both of two neighbours have four slots with a part of the whole.
+    assert shared == 2 * 4 * (len(windows) - 1)
+    by_hand = 1 + np.ceil((200 - 16) / 12)
+    assert len(windows) == by_hand
+
+
+def test_official_windows_follow_each_other_and_the_last_is_short():
+    windows = cut_windows(
+        [run_of(0, 35)], length=LENGTH, overlap=0, own_reference=True, short_last=True
+    )
+    assert [(window.first, window.end) for window in windows] == [(0, 16), (16, 32), (32, 35)]
+    for window in windows:
+        np.testing.assert_array_equal(window.reference, window.slots)
+        assert (window.weights == 1).all()
+
+
+@pytest.mark.parametrize("length", [2, 8, 16, 24, 31, 32, 40, 100])
+def test_the_reference_is_of_the_same_run_and_as_far_as_it_can_be(length: int):
+    run = run_of(3, 3 + length)
+    for window in cut_windows([run], length=LENGTH, overlap=4):
+        assert window.reference.min() >= run.first
+        assert window.reference.max() < run.end
+        distance = np.abs(window.reference - window.slots)
+        assert distance.min() >= min(LENGTH, length // 2)
+
+
+def test_the_reference_comes_before_where_there_is_a_before():
+    run = run_of(0, 64)
+    np.testing.assert_array_equal(apart(np.arange(20, 36), run, LENGTH), np.arange(4, 20))
+    np.testing.assert_array_equal(apart(np.arange(0, 16), run, LENGTH), np.arange(16, 32))
+
+
+def test_windows_of_all_runs_come_in_the_order_of_their_last_face():
+    runs = [run_of(0, 60), run_of(10, 40), run_of(70, 90)]
+    ends = [window.needs_until for window in cut_windows(runs, length=LENGTH, overlap=4)]
+    assert ends == sorted(ends)
+
+
+@pytest.mark.parametrize("overlap", [-1, 9])
+def test_an_overlap_of_more_than_half_a_window_is_refused(overlap: int):
+    with pytest.raises(ValueError, match=f"overlap={overlap}"):
+        cut_windows([run_of(0, 60)], length=LENGTH, overlap=overlap)
