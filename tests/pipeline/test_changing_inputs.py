@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentsync.pipeline import Cache, Choice, engine, lipsync
+from latentsync.pipeline import Cache, Choice, lipsync, render
 from latentsync.pipeline.inputs import Inputs
 from latentsync.pipeline.outputs import parts_folder, written_files
 from pipeline.inputs import picture, write_video, write_voice
@@ -75,7 +75,7 @@ def test_it_stops_and_says_which_file(
     name: str,
     change: Callable[[Path], None],
 ) -> None:
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(40)])
     voice = write_voice(tmp_path / "voice.wav", 1.6)
     other = write_voice(tmp_path / "other.wav", 1.5)
@@ -95,7 +95,7 @@ def test_it_stops_and_says_which_file(
 def test_parts_that_were_whole_before_the_change_are_gone_on_with(
     tmp_path: Path, parts: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(80)])
     voice = write_voice(tmp_path / "voice.wav", 3.2)
     lipsync(video, voice, tmp_path / "alone.mp4", **parts)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentsync.pipeline import Choice, engine, lipsync
+from latentsync.pipeline import Choice, lipsync, render
 from latentsync.pipeline.outputs import parts_folder, written_files
 from pipeline.commands import SAID, start_infer
 from pipeline.inputs import build_tiny_model, picture, write_video, write_voice
@@ -133,7 +133,7 @@ def test_a_report_that_was_changed_by_hand_after_a_kill_is_not_replaced(
 def test_a_second_start_says_that_the_first_is_at_work_and_leaves_it_alone(
     tmp_path: Path, parts: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(60)])
     voice = write_voice(tmp_path / "voice.wav", 2.4)
     lipsync(video, voice, tmp_path / "alone.mp4", **parts)

@@ -11,7 +11,7 @@ from latentsync.diffusion.sampler import Sampler
 from latentsync.media.video import read_frames
 from latentsync.models.codec import LatentCodec
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Cache, Choice, Timing, engine, lipsync
+from latentsync.pipeline import Cache, Choice, Timing, lipsync, render
 from latentsync.pipeline import latent_cache as kept_module
 from latentsync.pipeline.compositing import Cut
 from latentsync.pipeline.latent_cache import FaceLatents, KeptLatents, bytes_per_face
@@ -58,7 +58,7 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.num_cut, self.num_encoded = 0, 0
-        cut_faces, encode = engine.cut_faces, LatentCodec.encode
+        cut_faces, encode = render.cut_faces, LatentCodec.encode
 
         def counted_cuts(*args: object) -> Iterator[Cut]:
             for cut in cut_faces(*args):
@@ -69,7 +69,7 @@ class Work:
             self.num_encoded += len(pixels)
             return encode(codec, pixels, **names)
 
-        monkeypatch.setattr(engine, "cut_faces", counted_cuts)
+        monkeypatch.setattr(render, "cut_faces", counted_cuts)
         monkeypatch.setattr(LatentCodec, "encode", counted_encode)
 
     def done(self) -> tuple[int, int]:

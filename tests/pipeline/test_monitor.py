@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from latentsync.media.video import VideoWriter, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.serialization import save_network
 from latentsync.models.syncnet import StableSyncNet
-from latentsync.pipeline import Choice, Timing, engine, lipsync, to_pixels, witness
+from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job, render, to_pixels
 from latentsync.pipeline.analysis import Places, aligner_for
+from latentsync.pipeline.reporting import monitor as witness
 from latentsync.pipeline.reporting.monitor import Mouths, Witness, times_in
 from latentsync.pipeline.reporting.report import ContactSheet, close_up
 from latentsync.pipeline.reporting.sync_scorer import SyncJudge, load_judge
@@ -76,8 +78,8 @@ def sheet_of_files(video: Path, out: Path, num_frames: int) -> np.ndarray:
 def test_the_sheet_is_that_of_the_file_which_nobody_reads(
     tmp_path: Path, monkeypatch, video: Path, voice: Path, parts: dict
 ):
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
-    monkeypatch.setattr("latentsync.pipeline.lipsync.Witness", Keeps)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
+    monkeypatch.setattr(import_module("latentsync.pipeline.lipsync"), "Witness", Keeps)
     monkeypatch.setattr(witness, "box_in", lambda *_: np.array([40.0, 30.0, 90.0, 100.0]))
     out = tmp_path / "out.mp4"
     with monkeypatch.context() as patched:
@@ -113,10 +115,10 @@ def test_the_times_of_a_file_are_known_without_reading_it(
     source = write_video(tmp_path / "in.mp4", [still(i) for i in range(45)], fps=30000 / 1001)
     out = tmp_path / name
     lipsync(source, voice, out, **parts)
-    job = engine.prepare_job(
+    job = prepare_job(
         source,
         voice,
-        drawing=engine.Drawing(parts["sampler"]),
+        drawing=Drawing(parts["sampler"]),
         **{key: parts[key] for key in ("model", "detector", "choice", "timing")},
     )
     known, read = times_in(out, job.timeline), read_times(out)
@@ -158,12 +160,12 @@ def test_the_judge_says_what_evaluation_says_of_the_whole_clip(
     video = write_video(tmp_path / "in.mp4", before)
     voice = write_voice(tmp_path / "voice.wav", num_frames / 25)
     detector = FixedDetector([np.array(POINTS) + 0.2 * index for index in range(num_frames)])
-    job = engine.prepare_job(
+    job = prepare_job(
         video,
         voice,
         model=tiny_model,
         detector=detector,
-        drawing=engine.Drawing(parts["sampler"]),
+        drawing=Drawing(parts["sampler"]),
         choice=parts["choice"],
         timing=parts["timing"],
         with_mel=True,
@@ -207,12 +209,12 @@ def test_a_face_fits_its_own_voice_and_no_other(drawn: Path, parts: dict):
     frames = list(read_frames(drawn / "face.mp4"))
     scores = {}
     for name in ("face", "other"):
-        job = engine.prepare_job(
+        job = prepare_job(
             drawn / "face.mp4",
             drawn / f"{name}.wav",
             model=model,
             detector=MeshDetector(),
-            drawing=engine.Drawing(parts["sampler"]),
+            drawing=Drawing(parts["sampler"]),
             choice=parts["choice"],
             timing=parts["timing"],
             with_mel=True,
@@ -261,9 +263,9 @@ def test_a_judge_that_does_not_know_the_faces_is_no_judge(
     net.register_to_config(trained_on=trained_on)
     model = build_tiny_model()
     model.format = replace(model.format, resolution=128)
-    job = engine.prepare_job(
+    job = prepare_job(
         tmp_path / "in.mp4", drawn / "other.wav", model=model, detector=MeshDetector(),
-        drawing=engine.Drawing(parts["sampler"]), choice=parts["choice"],
+        drawing=Drawing(parts["sampler"]), choice=parts["choice"],
         timing=parts["timing"], with_mel=True,
     )  # fmt: skip
     judge = SyncJudge(job, model.format, net)
@@ -322,12 +324,12 @@ class Counts(MeshDetector):
 
 def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, parts):
     detector = Counts()
-    job = engine.prepare_job(
+    job = prepare_job(
         drawn / "face.mp4",
         drawn / "face.wav",
         model=tiny_model,
         detector=detector,
-        drawing=engine.Drawing(parts["sampler"]),
+        drawing=Drawing(parts["sampler"]),
         choice=parts["choice"],
         timing=parts["timing"],
     )
@@ -344,8 +346,8 @@ def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, par
 
 
 def test_after_a_kill_all_mouths_are_measured(tmp_path, monkeypatch, drawn, parts):
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
-    monkeypatch.setattr("latentsync.pipeline.lipsync.Witness", Keeps)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
+    monkeypatch.setattr(import_module("latentsync.pipeline.lipsync"), "Witness", Keeps)
     parts |= {"detector": MeshDetector(), "measure": True}
 
     def die(stage: str, done: int, _: int) -> None:

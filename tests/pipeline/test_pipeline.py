@@ -20,13 +20,15 @@ from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import (
     Choice,
+    Drawing,
     Encoding,
     Plan,
     Timing,
+    analysis,
     draw_clip,
-    engine,
-    first_pass,
     lipsync,
+    prepare_job,
+    render,
 )
 from latentsync.pipeline.analysis import aligner_for
 from latentsync.pipeline.chunks import Run, cut_windows
@@ -153,7 +155,7 @@ def test_memory_does_not_grow_with_length(
             yield frame
             del frame
 
-    read, stored = FrameReader.pictures, first_pass.stored_frames
+    read, stored = FrameReader.pictures, analysis.stored_frames
 
     def counted_stored(*args: object, **names: object) -> Iterator[tuple]:
         nonlocal alive, most
@@ -165,7 +167,7 @@ def test_memory_does_not_grow_with_length(
             del frame
 
     monkeypatch.setattr(FrameReader, "pictures", lambda *args: counted(read(*args)))
-    monkeypatch.setattr(first_pass, "stored_frames", counted_stored)
+    monkeypatch.setattr(analysis, "stored_frames", counted_stored)
     peaks = []
     for seconds in (3, 9):
         frames = [still(index) for index in range(seconds * 25)]
@@ -281,7 +283,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(
 ):
     # In parity every window draws from one generator, so none may be left out.
     parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0, parity=parity)
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(100)])
     voice = write_voice(tmp_path / "voice.wav", 4.0)
     whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
@@ -313,7 +315,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(
 def test_other_settings_do_not_go_on_from_the_same_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
 ):
-    monkeypatch.setattr(engine, "PART_SECONDS", 1)
+    monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(75)])
     voice = write_voice(tmp_path / "voice.wav", 3.0)
     out = tmp_path / "out.mp4"
@@ -341,12 +343,12 @@ def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_shor
 
 def test_a_plan_in_parity_leaves_no_face_alone(video: Path, voice: Path, parts: dict):
     job = {
-        parity: engine.prepare_job(
+        parity: prepare_job(
             video,
             voice,
             model=parts["model"],
             detector=parts["detector"],
-            drawing=engine.Drawing(Sampler(num_steps=1, parity=parity)),
+            drawing=Drawing(Sampler(num_steps=1, parity=parity)),
             choice=Choice(min_size=1000),  # larger than the picture
             timing=Timing(),
         )
@@ -372,8 +374,8 @@ def test_a_plan_that_is_edited_by_hand_is_followed(
 ):
     path = tmp_path / "plan.json"
     names = ("model", "detector", "choice", "timing")
-    job = engine.prepare_job(
-        video, voice, drawing=engine.Drawing(parts["sampler"]), **{n: parts[n] for n in names}
+    job = prepare_job(
+        video, voice, drawing=Drawing(parts["sampler"]), **{n: parts[n] for n in names}
     )
     job.plan.save(path)
     assert Plan.load(path) == job.plan
