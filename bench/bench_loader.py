@@ -22,7 +22,7 @@ from torch import Tensor
 
 from latentsync.data import Clip, ClipDataset, write_manifest
 from latentsync.data.clips import LATENTS_FOLDER
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.faces.mask import load_mask
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.mel import mel_spectrogram, mel_window
@@ -100,7 +100,7 @@ def make_clips(folder: Path) -> list[Clip]:
         each.mkdir(parents=True)
     clips = []
     for index in range(NUM_CLIPS):
-        drawn = draw_clip(folder / f"drawn{index}", seed=900 + index, seconds=SECONDS, size=SIZE)
+        drawn = render_clip(folder / f"drawn{index}", seed=900 + index, seconds=SECONDS, size=SIZE)
         waveform = read_waveform(drawn)
         sound = folder / "sound.wav"
         write_wav(sound, waveform, 16_000)

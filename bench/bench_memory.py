@@ -18,13 +18,13 @@ import official_way
 from inputs import FPS, NO_STEPS, draw_tall, tiny_model, voice_of
 
 from latentsync import lipsync
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.faces import MeshDetector
 
 T = TypeVar("T")
 
 WIDTH, HEIGHT = 1920, 1080
-MOST_APART, MOST_MIB = 0.05, 1.5 * 1024
+MAX_APART, MAX_MIB = 0.05, 1.5 * 1024
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     if official:
         print(f"official  {options.official:6.0f} s {official:8.0f} (no networks)")
     short, long = peaks[options.short], peaks[options.long]
-    print(f"long / short {long / short:.3f} (at most {1 + MOST_APART}), limit {MOST_MIB:.0f} MiB")
+    print(f"long / short {long / short:.3f} (at most {1 + MAX_APART}), limit {MAX_MIB:.0f} MiB")
 
 
 def apart(call: Callable[..., T], *arguments: object) -> T:
@@ -63,7 +63,7 @@ def draw(folder: Path, seconds: float) -> tuple[Path, Path]:
     video = draw_tall(
         stem.with_suffix(".mp4"), seconds=seconds, width=WIDTH, height=HEIGHT, preset="ultrafast"
     )
-    draw_clip(folder / "voice", seed=900002, seconds=4, size=64)
+    render_clip(folder / "voice", seed=900002, seconds=4, size=64)
     return video, voice_of(stem.with_suffix(".wav"), seconds, folder / "voice.wav")
 
 

@@ -35,7 +35,7 @@ def main() -> None:
             detector=MeshDetector(),
             resolution=RESOLUTION,
             num_frames=options.frames,
-            watch=watch,
+            stopwatch=watch,
         )
         official_total = time.perf_counter() - started
         report = lipsync(

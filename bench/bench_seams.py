@@ -18,12 +18,12 @@ from inputs import FACE_SEED, FPS, load_sampler
 from jaxtyping import Float
 
 from latentsync import LipSyncModel, demo_model_dir, lipsync
-from latentsync.data.synthetic import draw_clip, read_truth
+from latentsync.data.synthetic import read_truth, render_clip
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import MeshDetector
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, read_frames
-from latentsync.pipeline.chunks import Run, cut_windows
+from latentsync.pipeline.chunks import Run, cut_chunks
 
 SIZE = 256
 MOST = 1.1
@@ -58,8 +58,8 @@ def main() -> None:
 
 def draw_pair(folder: Path, seed: int, seconds: float) -> Path:
     """The stem of a drawn face whose voice is another's."""
-    draw_clip(folder / "face", seed=seed, seconds=seconds, size=SIZE)
-    draw_clip(folder / "voice", seed=seed + 1, seconds=seconds, size=64)
+    render_clip(folder / "face", seed=seed, seconds=seconds, size=SIZE)
+    render_clip(folder / "voice", seed=seed + 1, seconds=seconds, size=64)
     return folder / "face"
 
 
@@ -126,9 +126,9 @@ def mouth_box(points: Float[np.ndarray, "3 2"]) -> tuple[slice, slice]:
 def border_steps(num_frames: int, length: int, overlap: int) -> np.ndarray:
     """For each frame whether the step to it leads from one window towards the next."""
     run = Run(0, 0, 0, num_frames, np.ones(num_frames, dtype=np.float32))
-    windows = cut_windows([run], length=length, overlap=overlap)
+    chunks = cut_chunks([run], length=length, overlap=overlap)
     borders = np.zeros(num_frames, dtype=bool)
-    for before, after in pairwise(sorted(windows, key=lambda window: window.first)):
+    for before, after in pairwise(sorted(chunks, key=lambda window: window.first)):
         borders[after.first : before.end + 1] = True
     return borders
 

@@ -16,7 +16,7 @@ from inputs import FACE_SEED, FPS, load_sampler
 from jaxtyping import Float
 
 from latentsync import LipSyncModel, demo_model_dir, lipsync
-from latentsync.data.synthetic import draw_clip, read_truth
+from latentsync.data.synthetic import read_truth, render_clip
 from latentsync.faces import MeshDetector, mouth_shape, track
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import read_frames
@@ -40,8 +40,8 @@ def main() -> None:
     for index in range(options.speakers):
         with tempfile.TemporaryDirectory() as name:
             folder, seed = Path(name), FACE_SEED + 2 * index
-            video = draw_clip(folder / "face", seed=seed, seconds=SECONDS, size=SIZE)
-            draw_clip(folder / "voice", seed=seed + 1, seconds=SECONDS, size=64)
+            video = render_clip(folder / "face", seed=seed, seconds=SECONDS, size=SIZE)
+            render_clip(folder / "voice", seed=seed + 1, seconds=SECONDS, size=64)
             truth = read_truth(video)["open"]
             source = mesh_openings(video, detector)
             slope, least = np.polyfit(truth, source, 1)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from latentsync import LipSyncModel
 from latentsync.cli.command import conf_dir
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.diffusion.sampler import Sampler
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, read_frames
@@ -58,7 +58,7 @@ def clip_of(options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
     if video is None:
         video = draw_tall(folder / "drawn.mp4", seconds=DRAWN_SECONDS)
     if audio is None:
-        draw_clip(folder / "voice", seed=VOICE_SEED, seconds=DRAWN_SECONDS, size=64)
+        render_clip(folder / "voice", seed=VOICE_SEED, seconds=DRAWN_SECONDS, size=64)
         audio = folder / "voice.wav"
     return video, audio
 
@@ -67,7 +67,9 @@ def draw_tall(
     path: Path, *, seconds: float, width: int = 1080, height: int = 1920, preset: str = "veryfast"
 ) -> Path:
     """A drawn speaker in a large picture; what is longer than 4 s is played to and fro."""
-    drawn = draw_clip(path.with_name("drawn_face"), seed=FACE_SEED, seconds=DRAWN_SECONDS, size=512)
+    drawn = render_clip(
+        path.with_name("drawn_face"), seed=FACE_SEED, seconds=DRAWN_SECONDS, size=512
+    )
     small = list(read_frames(drawn))
     round_trip = chain.from_iterable(repeat([*small, *small[::-1]]))
     with VideoWriter(path, fps=FPS, width=width, height=height, crf=20, preset=preset) as writer:

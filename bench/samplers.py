@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from latentsync import LipSyncModel, demo_model_dir, lipsync
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import MeshDetector
 
@@ -24,8 +24,8 @@ def main() -> None:
     model, detector = model.to(device), MeshDetector()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw_clip(folder / "face", seed=900001, seconds=SECONDS, size=SIZE)
-        draw_clip(folder / "voice", seed=900002, seconds=SECONDS, size=SIZE)
+        render_clip(folder / "face", seed=900001, seconds=SECONDS, size=SIZE)
+        render_clip(folder / "voice", seed=900002, seconds=SECONDS, size=SIZE)
         seconds = []
         for index, sampler in enumerate((BASELINE, CANDIDATE)):
             report = lipsync(

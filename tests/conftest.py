@@ -25,10 +25,10 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def talking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mp4 of a drawn speaker, 3 s at 128 px, with its wav and truth beside it."""
-    from latentsync.data.synthetic import draw_clip
+    from latentsync.data.synthetic import render_clip
 
     stem = tmp_path_factory.mktemp("drawn") / "talking"
-    draw_clip(stem, seed=11, seconds=3.0, size=128)
+    render_clip(stem, seed=11, seconds=3.0, size=128)
     return stem.with_suffix(".mp4")
 
 

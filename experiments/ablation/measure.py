@@ -14,8 +14,8 @@ from latentsync.data.clips import read_manifest
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.model import (
+    Evaluator,
     Example,
-    Judge,
     choose_clips,
     choose_driver,
     load_example,
@@ -23,7 +23,7 @@ from latentsync.evaluation.model import (
 )
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
 from latentsync.models.model_config import ModelFormat
-from latentsync.pipeline.chunks import Run, cut_windows
+from latentsync.pipeline.chunks import Run, cut_chunks
 from latentsync.pipeline.generation import tokens_of
 
 NUM_CLIPS, NUM_FRAMES, SEED = 8, 48, 1247
@@ -51,7 +51,7 @@ class Bench:
         self.examples = [
             load_example(clip, resolution=resolution, max_frames=NUM_FRAMES) for clip in clips
         ]
-        self.judge = Judge(
+        self.evaluator = Evaluator(
             ModelFormat(resolution=resolution),
             load_network(MouthReader, demo_model_dir() / "mouth_reader"),
             load_network(StableSyncNet, demo_model_dir() / "syncnet"),
@@ -71,8 +71,8 @@ class Bench:
             driver = choose_driver(self.examples, index, besides={mine.source})
             voice = self.examples[driver].voice
             drawn = draw(model, face, voice.states, sampler, reference, seed=SEED + index)
-            self.judge.look(row, drawn, voice, own=mine.voice)
-            self.judge.compare(row, drawn, mine.faces, same_speech=False)
+            self.evaluator.look(row, drawn, voice, own=mine.voice)
+            self.evaluator.compare(row, drawn, mine.faces, same_speech=False)
         names = ("r_open", "r_width", "sync", "sync_confidence", "in_over_off", "leak", "flicker")
         summary = row.summary()
         return {name: round(summary[name], 4) for name in names}
@@ -87,10 +87,10 @@ class Bench:
             driver = choose_driver(self.examples, index, besides={example.source})
             pixels = to_pixels(example.faces)
             seen = levels(model.decode(model.encode(pixels)).detach())
-            self.judge.look(truth, seen, example.voice, own=None)
-            self.judge.compare(truth, seen, example.faces, same_speech=True)
+            self.evaluator.look(truth, seen, example.voice, own=None)
+            self.evaluator.compare(truth, seen, example.faces, same_speech=True)
             voice = self.examples[driver].voice
-            self.judge.look(copied, example.faces, voice, own=example.voice)
+            self.evaluator.look(copied, example.faces, voice, own=example.voice)
         return {name: row.summary() for name, row in rows.items()}
 
 
@@ -112,7 +112,7 @@ def draw(
     """The faces in windows that do not overlap, all from one noise; uint8, frame first."""
     length = model.format.num_frames
     run = Run(0, 0, 0, len(face.masked), np.ones(len(face.masked), dtype=np.float32))
-    windows = cut_windows([run], length=length, overlap=0, own_reference=reference == "own")
+    windows = cut_chunks([run], length=length, overlap=0, own_reference=reference == "own")
     noise = model.draw_noise(torch.Generator().manual_seed(seed))
 
     def of(frames: Tensor, indices: list[np.ndarray]) -> Tensor:

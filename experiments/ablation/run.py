@@ -68,8 +68,8 @@ class Queue:
         """Train a variant with a seed, and draw with it as it asks."""
         variant = self.plan.runs[name]
         if variant.stage == "stage2":
-            for judge, changes in self.plan.syncnets.items():
-                self.train(judge, [*self.plan.syncnet_base, *changes], seed=0)
+            for evaluator, changes in self.plan.syncnets.items():
+                self.train(evaluator, [*self.plan.syncnet_base, *changes], seed=0)
         model = self.train(f"{name}_{seed}", self.overrides(name), seed=seed)
         for how in variant.draw:
             row = {"run": name, "seed": seed, "guidance": how.guidance}

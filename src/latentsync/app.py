@@ -214,7 +214,7 @@ def teller(progress: gr.Progress, stop: Event) -> Callable[[str, int, int], None
     """Tells the page how far the job is, now and then; raises once the job shall stop."""
     last = 0.0
 
-    def told(stage: str, done: int, total: int) -> None:
+    def on_progress(stage: str, done: int, total: int) -> None:
         nonlocal last
         if stop.is_set():
             raise Cancelled
@@ -223,7 +223,7 @@ def teller(progress: gr.Progress, stop: Event) -> Callable[[str, int, int], None
             last = now
             progress((done, total), desc=STAGES.get(stage, stage), unit="frames")
 
-    return told
+    return on_progress
 
 
 def _said(report: Report) -> str:
@@ -265,7 +265,7 @@ def build_page(engine: Engine) -> gr.Blocks:
                 with gr.Row():
                     go = gr.Button("Lip-sync", variant="primary", elem_id="go")
                     cancel = gr.Button("Cancel", elem_id="cancel")
-        said = gr.Markdown(elem_id="said")
+        message = gr.Markdown(elem_id="said")
         files = gr.Files(label="Files", interactive=False)
         report = gr.HTML(elem_id="report")
         with gr.Accordion("Numbers", open=False):
@@ -273,10 +273,10 @@ def build_page(engine: Engine) -> gr.Blocks:
         preset.input(desk.solver, preset, [steps, guidance], queue=False)
         asked = [video, audio, preset, steps, guidance, seed]
         job = go.click(
-            desk.start, asked, [result, said, report, files, numbers], concurrency_limit=1
+            desk.start, asked, [result, message, report, files, numbers], concurrency_limit=1
         )
         # `cancels` lets go of a job that waits for its turn; one at work stops by itself.
-        cancel.click(desk.cancel, None, said, cancels=[job], queue=False)
+        cancel.click(desk.cancel, None, message, cancels=[job], queue=False)
     return page.queue(default_concurrency_limit=1)
 
 
@@ -324,8 +324,8 @@ class KnownHosts:
         if scope["type"] in ("http", "websocket"):
             asked = HTTPConnection(scope).headers.get("host", "")
             if not self.knows(asked):
-                said = f"{asked!r} is no name of this page; --allowed-host adds one\n"
-                await PlainTextResponse(said, status_code=403)(scope, receive, send)
+                message = f"{asked!r} is no name of this page; --allowed-host adds one\n"
+                await PlainTextResponse(message, status_code=403)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -58,6 +58,6 @@ def _part(error: BaseException) -> str | None:
         part = error.name.split(".")[0]
         return part if part in EXTRA_OF else None
     # Libraries that look for one another say it in words of their own.
-    told = re.search(r"pip install (?:-U )?'?(\w+)", str(error))
-    named = told[1].lower() if told else ""
+    matched = re.search(r"pip install (?:-U )?'?(\w+)", str(error))
+    named = matched[1].lower() if matched else ""
     return named if named in EXTRA_OF else None

@@ -24,8 +24,8 @@ LARGE_BYTES = 4 * 2**20
 ARENAS = 2
 
 # stage, done, of how many. It is called after each frame; what it raises ends the run.
-Told = Callable[[str, int, int], None]
-Progress = bool | Told
+ProgressCallback = Callable[[str, int, int], None]
+Progress = bool | ProgressCallback
 
 
 class Stopwatch:
@@ -114,7 +114,7 @@ class Bar:
 
     def __init__(self, stage: str, total: int, progress: Progress, *, done: int = 0) -> None:
         self.stage, self.total, self.done = stage, total, done
-        self.told = None if isinstance(progress, bool) else progress
+        self.callback = None if isinstance(progress, bool) else progress
         self.bar = tqdm(
             total=total, initial=done, unit="frame", desc=stage, disable=progress is not True
         )
@@ -123,8 +123,8 @@ class Bar:
         """One frame more."""
         self.done += 1
         self.bar.update()
-        if self.told is not None:
-            self.told(self.stage, self.done, self.total)
+        if self.callback is not None:
+            self.callback(self.stage, self.done, self.total)
 
     def __enter__(self) -> Self:
         return self

@@ -62,7 +62,7 @@ def start(
         (tmp_path / "conf" / "tiny.yaml").write_text(CONF.format(launcher=launcher))
         monkeypatch.setattr(sys, "argv", ["tiny", "-m", *words])
         try:
-            sweep.tells_failed_runs(run.command("tiny")(task))()
+            sweep.reports_failed_runs(run.command("tiny")(task))()
         except SystemExit as end:
             return int(end.code or 0), capsys.readouterr().err
         return 0, capsys.readouterr().err
@@ -142,7 +142,7 @@ from latentsync.cli import sweep
 from cli.test_sweep import task
 
 run.conf_dir = lambda: Path("conf").resolve()
-sweep.tells_failed_runs(run.command("tiny")(task))()
+sweep.reports_failed_runs(run.command("tiny")(task))()
 """
 
 

@@ -61,14 +61,14 @@ def delayed(clip: Clip, late: int, folder: Path) -> Clip:
 def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     """Three drawn speakers of 4 s, prepared at 64 px."""
     from latentsync.data import read_manifest
-    from latentsync.data.synthetic import draw_clip
+    from latentsync.data.synthetic import render_clip
     from latentsync.faces import FixedDetector
     from latentsync.prepare import Recipe, prepare_clips
 
     folder = tmp_path_factory.mktemp("speaking")
     (folder / "raw").mkdir()
     for seed in (1, 2, 3):
-        draw_clip(folder / "raw" / str(seed), seed=seed, seconds=4.0, size=128)
+        render_clip(folder / "raw" / str(seed), seed=seed, seconds=4.0, size=128)
 
     def make_detector() -> FixedDetector:
         return FixedDetector([[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]])

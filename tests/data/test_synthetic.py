@@ -8,10 +8,10 @@ import pytest
 from latentsync.data.synthetic import (
     VISEMES,
     Speaker,
-    draw_clip,
     draw_world,
     faces_of,
     read_truth,
+    render_clip,
 )
 from latentsync.data.synthetic.render import Portrait, at, head_motion, render
 from latentsync.data.synthetic.speech import (
@@ -148,9 +148,9 @@ def test_heads_move_slowly() -> None:
 
 
 def test_the_same_seed_draws_the_same_frames_and_sound(tmp_path: Path) -> None:
-    first = draw_clip(tmp_path / "first", seed=5, seconds=0.6, size=64)
-    again = draw_clip(tmp_path / "again", seed=5, seconds=0.6, size=64)
-    other = draw_clip(tmp_path / "other", seed=6, seconds=0.6, size=64)
+    first = render_clip(tmp_path / "first", seed=5, seconds=0.6, size=64)
+    again = render_clip(tmp_path / "again", seed=5, seconds=0.6, size=64)
+    other = render_clip(tmp_path / "other", seed=6, seconds=0.6, size=64)
     frames = [np.stack(list(read_frames(path))) for path in (first, again, other)]
     np.testing.assert_array_equal(frames[0], frames[1])
     assert not np.array_equal(frames[0], frames[2])

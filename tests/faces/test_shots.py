@@ -7,7 +7,7 @@ import pytest
 
 from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
-from latentsync.faces.tracking.shots import Cuts
+from latentsync.faces.tracking.shots import ShotDetector
 
 SHOT = 8
 
@@ -25,7 +25,7 @@ def shot(seed: int, length: int = SHOT, size: int = 160) -> list[np.ndarray]:
 
 
 def firsts(frames: Iterable[np.ndarray]) -> list[int]:
-    cuts = Cuts()
+    cuts = ShotDetector()
     return [number for number, frame in enumerate(frames) if cuts(frame)]
 
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.media.clip_reader import READERS, reader_named
 from latentsync.media.colour import ColourTags
 from latentsync.media.video import VideoWriter, open_clip, read_frames
@@ -26,7 +26,7 @@ def write(path: Path, frames: list[np.ndarray], **options: object) -> Path:
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
-    drawn = draw_clip(tmp_path_factory.mktemp("drawn") / "face", seed=3, seconds=0.4, size=128)
+    drawn = render_clip(tmp_path_factory.mktemp("drawn") / "face", seed=3, seconds=0.4, size=128)
     return list(read_frames(drawn))
 
 

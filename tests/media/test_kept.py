@@ -326,13 +326,13 @@ def test_an_unknown_preset_is_not_called_a_full_disk(tmp_path: Path) -> None:
         writer.write(shade(0))
 
 
-@pytest.mark.parametrize("most_bytes", [20_000, 200_000])
+@pytest.mark.parametrize("max_bytes", [20_000, 200_000])
 def test_a_full_disk_is_told_and_leaves_nothing(
-    tmp_path: Path, rng: np.random.Generator, most_bytes: int
+    tmp_path: Path, rng: np.random.Generator, max_bytes: int
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     writer = VideoWriter(tmp_path / "a.mp4", fps=25, width=256, height=256, crf=1, preset="fast")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
     try:
         with pytest.raises(OSError, match=r"a\.mp4 could not be written .*make room"), writer:
             for _ in range(60):

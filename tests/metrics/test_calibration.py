@@ -5,13 +5,13 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryAUROC, BinaryCalibrationError
 
-from latentsync.metrics.calibration import Judgement
+from latentsync.metrics.calibration import CalibrationCounts
 
 
 def test_it_agrees_with_torchmetrics_on_as_many_pairs_of_each(generator):
     cosines = torch.rand(400, 400, generator=generator).sqrt()
     off = ~torch.eye(400, dtype=torch.bool)
-    judgement = Judgement()
+    judgement = CalibrationCounts()
     # In two parts, as batches come.
     parts = slice(0, 200), slice(200, 400)
     for part in parts:
@@ -29,7 +29,7 @@ def test_it_agrees_with_torchmetrics_on_as_many_pairs_of_each(generator):
 
 
 def test_in_above_off_of_two_windows_is_counted_pair_by_pair():
-    judgement = Judgement()
+    judgement = CalibrationCounts()
     # 0.95 is above 0.85, but 0.65 is not above 0.75.
     judgement.update(torch.tensor([[0.95, 0.85], [0.75, 0.65]]), ~torch.eye(2, dtype=torch.bool))
     assert judgement.compute() == pytest.approx(
@@ -50,7 +50,7 @@ def test_a_judge_whose_cosine_is_the_chance_of_sync_is_on_the_diagonal(generator
     num, size = 20_000, 1000
     in_sync = torch.rand(num, generator=generator).sqrt()
     off = 1 - torch.rand(num, generator=generator).sqrt()
-    judgement = Judgement()
+    judgement = CalibrationCounts()
     for first in range(0, num, size):
         block = slice(first, first + size)
         # Each window with its own sound, and with that of the next one, which is off.
@@ -68,7 +68,7 @@ def test_a_judge_whose_cosine_is_the_chance_of_sync_is_on_the_diagonal(generator
 
 
 def test_without_pairs_off_only_the_cosine_in_sync_is_known():
-    judgement = Judgement()
+    judgement = CalibrationCounts()
     judgement.update(torch.tensor([[0.25]]), torch.zeros(1, 1, dtype=torch.bool))
     assert judgement.compute() == {"cosine_in": 0.25}
     judgement.reset()

@@ -20,10 +20,10 @@ from latentsync.faces.tracking.survey import survey
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
 from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
-from latentsync.pipeline.analysis import Places, aligner_for
-from latentsync.pipeline.chunks import Run, Window, cut_windows
+from latentsync.pipeline.analysis import Placements, aligner_for
+from latentsync.pipeline.chunks import Run, Window, cut_chunks
 from latentsync.pipeline.compositing import FaceStore, cut_faces, put_back
-from latentsync.pipeline.generation import Patches, draw_windows, tokens_of
+from latentsync.pipeline.generation import GeneratedFaces, generate_chunks, tokens_of
 from latentsync.weights import load_official_whisper, unet_key
 from latentsync.weights.folders import official_scheduler
 from official.recipe import fill, official_shapes, recipe_value
@@ -100,10 +100,10 @@ def frames() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def places(frames: list[np.ndarray], golden: dict[str, np.ndarray]) -> Places:
+def places(frames: list[np.ndarray], golden: dict[str, np.ndarray]) -> Placements:
     aligner = aligner_for("official", 256, fps=25)
     seen = survey(frames, FixedDetector(golden["landmarks"][:14]), aligner.points_of)
-    return Places(seen, lambda: aligner_for("official", 256, fps=25))
+    return Placements(seen, lambda: aligner_for("official", 256, fps=25))
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,14 @@ def run() -> Run:
 def spoken(
     model: Recording,
     frames: list[np.ndarray],
-    places: Places,
+    places: Placements,
     run: Run,
     golden: dict[str, np.ndarray],
 ) -> list[tuple[Window, np.ndarray]]:
     waveform = torch.from_numpy(golden["audio"]).float() / 32768
     states = model.audio_encoder(waveform, parity=True)
     assert num_parity_frames(len(states)) == golden["n_chunks"] == len(run)
-    windows = cut_windows([run], length=16, overlap=0, own_reference=True, short_last=True)
+    chunks = cut_chunks([run], length=16, overlap=0, own_reference=True, short_last=True)
     cuts = cut_faces(
         (Picture.of(frames[number]) for number in NUMBERS),
         np.arange(len(run)),
@@ -131,8 +131,8 @@ def spoken(
         places,
         256,
     )
-    drawn = draw_windows(
-        windows,
+    drawn = generate_chunks(
+        chunks,
         FaceStore(cuts, keep_slots=48),
         lambda _, slots: tokens_of(states, slots, model),
         model=model,
@@ -148,7 +148,7 @@ def test_noise_and_times(model: Recording, golden: dict[str, np.ndarray]) -> Non
     assert SAMPLER.solver(model.scheduler).timesteps.tolist() == golden["timesteps"].tolist()
 
 
-def test_the_places_of_the_faces(places: Places, golden: dict[str, np.ndarray]) -> None:
+def test_the_places_of_the_faces(places: Placements, golden: dict[str, np.ndarray]) -> None:
     for number, matrix in zip(NUMBERS.tolist(), golden["affine"], strict=True):
         found = places.at(0, number).matrix
         np.testing.assert_allclose(found[:, :2], matrix[:, :2], atol=1e-4)
@@ -185,7 +185,7 @@ def test_latents_and_pixels_of_a_chunk(
 def test_finished_frames(
     spoken: list[tuple[Window, np.ndarray]],
     frames: list[np.ndarray],
-    places: Places,
+    places: Placements,
     run: Run,
     golden: dict[str, np.ndarray],
 ) -> None:
@@ -197,8 +197,8 @@ def test_finished_frames(
             timeline,
             fps=25.0,
             runs=[run],
-            patches=Patches(iter(spoken), rounded=False),
-            places=places,
+            generated=GeneratedFaces(iter(spoken), rounded=False),
+            placements=places,
             mask="mask",
             region="crop",
         )

@@ -19,7 +19,7 @@ from latentsync.media.audio import write_wav
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.unet import UNet
 from latentsync.pipeline import Choice, lipsync
-from latentsync.pipeline.analysis import listen, sight
+from latentsync.pipeline.analysis import analyze_video, encode_speech
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
 from latentsync.pipeline.silence import SilenceGate
 from pipeline.inputs import POINTS, picture, write_video, write_voice
@@ -38,7 +38,7 @@ def cache(tmp_path: Path) -> Cache:
 
 def look(video: Path, cache: Cache, *, aligner: str = "smooth") -> tuple[Counting, object]:
     detector = Counting(POINTS)
-    return detector, sight(video, detector, aligner, 32, cache=cache, progress=False)
+    return detector, analyze_video(video, detector, aligner, 32, cache=cache, progress=False)
 
 
 def test_a_video_is_looked_at_once_whatever_its_name(tmp_path: Path, cache: Cache):
@@ -66,7 +66,7 @@ def test_another_video_of_the_same_name_is_looked_at(tmp_path: Path, cache: Cach
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path):
-    cache = Cache(tmp_path / "cache", most_bytes=3000)
+    cache = Cache(tmp_path / "cache", max_bytes=3000)
     for name in ("a", "b"):
         cache.tensor("states", name, make=lambda: torch.zeros(300))
     calls = []
@@ -106,7 +106,7 @@ def test_a_noisy_silence_sounds_like_no_sound_at_all(tmp_path: Path, tiny_model:
 
     def tokens(name: str, mode: str) -> torch.Tensor:
         gate = SilenceGate(mode)
-        voice = listen(tmp_path / name, tiny_model, gate, parity=False, cache=None)
+        voice = encode_speech(tmp_path / name, tiny_model, gate, parity=False, cache=None)
         return voice.tokens.tokens(slots)
 
     nothing = tokens("nothing.wav", "off")
@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(
 
 def test_files_that_are_removed_at_any_time_never_fail_a_reader(tmp_path: Path):
     """Six readers and writers of a cache that holds one file or two of their four."""
-    cache = Cache(tmp_path / "cache", most_bytes=1000)
+    cache = Cache(tmp_path / "cache", max_bytes=1000)
     values = {str(index): torch.full((100,), float(index)) for index in range(4)}
     failed = []
 

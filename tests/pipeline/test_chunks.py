@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latentsync.pipeline.chunks import Run, apart, cut_windows
+from latentsync.pipeline.chunks import Run, apart, cut_chunks
 
 LENGTH = 16
 
@@ -16,29 +16,29 @@ def run_of(first: int, end: int) -> Run:
 @pytest.mark.parametrize("length", [1, 5, 16, 17, 27, 28, 29, 33, 200])
 def test_shares_add_up_to_one_in_every_slot(overlap: int, length: int):
     run = run_of(7, 7 + length)
-    windows = cut_windows([run], length=LENGTH, overlap=overlap)
+    chunks = cut_chunks([run], length=LENGTH, overlap=overlap)
     shares = np.zeros(length)
-    for window in windows:
+    for window in chunks:
         shares[window.first - 7 : window.end - 7] += window.weights
         assert window.end - window.first == min(LENGTH, length)
     np.testing.assert_allclose(shares, 1, atol=1e-6)
 
 
 def test_only_neighbours_share_a_slot_and_only_for_the_overlap():
-    windows = cut_windows([run_of(0, 200)], length=LENGTH, overlap=4)
-    shared = sum(((window.weights > 0) & (window.weights < 1)).sum() for window in windows)
+    chunks = cut_chunks([run_of(0, 200)], length=LENGTH, overlap=4)
+    shared = sum(((window.weights > 0) & (window.weights < 1)).sum() for window in chunks)
     # Both of two neighbours have four slots with a part of the whole.
-    assert shared == 2 * 4 * (len(windows) - 1)
+    assert shared == 2 * 4 * (len(chunks) - 1)
     by_hand = 1 + np.ceil((200 - 16) / 12)
-    assert len(windows) == by_hand
+    assert len(chunks) == by_hand
 
 
 def test_official_windows_follow_each_other_and_the_last_is_short():
-    windows = cut_windows(
+    chunks = cut_chunks(
         [run_of(0, 35)], length=LENGTH, overlap=0, own_reference=True, short_last=True
     )
-    assert [(window.first, window.end) for window in windows] == [(0, 16), (16, 32), (32, 35)]
-    for window in windows:
+    assert [(window.first, window.end) for window in chunks] == [(0, 16), (16, 32), (32, 35)]
+    for window in chunks:
         np.testing.assert_array_equal(window.reference, window.slots)
         assert (window.weights == 1).all()
 
@@ -46,7 +46,7 @@ def test_official_windows_follow_each_other_and_the_last_is_short():
 @pytest.mark.parametrize("length", [2, 8, 16, 24, 31, 32, 40, 100])
 def test_the_reference_is_of_the_same_run_and_as_far_as_it_can_be(length: int):
     run = run_of(3, 3 + length)
-    for window in cut_windows([run], length=LENGTH, overlap=4):
+    for window in cut_chunks([run], length=LENGTH, overlap=4):
         assert window.reference.min() >= run.first
         assert window.reference.max() < run.end
         distance = np.abs(window.reference - window.slots)
@@ -61,11 +61,11 @@ def test_the_reference_comes_before_where_there_is_a_before():
 
 def test_windows_of_all_runs_come_in_the_order_of_their_last_face():
     runs = [run_of(0, 60), run_of(10, 40), run_of(70, 90)]
-    ends = [window.needs_until for window in cut_windows(runs, length=LENGTH, overlap=4)]
+    ends = [window.needs_until for window in cut_chunks(runs, length=LENGTH, overlap=4)]
     assert ends == sorted(ends)
 
 
 @pytest.mark.parametrize("overlap", [-1, 9])
 def test_an_overlap_of_more_than_half_a_window_is_refused(overlap: int):
     with pytest.raises(ValueError, match=f"overlap={overlap}"):
-        cut_windows([run_of(0, 60)], length=LENGTH, overlap=overlap)
+        cut_chunks([run_of(0, 60)], length=LENGTH, overlap=overlap)

@@ -11,8 +11,8 @@ from latentsync.faces.tracking.survey import Survey
 from latentsync.media.audio import read_waveform
 from latentsync.media.frame_reader import read_times, stored_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job
-from latentsync.pipeline.analysis import sight
+from latentsync.pipeline import Choice, Generation, Timing, lipsync, prepare_job
+from latentsync.pipeline.analysis import analyze_video
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.reporting.report import Report
 from latentsync.pipeline.speakers import find_speaker
@@ -99,7 +99,7 @@ def test_black_and_the_back_of_a_head_are_left_alone_and_said(
 
 
 def test_the_speaker_is_who_is_heard_most(scene: Scene, detector: MeshDetector):
-    found = sight(scene.video, detector, "smooth", 256, cache=None, progress=False)
+    found = analyze_video(scene.video, detector, "smooth", 256, cache=None, progress=False)
     survey: Survey = found.survey
     loudest = np.bincount(scene.heard).argmax()
     speaker = find_speaker(survey, found.times, read_waveform(scene.video), 16000)
@@ -121,7 +121,7 @@ def test_only_the_person_asked_for_is_redrawn(
         scene.video,
         model=tiny_model,
         detector=detector,
-        drawing=Drawing(Sampler(num_steps=1)),
+        generation=Generation(Sampler(num_steps=1)),
         choice=Choice(select=person),
         timing=Timing(),
     )

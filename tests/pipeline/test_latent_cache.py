@@ -14,7 +14,7 @@ from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import Cache, Choice, Timing, lipsync, render
 from latentsync.pipeline import latent_cache as kept_module
 from latentsync.pipeline.compositing import Cut
-from latentsync.pipeline.latent_cache import FaceLatents, KeptLatents, bytes_per_face
+from latentsync.pipeline.latent_cache import FaceLatents, LatentCache, bytes_per_face
 from pipeline.inputs import POINTS, SeesLight, build_tiny_model, picture, write_video, write_voice
 
 
@@ -155,8 +155,8 @@ def face(number: int) -> FaceLatents:
     return FaceLatents(value.expand(4, 2, 2), -value.expand(4, 2, 2), value.float().expand(3, 8, 8))
 
 
-def keeper(cache: Cache, key: str = "video") -> KeptLatents:
-    return KeptLatents(cache, [key], lambda run, slot: (run, 2 * slot))
+def keeper(cache: Cache, key: str = "video") -> LatentCache:
+    return LatentCache(cache, [key], lambda run, slot: (run, 2 * slot))
 
 
 def test_faces_come_back_as_they_went(cache: Cache):
@@ -189,7 +189,7 @@ def test_faces_come_back_as_they_went(cache: Cache):
 
 def test_what_would_fill_the_cache_is_not_kept(tmp_path: Path, tiny_model: LipSyncModel):
     size = bytes_per_face(tiny_model)
-    cache = Cache(tmp_path / "cache", most_bytes=200 * size)
+    cache = Cache(tmp_path / "cache", max_bytes=200 * size)
     for num_faces, is_kept in ((100, True), (101, False)):
         kept = keeper(cache, str(num_faces))
         kept.expect(num_faces, size)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latentsync import demo_model_dir
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.evaluation.model import measure_sync
 from latentsync.faces import Face, FixedDetector, MeshDetector, align, mouth_shape
 from latentsync.media.audio import read_waveform, write_wav
@@ -23,12 +23,12 @@ from latentsync.media.video import VideoWriter, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.serialization import save_network
 from latentsync.models.syncnet import StableSyncNet
-from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job, render, to_pixels
-from latentsync.pipeline.analysis import Places, aligner_for
+from latentsync.pipeline import Choice, Generation, Timing, lipsync, prepare_job, render, to_pixels
+from latentsync.pipeline.analysis import Placements, aligner_for
 from latentsync.pipeline.reporting import monitor as witness
-from latentsync.pipeline.reporting.monitor import Mouths, Witness, times_in
+from latentsync.pipeline.reporting.monitor import Mouths, OutputMonitor, times_in
 from latentsync.pipeline.reporting.report import ContactSheet, close_up
-from latentsync.pipeline.reporting.sync_scorer import SyncJudge, load_judge
+from latentsync.pipeline.reporting.sync_scorer import SyncScorer, load_sync_scorer
 from pipeline.inputs import (
     POINTS,
     RESOLUTION,
@@ -55,10 +55,10 @@ def parts(tiny_model: LipSyncModel, detector, sampler) -> dict:
     }
 
 
-class Keeps(Witness):
+class Keeps(OutputMonitor):
     """The last one made can be looked at."""
 
-    last: Witness
+    last: OutputMonitor
 
     def __init__(self, *args: object, **names: object) -> None:
         super().__init__(*args, **names)
@@ -79,7 +79,7 @@ def test_the_sheet_is_that_of_the_file_which_nobody_reads(
     tmp_path: Path, monkeypatch, video: Path, voice: Path, parts: dict
 ):
     monkeypatch.setattr(render, "PART_SECONDS", 1)
-    monkeypatch.setattr(import_module("latentsync.pipeline.lipsync"), "Witness", Keeps)
+    monkeypatch.setattr(import_module("latentsync.pipeline.lipsync"), "OutputMonitor", Keeps)
     monkeypatch.setattr(witness, "box_in", lambda *_: np.array([40.0, 30.0, 90.0, 100.0]))
     out = tmp_path / "out.mp4"
     with monkeypatch.context() as patched:
@@ -118,7 +118,7 @@ def test_the_times_of_a_file_are_known_without_reading_it(
     job = prepare_job(
         source,
         voice,
-        drawing=Drawing(parts["sampler"]),
+        generation=Generation(parts["sampler"]),
         **{key: parts[key] for key in ("model", "detector", "choice", "timing")},
     )
     known, read = times_in(out, job.timeline), read_times(out)
@@ -165,18 +165,18 @@ def test_the_judge_says_what_evaluation_says_of_the_whole_clip(
         voice,
         model=tiny_model,
         detector=detector,
-        drawing=Drawing(parts["sampler"]),
+        generation=Generation(parts["sampler"]),
         choice=parts["choice"],
         timing=parts["timing"],
         with_mel=True,
     )
     assert [(run.first, run.end) for run in job.runs] == [(0, num_frames)]
     net = small_syncnet()
-    judge = SyncJudge(job, tiny_model.format, net, stride=8)
+    scorer = SyncScorer(job, tiny_model.format, net, stride=8)
     for entry, pair in enumerate(zip(before, after, strict=True)):
-        judge.look(entry, entry, *(Picture.of(frame) for frame in pair))
-    scores = judge.score(0, num_frames)
-    places = Places(job.sighting.survey, partial(aligner_for, "smooth", RESOLUTION, fps=25))
+        scorer.look(entry, entry, *(Picture.of(frame) for frame in pair))
+    scores = scorer.score(0, num_frames)
+    places = Placements(job.analysis.survey, partial(aligner_for, "smooth", RESOLUTION, fps=25))
     mel = mel_spectrogram(read_waveform(voice))
     for frames, score in zip((before, after), scores, strict=True):
         faces = [align(frame, places.at(0, i), RESOLUTION) for i, frame in enumerate(frames)]
@@ -185,18 +185,18 @@ def test_the_judge_says_what_evaluation_says_of_the_whole_clip(
         assert score.confidence == pytest.approx(wanted.confidence, abs=1e-5)
         assert (score.offset, score.in_over_off) == (wanted.offset, wanted.in_over_off)
     assert scores[0].score != scores[1].score
-    assert judge.score(1, 8) is None
+    assert scorer.score(1, 8) is None
     # Windows and sound that have gone by are not held.
-    assert len(judge.heard) <= 31 + 8
-    assert max(len(trail) for trail in judge.trails.values()) < 16
+    assert len(scorer.heard) <= 31 + 8
+    assert max(len(trail) for trail in scorer.trails.values()) < 16
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn speaker who says something, and another one's voice."""
     folder = tmp_path_factory.mktemp("drawn")
-    draw_clip(folder / "face", seed=900_011, seconds=2.4, size=160)
-    draw_clip(folder / "other", seed=900_012, seconds=2.4, size=64)
+    render_clip(folder / "face", seed=900_011, seconds=2.4, size=160)
+    render_clip(folder / "other", seed=900_012, seconds=2.4, size=64)
     return folder
 
 
@@ -205,7 +205,7 @@ def test_a_face_fits_its_own_voice_and_no_other(drawn: Path, parts: dict):
     model.format = replace(model.format, resolution=128)
     demo = LipSyncModel.from_pretrained(demo_model_dir())
     assert demo.syncnet_dir == demo_model_dir() / "syncnet"
-    net = load_judge(demo.syncnet_dir, torch.device("cpu"))
+    net = load_sync_scorer(demo.syncnet_dir, torch.device("cpu"))
     frames = list(read_frames(drawn / "face.mp4"))
     scores = {}
     for name in ("face", "other"):
@@ -214,19 +214,19 @@ def test_a_face_fits_its_own_voice_and_no_other(drawn: Path, parts: dict):
             drawn / f"{name}.wav",
             model=model,
             detector=MeshDetector(),
-            drawing=Drawing(parts["sampler"]),
+            generation=Generation(parts["sampler"]),
             choice=parts["choice"],
             timing=parts["timing"],
             with_mel=True,
         )
-        judge = SyncJudge(job, model.format, net)
+        scorer = SyncScorer(job, model.format, net)
         # A result whose mouth comes a quarter of a second late.
         for entry, frame in enumerate(frames):
             late = frames[max(entry - 6, 0)]
-            judge.look(entry, entry, Picture.of(frame), Picture.of(late))
-        scores[name] = judge.score(0, len(frames))
+            scorer.look(entry, entry, Picture.of(frame), Picture.of(late))
+        scores[name] = scorer.score(0, len(frames))
         # It knows the speaker by the sound the video came with, whatever it speaks now.
-        assert judge.why_invalid() is None
+        assert scorer.why_invalid() is None
     before, after = scores["face"]
     assert before.score > 0.85 > 0.65 > scores["other"][0].score
     assert (before.offset, after.offset) == (0, 6)
@@ -257,7 +257,7 @@ def test_a_judge_that_does_not_know_the_faces_is_no_judge(
     with VideoWriter(tmp_path / "in.mp4", fps=25, width=160, height=160, audio=path) as writer:
         for frame in frames:
             writer.write(frame)
-    net = load_judge(demo_model_dir() / "syncnet", torch.device("cpu"))
+    net = load_sync_scorer(demo_model_dir() / "syncnet", torch.device("cpu"))
     assert net.config.trained_on == "drawn"
     net = copy.deepcopy(net)
     net.register_to_config(trained_on=trained_on)
@@ -265,13 +265,13 @@ def test_a_judge_that_does_not_know_the_faces_is_no_judge(
     model.format = replace(model.format, resolution=128)
     job = prepare_job(
         tmp_path / "in.mp4", drawn / "other.wav", model=model, detector=MeshDetector(),
-        drawing=Drawing(parts["sampler"]), choice=parts["choice"],
+        generation=Generation(parts["sampler"]), choice=parts["choice"],
         timing=parts["timing"], with_mel=True,
     )  # fmt: skip
-    judge = SyncJudge(job, model.format, net)
+    scorer = SyncScorer(job, model.format, net)
     for entry, frame in enumerate(frames):
-        judge.look(entry, entry, Picture.of(frame), Picture.of(frame))
-    why = judge.why_invalid()
+        scorer.look(entry, entry, Picture.of(frame), Picture.of(frame))
+    why = scorer.why_invalid()
     assert (why is None) if said is None else (said in why)
 
 
@@ -293,7 +293,7 @@ def test_the_syncnet_of_a_model_judges_its_results(tmp_path, video, voice, parts
     net = small_syncnet()
     net.register_to_config(trained_on="drawn")
     save_network(net, folder / "syncnet")
-    load_judge.cache_clear()
+    load_sync_scorer.cache_clear()
     untested = lipsync(video, voice, out, overwrite=True, **parts)
     assert untested.sync_measure == "loudness"
     assert any(note.startswith("not valid here: SyncNet learnt") for note in untested.notes)
@@ -329,7 +329,7 @@ def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, par
         drawn / "face.wav",
         model=tiny_model,
         detector=detector,
-        drawing=Drawing(parts["sampler"]),
+        generation=Generation(parts["sampler"]),
         choice=parts["choice"],
         timing=parts["timing"],
     )
@@ -347,7 +347,7 @@ def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, par
 
 def test_after_a_kill_all_mouths_are_measured(tmp_path, monkeypatch, drawn, parts):
     monkeypatch.setattr(render, "PART_SECONDS", 1)
-    monkeypatch.setattr(import_module("latentsync.pipeline.lipsync"), "Witness", Keeps)
+    monkeypatch.setattr(import_module("latentsync.pipeline.lipsync"), "OutputMonitor", Keeps)
     parts |= {"detector": MeshDetector(), "measure": True}
 
     def die(stage: str, done: int, _: int) -> None:

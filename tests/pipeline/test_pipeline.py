@@ -20,18 +20,18 @@ from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import (
     Choice,
-    Drawing,
     Encoding,
+    Generation,
     Plan,
     Timing,
     analysis,
-    draw_clip,
+    generate_clip,
     lipsync,
     prepare_job,
     render,
 )
 from latentsync.pipeline.analysis import aligner_for
-from latentsync.pipeline.chunks import Run, cut_windows
+from latentsync.pipeline.chunks import Run, cut_chunks
 from latentsync.pipeline.generation import tokens_of
 from latentsync.pipeline.outputs import parts_folder
 from pipeline.inputs import POINTS, RESOLUTION, SeesLight, picture, write_video, write_voice
@@ -231,7 +231,7 @@ def test_a_clip_of_one_window_equals_the_network_called_by_hand(tiny_model: LipS
         generator=torch.Generator().manual_seed(5),
     )
     wanted = ((by_hand[0].permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255).numpy()
-    got = draw_clip(faces, states, model=tiny_model, sampler=sampler, seed=5)
+    got = generate_clip(faces, states, model=tiny_model, sampler=sampler, seed=5)
     assert np.abs(got - wanted).max() <= 0.51
     torch.testing.assert_close(tokens_of(states, np.arange(16), tiny_model), audio[0])
 
@@ -241,9 +241,9 @@ def test_windows_that_overlap_are_mixed_by_their_shares(tiny_model: LipSyncModel
     faces = rng.integers(0, 256, (28, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
     states = tiny_model.audio_encoder(torch.sin(torch.arange(32000) / 20))
     parts = {"model": tiny_model, "sampler": Sampler(num_steps=2, guidance_scale=1.0), "seed": 5}
-    mixed = draw_clip(faces, states, **parts, overlap=4)
+    mixed = generate_clip(faces, states, **parts, overlap=4)
     run = Run(0, 0, 0, 28, np.ones(28, dtype=np.float32))
-    first, second = cut_windows([run], length=16, overlap=4)
+    first, second = cut_chunks([run], length=16, overlap=4)
     alone = {}
     for window in (first, second):
         pixels = [
@@ -348,7 +348,7 @@ def test_a_plan_in_parity_leaves_no_face_alone(video: Path, voice: Path, parts: 
             voice,
             model=parts["model"],
             detector=parts["detector"],
-            drawing=Drawing(Sampler(num_steps=1, parity=parity)),
+            generation=Generation(Sampler(num_steps=1, parity=parity)),
             choice=Choice(min_size=1000),  # larger than the picture
             timing=Timing(),
         )
@@ -375,7 +375,7 @@ def test_a_plan_that_is_edited_by_hand_is_followed(
     path = tmp_path / "plan.json"
     names = ("model", "detector", "choice", "timing")
     job = prepare_job(
-        video, voice, drawing=Drawing(parts["sampler"]), **{n: parts[n] for n in names}
+        video, voice, generation=Generation(parts["sampler"]), **{n: parts[n] for n in names}
     )
     job.plan.save(path)
     assert Plan.load(path) == job.plan

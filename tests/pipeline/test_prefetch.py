@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from latentsync.pipeline.prefetch import ahead
+from latentsync.pipeline.prefetch import prefetch
 
 
 class Thing:
@@ -24,7 +24,7 @@ def wait_until(true: object) -> None:
 
 
 def test_the_same_items_in_the_same_order():
-    assert list(ahead(range(1000), 3)) == list(range(1000))
+    assert list(prefetch(range(1000), 3)) == list(range(1000))
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -36,7 +36,7 @@ def test_it_is_as_far_ahead_as_allowed_and_no_further(depth: int):
             made.append(item)
             yield item
 
-    with closing(ahead(items(), depth)) as stream:
+    with closing(prefetch(items(), depth)) as stream:
         assert next(stream) == 0
         # One is taken, `depth` wait, one is in the maker's hand.
         wait_until(lambda: len(made) == depth + 2)
@@ -57,7 +57,7 @@ def test_what_the_reader_dropped_is_gone():
             del thing
 
     most = 0
-    for _ in ahead(items(), 2):
+    for _ in prefetch(items(), 2):
         most = max(most, len(alive))
     assert most <= 2 + 3
 
@@ -70,7 +70,7 @@ def test_an_error_comes_where_its_item_would_have_come():
 
     got = []
     with pytest.raises(ValueError, match="the third"):
-        got.extend(ahead(items(), 5))
+        got.extend(prefetch(items(), 5))
     assert got == [1, 2]
 
 
@@ -87,7 +87,7 @@ def test_the_thread_ends_with_its_reader_and_closes_what_it_read():
             closed.set()
 
     before = threading.active_count()
-    with closing(ahead(endless(), 2)) as stream:
+    with closing(prefetch(endless(), 2)) as stream:
         assert next(stream) == 0
     assert closed.is_set()
     assert threading.active_count() == before

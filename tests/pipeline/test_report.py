@@ -121,26 +121,26 @@ def test_the_report_is_json_that_everybody_reads(tmp_path: Path):
 
 
 def test_threads_share_a_watch(monkeypatch: pytest.MonkeyPatch):
-    watch, begun, over = Stopwatch(), threading.Event(), threading.Event()
+    stopwatch, begun, over = Stopwatch(), threading.Event(), threading.Event()
 
     def other() -> None:
-        with watch.stage("draw"):
+        with stopwatch.stage("draw"):
             begun.set()
             over.wait()
 
-    with watch.stage("write"):
+    with stopwatch.stage("write"):
         thread = threading.Thread(target=other)
         thread.start()
         begun.wait()
-        with watch.stage("read"):
+        with stopwatch.stage("read"):
             time.sleep(0.05)
         over.set()
         thread.join()
     # While one reads and writes, the other draws: each second counts for both.
-    own = watch.seconds["read"] + watch.seconds["write"]
-    assert 0 < watch.seconds["write"] < watch.seconds["draw"] + watch.seconds["write"]
-    assert watch.seconds["read"] >= 0.05
-    assert 0.05 <= watch.seconds["draw"] <= own
+    own = stopwatch.seconds["read"] + stopwatch.seconds["write"]
+    assert 0 < stopwatch.seconds["write"] < stopwatch.seconds["draw"] + stopwatch.seconds["write"]
+    assert stopwatch.seconds["read"] >= 0.05
+    assert 0.05 <= stopwatch.seconds["draw"] <= own
 
 
 def test_a_program_started_by_a_big_one_tells_its_own_memory():

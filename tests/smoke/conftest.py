@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.models import WhisperAudioEncoder, save_network
 from latentsync.prepare import Recipe, encode_audio, encode_latents, prepare_clips
 from smoke.tiny import TINY_UNET, fixed_face, run, tiny_vae, tiny_whisper
@@ -18,7 +18,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     (folder / "raw").mkdir()
     for seed in (1, 2):
-        draw_clip(folder / "raw" / str(seed), seed=seed, seconds=2.6, size=128)
+        render_clip(folder / "raw" / str(seed), seed=seed, seconds=2.6, size=128)
     prepare_clips(
         folder / "raw", folder / "set", recipe=Recipe(make_detector=fixed_face, resolution=64)
     )

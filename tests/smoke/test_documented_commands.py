@@ -20,7 +20,7 @@ import torchvision
 from hydra import compose, initialize_config_dir
 
 from latentsync.cli.command import conf_dir, register_resolvers
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.prepare import encode_latents
@@ -106,7 +106,7 @@ def files(
     """A file or folder for every name in the documentation."""
     folder = tmp_path_factory.mktemp("names")
     for name, seed in (("in", 1), ("other", 2)):
-        draw_clip(folder / name, seed=seed, seconds=1.0, size=128)
+        render_clip(folder / name, seed=seed, seconds=1.0, size=128)
     write_wav(folder / "voice.wav", read_waveform(folder / "other.mp4"))
     (folder / "list.csv").write_text("video,audio,out\nin.mp4,voice.wav,of_list.mp4\n")
     for name in ("a.mp4", "b.mp4"):

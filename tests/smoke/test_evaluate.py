@@ -15,11 +15,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from latentsync.cli.command import conf_dir
-from latentsync.cli.evaluate import build_judge, main
+from latentsync.cli.evaluate import build_evaluator, main
 from latentsync.data.clips import Clip, read_manifest
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.evaluation.folders import Comparison, compare_folders
-from latentsync.evaluation.model import Judge, choose_clips, choose_driver, load_example
+from latentsync.evaluation.model import Evaluator, choose_clips, choose_driver, load_example
 from latentsync.faces import Face, FixedDetector
 from latentsync.faces.detectors.base import THREE_POINTS
 from latentsync.media.video import VideoWriter, probe
@@ -48,7 +48,7 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "raw").mkdir()
     for index in range(NUM_CLIPS):
-        draw_clip(folder / "raw" / f"speaker{index}", seed=100 + index, seconds=2.2, size=64)
+        render_clip(folder / "raw" / f"speaker{index}", seed=100 + index, seconds=2.2, size=64)
     recipe = Recipe(make_detector=partial(FixedDetector, POINTS), resolution=64, min_seconds=1.0)
     prepare_clips(folder / "raw", folder / "set", recipe=recipe)
     return folder / "set"
@@ -148,13 +148,13 @@ def test_a_model_on_drawn_clips(test_set: Path, networks: Path, tmp_path: Path):
 
 
 def test_the_judge_scores_equal_pictures_as_equal(test_set: Path, networks: Path):
-    judge = build_judge(config_for(test_set, networks), tiny_model().format)
+    evaluator = build_evaluator(config_for(test_set, networks), tiny_model().format)
     example = load_example(read_manifest(test_set)[0], resolution=RESOLUTION, max_frames=40)
-    reading = judge.read(example.faces)
+    reading = evaluator.read(example.faces)
     assert reading.shape == (40, 4)
-    torch.testing.assert_close(judge.read(example.faces[10:20]), reading[10:20])
-    first = judge.sync(example.faces, example.voice.mel)
-    again = judge.sync(example.faces, example.voice.mel)
+    torch.testing.assert_close(evaluator.read(example.faces[10:20]), reading[10:20])
+    first = evaluator.sync(example.faces, example.voice.mel)
+    again = evaluator.sync(example.faces, example.voice.mel)
     assert first == again
     assert -1 <= first.score <= 1
 
@@ -208,9 +208,9 @@ SPEECH = [2 + index * 5 % 12 for index in range(30)]
 
 
 def compared(pred: Path, ref: Path) -> Comparison:
-    judge = Judge(ModelFormat(resolution=64), None, None, SeesTheMouth())
+    evaluator = Evaluator(ModelFormat(resolution=64), None, None, SeesTheMouth())
     comparison = Comparison()
-    for result in compare_folders(pred, ref, judge=judge, max_frames=100):
+    for result in compare_folders(pred, ref, evaluator=evaluator, max_frames=100):
         comparison.add(result)
     return comparison
 

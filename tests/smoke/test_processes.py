@@ -16,7 +16,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.models.mouth_reader import MouthReader
-from latentsync.training import GradientWatch, ReaderTask, SeedEveryStep, reader_task
+from latentsync.training import GradientMonitor, ReaderTask, SeedEveryStep, reader_task
 
 def main(folder, num_processes, out):
     # Each process would roughen its faces in its own way; nothing else is drawn.
@@ -33,7 +33,7 @@ def main(folder, num_processes, out):
         accelerator="cpu", devices=num_processes, max_steps=6, logger=False,
         strategy="ddp" if num_processes > 1 else "auto", enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        limit_val_batches=0, gradient_clip_val=1.0, callbacks=[GradientWatch(), SeedEveryStep(0)],
+        limit_val_batches=0, gradient_clip_val=1.0, callbacks=[GradientMonitor(), SeedEveryStep(0)],
     )
     trainer.fit(task, datamodule=data)
     if trainer.is_global_zero:

@@ -108,7 +108,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.models import load_syncnet
-from latentsync.training import GradientWatch, SyncNetTask
+from latentsync.training import GradientMonitor, SyncNetTask
 
 def main(folder, model, num_processes, out):
     seed_everything(0, verbose=False)
@@ -123,7 +123,7 @@ def main(folder, model, num_processes, out):
         accelerator="cpu", devices=num_processes, max_steps=3, logger=False, precision="64-true",
         strategy="ddp" if num_processes > 1 else "auto", enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        limit_val_batches=0, gradient_clip_val=1.0, callbacks=[GradientWatch()],
+        limit_val_batches=0, gradient_clip_val=1.0, callbacks=[GradientMonitor()],
     )
     trainer.fit(task, datamodule=data)
     if trainer.is_global_zero:

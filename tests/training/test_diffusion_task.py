@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 
 from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
 from latentsync.training import DiffusionTask
-from latentsync.training.tasks.diffusion import draw_latents
+from latentsync.training.tasks.diffusion import generate_latents
 
 SIDE, NUM_FRAMES = 16, 2
 
@@ -133,7 +133,7 @@ def test_losses_of_the_prediction_see_every_clip(batch):
 
 def test_drawn_latents_are_the_posterior_mean_plus_its_deviation_times_noise(batch):
     model = tiny_model()
-    drawn = draw_latents(model, batch, torch.Generator().manual_seed(3))
+    drawn = generate_latents(model, batch, torch.Generator().manual_seed(3))
     pixels = batch["pixels"]
     faces = torch.cat([pixels, pixels * batch["mask"], batch["reference"]]).flatten(0, 1)
     with torch.no_grad():

@@ -20,7 +20,7 @@ with needed_parts():
     from lightning.pytorch.utilities import move_data_to_device
 
     from latentsync.data.datamodule import ClipDataModule
-    from latentsync.training import SyncNetDoctor, SyncNetTask
+    from latentsync.training import SyncDiagnostics, SyncNetTask
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def examine(config: DictConfig) -> list[str]:
     if not isinstance(task, SyncNetTask):
         raise ValueError(f"the doctor is for SyncNet, not {type(task).__name__}")
     assert isinstance(data, ClipDataModule)
-    assert isinstance(doctor, SyncNetDoctor)
+    assert isinstance(doctor, SyncDiagnostics)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data.setup("fit")
     assert data.train_set is not None

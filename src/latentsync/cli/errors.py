@@ -32,7 +32,7 @@ from latentsync.extras import install, missing_part
 
 VERSION_BASE = "1.3"
 FULL_ERROR = "HYDRA_FULL_ERROR"
-MOST_CHARACTERS = 600  # libraries list every tensor of a network
+MAX_CHARACTERS = 600  # libraries list every tensor of a network
 # What Hydra's launchers and sweepers are called => a module of the extra that brings them.
 PLUGINS = {
     "joblib": "joblib",
@@ -91,10 +91,10 @@ class _Asked:
 def _sentence(error: BaseException, asked: _Asked) -> str | None:
     if isinstance(error, Incomplete):
         return str(error)  # of several lines where experiments are listed
-    for kind, tell in KINDS.items():
+    for kind, explainer in KINDS.items():
         if isinstance(error, kind):
-            told = tell(error, asked)
-            return told if tell is _not_given else " ".join(told.split())
+            message = explainer(error, asked)
+            return message if explainer is _not_given else " ".join(message.split())
     if isinstance(error, ValueError) and is_ours(error):
         return " ".join(_input(error, asked).split())
     return missing_part(error)
@@ -122,9 +122,9 @@ def _not_built(error: BaseException, asked: _Asked) -> str:
     cause = error.__cause__ and _sentence(error.__cause__, asked)
     if part or cause:
         return str(part or cause)
-    said = " ".join(str(error).split())
-    more = len(said) > MOST_CHARACTERS
-    shown = f"{said[:MOST_CHARACTERS]} ..." if more else said
+    text = " ".join(str(error).split())
+    more = len(text) > MAX_CHARACTERS
+    shown = f"{text[:MAX_CHARACTERS]} ..." if more else text
     return f"{shown} ({FULL_ERROR}=1 shows {'all of it and ' if more else ''}where)"
 
 
@@ -138,8 +138,8 @@ def _not_given(error: OmegaConfBaseException, asked: _Asked) -> str:
 
 
 def _no_interpolation(error: OmegaConfBaseException, _: _Asked) -> str:
-    said = str(error).splitlines()[0]
-    return f"{error.full_key}: {said}; in quotes, \\${{ is a plain ${{"
+    text = str(error).splitlines()[0]
+    return f"{error.full_key}: {text}; in quotes, \\${{ is a plain ${{"
 
 
 def _no_config(error: MissingConfigException, asked: _Asked) -> str:

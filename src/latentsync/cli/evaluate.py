@@ -14,7 +14,7 @@ from latentsync.cli.infer import choose_device, choose_dtype, made
 from latentsync.cli.names import build
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.folders import Comparison, compare_folders, leave_out_invalid_sync
-from latentsync.evaluation.model import ROWS, Judge, Spoken, evaluate_model
+from latentsync.evaluation.model import ROWS, Evaluator, Spoken, evaluate_model
 from latentsync.evaluation.report import (
     SHEET_CLIPS,
     append_line,
@@ -54,17 +54,17 @@ def main(config: DictConfig) -> None:
 
 def compare(config: DictConfig, out: Path) -> None:
     """A folder of results against a folder of references; pairs.jsonl grows pair by pair."""
-    judge = build_judge(config, ModelFormat(**config.compare))
+    evaluator = build_evaluator(config, ModelFormat(**config.compare))
     comparison = Comparison()
     results = compare_folders(
-        Path(config.pred), Path(config.ref), judge=judge, max_frames=config.max_frames
+        Path(config.pred), Path(config.ref), evaluator=evaluator, max_frames=config.max_frames
     )
     for result in results:
         comparison.add(result)
         append_line(out / "pairs.jsonl", result.as_row(), first=comparison.num_pairs == 1)
-    settings = {"pred": config.pred, "ref": config.ref, "fps": judge.model_format.fps}
+    settings = {"pred": config.pred, "ref": config.ref, "fps": evaluator.model_format.fps}
     if comparison.num_measured:
-        more = comparison.finish(trained_on=judge.trained_on)
+        more = comparison.finish(trained_on=evaluator.trained_on)
         write_figures(config, out, settings, comparison.rows, title=str(config.pred), more=more)
         log.info("figures are in %s: metrics.json, table.md and pairs.jsonl", out)
     comparison.raise_failed(out / "pairs.jsonl")
@@ -93,13 +93,13 @@ def evaluate(config: DictConfig, out: Path) -> None:
     make_ready(model, device=choose_device(config.device), dtype=choose_dtype(config.dtype))
     examples = load_examples(config, model.format)
     rows = {name: Row() for name in ROWS}
-    judge = build_judge(config, model.format)
+    evaluator = build_evaluator(config, model.format)
     results = evaluate_model(
         examples,
         rows=rows,
         model=model,
         sampler=build(config.sampler),
-        judge=judge,
+        evaluator=evaluator,
         folder=out / "videos",
         seed=config.seed,
         crf=config.crf,
@@ -116,13 +116,13 @@ def evaluate(config: DictConfig, out: Path) -> None:
         "test_set": config.test_set,
         "sampler": dict(config.sampler),
     }
-    invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=judge.trained_on)
+    invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=evaluator.trained_on)
     more = {"sync_not_valid": invalid}
     write_figures(config, out, settings, rows, title=str(config.ckpt), more=more)
     log.info("figures, pictures and videos are in %s", out)
 
 
-def build_judge(config: DictConfig, model_format: ModelFormat) -> Judge:
+def build_evaluator(config: DictConfig, model_format: ModelFormat) -> Evaluator:
     """The measuring networks that the config names, on the device."""
     device = choose_device(config.device)
     folders = {MouthReader: config.metrics.reader, StableSyncNet: config.metrics.syncnet}
@@ -131,4 +131,4 @@ def build_judge(config: DictConfig, model_format: ModelFormat) -> Judge:
         for kind, folder in folders.items()
     )
     detector = build(config.faces) if config.metrics.mesh else None
-    return Judge(model_format, reader, syncnet, detector, config.metrics.sync_stride)
+    return Evaluator(model_format, reader, syncnet, detector, config.metrics.sync_stride)

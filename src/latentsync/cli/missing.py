@@ -65,12 +65,12 @@ def missing_values(config: DictConfig, used: Collection[str]) -> list[str]:
 def describe_missing(names: Sequence[str], *, conf: Path, experiment: str | None) -> str:
     """One line with the names and the comments that stand beside them in the configs."""
     comments = _comments(conf, experiment)
-    told = []
+    lines = []
     for name in names:
         comment = comments.get(name.split(".")[-1])
-        told.append(f"{name}= ({comment})" if comment else f"{name}=")
+        lines.append(f"{name}= ({comment})" if comment else f"{name}=")
     who = f"experiment={experiment} needs " if experiment else ""
-    return f"{who}{', '.join(told)}{'' if who else ' must be given'}"
+    return f"{who}{', '.join(lines)}{'' if who else ' must be given'}"
 
 
 def chosen_experiment() -> str | None:
@@ -82,8 +82,8 @@ def chosen_experiment() -> str | None:
 
 def said_experiment() -> str | None:
     """The word behind experiment= on the command line."""
-    said = [word.split("=", 1)[1] for word in sys.argv[1:] if re.match(rf"\+*{EXPERIMENT}=", word)]
-    return said[-1] if said else None
+    given = [word.split("=", 1)[1] for word in sys.argv[1:] if re.match(rf"\+*{EXPERIMENT}=", word)]
+    return given[-1] if given else None
 
 
 def list_experiments(conf: Path) -> str:

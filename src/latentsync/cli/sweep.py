@@ -56,11 +56,11 @@ class SweepTable(Callback):
             log.info("the sweep's runs are compared in %s", written[1])
 
 
-def tells_failed_runs(main: Callable[[], None]) -> Callable[[], None]:
+def reports_failed_runs(main: Callable[[], None]) -> Callable[[], None]:
     """Decorator of a command: a sweep with a run that failed ends with one line and status 2."""
 
     @functools.wraps(main)
-    def told() -> None:
+    def wrapped() -> None:
         with _sweep_of_its_own():
             main()
             folder = SweepTable.ended_in
@@ -73,7 +73,7 @@ def tells_failed_runs(main: Callable[[], None]) -> Callable[[], None]:
             )
             sys.exit(EXIT_USER_ERROR)
 
-    return told
+    return wrapped
 
 
 @contextmanager

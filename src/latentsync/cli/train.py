@@ -22,14 +22,14 @@ with needed_parts():
     from lightning.pytorch.utilities import rank_zero_only
     from torch import Tensor
 
-    from latentsync.cli.sweep import overrides_of, tells_failed_runs
+    from latentsync.cli.sweep import overrides_of, reports_failed_runs
     from latentsync.data.datamodule import ClipDataModule
     from latentsync.training.sweeps import Run, write_result
 
 log = logging.getLogger(__name__)
 
 
-@tells_failed_runs
+@reports_failed_runs
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Train what the experiment names; returns the objective, which a sweep compares."""

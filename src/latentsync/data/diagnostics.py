@@ -80,11 +80,11 @@ def measure_health(clips: Sequence[Clip], *, num_clips: int = 64) -> Health:
         bands = frame_bands(mel, len(frames), fps=clip.fps)
         heard.append(Heard(clip.source, mouth_motions(frames), bands))
     curves = [(lead_curve(each.motion, each.sound), foreign_curves(each, heard)) for each in heard]
-    told = [(own, others) for own, others in curves if own is not None and others]
+    usable = [(own, others) for own, others in curves if own is not None and others]
     offsets = Counter(
-        offset for offset in (offset_of(*each) for each in told) if offset is not None
+        offset for offset in (offset_of(*each) for each in usable) if offset is not None
     )
-    common, together = pool(told)
+    common, together = pool(usable)
     return Health(
         num_clips=count,
         silent=silent,
@@ -168,13 +168,13 @@ def offset_of(own: Curve, others: Sequence[Curve]) -> int | None:
     return int(own.argmax()) - MAX_OFFSET if own.max() > max(LEAD * best, 0) else None
 
 
-def pool(told: Sequence[tuple[Curve, list[Curve]]]) -> tuple[int, float | None]:
+def pool(usable: Sequence[tuple[Curve, list[Curve]]]) -> tuple[int, float | None]:
     """The offset of all clips as one, and its lead as a multiple of the best with other sounds."""
-    if not told:
+    if not usable:
         return 0, None
-    own = np.mean([curve for curve, _ in told], axis=0)
-    num_others = min(len(others) for _, others in told)
-    foreign = [np.mean([others[k] for _, others in told], axis=0) for k in range(num_others)]
+    own = np.mean([curve for curve, _ in usable], axis=0)
+    num_others = min(len(others) for _, others in usable)
+    foreign = [np.mean([others[k] for _, others in usable], axis=0) for k in range(num_others)]
     best = max(float(curve.max() - np.median(curve)) for curve in foreign)
     together = float(own.max() - np.median(own)) / best if best > 0 else None
     return int(own.argmax()) - MAX_OFFSET, together

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.landmarks import shapes
-from latentsync.evaluation.model import Faces, Judge
+from latentsync.evaluation.model import Evaluator, Faces
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
 from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
 from latentsync.media.audio import read_waveform
@@ -116,7 +116,7 @@ def leave_out_invalid_sync(
 
 
 def compare_folders(
-    pred_dir: Path, ref_dir: Path, *, judge: Judge, max_frames: int
+    pred_dir: Path, ref_dir: Path, *, evaluator: Evaluator, max_frames: int
 ) -> Iterator[Measured | Failed]:
     """Each pair of equal names as soon as it is measured, or why it could not be."""
     found = find_pairs(pred_dir, ref_dir)
@@ -128,14 +128,14 @@ def compare_folders(
     yield from found.failed
     for pair in tqdm(found.pairs, desc="compare", unit="video"):
         try:
-            yield compare_pair(pair, judge=judge, max_frames=max_frames)
+            yield compare_pair(pair, evaluator=evaluator, max_frames=max_frames)
         except UNREADABLE as error:
             yield Failed(pair.name, " ".join(str(error).split()))
 
 
-def compare_pair(pair: Pair, *, judge: Judge, max_frames: int) -> Measured:
+def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measured:
     """The rows `pred` and `ref` of one pair."""
-    fps, detector = judge.model_format.fps, judge.detector
+    fps, detector = evaluator.model_format.fps, evaluator.detector
     if detector is None:
         raise ValueError("comparing folders needs a face detector: faces=mesh")
     pred, ref = probe(pair.pred), probe(pair.ref)
@@ -144,22 +144,22 @@ def compare_pair(pair: Pair, *, judge: Judge, max_frames: int) -> Measured:
         read_frames(path, fps=fps, num_frames=max_frames)
         for path in (pair.pred, pair.ref, pair.pred)
     )
-    pred_faces, ref_faces, ref_mesh = cut_alike(pred_frames, ref_frames, judge, detector)
+    pred_faces, ref_faces, ref_mesh = cut_alike(pred_frames, ref_frames, evaluator, detector)
     if not len(ref_faces):
         raise ValueError(f"no face found in any of {len(ref_mesh)} frames of {pair.ref}")
     rows = {"pred": Row(num_clips=1), "ref": Row(num_clips=1)}
     rows["pred"].add_mesh(shapes(track(again, detector))[: len(ref_mesh)], ref_mesh)
-    judge.compare(rows["pred"], pred_faces, ref_faces, same_speech=True)
+    evaluator.compare(rows["pred"], pred_faces, ref_faces, same_speech=True)
     notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
-    if judge.syncnet is not None:
-        wanting = why_no_sync(judge.syncnet, ref_faces, num_frames=len(ref_mesh))
+    if evaluator.syncnet is not None:
+        wanting = why_no_sync(evaluator.syncnet, ref_faces, num_frames=len(ref_mesh))
         if wanting is not None:
             notes["sync"] = wanting
         else:
             for name, info, faces in (("pred", pred, pred_faces), ("ref", ref, ref_faces)):
                 if info.has_audio:
                     mel = mel_spectrogram(read_waveform(info.path))
-                    rows[name].add_sync(judge.sync(faces, mel))
+                    rows[name].add_sync(evaluator.sync(faces, mel))
     return Measured(pair.name, rows, notes)
 
 
@@ -202,11 +202,14 @@ def why_no_sync(syncnet: StableSyncNet, faces: Faces, *, num_frames: int) -> str
 
 
 def cut_alike(
-    pred_frames: Iterable[Frame], ref_frames: Iterable[Frame], judge: Judge, detector: FaceDetector
+    pred_frames: Iterable[Frame],
+    ref_frames: Iterable[Frame],
+    evaluator: Evaluator,
+    detector: FaceDetector,
 ) -> tuple[Faces, Faces, Float[Tensor, "n 2"]]:
     """Both videos' faces where the reference has one, and the reference's mouth in every frame."""
-    resolution = judge.model_format.resolution
-    aligner = ALIGNERS[judge.model_format.aligner](resolution)
+    resolution = evaluator.model_format.resolution
+    aligner = ALIGNERS[evaluator.model_format.aligner](resolution)
     found: list[Face | None] = []
 
     def follow(pairs: Iterator[tuple[Frame, Frame]]) -> Iterator[Face | None]:

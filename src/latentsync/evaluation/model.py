@@ -30,7 +30,7 @@ from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.syncnet import StableSyncNet, sync_input
-from latentsync.pipeline import draw_clip, to_pixels
+from latentsync.pipeline import generate_clip, to_pixels
 
 Faces = UInt8[np.ndarray, "f r r 3"]
 
@@ -122,7 +122,7 @@ def speak_with(
     the painted part as in `infer.py`."""
     num_frames = min(len(example.faces), len(voice.truth))
     originals = example.faces[:num_frames]
-    spoken = draw_clip(
+    spoken = generate_clip(
         originals, voice.states, model=model, sampler=sampler, seed=seed, overlap=OVERLAP
     )
     weights = paint_weights(model.format.mask, model.format.resolution)[..., None]
@@ -148,7 +148,7 @@ def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> F
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Evaluator:
     """The measuring networks, none of which stood in a generator's loss; each may be missing."""
 
     model_format: ModelFormat
@@ -250,7 +250,7 @@ def evaluate_model(
     rows: dict[str, Row],
     model: LipSyncModel,
     sampler: Sampler,
-    judge: Judge,
+    evaluator: Evaluator,
     folder: Path,
     seed: int,
     crf: int,
@@ -260,7 +260,7 @@ def evaluate_model(
     Copied source is the untouched face against another's voice; shuffled audio is the model's
     picture of that voice against a third one: what chance gives.
     """
-    meshes = [judge.mesh(example.faces) for example in examples]
+    meshes = [evaluator.mesh(example.faces) for example in examples]
     for index, example in enumerate(examples):
         driver_index = choose_driver(examples, index, besides={example.source})
         driver = examples[driver_index]
@@ -283,13 +283,13 @@ def evaluate_model(
             own=result("own", own, example.voice),
             swapped=result("swapped", other, driver.voice),
         )
-        _fill(rows, judge, shown, third.voice, meshes[index], meshes[driver_index])
+        _fill(rows, evaluator, shown, third.voice, meshes[index], meshes[driver_index])
         yield shown
 
 
 def _fill(
     rows: dict[str, Row],
-    judge: Judge,
+    evaluator: Evaluator,
     shown: Spoken,
     third: Voice,
     mesh: Tensor | None,
@@ -297,22 +297,22 @@ def _fill(
 ) -> None:
     truth, own, swapped, copied, shuffled = (rows[name] for name in ROWS)
     face, driver = shown.example.voice, shown.driver.voice
-    judge.look(truth, shown.truth, face, own=None)
-    judge.look(own, shown.own, face, own=None)
-    judge.look(swapped, shown.swapped, driver, own=face)
-    judge.look(copied, shown.truth, driver, own=face)
-    judge.look(shuffled, shown.swapped, third, own=None)
+    evaluator.look(truth, shown.truth, face, own=None)
+    evaluator.look(own, shown.own, face, own=None)
+    evaluator.look(swapped, shown.swapped, driver, own=face)
+    evaluator.look(copied, shown.truth, driver, own=face)
+    evaluator.look(shuffled, shown.swapped, third, own=None)
     original = shown.example.faces
-    judge.compare(truth, shown.truth, original, same_speech=True)
-    judge.compare(own, shown.own, original, same_speech=True)
-    judge.compare(swapped, shown.swapped, original, same_speech=False)
+    evaluator.compare(truth, shown.truth, original, same_speech=True)
+    evaluator.compare(own, shown.own, original, same_speech=True)
+    evaluator.compare(swapped, shown.swapped, original, same_speech=False)
     if mesh is not None and driver_mesh is not None:
         for row, faces, wanted in (
             (own, shown.own, mesh),
             (swapped, shown.swapped, driver_mesh),
             (copied, shown.truth, driver_mesh),
         ):
-            reading = judge.mesh(faces)
+            reading = evaluator.mesh(faces)
             assert reading is not None, "the examples were read by this judge"
             num_frames = min(len(reading), len(wanted))
             row.add_mesh(reading[:num_frames], wanted[:num_frames])

@@ -80,7 +80,7 @@ class OffsetHead(nn.Module):
         hidden = self.vision(vision)[:, None] + self.audio(audio)[None]
         return self.out(functional.gelu(hidden))[..., 0] * self.max_offset_frames
 
-    def told(
+    def valid_pairs(
         self, offsets: Float[Tensor, "b b"], same_clip: Bool[Tensor, "b b"]
     ) -> Bool[Tensor, "b b"]:
         """Which pairs have an offset to name: of one clip, `max_offset_frames` apart at most."""
@@ -97,7 +97,7 @@ class OffsetHead(nn.Module):
 
         `offsets[i, j]`: the first frame of window j less that of window i.
         """
-        told = self.told(offsets, same_clip)
+        valid_pairs = self.valid_pairs(offsets, same_clip)
         error = functional.smooth_l1_loss(self(vision, audio), offsets, reduction="none")
         # No boolean index: its size would have to be waited for on a GPU.
-        return torch.where(told, error, 0).sum() / told.sum()
+        return torch.where(valid_pairs, error, 0).sum() / valid_pairs.sum()

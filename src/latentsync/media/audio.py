@@ -109,7 +109,7 @@ def decode_audio(
             start = seconds(frame.pts, frame)
             silences.add(start, start + Fraction(frame.samples, frame.sample_rate))
         yield ranges.checked(frame)
-    ranges.tell()
+    ranges.report()
 
 
 class _Ranges:
@@ -143,7 +143,7 @@ class _Ranges:
             frame, samples.clip(-FULL_SCALE, FULL_SCALE) if peak > LOSSY_PEAK else samples
         )
 
-    def tell(self) -> None:
+    def report(self) -> None:
         if self.loud:
             reason = f"samples up to {self.peak:.3g} times full scale: lower its level"
             self.on_damage(Damage(self.loud[0][0], self.loud[-1][1], reason, effect=CLIPPED))
@@ -187,14 +187,14 @@ def resample(
 
 def is_steady(path: Path) -> bool:
     """Whether every decoder finds one rate, one layout and usual levels in all of the sound."""
-    told: list[Damage] = []
+    damages: list[Damage] = []
     with open_media(path) as container:
         stream = audio_stream(container, path)
         pieces = decode_audio(
-            container, stream, path, on_damage=told.append, on_cut=lambda damage: None
+            container, stream, path, on_damage=damages.append, on_cut=lambda damage: None
         )
         kinds = {_kind(piece) for piece in pieces}
-    return len(kinds) <= 1 and not told
+    return len(kinds) <= 1 and not damages
 
 
 def _kind(frame: AudioFrame) -> tuple[str, str, int]:

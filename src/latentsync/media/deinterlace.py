@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 MODES = ("auto", "off")
 
-LEAST_SIDE = 8  # bwdif wants three lines and columns in each plane
+MIN_SIDE = 8  # bwdif wants three lines and columns in each plane
 
 
 class Deinterlacer:
@@ -108,4 +108,4 @@ def _kind(frame: VideoFrame) -> tuple[int, int, str]:
 
 
 def _is_large(frame: VideoFrame) -> bool:
-    return min(frame.width, frame.height) >= LEAST_SIDE
+    return min(frame.width, frame.height) >= MIN_SIDE

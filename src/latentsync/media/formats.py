@@ -36,38 +36,38 @@ def what_changes(source: VideoInfo, *, codec: str, crf: float) -> list[str]:
     """One sentence for everything of the source's format that the output does not keep."""
     stored, colour = VideoFormat(source.pixel_format), source.colour
     is_hdr = colour.transfer in HDR
-    told = []
+    notes = []
     if any(component.is_alpha for component in stored.components):
-        told.append("the source's transparency is dropped: H.264 and H.265 files hold none")
+        notes.append("the source's transparency is dropped: H.264 and H.265 files hold none")
     is_full = crf == 0 and colour.depth == 8 and not is_hdr
     chroma = "RGB" if stored.is_rgb else subsampling(stored)
     if chroma != "4:2:0" and not is_full and len(stored.components) >= 3:
-        told.append(
+        notes.append(
             f"the source's colours are stored as {chroma}, the output's as 4:2:0 (at half the "
             "width and height): players want that"
         )
     bits = max(component.bits for component in stored.components)
     if bits > colour.depth:
-        told.append(f"{bits} bits become {colour.depth}, the most that players know")
+        notes.append(f"{bits} bits become {colour.depth}, the most that players know")
     if colour.depth > 8 and codec == "h264":
-        told.append("few devices play H.264 of 10 bits; encoding.codec=hevc is played by more")
+        notes.append("few devices play H.264 of 10 bits; encoding.codec=hevc is played by more")
     if is_hdr:
-        told.append(
+        notes.append(
             f"{HDR[colour.transfer]} HDR is kept; the network sees and draws SDR, so that a drawn "
             "mouth is never lighter than 1000 nits"
         )
-    told += [
+    notes += [
         f"{name}'s own data is dropped; the {HDR.get(colour.transfer, 'SDR')} picture below it "
         "stays"
         for name in source.dynamic
     ]
     width, height = source.width, source.height
     if (width % 2 or height % 2) and not is_full:
-        told.append(
+        notes.append(
             f"{width}x{height} becomes {width + width % 2}x{height + height % 2}, with the last "
             "column or row twice: 4:2:0 wants even sides"
         )
-    return told
+    return notes
 
 
 def subsampling(stored: VideoFormat) -> str:

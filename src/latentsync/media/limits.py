@@ -5,10 +5,10 @@ from pathlib import Path
 
 from av.audio.codeccontext import AudioCodecContext
 
-MOST_PIXELS = 2**26  # 8192 x 8192
-MOST_FPS = 1000
-MOST_PICTURE_SECONDS = 600
-MOST_SILENT_SECONDS = 2 * 3600
+MAX_PIXELS = 2**26  # 8192 x 8192
+MAX_FPS = 1000
+MAX_PICTURE_SECONDS = 600
+MAX_SILENT_SECONDS = 2 * 3600
 USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # which libav knows to arrange by itself
 NO_ARRANGEMENT = "channels"  # what libav calls a layout that is a number only
 MIN_SAMPLE_RATE = 100  # a megabyte at 1 Hz would last for days
@@ -16,27 +16,27 @@ MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filters are as lo
 
 
 def check_picture(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise ValueError(
-            f"{path} has pictures of {width}x{height}: the most are {MOST_PIXELS} pixels "
+            f"{path} has pictures of {width}x{height}: the most are {MAX_PIXELS} pixels "
             "(8192x8192); scale it down"
         )
 
 
 def check_stay(path: Path, start: Fraction, end: Fraction) -> None:
     """How long one picture is shown."""
-    if end - start > MOST_PICTURE_SECONDS:
+    if end - start > MAX_PICTURE_SECONDS:
         raise ValueError(
             f"{path} shows one picture from {float(start):.2f} s to {float(end):.2f} s: the most "
-            f"are {MOST_PICTURE_SECONDS} s; cut it there, or give its pictures new times"
+            f"are {MAX_PICTURE_SECONDS} s; cut it there, or give its pictures new times"
         )
 
 
 def check_rate(num_frames: int, seconds: Fraction) -> None:
-    if num_frames > MOST_FPS * seconds:
+    if num_frames > MAX_FPS * seconds:
         raise ValueError(
             f"the video shows {num_frames} pictures in {float(seconds):.3g} s: the most are "
-            f"{MOST_FPS} a second; give its pictures new times"
+            f"{MAX_FPS} a second; give its pictures new times"
         )
 
 
@@ -64,9 +64,9 @@ class Silences:
     def add(self, start: Fraction, end: Fraction) -> None:
         """A piece of sound; pieces may overlap."""
         self.total += max(Fraction(0), start - self.end)
-        if self.total > MOST_SILENT_SECONDS:
+        if self.total > MAX_SILENT_SECONDS:
             raise ValueError(
                 f"{self.path} has no sound from {float(self.end):.2f} s to {float(start):.2f} s: "
-                f"the most are {MOST_SILENT_SECONDS} s in all; cut it there, or convert it to wav"
+                f"the most are {MAX_SILENT_SECONDS} s in all; cut it there, or convert it to wav"
             )
         self.end = max(self.end, end)

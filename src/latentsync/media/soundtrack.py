@@ -24,7 +24,7 @@ AAC_RATES = frozenset(
 )
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 RUN_IN_SECONDS = Fraction(1, 10)
-MOST_LATE_SECONDS = Fraction(1, 1000)
+MAX_LATE_SECONDS = Fraction(1, 1000)
 HALF_A_TICK = Fraction(1, 2000)  # of Matroska's milliseconds
 # What players expect in an mp4; Matroska holds all that its muxer takes.
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "ipod"}
@@ -91,7 +91,7 @@ def _starts_well(target: OutputContainer, path: Path) -> bool:
         stream = audio_stream(source, path)
         run_in = _run_in(target, source, stream)
         if run_in <= 0:
-            return -run_in <= MOST_LATE_SECONDS * stream.rate
+            return -run_in <= MAX_LATE_SECONDS * stream.rate
         with _made_with_run_in(stream) as made:
             return made is not None and made[1] == run_in
 
@@ -178,8 +178,8 @@ def _encode(
         piece = frame if frame.samples <= room else _head(frame, room)
         piece.pts, piece.time_base = position, Fraction(1, output.rate)
         position += piece.samples
-        yield from _timed(output.encode(piece))
-    yield from _timed(output.encode(None))
+        yield from _with_times(output.encode(piece))
+    yield from _with_times(output.encode(None))
 
 
 def _head(frame: AudioFrame, num_samples: int) -> AudioFrame:
@@ -234,6 +234,6 @@ def _copy(
             yield start, packet
 
 
-def _timed(packets: list[Packet]) -> Iterator[TimedPacket]:
+def _with_times(packets: list[Packet]) -> Iterator[TimedPacket]:
     for packet in packets:
         yield seconds(packet.pts or 0, packet), packet

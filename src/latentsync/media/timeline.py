@@ -16,8 +16,8 @@ TAILS = ("keep", "cut")
 LONGEST_SECONDS = Fraction(1, 5)
 REPEAT_SECONDS = Fraction(1, 25)
 # Beyond these, times are wrong rather than meant, and would be drawn for days.
-MOST_FPS = 1000
-MOST_STILL_SECONDS = 3600
+MAX_FPS = 1000
+MAX_STILL_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +105,18 @@ def build_timeline(
 def check_bounded(times: FrameTimes, fps: Fraction | None) -> None:
     """ValueError where a small file asks for more frames than anybody meant."""
     rate = len(times) / (times.end * times.time_base) if fps is None else fps
-    if rate > MOST_FPS:
+    if rate > MAX_FPS:
         raise ValueError(
-            f"{float(rate):,.0f} frames a second are asked for, {MOST_FPS:,} at most are drawn: "
+            f"{float(rate):,.0f} frames a second are asked for, {MAX_FPS:,} at most are drawn: "
             "give a timing.fps, say timing.fps=25"
         )
     stays = np.diff(times.starts, append=times.end)
     longest = int(stays.argmax())
-    if stays[longest] * times.time_base > MOST_STILL_SECONDS:
+    if stays[longest] * times.time_base > MAX_STILL_SECONDS:
         raise ValueError(
             f"frame {longest} of the video is shown for "
             f"{float(stays[longest] * times.time_base):,.0f} s, up to a jump in its time stamps; "
-            f"{MOST_STILL_SECONDS:,} s at most are drawn: cut the video there, or convert it again"
+            f"{MAX_STILL_SECONDS:,} s at most are drawn: cut the video there, or convert it again"
         )
 
 

@@ -124,13 +124,15 @@ def read_frames(
     """
     with open_media(path) as container:
         stream = find_video(container, path)
-        timed = _timed(container, stream, path, Fraction(start_seconds).limit_denominator(10**6))
-        shown = _stored(timed) if fps is None else _on_grid(timed, rational(fps))
+        with_times = _with_times(
+            container, stream, path, Fraction(start_seconds).limit_denominator(10**6)
+        )
+        shown = _stored(with_times) if fps is None else _on_grid(with_times, rational(fps))
         yield from islice(map(RgbReader().read, shown), num_frames)
 
 
 @dataclass(frozen=True, slots=True)
-class _Timed:
+class _FrameAt:
     """A decoded frame with its seconds since the start asked for."""
 
     start: Fraction
@@ -138,9 +140,9 @@ class _Timed:
     frame: VideoFrame
 
 
-def _timed(
+def _with_times(
     container: InputContainer, stream: VideoStream, path: Path, start_seconds: Fraction
-) -> Iterator[_Timed]:
+) -> Iterator[_FrameAt]:
     start = time_zero(container, stream) + start_seconds
     if start_seconds > SEEK_MARGIN_SECONDS:
         container.seek(int((start - SEEK_MARGIN_SECONDS) / seconds(1, stream)), stream=stream)
@@ -152,27 +154,27 @@ def _timed(
         begin = end if frame.pts is None else seconds(frame.pts, frame)
         check_stay(path, end - start, begin - start)
         end = begin + (seconds(frame.duration, frame) if frame.duration else step)
-        yield _Timed(begin - start, end - start, frame)
+        yield _FrameAt(begin - start, end - start, frame)
 
 
-def _stored(frames: Iterator[_Timed]) -> Iterator[VideoFrame]:
+def _stored(frames: Iterator[_FrameAt]) -> Iterator[VideoFrame]:
     """Every frame whose middle lies after the start: times in files are rounded."""
-    return (timed.frame for timed in frames if timed.start + timed.end > 0)
+    return (with_times.frame for with_times in frames if with_times.start + with_times.end > 0)
 
 
-def _on_grid(frames: Iterator[_Timed], fps: Fraction) -> Iterator[VideoFrame]:
+def _on_grid(frames: Iterator[_FrameAt], fps: Fraction) -> Iterator[VideoFrame]:
     """Slot k shows the last frame whose time, rounded to a slot, is k or less.
 
     The rule of ffmpeg's fps filter, written out because a filter graph cannot follow a picture
     that changes its size.
     """
     slot, held = 0, None
-    for timed in frames:
-        arrival = round_half_up(timed.start * fps)
+    for with_times in frames:
+        arrival = round_half_up(with_times.start * fps)
         while held is not None and slot < arrival:
             yield held.frame
             slot += 1
-        held = timed
+        held = with_times
     while held is not None and slot < round_half_up(held.end * fps):
         yield held.frame
         slot += 1

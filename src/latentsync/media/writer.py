@@ -28,7 +28,7 @@ from latentsync.media.yuv import YuvMaker
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
 HEVC_SMALLEST = 64  # libx265 4.1 writes outside its memory for narrower pictures
-MOST_CRF = 51
+MAX_CRF = 51
 # x264 holds the frames that it looks ahead at, each as 6 MB of 1080p. Of large pictures it looks at
 # as many as its preset "faster" does: half the memory, and no larger file on a real clip.
 HD_PIXELS, LARGE_LOOKAHEAD = 1280 * 720, "20"
@@ -73,8 +73,8 @@ class VideoWriter:
     ) -> None:
         if fps <= 0 or width <= 0 or height <= 0:
             raise ValueError(f"a video needs fps and size above 0, got {width}x{height} at {fps}")
-        if not 0 <= crf <= MOST_CRF:
-            raise ValueError(f"crf must be from 0 (lossless) to {MOST_CRF} (worst), got {crf}")
+        if not 0 <= crf <= MAX_CRF:
+            raise ValueError(f"crf must be from 0 (lossless) to {MAX_CRF} (worst), got {crf}")
         if codec not in ENCODERS:
             raise ValueError(f"codec must be one of {', '.join(ENCODERS)}, got {codec!r}")
         if codec == "hevc" and min(width, height) < HEVC_SMALLEST:
@@ -164,7 +164,7 @@ class VideoWriter:
                 f"{float(until * self.time_base):.6f} s after {float(last * self.time_base):.6f} s"
             )
         self.waiting.duration = until - last
-        with told(self.path):
+        with explained_errors(self.path):
             self.container.mux(self.video.encode(self.waiting))
         self._mux_sound(until * self.time_base)
 
@@ -175,7 +175,7 @@ class VideoWriter:
             raise ValueError(f"no frame was written to {self.path}: there is nothing to save")
         usual = max(1, round_half_up(1 / self.fps / self.time_base))
         self._encode(until=(self.waiting.pts or 0) + usual if self.end is None else self.end)
-        with told(self.path):
+        with explained_errors(self.path):
             self.container.mux(self.video.encode(None))
         self._mux_sound(until=None)
 
@@ -235,8 +235,8 @@ def _options(
         options = {"qp": "0", "preset": preset}  # its crf 0 is lossless in 8 bits only
     names = ("master-display", "max-cll") if codec == "hevc" else ("mastering-display", "cll")
     if is_hdr(colour.transfer):
-        told = zip(names, (colour.mastering, colour.light), strict=True)
-        own += [f"{name}={value}" for name, value in told if value]
+        explained_errors = zip(names, (colour.mastering, colour.light), strict=True)
+        own += [f"{name}={value}" for name, value in explained_errors if value]
     if own:
         options[ENCODERS[codec].removeprefix("lib") + "-params"] = ":".join(own)
     if tune is not None:
@@ -267,18 +267,18 @@ def create_video(partial: Path, path: Path, encoder: str) -> Iterator[OutputCont
         with suppress(av.FFmpegError):
             container.close()
         raise
-    with told(path):
+    with explained_errors(path):
         container.close()
 
 
 def mux(container: OutputContainer, packets: Iterable[Packet], path: Path) -> None:
     for packet in packets:
-        with told(path):
+        with explained_errors(path):
             container.mux(packet)
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def explained_errors(path: Path) -> Iterator[None]:
     """libav's errors while writing => an OSError or ValueError that names the file."""
     try:
         yield

@@ -28,7 +28,7 @@ class CalibrationCurve:
         return float(np.nansum(np.abs(self.cosine - self.in_sync) * self.weight))
 
 
-class Judgement:
+class CalibrationCounts:
     """Counts of cosines of windows with their own sound, and with sounds of the same clip that are
     off. Bounded: sums and histograms only; kept in numpy, away from devices and checkpoints.
     """

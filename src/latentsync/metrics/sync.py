@@ -73,11 +73,11 @@ def why_invalid(
     own: Sequence[SyncScore], *, trained_on: str | None, subject: str = "the references"
 ) -> str | None:
     """Why a judge's word counts for nothing, by its scores of pictures with their own sound."""
-    told = [score for score in own if not isnan(score.in_over_off)]
-    if not told:  # none is long enough for a sound that is off
+    scored = [score for score in own if not isnan(score.in_over_off)]
+    if not scored:  # none is long enough for a sound that is off
         return None
-    lead = sum(score.confidence for score in told) / len(told)
-    share = sum(score.in_over_off for score in told) / len(told)
+    lead = sum(score.confidence for score in scored) / len(scored)
+    share = sum(score.in_over_off for score in scored) / len(scored)
     if lead >= LEAD or share >= SHARE:
         return None
     learnt = "" if trained_on is None else f", which learnt from {trained_on} faces,"

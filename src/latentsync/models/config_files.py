@@ -122,8 +122,8 @@ def one_line(error: BaseException) -> str:
     """What an error says, in one short line."""
     text = " ".join(str(error).split())
     kind = type(error).__name__
-    told = text if isinstance(error, ValueError) and text else f"{kind} {text}".strip()
-    return told if len(told) <= 300 else f"{told[:297]}..."
+    message = text if isinstance(error, ValueError) and text else f"{kind} {text}".strip()
+    return message if len(message) <= 300 else f"{message[:297]}..."
 
 
 def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

@@ -5,8 +5,8 @@
 
 from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.checks import check_paths
-from latentsync.pipeline.generation import draw_clip, to_pixels
-from latentsync.pipeline.job import Drawing, Encoding, Timing, prepare_job
+from latentsync.pipeline.generation import generate_clip, to_pixels
+from latentsync.pipeline.job import Encoding, Generation, Timing, prepare_job
 from latentsync.pipeline.lipsync import lipsync
 from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
@@ -15,13 +15,13 @@ from latentsync.pipeline.silence import SilenceGate
 __all__ = [
     "Cache",
     "Choice",
-    "Drawing",
     "Encoding",
+    "Generation",
     "Plan",
     "SilenceGate",
     "Timing",
     "check_paths",
-    "draw_clip",
+    "generate_clip",
     "lipsync",
     "page_path",
     "prepare_job",

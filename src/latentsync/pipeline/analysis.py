@@ -37,7 +37,7 @@ SMOOTH_FPS = 25.0  # the rate that the smoothing's width is meant at
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class VideoAnalysis:
     """What the first pass found."""
 
     survey: Survey
@@ -47,7 +47,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class Speech:
     """What a mouth hears, made when it is asked for; how loud each block of 10 ms is (dB of full
     scale) and whether it is silent; and, if a SyncNet shall judge, what that one hears."""
 
@@ -59,7 +59,7 @@ class Voice:
     damages: tuple[Damage, ...] = ()
 
 
-def sight(
+def analyze_video(
     video: Path,
     detector: FaceDetector,
     aligner: str,
@@ -69,7 +69,7 @@ def sight(
     progress: Progress,
     deinterlace: str = "auto",
     inputs: Inputs | None = None,
-) -> Sighting:
+) -> VideoAnalysis:
     """The first pass over a video, or what an earlier run kept of it.
 
     `inputs`, looked at since before the pass, tells whether the video stayed as it was.
@@ -80,9 +80,9 @@ def sight(
     if cache is not None and key is not None:
         name = (content_hash(video), key, aligner, deinterlace)
         paths = cache.path("faces", *name), cache.path("times", *name)
-        known, told = cache.read(paths[0], Survey.load), cache.read(paths[1], _load_times)
-        if known is not None and told is not None and known.num_frames == len(told[0]):
-            return Sighting(known, told[0], [], told[1])
+        known, stored = cache.read(paths[0], Survey.load), cache.read(paths[1], _load_times)
+        if known is not None and stored is not None and known.num_frames == len(stored[0]):
+            return VideoAnalysis(known, stored[0], [], stored[1])
     info = probe(video)
     log = TimesLog(info.time_base)
     damages: list[Damage] = []
@@ -100,7 +100,7 @@ def sight(
 
     with bar, inputs.watched():
         seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
-    found = Sighting(seen, log.times(), damages, deinterlacer.num_frames)
+    found = VideoAnalysis(seen, log.times(), damages, deinterlacer.num_frames)
     # What was damaged is told each time, so it is looked at each time.
     if cache is not None and paths is not None and not damages:
         cache.write(paths[0], seen.save)
@@ -109,7 +109,7 @@ def sight(
     return found
 
 
-def _save_times(found: Sighting, path: Path) -> None:
+def _save_times(found: VideoAnalysis, path: Path) -> None:
     times, ratio = found.times, found.times.time_base
     base = torch.tensor([ratio.numerator, ratio.denominator, times.end, found.num_deinterlaced])
     save_file({"starts": torch.from_numpy(times.starts), "base": base}, path)
@@ -122,7 +122,7 @@ def _load_times(path: Path) -> tuple[FrameTimes, int]:
     return times, num_deinterlaced
 
 
-def listen(
+def encode_speech(
     audio: Path,
     model: LipSyncModel,
     gate: SilenceGate,
@@ -130,7 +130,7 @@ def listen(
     parity: bool,
     cache: Cache | None,
     with_mel: bool = False,
-) -> Voice:
+) -> Speech:
     """The voice as the model hears it; silences are nothing at all if the gate says so.
 
     The file is read once. `with_mel`: for a SyncNet, 26 kB a second of sound.
@@ -144,27 +144,27 @@ def listen(
     states = model.audio_encoder.stream(heard, parity=parity)
     net = getattr(model.audio_encoder, "net", None)
     if cache is not None and net is not None:
-        states = _kept(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
+        states = _cached(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
     form = model.format
     tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
     mel = mel_spectrogram(waveform) if with_mel else None
     seconds = len(waveform) / SAMPLE_RATE
-    return Voice(tokens, seconds, silent, levels, mel, tuple(joined(damages)))
+    return Speech(tokens, seconds, silent, levels, mel, tuple(joined(damages)))
 
 
 def joined(damages: list[Damage]) -> list[Damage]:
     """Damages of one reason that follow each other, as one."""
-    told: list[Damage] = []
+    joined: list[Damage] = []
     for damage in damages:
-        last = told[-1] if told else None
+        last = joined[-1] if joined else None
         if last and last.reason == damage.reason and last.end_seconds == damage.start_seconds:
-            told[-1] = replace(last, end_seconds=damage.end_seconds)
+            joined[-1] = replace(last, end_seconds=damage.end_seconds)
         else:
-            told.append(damage)
-    return told
+            joined.append(damage)
+    return joined
 
 
-def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:
+def _cached(states: StateStream, cache: Cache, *key: str) -> StateStream:
     """The same states; a window that an earlier run heard is read from the cache."""
 
     def window(index: int) -> Tensor:
@@ -173,7 +173,7 @@ def _kept(states: StateStream, cache: Cache, *key: str) -> StateStream:
     return StateStream(states.spans, window)
 
 
-class Places:
+class Placements:
     """Placements by track and number of the stored frame; a track's are made at its first use."""
 
     def __init__(self, survey: Survey, make_aligner: Callable[[], Aligner]) -> None:

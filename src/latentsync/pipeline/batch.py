@@ -204,8 +204,8 @@ def _settle(
         ended("done", f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced")
     except Exception as error:  # whatever fails here must not stop the other rows
         expected = isinstance(error, ValueError | OSError)
-        said = " ".join(str(error).split())
-        message = said if expected and said else f"{type(error).__name__}: {said}"
+        text = " ".join(str(error).split())
+        message = text if expected and text else f"{type(error).__name__}: {text}"
         log.error("line %d failed: %s", row.line, message, exc_info=not expected)
         ended("failed", message, made=table.states[place].made and _there(row))
     except BaseException:

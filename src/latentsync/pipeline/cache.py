@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 22
-MOST_BYTES = 2 << 30
+MAX_BYTES = 2 << 30
 
 
 # What a file that is not whole, not ours, or not readable is told by.
@@ -40,8 +40,8 @@ class Cache:
     should have held is made anew. Other processes may remove any file of it at any time.
     """
 
-    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
-        self.folder, self.most_bytes = folder, most_bytes
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
         self._has_warned = False
 
     @classmethod
@@ -85,9 +85,9 @@ class Cache:
     def tensor(self, kind: str, *key: str, make: Callable[[], Tensor]) -> Tensor:
         """The stored tensor, or the one that `make` gives, which is stored."""
         path = self.path(kind, *key)
-        kept = self.read(path, lambda there: load_file(there)[kind])
-        if kept is not None:
-            return kept
+        stored = self.read(path, lambda there: load_file(there)[kind])
+        if stored is not None:
+            return stored
         value = make()
         if self.write(path, lambda partial: save_file({kind: value.contiguous()}, partial)):
             self.prune()
@@ -103,14 +103,14 @@ class Cache:
         total = 0
         for _, size, path in sorted(aged, reverse=True):
             total += size
-            if total > self.most_bytes:
+            if total > self.max_bytes:
                 with suppress(OSError):
                     path.unlink()
 
-    def _warn(self, told: str) -> None:
+    def _warn(self, message: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            log.warning("%s", told)
+            log.warning("%s", message)
 
 
 def _brief(error: BaseException) -> str:

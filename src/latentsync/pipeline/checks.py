@@ -23,7 +23,7 @@ from latentsync.pipeline.outputs import check_free, parts_folder, tidy, written_
 
 Reference = Literal["auto", "previous", "self"]
 
-MOST_MISSING_SECONDS = 1
+MAX_MISSING_SECONDS = 1
 HAVE_AN_INDEX = frozenset(("mov", "matroska", "avi"))
 CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
 
@@ -76,7 +76,7 @@ def check_decodes(video: VideoInfo) -> None:
     with open_media(video.path) as container:
         stream = find_video(container, video.path)
         missing = missing_seconds(container, stream, video.path)
-        if missing <= MOST_MISSING_SECONDS and shows_its_end(container, stream, video):
+        if missing <= MAX_MISSING_SECONDS and shows_its_end(container, stream, video):
             return
     raise ValueError(
         f"{video.path} should last {video.duration_seconds:.2f} s but ends earlier; "
@@ -91,7 +91,7 @@ def shows_its_end(container: InputContainer, stream: VideoStream, video: VideoIn
     """
     if HAVE_AN_INDEX.isdisjoint(container.format.name.split(",")):
         return True
-    last = max(0.0, video.duration_seconds - MOST_MISSING_SECONDS)
+    last = max(0.0, video.duration_seconds - MAX_MISSING_SECONDS)
     start = time_zero(container, stream) + Fraction(last)
     container.seek(int(start / seconds(1, stream)), stream=stream)
     shown = decode(container, stream, video.path, on_spot=ignore, on_cut=ignore)

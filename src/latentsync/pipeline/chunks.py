@@ -29,7 +29,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Chunk:
     """Slots that the network draws at once; `weights` is their share in the result.
 
     `reference` are the slots whose faces are shown unmasked beside them.
@@ -51,14 +51,14 @@ class Window:
         return max(self.end, int(self.reference.max()) + 1)
 
 
-def cut_windows(
+def cut_chunks(
     runs: Sequence[Run],
     *,
     length: int,
     overlap: int,
     own_reference: bool = False,
     short_last: bool = False,
-) -> list[Window]:
+) -> list[Chunk]:
     """The windows of all runs, in the order in which their faces come.
 
     `short_last`: windows follow each other and the last one stays short, as in the official
@@ -66,23 +66,23 @@ def cut_windows(
     """
     if not 0 <= overlap <= length // 2:
         raise ValueError(f"overlap={overlap} must lie between 0 and half a window, {length // 2}")
-    windows = [
-        window
+    chunks = [
+        chunk
         for index, run in enumerate(runs)
-        for window in _of_run(index, run, length, overlap, own_reference, short_last)
+        for chunk in _of_run(index, run, length, overlap, own_reference, short_last)
     ]
-    return sorted(windows, key=lambda window: (window.needs_until, window.run, window.first))
+    return sorted(chunks, key=lambda chunk: (chunk.needs_until, chunk.run, chunk.first))
 
 
 def _of_run(
     index: int, run: Run, length: int, overlap: int, own_reference: bool, short_last: bool
-) -> list[Window]:
+) -> list[Chunk]:
     starts = [run.first]
     while starts[-1] + length < run.end:
         following = starts[-1] + length - overlap
         starts.append(following if short_last else min(following, run.end - length))
     ends = [min(start + length, run.end) for start in starts]
-    windows = []
+    chunks = []
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         slots = np.arange(start, end)
         weights = np.ones(len(slots), dtype=np.float32)
@@ -91,8 +91,8 @@ def _of_run(
         if place + 1 < len(starts):
             weights *= 1 - _ramp(slots, end, overlap)
         reference = slots if own_reference else apart(slots, run, length)
-        windows.append(Window(index, start, end, weights, reference))
-    return windows
+        chunks.append(Chunk(index, start, end, weights, reference))
+    return chunks
 
 
 def _ramp(slots: Int[np.ndarray, " n"], before_end: int, overlap: int) -> Float32[np.ndarray, " n"]:

@@ -13,9 +13,9 @@ from jaxtyping import Int32, UInt8
 from latentsync.faces import Placement, align, aligned_box, paste, pasted_box
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
-from latentsync.pipeline.analysis import Places
-from latentsync.pipeline.chunks import Run, Window
-from latentsync.pipeline.generation import Face, Faces, Patches, Slots, between
+from latentsync.pipeline.analysis import Placements
+from latentsync.pipeline.chunks import Chunk, Run
+from latentsync.pipeline.generation import Face, Faces, GeneratedFaces, Slots, between
 
 AT_SLOT = 0.02  # of a slot: nearer than this, an output frame shows the slot's own face
 
@@ -42,12 +42,12 @@ class Cut:
     faces: dict[int, UInt8[np.ndarray, "r r 3"]]
 
 
-def wanted_slots(windows: Sequence[Window], runs: Sequence[Run]) -> Slots:
+def wanted_slots(chunks: Sequence[Chunk], runs: Sequence[Run]) -> Slots:
     """The slots whose faces any of the windows needs, rising."""
     marks = np.zeros(max((run.end for run in runs), default=0), dtype=bool)
-    for window in windows:
-        marks[window.first : window.end] = True
-        marks[window.reference] = True
+    for chunk in chunks:
+        marks[chunk.first : chunk.end] = True
+        marks[chunk.reference] = True
     return np.flatnonzero(marks)
 
 
@@ -56,7 +56,7 @@ def cut_faces(
     slots: Slots,
     numbers: Int32[np.ndarray, " n"],
     runs: Sequence[Run],
-    places: Places,
+    placements: Placements,
     resolution: int,
 ) -> Iterator[Cut]:
     """The aligned faces of slots; `pictures` and `numbers` (of stored frames) belong to them."""
@@ -64,7 +64,7 @@ def cut_faces(
     for slot, number, picture in zip(slots.tolist(), numbers.tolist(), pictures, strict=True):
         faces = {}
         for index, run in runs_at(slot):
-            placement = places.at(run.track, number)
+            placement = placements.at(run.track, number)
             assert placement is not None, "a run has a usable face in each of its slots"
             faces[index] = face_in(picture, placement, resolution)
         yield Cut(slot, faces)
@@ -108,8 +108,8 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
     *,
     fps: float,
     runs: Sequence[Run],
-    patches: Patches,
-    places: Places,
+    generated: GeneratedFaces,
+    placements: Placements,
     mask: str,
     region: str,
 ) -> Iterator[Picture]:
@@ -119,12 +119,12 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
     """
     runs_at = RunsAt(runs)
     for entry, picture in zip(entries, pictures, strict=True):
-        shown = shown_mouths(entry, timeline, fps=fps, runs_at=runs_at, places=places)
-        patches.forget(before=slot_at(entry, timeline, fps=fps) - 1)
+        shown = shown_mouths(entry, timeline, fps=fps, runs_at=runs_at, placements=placements)
+        generated.forget(before=slot_at(entry, timeline, fps=fps) - 1)
         for mouth in shown:
-            face = patches.at(mouth.run, mouth.lower)
+            face = generated.at(mouth.run, mouth.lower)
             if mouth.share > 0 and mouth.upper > mouth.lower:
-                face = between(face, patches.at(mouth.run, mouth.upper), mouth.share)
+                face = between(face, generated.at(mouth.run, mouth.upper), mouth.share)
             picture = with_face(
                 picture, face, mouth.placement, region=region, mask=mask, strength=mouth.strength
             )
@@ -149,13 +149,13 @@ def slot_at(entry: int, timeline: Timeline, *, fps: float) -> int:
 
 
 def shown_mouths(
-    entry: int, timeline: Timeline, *, fps: float, runs_at: RunsAt, places: Places
+    entry: int, timeline: Timeline, *, fps: float, runs_at: RunsAt, placements: Placements
 ) -> list[ShownMouth]:
     """The mouths that are put into a frame of the output; entries are asked for in order."""
     position, number = timeline.seconds(entry) * fps, int(timeline.numbers[entry])
     shown = []
     for index, run in runs_at(slot_at(entry, timeline, fps=fps)):
-        placement = places.at(run.track, number)
+        placement = placements.at(run.track, number)
         lower = min(max(floor(position + AT_SLOT), run.first), run.end - 1)
         upper = min(lower + 1, run.end - 1)
         share = min(max(position - lower, 0.0), 1.0)

@@ -13,8 +13,8 @@ from latentsync.diffusion.sampler import Sampler
 from latentsync.models.audio.encoders import frame_tokens
 from latentsync.models.color_matching import colour_cells
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.chunks import Run, Window, cut_windows
-from latentsync.pipeline.latent_cache import FaceLatents, KeptLatents
+from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
+from latentsync.pipeline.latent_cache import FaceLatents, LatentCache
 
 Faces = UInt8[np.ndarray, "f r r 3"]
 Face = Num[np.ndarray, "r r 3"]  # levels: uint8, or float and not yet cut to 0..255
@@ -27,8 +27,8 @@ SoundOf = Callable[[int, Slots], Float[Tensor, "f s d"]]
 WHOLE = 1 - 1e-4  # of the weights of all windows over a slot
 
 
-def draw_windows(
-    windows: Iterable[Window],
+def generate_chunks(
+    chunks: Iterable[Chunk],
     faces_of: FacesOf,
     sound_of: SoundOf,
     *,
@@ -36,32 +36,32 @@ def draw_windows(
     sampler: Sampler,
     seed: int,
     batch: int = 1,
-    kept: KeptLatents | None = None,
-) -> Iterator[tuple[Window, Float[np.ndarray, "f r r 3"]]]:
+    latent_cache: LatentCache | None = None,
+) -> Iterator[tuple[Chunk, Float[np.ndarray, "f r r 3"]]]:
     """Every window with its drawn faces as levels, about in 0..255.
 
     All share one noise, as in the official pipeline. The network sees full windows: a short one
     repeats its last frame, except in parity, where windows also draw from the seed in order.
     What lies outside the mask is of use in parity only, and elsewhere the VAE's. `batch`: how many
-    windows go through the network at once. `kept`: faces that it holds are never asked for.
+    windows go through the network at once. `latent_cache`: faces that it holds are never asked for.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = model.draw_noise(generator)
     if sampler.parity:
-        for window in windows:
+        for chunk in chunks:
             pixels = model.generate(
-                to_pixels(faces_of(window.run, window.slots)).to(model.device),
-                sound_of(window.run, window.slots)[None].to(model.device),
-                reference=to_pixels(faces_of(window.run, window.reference)).to(model.device),
+                to_pixels(faces_of(chunk.run, chunk.slots)).to(model.device),
+                sound_of(chunk.run, chunk.slots)[None].to(model.device),
+                reference=to_pixels(faces_of(chunk.run, chunk.reference)).to(model.device),
                 sampler=sampler,
                 generator=generator,
                 noise=noise,
             )
-            yield window, to_levels(pixels)[0]
+            yield chunk, to_levels(pixels)[0]
         return
     length = model.format.num_frames
-    store = LatentStore(model, faces_of, keep_slots=4 * length, kept=kept)
-    for group in in_groups(windows, batch):
+    store = LatentStore(model, faces_of, keep_slots=4 * length, latent_cache=latent_cache)
+    for group in in_groups(chunks, batch):
         faces = [(store.faces(w.run, w.slots), store.faces(w.run, w.reference)) for w in group]
         masked = stacked(pad(part_of(own, "masked"), length) for own, _ in faces)
         reference = stacked(pad(part_of(other, "seen"), length) for _, other in faces)
@@ -73,12 +73,12 @@ def draw_windows(
             sampler=sampler,
             noise=noise.expand(len(group), -1, -1, -1, -1),
         )
-        for window, (own, _), drawn in zip(group, faces, latents.split(1), strict=True):
+        for chunk, (own, _), generated in zip(group, faces, latents.split(1), strict=True):
             cells = part_of(own, "cells")[None]
-            shown = model.finish_painted(drawn[:, :, : len(own)], cells, sampler=sampler)
-            yield window, to_levels(shown)[0]
-    if kept is not None:
-        kept.close()
+            shown = model.finish_painted(generated[:, :, : len(own)], cells, sampler=sampler)
+            yield chunk, to_levels(shown)[0]
+    if latent_cache is not None:
+        latent_cache.close()
 
 
 class LatentStore:
@@ -94,17 +94,17 @@ class LatentStore:
         faces_of: FacesOf,
         *,
         keep_slots: int,
-        kept: KeptLatents | None = None,
+        latent_cache: LatentCache | None = None,
     ) -> None:
         self.model = model
         self.faces_of = faces_of
         self.keep_slots = keep_slots
-        self.kept = kept
+        self.latent_cache = latent_cache
         self.held: dict[tuple[int, int], FaceLatents] = {}
 
     def faces(self, run: int, slots: Slots) -> list[FaceLatents]:
         new = [slot for slot in np.unique(slots).tolist() if (run, slot) not in self.held]
-        if self.kept is not None:
+        if self.latent_cache is not None:
             new = [slot for slot in new if not self._take(run, slot)]
         if new:
             self._encode(run, new)
@@ -115,8 +115,8 @@ class LatentStore:
         return faces
 
     def _take(self, run: int, slot: int) -> bool:
-        assert self.kept is not None
-        face = self.kept.read(run, slot)
+        assert self.latent_cache is not None
+        face = self.latent_cache.read(run, slot)
         if face is None:
             return False
         device = self.model.device
@@ -136,30 +136,30 @@ class LatentStore:
         for place, slot in enumerate(slots):
             face = FaceLatents(masked[place], seen[place], cells[place])
             self.held[run, slot] = face
-            if self.kept is not None:
-                self.kept.add(run, slot, face)
+            if self.latent_cache is not None:
+                self.latent_cache.add(run, slot, face)
 
 
 def part_of(faces: Iterable[FaceLatents], name: str) -> Float[Tensor, "f *n"]:
     return torch.stack([getattr(face, name) for face in faces])
 
 
-def in_groups(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+def in_groups(chunks: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
     """Up to `size` windows in a row."""
-    for _, group in groupby(enumerate(windows), lambda item: item[0] // size):
-        yield [window for _, window in group]
+    for _, group in groupby(enumerate(chunks), lambda item: item[0] // size):
+        yield [chunk for _, chunk in group]
 
 
-class Patches:
+class GeneratedFaces:
     """The drawn face of any slot, blended of the windows over it; asked for in rising order."""
 
     def __init__(
         self,
-        drawn: Iterator[tuple[Window, Float[np.ndarray, "f r r 3"]]],
+        generated: Iterator[tuple[Chunk, Float[np.ndarray, "f r r 3"]]],
         *,
         rounded: bool = True,
     ) -> None:
-        self.drawn = drawn
+        self.generated = generated
         self.rounded = rounded
         self.blends: dict[tuple[int, int], tuple[Float[np.ndarray, "r r 3"], float]] = {}
         self.done: dict[tuple[int, int], Face] = {}
@@ -168,8 +168,8 @@ class Patches:
     def at(self, run: int, slot: int) -> Face:
         """The face of a slot; what lies before the slot `forget` was told is gone."""
         while (run, slot) not in self.done:
-            window, faces = next(self.drawn)
-            self._add(window, faces)
+            chunk, faces = next(self.generated)
+            self._add(chunk, faces)
         return self.done[run, slot]
 
     def forget(self, before: int) -> None:
@@ -178,9 +178,9 @@ class Patches:
         for key in [key for key in self.done if key[1] < before]:
             del self.done[key]
 
-    def _add(self, window: Window, faces: Float[np.ndarray, "f r r 3"]) -> None:
-        for slot, weight, face in zip(window.slots.tolist(), window.weights, faces, strict=True):
-            key = (window.run, slot)
+    def _add(self, chunk: Chunk, faces: Float[np.ndarray, "f r r 3"]) -> None:
+        for slot, weight, face in zip(chunk.slots.tolist(), chunk.weights, faces, strict=True):
+            key = (chunk.run, slot)
             if slot < self.oldest:
                 continue
             if weight < WHOLE:
@@ -192,7 +192,7 @@ class Patches:
             self.done[key] = rounded(face) if self.rounded else face
 
 
-def draw_clip(
+def generate_clip(
     faces: Faces,
     states: Float[Tensor, "n l d"],
     *,
@@ -204,18 +204,20 @@ def draw_clip(
     """Aligned faces in a row at the model's rate, speaking the sound that begins with them."""
     form = model.format
     run = Run(0, 0, 0, len(faces), np.ones(len(faces), dtype=np.float32))
-    windows = cut_windows([run], length=form.num_frames, overlap=overlap)
+    chunks = cut_chunks([run], length=form.num_frames, overlap=overlap)
 
     def sound_of(_: int, slots: Slots) -> Tensor:
         return tokens_of(states, slots, model)
 
-    drawn = draw_windows(
-        windows, lambda _, slots: faces[slots], sound_of, model=model, sampler=sampler, seed=seed
+    generated = generate_chunks(
+        chunks, lambda _, slots: faces[slots], sound_of, model=model, sampler=sampler, seed=seed
     )
     keep = model.mask.cpu().numpy()[..., None]
-    whole = ((window, (1 - keep) * levels + keep * faces[window.slots]) for window, levels in drawn)
-    patches = Patches(whole)
-    return np.stack([patches.at(0, slot) for slot in range(len(faces))])
+    whole = (
+        (chunk, (1 - keep) * levels + keep * faces[chunk.slots]) for chunk, levels in generated
+    )
+    blended = GeneratedFaces(whole)
+    return np.stack([blended.at(0, slot) for slot in range(len(faces))])
 
 
 def tokens_of(

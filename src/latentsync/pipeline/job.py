@@ -27,21 +27,21 @@ from latentsync.media.frame_reader import (
     Timeline,
     build_timeline,
 )
-from latentsync.media.limits import MOST_FPS
+from latentsync.media.limits import MAX_FPS
 from latentsync.media.soundtrack import CopyAudio
 from latentsync.media.video import VideoInfo, probe
 from latentsync.models.audio.encoders import num_parity_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.analysis import (
     SAMPLE_RATE,
-    Sighting,
-    Voice,
-    listen,
-    sight,
+    Speech,
+    VideoAnalysis,
+    analyze_video,
+    encode_speech,
 )
 from latentsync.pipeline.cache import Cache
-from latentsync.pipeline.chunks import Run, Window, cut_windows
-from latentsync.pipeline.generation import draw_windows
+from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
+from latentsync.pipeline.generation import generate_chunks
 from latentsync.pipeline.inputs import Inputs
 from latentsync.pipeline.plan import (
     Choice,
@@ -93,7 +93,7 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class Generation:
     """How windows are cut and drawn: slots that neighbours share, windows per pass of the network,
     what the mouth does in silence, and what is shown beside (see `lipsync`)."""
 
@@ -110,11 +110,11 @@ class Job:
     """Everything decided, nothing drawn."""
 
     source: VideoInfo
-    sighting: Sighting
+    analysis: VideoAnalysis
     timeline: Timeline
-    voices: dict[int | None, Voice]
+    voices: dict[int | None, Speech]
     runs: list[Run]
-    windows: list[Window]
+    chunks: list[Chunk]
     left: list[str]
     """For every slot why it is left alone, "" where it is drawn."""
     plan: Plan
@@ -122,12 +122,12 @@ class Job:
     inputs: Inputs
     deinterlace: str = "auto"
 
-    def voice_of(self, person: int) -> Voice:
+    def voice_of(self, person: int) -> Speech:
         return self.voices.get(person, self.voices[None])
 
     def reader(self) -> FrameReader:
         """Reads the source's frames, as the first pass saw them."""
-        return FrameReader(self.source.path, self.sighting.times, deinterlace=self.deinterlace)
+        return FrameReader(self.source.path, self.analysis.times, deinterlace=self.deinterlace)
 
 
 def prepare_job(  # noqa: PLR0913 - the first half of the one public door
@@ -136,41 +136,41 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     *,
     model: LipSyncModel,
     detector: FaceDetector,
-    drawing: Drawing,
+    generation: Generation,
     choice: Choice,
     timing: Timing,
     assign: dict[int, Path] | None = None,
     plan: Plan | None = None,
     cache: Cache | None = None,
     progress: Progress = False,
-    watch: Stopwatch | None = None,
+    stopwatch: Stopwatch | None = None,
     with_mel: bool = False,
 ) -> Job:
     """Look at the video, listen to the voices (`with_mel`: for a SyncNet too), decide what is
     drawn where."""
-    watch = watch or Stopwatch()
-    form, parity = model.format, drawing.sampler.parity
+    stopwatch = stopwatch or Stopwatch()
+    form, parity = model.format, generation.sampler.parity
     if parity:
-        drawing, choice = _as_official(drawing, choice)
+        generation, choice = _as_official(generation, choice)
     fps = Fraction(form.fps).limit_denominator(1001)
     inputs = Inputs(video, audio, *(assign or {}).values())
     source = probe(video)
     check_source(source)
-    with watch.stage("audio"), inputs.watched():
+    with stopwatch.stage("audio"), inputs.watched():
         hear = partial(
-            listen,
+            encode_speech,
             model=model,
-            gate=drawing.silence,
+            gate=generation.silence,
             parity=parity,
             cache=cache,
             with_mel=with_mel,
         )
-        voices: dict[int | None, Voice] = {
+        voices: dict[int | None, Speech] = {
             None: hear(audio),
             **{person: hear(path) for person, path in (assign or {}).items()},
         }
-    with watch.stage("faces"):
-        found = sight(
+    with stopwatch.stage("faces"):
+        found = analyze_video(
             video,
             detector,
             form.aligner,
@@ -198,12 +198,14 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         speaker = _speaker(video, source, found) if choice.select == "speaker" else None
         plan = make_plan(video, found.survey, found.times, choice, speaker=speaker)
     runs, left = _find_runs(found, plan, timeline, choice, fps=fps, seconds_spoken=seconds)
-    runs = [_silenced(run, voices.get(run.person, voices[None]), drawing, form.fps) for run in runs]
-    windows = cut_windows(
+    runs = [
+        _silenced(run, voices.get(run.person, voices[None]), generation, form.fps) for run in runs
+    ]
+    chunks = cut_chunks(
         runs,
         length=form.num_frames,
-        overlap=0 if parity else min(drawing.overlap, form.num_frames // 2),
-        own_reference=drawing.own_reference,
+        overlap=0 if parity else min(generation.overlap, form.num_frames // 2),
+        own_reference=generation.own_reference,
         short_last=parity,
     )
     return Job(
@@ -212,7 +214,7 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         timeline,
         voices,
         runs,
-        windows,
+        chunks,
         left,
         plan,
         fps,
@@ -221,16 +223,16 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     )
 
 
-def _as_official(drawing: Drawing, choice: Choice) -> tuple[Drawing, Choice]:
+def _as_official(generation: Generation, choice: Choice) -> tuple[Generation, Choice]:
     """The official pipeline knows no silences, and no face that is better left alone."""
     return (
-        replace(drawing, silence=SilenceGate("off")),
+        replace(generation, silence=SilenceGate("off")),
         replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0),
     )
 
 
 def _find_runs(
-    found: Sighting,
+    found: VideoAnalysis,
     plan: Plan,
     timeline: Timeline,
     choice: Choice,
@@ -259,14 +261,14 @@ def _nearest(value: float) -> int:
 def _own_rate(fps: str | float) -> Fraction | None:
     if fps == "source":
         return None
-    if isinstance(fps, str) or not 0 < fps <= MOST_FPS:
+    if isinstance(fps, str) or not 0 < fps <= MAX_FPS:
         raise ValueError(
-            f"timing.fps={fps} must be source, model or a number above 0, {MOST_FPS} at most"
+            f"timing.fps={fps} must be source, model or a number above 0, {MAX_FPS} at most"
         )
     return Fraction(fps).limit_denominator(1001)
 
 
-def _speaker(video: Path, source: VideoInfo, found: Sighting) -> int:
+def _speaker(video: Path, source: VideoInfo, found: VideoAnalysis) -> int:
     if not source.has_audio:
         raise ValueError(f"faces.select=speaker: {video} has no sound to tell who speaks")
     # Half a soundtrack tells who speaks, too.
@@ -274,40 +276,40 @@ def _speaker(video: Path, source: VideoInfo, found: Sighting) -> int:
     return find_speaker(found.survey, found.times, waveform, SAMPLE_RATE)
 
 
-def _silenced(run: Run, voice: Voice, drawing: Drawing, fps: float) -> Run:
+def _silenced(run: Run, voice: Speech, generation: Generation, fps: float) -> Run:
     """The run with the source's own mouth in the voice's silences, if the gate says so."""
-    if drawing.silence.mode != "source":
+    if generation.silence.mode != "source":
         return run
     shown = shown_in_slots(voice.silent, fps=fps, num_slots=run.end, fade_slots=4)
     strength = (run.strength * shown[run.first :]).astype(np.float32)
     return Run(run.track, run.person, run.first, run.end, strength)
 
 
-def with_estimate(job: Job, model: LipSyncModel, drawing: Drawing) -> Plan:
+def with_estimate(job: Job, model: LipSyncModel, generation: Generation) -> Plan:
     """The job's plan with its expected seconds and memory: one window is drawn with one step and
     with two, which tells the share of the steps; decoding and encoding are not in the seconds."""
-    if not job.windows:
+    if not job.chunks:
         return job.plan
     form = model.format
     size = form.resolution
     slots = np.arange(form.num_frames)
-    window = Window(0, 0, len(slots), np.ones(len(slots), dtype=np.float32), slots)
+    chunk = Chunk(0, 0, len(slots), np.ones(len(slots), dtype=np.float32), slots)
     faces = np.zeros((len(slots), size, size, 3), dtype=np.uint8)
     tokens = job.voices[None].tokens
 
     def seconds(num_steps: int) -> float:
         sampler = replace(
-            drawing.sampler, num_steps=num_steps, guidance_scale=1.0, deepcache_interval=1
+            generation.sampler, num_steps=num_steps, guidance_scale=1.0, deepcache_interval=1
         )
         started = time.perf_counter()
         list(
-            draw_windows(
-                [window],
+            generate_chunks(
+                [chunk],
                 lambda _, wanted: faces[wanted],
                 lambda _, wanted: tokens.tokens(torch.from_numpy(wanted)),
                 model=model,
                 sampler=sampler,
-                seed=drawing.seed,
+                seed=generation.seed,
             )
         )
         if torch.cuda.is_available():
@@ -317,13 +319,13 @@ def with_estimate(job: Job, model: LipSyncModel, drawing: Drawing) -> Plan:
     seconds(1)  # the first run of a network is slower
     one, two = seconds(1), seconds(2)
     step = max(two - one, 0.0)
-    sampler = drawing.sampler
+    sampler = generation.sampler
     passes = sum(2 if sampler.is_guided(place) else 1 for place in range(sampler.num_steps))
     per_window = (one - step) + passes * step
     frame_mib = job.source.width * job.source.height * 3 / 2**20
     expected = {
-        "windows": float(len(job.windows)),
-        "network_seconds": round(len(job.windows) * per_window, 1),
+        "windows": float(len(job.chunks)),
+        "network_seconds": round(len(job.chunks) * per_window, 1),
         "memory_mib": round(peak_memory_mib() + FRAMES_IN_HAND * frame_mib),
     }
     return replace(job.plan, expected=expected)

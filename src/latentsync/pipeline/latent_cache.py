@@ -20,7 +20,7 @@ from latentsync.pipeline.cache import Cache
 
 SHARD = 64  # stored frames whose faces lie in one file
 PRUNE_EVERY = 32  # files written
-MOST_SHARE = 0.5  # of the cache that one video may fill: the rest is for other videos
+MAX_SHARE = 0.5  # of the cache that one video may fill: the rest is for other videos
 
 # A run and a slot => the track and the stored frame that its face comes from.
 PlaceOf = Callable[[int, int], tuple[int, int]]
@@ -49,7 +49,7 @@ def bytes_per_face(model: LipSyncModel) -> int:
 
 
 def load_faces(path: Path) -> dict[str, Tensor]:
-    """The faces of a file; ValueError if it is none that `KeptLatents` wrote."""
+    """The faces of a file; ValueError if it is none that `LatentCache` wrote."""
     held = load_file(path)
     sizes = {name: len(held[name]) for name in (*PARTS, "numbers")}
     if len(set(sizes.values())) != 1:
@@ -57,7 +57,7 @@ def load_faces(path: Path) -> dict[str, Tensor]:
     return held
 
 
-class KeptLatents:
+class LatentCache:
     """Latents of faces by track and stored frame, in files of up to 64 frames of a track.
 
     What is there is what was there when it was first asked for: a run never reads what it wrote
@@ -113,7 +113,7 @@ class KeptLatents:
 
     def expect(self, num_faces: int, bytes_per_face: int) -> None:
         """Say how much will come: what is too much for the cache is not kept at all."""
-        self.is_full = num_faces * bytes_per_face > MOST_SHARE * self.cache.most_bytes
+        self.is_full = num_faces * bytes_per_face > MAX_SHARE * self.cache.max_bytes
 
     def close(self) -> None:
         """Write what is not written yet."""

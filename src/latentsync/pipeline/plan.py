@@ -19,7 +19,7 @@ from latentsync.pipeline.chunks import Run
 PLAN_VERSION = 1
 NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
 # Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
-MOST_STEP = 16
+MAX_STEP = 16
 
 Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 
@@ -85,14 +85,14 @@ class Plan:
     def load(cls, path: Path) -> "Plan":
         """The plan of a file that `save` wrote and a hand may have edited."""
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if told.pop("format_version") != PLAN_VERSION:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data.pop("format_version") != PLAN_VERSION:
                 raise ValueError(f"its format_version is not {PLAN_VERSION}")
             shots = [
                 PlannedShot(**{**shot, "faces": [PlannedFace(**face) for face in shot["faces"]]})
-                for shot in told.pop("shots")
+                for shot in data.pop("shots")
             ]
-            return cls(**told, shots=shots)
+            return cls(**data, shots=shots)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"plan={path} is not a plan of this program ({error}): make one with plan=true"
@@ -260,15 +260,15 @@ def find_runs(
         track = survey.tracks[index]
         fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
         inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
-        places = np.where(inside, numbers - track.first, 0)
+        positions = np.where(inside, numbers - track.first, 0)
         for slot in np.flatnonzero(inside):
-            if index not in edited or not fine[places[slot]]:
-                left[slot] = reasons[places[slot]] or NOT_SELECTED
+            if index not in edited or not fine[positions[slot]]:
+                left[slot] = reasons[positions[slot]] or NOT_SELECTED
         if index not in edited:
             continue
         shot = _shot_of(track, survey)
         in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
-        for first, end in _stretches(inside & fine[places], numbers):
+        for first, end in _stretches(inside & fine[positions], numbers):
             # A shot, or a voice, may itself be as short as that.
             if end - first < min(least, int(in_shot.sum())):
                 left[first:end] = (
@@ -287,7 +287,7 @@ def _stretches(
 ) -> list[tuple[int, int]]:
     """Slots in a row that are fine and in which the video plays on, forwards or backwards."""
     # A repeat from the start is a cut as well.
-    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MOST_STEP
+    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MAX_STEP
     label = np.cumsum(jumps)
     stretches = []
     position = 0
@@ -318,10 +318,10 @@ def _fades(
         return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
 
     length = end - first
-    places = np.arange(length)
+    positions = np.arange(length)
     strength = np.ones(length)
     if fade_slots and goes_on(first - 1):
-        strength = np.minimum(strength, (places + 1) / (fade_slots + 1))
+        strength = np.minimum(strength, (positions + 1) / (fade_slots + 1))
     if fade_slots and goes_on(end):
-        strength = np.minimum(strength, (length - places) / (fade_slots + 1))
+        strength = np.minimum(strength, (length - positions) / (fade_slots + 1))
     return strength

@@ -19,7 +19,7 @@ class _Failed:
 _DONE = object()
 
 
-def ahead(items: Iterable[T], depth: int) -> Generator[T]:
+def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
     """The same items, made in a thread that is at most `depth` of them ahead.
 
     An error comes out where its item would have come. When the reader stops, so does the thread,

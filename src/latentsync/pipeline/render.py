@@ -21,28 +21,28 @@ from latentsync.media.segmented_writer import PartsWriter
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.analysis import (
-    Places,
+    Placements,
     aligner_for,
 )
 from latentsync.pipeline.cache import content_hash
-from latentsync.pipeline.chunks import Window
+from latentsync.pipeline.chunks import Chunk
 from latentsync.pipeline.compositing import FaceStore, RunsAt, cut_faces, put_back, wanted_slots
-from latentsync.pipeline.generation import Patches, Slots, draw_windows
-from latentsync.pipeline.job import Drawing, Encoding, Job
-from latentsync.pipeline.latent_cache import KeptLatents
+from latentsync.pipeline.generation import GeneratedFaces, Slots, generate_chunks
+from latentsync.pipeline.job import Encoding, Generation, Job
+from latentsync.pipeline.latent_cache import LatentCache
 from latentsync.pipeline.outputs import Outputs
 from latentsync.pipeline.plan import (
     slot_entries,
 )
-from latentsync.pipeline.prefetch import ahead
+from latentsync.pipeline.prefetch import prefetch
 from latentsync.runtime import Bar, Progress, Stopwatch
 
-FACES_AHEAD = 8
+NUM_PREFETCHED_FACES = 8
 PART_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class RenderResult:
     """`num_resumed`: frames that an earlier, killed run had written. `num_missed`: stored frames
     that the first pass decoded and the second could not."""
 
@@ -56,14 +56,14 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
     *,
     audio: Path,
     model: LipSyncModel,
-    drawing: Drawing,
+    generation: Generation,
     encoding: Encoding,
     key: str,
     progress: Progress,
-    watch: Stopwatch,
-    kept: KeptLatents | None = None,
+    stopwatch: Stopwatch,
+    latent_cache: LatentCache | None = None,
     see: Callable[[int, Picture], None] | None = None,
-) -> Drawn | None:
+) -> RenderResult | None:
     """Draw, put back, encode into the file that will be `outputs.out`; None if an earlier, killed
     run of the same had published it already.
 
@@ -76,14 +76,14 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
             return None
         done = writer.next_entry
         entries = range(done, len(timeline))
-        finished = finished_frames(job, reader, entries, model, drawing, watch, kept)
+        finished = finished_frames(job, reader, entries, model, generation, stopwatch, latent_cache)
         bar = Bar("frames", len(timeline), progress, done=done)
-        with watch.stage("write"), bar, job.inputs.watched(), closing(finished):
+        with stopwatch.stage("write"), bar, job.inputs.watched(), closing(finished):
             for entry, frame in enumerate(finished, start=done):
                 job.inputs.check()  # before the frame: a part that is whole is right
                 writer.write(frame, timeline.start(entry))
                 if see is not None:
-                    with watch.stage("report"):
+                    with stopwatch.stage("report"):
                         see(entry, frame)
                 bar.update()
             job.inputs.check()
@@ -94,7 +94,7 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
                 copy_audio=encoding.copy_audio,
                 into=outputs.path(outputs.out),
             )
-    return Drawn(num_resumed=done, num_missed=len(reader.missed))
+    return RenderResult(num_resumed=done, num_missed=len(reader.missed))
 
 
 def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> PartsWriter:
@@ -118,12 +118,12 @@ def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> Pa
     )
 
 
-def places_of(job: Job, form: ModelFormat) -> Places:
+def placements_of(job: Job, form: ModelFormat) -> Placements:
     """Where the faces of a job are, for a model's faces."""
-    times = job.sighting.times
+    times = job.analysis.times
     rate = len(times) / max(times.seconds, 1e-3)
     make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
-    return Places(job.sighting.survey, make_aligner)
+    return Placements(job.analysis.survey, make_aligner)
 
 
 def finished_frames(
@@ -131,22 +131,22 @@ def finished_frames(
     reader: FrameReader,
     entries: range,
     model: LipSyncModel,
-    drawing: Drawing,
-    watch: Stopwatch,
-    kept: KeptLatents | None = None,
+    generation: Generation,
+    stopwatch: Stopwatch,
+    latent_cache: LatentCache | None = None,
 ) -> Generator[Picture]:
     """The output's pictures of these entries; only the windows that they show are drawn, and only
-    the faces cut that `kept` does not hold."""
+    the faces cut that `latent_cache` does not hold."""
     form, timeline = model.format, job.timeline
-    windows = _windows_shown(job, entries, drawing)
-    slots, numbers = _faces_to_cut(job, windows, kept)
-    places = places_of(job, form)
+    chunks = _chunks_shown(job, entries, generation)
+    slots, numbers = _faces_to_cut(job, chunks, latent_cache)
+    placements = placements_of(job, form)
     cuts = cut_faces(
-        watch.over("read", reader.pictures(numbers.tolist())),
+        stopwatch.over("read", reader.pictures(numbers.tolist())),
         slots,
         numbers,
         job.runs,
-        places,
+        placements,
         form.resolution,
     )
 
@@ -154,52 +154,54 @@ def finished_frames(
         voice = job.voice_of(job.runs[run].person)
         return voice.tokens.tokens(torch.from_numpy(wanted))
 
-    with closing(ahead(cuts, FACES_AHEAD)) as faces:
-        drawn = draw_windows(
-            windows,
+    with closing(prefetch(cuts, NUM_PREFETCHED_FACES)) as faces:
+        generated = generate_chunks(
+            chunks,
             FaceStore(faces, keep_slots=3 * form.num_frames),
             sound_of,
             model=model,
-            sampler=drawing.sampler,
-            seed=drawing.seed,
-            batch=drawing.batch,
-            kept=kept,
+            sampler=generation.sampler,
+            seed=generation.seed,
+            batch=generation.batch,
+            latent_cache=latent_cache,
         )
-        with closing(ahead(watch.over("generate", drawn), 1)) as drawn_ahead:
+        with closing(prefetch(stopwatch.over("generate", generated), 1)) as prefetched:
             frames = reader.pictures(timeline.numbers[entries.start : entries.stop].tolist())
-            yield from watch.over(
+            yield from stopwatch.over(
                 "restore",
                 put_back(
-                    watch.over("read", frames),
+                    stopwatch.over("read", frames),
                     entries,
                     timeline,
                     fps=form.fps,
                     runs=job.runs,
-                    patches=Patches(
-                        watch.over("wait", drawn_ahead), rounded=not drawing.sampler.parity
+                    generated=GeneratedFaces(
+                        stopwatch.over("wait", prefetched), rounded=not generation.sampler.parity
                     ),
-                    places=places,
+                    placements=placements,
                     mask=form.mask,
-                    region="crop" if drawing.sampler.parity else "mask",
+                    region="crop" if generation.sampler.parity else "mask",
                 ),
             )
 
 
-def _windows_shown(job: Job, entries: range, drawing: Drawing) -> list[Window]:
-    if drawing.sampler.parity:  # which draws from one generator, window after window
-        return job.windows
+def _chunks_shown(job: Job, entries: range, generation: Generation) -> list[Chunk]:
+    if generation.sampler.parity:  # which draws from one generator, window after window
+        return job.chunks
     first_slot = int(job.timeline.seconds(entries.start) * float(job.slot_rate)) if entries else 0
-    return [window for window in job.windows if window.end > first_slot]
+    return [chunk for chunk in job.chunks if chunk.end > first_slot]
 
 
 def _faces_to_cut(
-    job: Job, windows: list[Window], kept: KeptLatents | None
+    job: Job, chunks: list[Chunk], latent_cache: LatentCache | None
 ) -> tuple[Slots, Int[np.ndarray, " k"]]:
     """The slots whose faces are asked for and not kept, and the stored frames they show."""
-    slots = wanted_slots(windows, job.runs)
-    if kept is not None:
+    slots = wanted_slots(chunks, job.runs)
+    if latent_cache is not None:
         runs_at = RunsAt(job.runs)
-        slots = slots[kept.missing(slots, lambda slot: [index for index, _ in runs_at(slot)])]
+        slots = slots[
+            latent_cache.missing(slots, lambda slot: [index for index, _ in runs_at(slot)])
+        ]
     shown = slot_entries(job.timeline, fps=job.slot_rate, num_slots=_last(slots))
     return slots, job.timeline.numbers[shown[slots]]
 
@@ -210,11 +212,11 @@ def _last(slots: Slots) -> int:
 
 def settings_key(job: Job, voices: Iterable[Path], *parts: object) -> str:
     """A hash of all that the frames of an output depend on, so that parts of two never mix."""
-    told = [
+    fields = [
         content_hash(job.source.path),
         *(content_hash(path) for path in voices),
         job.plan.to_json(),
         # Dataclasses of plain values: their repr says all of them.
         *(repr(part) for part in parts),
     ]
-    return hashlib.blake2b("\0".join(told).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\0".join(fields).encode(), digest_size=16).hexdigest()

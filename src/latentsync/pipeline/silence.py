@@ -32,7 +32,7 @@ class SilenceGate:
     mode: str = "closed"
     quiet_db: float = 40.0
     above_floor_db: float = 6.0
-    most_db: float = 20.0
+    max_db: float = 20.0
     min_seconds: float = 0.25
     keep_seconds: float = 0.05
 
@@ -49,7 +49,7 @@ class SilenceGate:
         if not len(level):
             return np.zeros(0, dtype=bool)
         loud, floor = np.quantile(level, LOUD_SHARE), np.quantile(level, FLOOR_SHARE)
-        near_floor = min(floor + self.above_floor_db, loud - self.most_db)
+        near_floor = min(floor + self.above_floor_db, loud - self.max_db)
         quiet = level < max(loud - self.quiet_db, near_floor, ALWAYS_SILENT_DB)
         return long_stretches(quiet, round(self.min_seconds / BLOCK_SECONDS))
 
@@ -82,8 +82,8 @@ def faded(waveform: Float[Tensor, " t"], gains: Float[np.ndarray, " n"]) -> Floa
     # Piece by piece: for hours of sound, a gain of every sample would take gigabytes.
     for first in range(0, len(waveform), SAMPLES_AT_ONCE):
         piece = waveform[first : first + SAMPLES_AT_ONCE]
-        places = (np.arange(first, first + len(piece)) + 0.5) * per_sample - 0.5
-        gain = torch.from_numpy(np.interp(places, np.arange(len(gains)), gains))
+        positions = (np.arange(first, first + len(piece)) + 0.5) * per_sample - 0.5
+        gain = torch.from_numpy(np.interp(positions, np.arange(len(gains)), gains))
         gated[first : first + len(piece)] = piece * gain.to(piece)
     return gated
 
@@ -105,10 +105,10 @@ def levels_db(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[np.ndarr
 def long_stretches(marks: Bool[np.ndarray, " n"], least: int) -> Bool[np.ndarray, " n"]:
     """Only the stretches of at least so many marks in a row."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
-    kept = np.zeros(len(marks), dtype=bool)
+    long_enough = np.zeros(len(marks), dtype=bool)
     for first, end in edges.reshape(-1, 2):
-        kept[first:end] = end - first >= least
-    return kept
+        long_enough[first:end] = end - first >= least
+    return long_enough
 
 
 def shown_in_slots(

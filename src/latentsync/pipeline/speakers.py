@@ -8,8 +8,8 @@ from latentsync.faces.tracking.survey import Survey
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.pipeline.silence import BLOCK_SECONDS, levels_db
 
-MOST_LAG_SECONDS = 0.2
-LEAST_FRAMES = 12
+MAX_LAG_SECONDS = 0.2
+MIN_FRAMES = 12
 NO_FIT = -1.0
 
 
@@ -31,7 +31,7 @@ def find_speaker(
     if len(fits) > 1 and max(fits.values()) == NO_FIT:
         raise ValueError(
             "faces.select=speaker cannot tell who speaks: the video's sound does not change, or no "
-            f"mouth is seen in {LEAST_FRAMES} frames; name a person (faces.select=0; plan=true "
+            f"mouth is seen in {MIN_FRAMES} frames; name a person (faces.select=0; plan=true "
             "lists them)"
         )
     return max(fits, key=lambda person: fits[person])
@@ -47,9 +47,9 @@ def fit_of(
     """The best correlation of a person's mouth opening with the loudness, within 0.2 s."""
     level = levels_db(waveform, sample_rate)
     seconds, openings = _openings(person, survey, times)
-    if len(openings) < LEAST_FRAMES:
+    if len(openings) < MIN_FRAMES:
         return NO_FIT
-    lags = np.arange(-MOST_LAG_SECONDS, MOST_LAG_SECONDS + 1e-9, BLOCK_SECONDS * 2)
+    lags = np.arange(-MAX_LAG_SECONDS, MAX_LAG_SECONDS + 1e-9, BLOCK_SECONDS * 2)
     return max(_correlation(openings, _at(level, seconds + lag)) for lag in lags)
 
 

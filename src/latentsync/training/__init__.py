@@ -4,11 +4,11 @@ from latentsync.training.callbacks.checkpoints import StepCheckpoints, WholeChec
 from latentsync.training.callbacks.curves import CurvePicture
 from latentsync.training.callbacks.ema import AveragedWeights
 from latentsync.training.callbacks.feature_check import CheckFeatures
-from latentsync.training.callbacks.monitors import GradientWatch, PaceWatch
+from latentsync.training.callbacks.monitors import GradientMonitor, PaceMonitor
 from latentsync.training.callbacks.samples import SampleVideo
 from latentsync.training.callbacks.seeding import SeedEveryStep
-from latentsync.training.callbacks.sync_diagnostics import SyncNetDoctor
-from latentsync.training.callbacks.sync_plots import JudgePictures
+from latentsync.training.callbacks.sync_diagnostics import SyncDiagnostics
+from latentsync.training.callbacks.sync_plots import SyncPlots
 from latentsync.training.sharding import ShardedStrategy
 from latentsync.training.tasks.autoencoder import AutoencoderTask
 from latentsync.training.tasks.diffusion import DiffusionTask
@@ -21,15 +21,15 @@ __all__ = [
     "CheckFeatures",
     "CurvePicture",
     "DiffusionTask",
-    "GradientWatch",
-    "JudgePictures",
-    "PaceWatch",
+    "GradientMonitor",
+    "PaceMonitor",
     "ReaderTask",
     "SampleVideo",
     "SeedEveryStep",
     "ShardedStrategy",
     "StepCheckpoints",
-    "SyncNetDoctor",
+    "SyncDiagnostics",
     "SyncNetTask",
+    "SyncPlots",
     "WholeCheckpoints",
 ]

@@ -96,8 +96,8 @@ def import_official(
     out.parent.mkdir(parents=True, exist_ok=True)
     with publish(out) as partial:
         model.save_pretrained(partial)
-    told = version or "own"
-    logger.info("%s: version %s, %d px, aligner %s", out, told, made.resolution, made.aligner)
+    label = version or "own"
+    logger.info("%s: version %s, %d px, aligner %s", out, label, made.resolution, made.aligner)
     return out
 
 

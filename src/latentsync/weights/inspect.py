@@ -56,8 +56,8 @@ def details(
             return {"version": "none of LatentSync's: it takes no mask and no reference", **config}
         if kind != "UNet":
             return {"version": "1.0", "resolution": 256, **config}
-        told = "1.5 or 1.6, which no tensor tells apart", "256 for 1.5, 512 for 1.6"
-        return {"version": told[0], "resolution": told[1], **config}
+        candidates = "1.5 or 1.6, which no tensor tells apart", "256 for 1.5, 512 for 1.6"
+        return {"version": candidates[0], "resolution": candidates[1], **config}
     if kind == "SyncNet":
         return syncnet_config(state, path)
     if kind == "VAE":

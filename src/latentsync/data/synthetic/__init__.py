@@ -6,16 +6,16 @@ Nothing is downloaded, and everything follows from a seed.
 
 from latentsync.data.synthetic.speaker import Speaker
 from latentsync.data.synthetic.speech import TRACES, VISEMES, truth_of, viseme_track
-from latentsync.data.synthetic.world import draw_clip, draw_world, faces_of, read_truth
+from latentsync.data.synthetic.world import draw_world, faces_of, read_truth, render_clip
 
 __all__ = [
     "TRACES",
     "VISEMES",
     "Speaker",
-    "draw_clip",
     "draw_world",
     "faces_of",
     "read_truth",
+    "render_clip",
     "truth_of",
     "viseme_track",
 ]

@@ -29,7 +29,7 @@ FPS = 25.0
 CRF = 14
 
 
-def draw_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256) -> Path:
+def render_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256) -> Path:
     """Write STEM.mp4, STEM.wav and STEM.truth.npz; the seed says who speaks and what.
 
     The truth holds, per frame at 25 fps, `open`, `width`, `round`, `teeth`, `tongue` of the mouth
@@ -144,7 +144,7 @@ def _drawn(
 def _draw_one(stem: Path, seed: int, seconds: float, size: int) -> Path:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    return draw_clip(stem, seed=seed, seconds=seconds, size=size)
+    return render_clip(stem, seed=seed, seconds=seconds, size=size)
 
 
 def _note_recipe(output: Path, recipe: dict[str, float]) -> None:

@@ -15,13 +15,13 @@ SEARCH_EVERY = 3  # frames between two looks while nobody is there or somebody w
 SLOWER = 4  # at most this many times `every`, if look after look finds nobody new
 SAME_FACE = 0.5  # two tracks that share more of their area follow one face
 SAME_PLACE = 0.2  # who is found where somebody was just lost is the same
-LOOK_EVERY, MOST_LOOKS = 12, 8
+LOOK_EVERY, MAX_LOOKS = 12, 8
 NAN = float("nan")
 
 PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
 
 
-class Trail:
+class Tracklet:
     """What is kept of a face, frame after frame: some 60 bytes each."""
 
     def __init__(self, points_of: PointsOf, embedder: Embedder | None) -> None:
@@ -48,7 +48,7 @@ class Trail:
         ):
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
-        looks_due = self.num_seen % LOOK_EVERY == 0 and len(self.looks) < MOST_LOOKS
+        looks_due = self.num_seen % LOOK_EVERY == 0 and len(self.looks) < MAX_LOOKS
         if self.embedder is not None and looks_due:
             self.looks.append(self.embedder(frame, face))
         self.last, self.face = number, face
@@ -75,7 +75,7 @@ def _float32(values: array) -> Float[np.ndarray, " n"]:
 
 
 class Follower:
-    """Call it with the frames of one shot; `trails` are the faces seen so far.
+    """Call it with the frames of one shot; `tracklets` are the faces seen so far.
 
     Holds up to two frames that nobody looked at: a face found after them is followed back.
     """
@@ -89,10 +89,10 @@ class Follower:
         every: int,
     ) -> None:
         self.detector = detector
-        self.new_trail = lambda: Trail(points_of, embedder)
+        self.new_tracklet = lambda: Tracklet(points_of, embedder)
         self.every = every
-        self.trails: list[Trail] = []
-        self.here: list[Trail] = []
+        self.tracklets: list[Tracklet] = []
+        self.here: list[Tracklet] = []
         self.next_look = self.wait = 0
         self.unseen: deque[tuple[int, UInt8[np.ndarray, "h w 3"]]] = deque(maxlen=SEARCH_EVERY - 1)
 
@@ -105,29 +105,29 @@ class Follower:
 
     def follow(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> bool:
         """Move on with all who are here; whether anybody was lost."""
-        before = [trail.face for trail in self.here if trail.face]
+        before = [tracklet.face for tracklet in self.here if tracklet.face]
         after = [self.detector.refine(frame, face) for face in before]
         kept = distinct(before, after)
-        for trail, face in zip(self.here, kept, strict=True):
+        for tracklet, face in zip(self.here, kept, strict=True):
             if face is not None:
-                trail.add(number, face, frame)
+                tracklet.add(number, face, frame)
         num_before = len(self.here)
-        self.here = [trail for trail in self.here if trail.last == number]
+        self.here = [tracklet for tracklet in self.here if tracklet.last == number]
         return len(self.here) < num_before
 
     def look(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """Look for faces that nobody follows, and say when to look next."""
-        known = [trail.face for trail in self.here if trail.face]
+        known = [tracklet.face for tracklet in self.here if tracklet.face]
         found = others(self.detector, frame, known)
         for face in found:
-            trail = self.missing_at(face, number) or self.new_trail()
-            back = self.trace_back(face, trail)
+            tracklet = self.missing_at(face, number) or self.new_tracklet()
+            back = self.trace_back(face, tracklet)
             for earlier, face_before, frame_before in back:
-                trail.add(earlier, face_before, frame_before)
-            if trail not in self.trails:
-                self.trails.append(trail)
-            trail.add(number, face, frame)
-            self.here.append(trail)
+                tracklet.add(earlier, face_before, frame_before)
+            if tracklet not in self.tracklets:
+                self.tracklets.append(tracklet)
+            tracklet.add(number, face, frame)
+            self.here.append(tracklet)
         self.unseen.clear()
         if self.is_searching(number):
             self.wait = SEARCH_EVERY
@@ -139,25 +139,29 @@ class Follower:
 
     def is_searching(self, number: int) -> bool:
         """Nobody is here, or somebody was here a moment ago."""
-        return not self.here or any(0 < number - trail.last < self.every for trail in self.trails)
+        return not self.here or any(
+            0 < number - tracklet.last < self.every for tracklet in self.tracklets
+        )
 
-    def missing_at(self, face: Face, number: int) -> Trail | None:
+    def missing_at(self, face: Face, number: int) -> Tracklet | None:
         """Who was lost a moment ago where this face is."""
-        missing = [trail for trail in self.trails if 0 < number - trail.last < self.every]
+        missing = [
+            tracklet for tracklet in self.tracklets if 0 < number - tracklet.last < self.every
+        ]
         if not missing:
             return None
-        last = np.array([trail.face.box for trail in missing if trail.face])
+        last = np.array([tracklet.face.box for tracklet in missing if tracklet.face])
         shared = overlap(face.box, last)
         return missing[int(shared.argmax())] if shared.max() > SAME_PLACE else None
 
     def trace_back(
-        self, face: Face, trail: Trail
+        self, face: Face, tracklet: Tracklet
     ) -> list[tuple[int, Face, UInt8[np.ndarray, "h w 3"]]]:
         """The face in the frames that nobody looked at, in order."""
         back = []
         known: Face | None = face
         for number, frame in reversed(self.unseen):
-            known = self.detector.refine(frame, known) if number > trail.last and known else None
+            known = self.detector.refine(frame, known) if number > tracklet.last and known else None
             if known is None:
                 break
             back.append((number, known, frame))

@@ -18,7 +18,7 @@ STANDS_OUT, MEMORY = 2, 12
 SIDE = 32  # of a small picture, about
 
 
-class Cuts:
+class ShotDetector:
     """Call it with one frame after the other: is this the first frame of a shot?"""
 
     def __init__(self) -> None:

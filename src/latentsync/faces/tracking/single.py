@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.faces.detectors.base import Face, FaceDetector, largest
-from latentsync.faces.tracking.shots import Cuts
+from latentsync.faces.tracking.shots import ShotDetector
 
 
 class Tracker:
@@ -15,7 +15,7 @@ class Tracker:
     def __init__(self, detector: FaceDetector) -> None:
         self.detector = detector
         self.face: Face | None = None
-        self.cuts = Cuts()
+        self.cuts = ShotDetector()
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> Face | None:
         """The followed face in this frame, None where there is none."""

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from latentsync.faces.detectors.base import FaceDetector
-from latentsync.faces.tracking.follower import Follower, PointsOf, Trail
+from latentsync.faces.tracking.follower import Follower, PointsOf, Tracklet
 from latentsync.faces.tracking.identity import Embedder, Look, number_people
-from latentsync.faces.tracking.shots import Cuts
+from latentsync.faces.tracking.shots import ShotDetector
 from latentsync.files import publish
 
 FORMAT_VERSION = 1
@@ -124,34 +124,34 @@ def survey(
     """
     if every < 1:
         raise ValueError(f"every={every}: faces are looked for every 1 frame or more")
-    cuts, number = Cuts(), -1
+    cuts, number = ShotDetector(), -1
     starts: list[int] = []
     followers: list[Follower] = []
-    trails: list[Trail] = []
+    tracklets: list[Tracklet] = []
     for number, frame in enumerate(frames):
         if cuts(frame):
-            trails += lasting(followers.pop(), starts[-1], number) if followers else []
+            tracklets += lasting(followers.pop(), starts[-1], number) if followers else []
             starts.append(number)
             followers.append(Follower(detector, points_of, embedder, every=every))
         followers[-1](number, frame)
     num_frames = number + 1
-    trails += lasting(followers.pop(), starts[-1], num_frames) if followers else []
+    tracklets += lasting(followers.pop(), starts[-1], num_frames) if followers else []
     limit = embedder.limit if embedder is not None else 1.0
-    persons = number_people([trail.appearance() for trail in trails], limit=limit)
+    persons = number_people([tracklet.appearance() for tracklet in tracklets], limit=limit)
     tracks = [
-        Track(person, trail.first, **trail.arrays())
-        for person, trail in zip(persons, trails, strict=True)
+        Track(person, tracklet.first, **tracklet.arrays())
+        for person, tracklet in zip(persons, tracklets, strict=True)
     ]
     shots = [Shot(first, end) for first, end in pairwise([*starts, num_frames])]
     return Survey(num_frames, shots, sorted(tracks, key=lambda track: (track.first, track.person)))
 
 
-def lasting(follower: Follower, first: int, end: int) -> list[Trail]:
+def lasting(follower: Follower, first: int, end: int) -> list[Tracklet]:
     """The trails of a shot from `first` to `end` but for those that flashed up."""
     return [
-        trail
-        for trail in follower.trails
-        if trail.num_seen >= FLASH or trail.num_seen * 2 > end - first
+        tracklet
+        for tracklet in follower.tracklets
+        if tracklet.num_seen >= FLASH or tracklet.num_seen * 2 > end - first
     ]
 
 

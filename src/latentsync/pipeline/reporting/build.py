@@ -13,12 +13,12 @@ from latentsync.media.container import CLIPPED
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.compositing import RunsAt, shown_mouths
-from latentsync.pipeline.job import Drawing, Encoding, Job
+from latentsync.pipeline.job import Encoding, Generation, Job
 from latentsync.pipeline.plan import slot_entries, slot_of
-from latentsync.pipeline.render import places_of
+from latentsync.pipeline.render import placements_of
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans
-from latentsync.pipeline.reporting.sync_scorer import SyncJudge
+from latentsync.pipeline.reporting.sync_scorer import SyncScorer
 from latentsync.runtime import peak_memory_mib
 
 SILENT = "the voice is silent there (silence=source)"
@@ -31,7 +31,7 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
     *,
     model: LipSyncModel,
     name: str,
-    drawing: Drawing,
+    generation: Generation,
     encoding: Encoding,
     sync_measure: str,
     shots: list[ShotReport],
@@ -51,15 +51,15 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
         out=printable(out),
         model=name,
         model_format=asdict(model.format),
-        sampler=asdict(drawing.sampler),
-        seed=drawing.seed,
-        reference="self" if drawing.own_reference else "previous",
+        sampler=asdict(generation.sampler),
+        seed=generation.seed,
+        reference="self" if generation.own_reference else "previous",
         crf=encoding.crf,
         source_fps=float(job.source.fps),
         fps=round(len(timeline) / seconds, 6),
         num_frames=len(timeline),
         num_frames_with_face=reasons.count(""),
-        video_seconds=job.sighting.times.seconds,
+        video_seconds=job.analysis.times.seconds,
         audio_seconds=job.voices[None].seconds,
         skipped=left_alone(job, reasons),
         frames_left=dict(Counter(reason for reason in reasons if reason)),
@@ -85,7 +85,7 @@ def missed_again(num_missed: int) -> list[str]:
 def damage_of(job: Job) -> list[str]:
     """Where the video and the voices could not be decoded."""
     return [
-        *(f"the video: {damage}" for damage in job.sighting.damages),
+        *(f"the video: {damage}" for damage in job.analysis.damages),
         *(
             f"a voice: {damage}"
             for voice in job.voices.values()
@@ -103,15 +103,15 @@ def clipped_in(job: Job) -> list[str]:
 
 def reasons_of(job: Job, form: ModelFormat) -> list[str]:
     """For every frame of the output why it is the source's own, "" where a mouth was drawn."""
-    places, runs_at = places_of(job, form), RunsAt(job.runs)
+    placements, runs_at = placements_of(job, form), RunsAt(job.runs)
     slots = slots_of_entries(job)
     reasons = []
     for entry, slot in enumerate(slots.tolist()):
-        if shown_mouths(entry, job.timeline, fps=form.fps, runs_at=runs_at, places=places):
+        if shown_mouths(entry, job.timeline, fps=form.fps, runs_at=runs_at, placements=placements):
             reasons.append("")
             continue
         number = int(job.timeline.numbers[entry])
-        seen = any(places.at(run.track, number) is not None for _, run in runs_at(slot))
+        seen = any(placements.at(run.track, number) is not None for _, run in runs_at(slot))
         # The slot's own frame may show what this one does not.
         reasons.append(job.left[slot] or (SILENT if seen else "no face found"))
     return reasons
@@ -134,9 +134,9 @@ def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
     were measured."""
     num_slots = len(job.left)
     entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=num_slots)
-    before = np.full(len(job.sighting.times), np.nan)
+    before = np.full(len(job.analysis.times), np.nan)
     for index in sorted({run.track for run in job.runs}, reverse=True):
-        track = job.sighting.survey.tracks[index]
+        track = job.analysis.survey.tracks[index]
         before[track.first : track.first + len(track.openings)] = track.openings
     after = np.full(num_slots, np.nan) if openings is None else openings[entries]
     fps = float(job.slot_rate)
@@ -145,22 +145,22 @@ def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
 
 
 def shots_of(
-    job: Job, curves: Curves, reasons: list[str], judge: SyncJudge | None = None
+    job: Job, curves: Curves, reasons: list[str], scorer: SyncScorer | None = None
 ) -> list[ShotReport]:
     """What was done in every shot that the output shows; a loop shows a shot several times.
 
     `reasons` are those of `reasons_of`. Sync is what the judge says, else how well mouth and
     loudness go together.
     """
-    firsts = np.array([shot.first for shot in job.sighting.survey.shots])
+    firsts = np.array([shot.first for shot in job.analysis.survey.shots])
     shots = np.searchsorted(firsts, job.timeline.numbers, side="right") - 1
     slots = slots_of_entries(job)
-    told, first = [], 0
+    reports, first = [], 0
     for number, group in groupby(shots.tolist()):
         end = first + len(list(group))
         a, b = int(slots[first]), int(slots[end - 1]) + 1
-        before, after = _sync_in(a, b, curves, judge)
-        told.append(
+        before, after = _sync_in(a, b, curves, scorer)
+        reports.append(
             ShotReport(
                 number=number,
                 start_seconds=job.timeline.seconds(first),
@@ -173,15 +173,15 @@ def shots_of(
             )
         )
         first = end
-    return told
+    return reports
 
 
 def _sync_in(
-    first: int, end: int, curves: Curves, judge: SyncJudge | None
+    first: int, end: int, curves: Curves, scorer: SyncScorer | None
 ) -> tuple[float | None, float | None]:
     """Of the source and of the result in these slots, None where there is none."""
-    if judge is not None:
-        scores = judge.score(first, end)
+    if scorer is not None:
+        scores = scorer.score(first, end)
         return (None, None) if scores is None else (scores[0].score, scores[1].score)
     loud = curves.loudness[first:end]
     return (

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from latentsync.pipeline.silence import BLOCK_SECONDS
 
 QUIETEST_DB = 50.0  # below the loudest: what is softer counts as this
-MOST_LAG_SECONDS = 0.2
-LEAST_SLOTS = 12
+MAX_LAG_SECONDS = 0.2
+MIN_SLOTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def sync_of(
 
     None where fewer than 12 slots have a mouth, or where mouth or voice stands still.
     """
-    most = round(MOST_LAG_SECONDS * fps)
+    most = round(MAX_LAG_SECONDS * fps)
     fits = [_correlation(opening, loud, lag) for lag in range(-most, most + 1)]
     return max((fit for fit in fits if fit is not None), default=None)
 
@@ -57,11 +57,11 @@ def sync_of(
 def _correlation(
     opening: Float[np.ndarray, " k"], loud: Float[np.ndarray, " k"], lag: int
 ) -> float | None:
-    places = np.flatnonzero(np.isfinite(opening))
-    places = places[(places + lag >= 0) & (places + lag < len(loud))]
-    if len(places) < LEAST_SLOTS:
+    positions = np.flatnonzero(np.isfinite(opening))
+    positions = positions[(positions + lag >= 0) & (positions + lag < len(loud))]
+    if len(positions) < MIN_SLOTS:
         return None
-    a, b = opening[places].astype(float), loud[places + lag].astype(float)
+    a, b = opening[positions].astype(float), loud[positions + lag].astype(float)
     if a.std() < 1e-6 or b.std() < 1e-6:
         return None
     return float(np.corrcoef(a, b)[0, 1])

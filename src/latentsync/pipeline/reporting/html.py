@@ -23,8 +23,8 @@ from latentsync.pipeline.reporting.report import (
 T = TypeVar("T")
 
 # However long the video, the page stays a page.
-MOST_POINTS = 1200
-MOST_ROWS = 300
+MAX_POINTS = 1200
+MAX_ROWS = 300
 
 WIDTH, HEIGHT = 1200, 240
 TOP, BOTTOM = 12, 204  # of the curves; shots and times stand below
@@ -86,11 +86,11 @@ def _summary(report: Report) -> str:
 
 
 def _warnings(report: Report) -> str:
-    said = [f"Damaged: {line}" for line in report.damage] + report.notes
-    if not said:
+    lines = [f"Damaged: {line}" for line in report.damage] + report.notes
+    if not lines:
         return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in _cut(said))
-    return f'<ul class="warnings">{items}{_rest(said)}</ul>'
+    items = "".join(f"<li>{escape(line)}</li>" for line in _cut(lines))
+    return f'<ul class="warnings">{items}{_rest(lines)}</ul>'
 
 
 def _sheet(sheet: ContactSheet) -> str:
@@ -109,7 +109,7 @@ def _curves(curves: Curves, shots: Sequence[ShotReport]) -> str:
     seconds = max(len(curves.loudness), 1) / curves.fps
     mouths = np.concatenate([curves.before, curves.after])
     widest = float(np.nanmax(mouths)) if np.isfinite(mouths).any() else 0.0
-    drawn = [
+    marks = [
         f'<path class="voice" d="{_area(curves.loudness)}"/>',
         *(
             f'<path class="{name}" d="{_line(values / widest)}"/>'
@@ -127,13 +127,13 @@ def _curves(curves: Curves, shots: Sequence[ShotReport]) -> str:
         f'<section><h2>Mouth and voice</h2><p class="legend">{legend}</p>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="Opening of the mouth and loudness of the voice over time">'
-        f"{''.join(drawn)}</svg></section>"
+        f"{''.join(marks)}</svg></section>"
     )
 
 
 def _thin(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " p"]:
-    """At most MOST_POINTS values: means of neighbours, NaN only where all of them are."""
-    step = -(-len(values) // MOST_POINTS)
+    """At most MAX_POINTS values: means of neighbours, NaN only where all of them are."""
+    step = -(-len(values) // MAX_POINTS)
     padded = np.concatenate([values, np.full(-len(values) % step, np.nan)]).reshape(-1, step)
     known = np.isfinite(padded)
     sums, counts = np.where(known, padded, 0).sum(axis=1), known.sum(axis=1)
@@ -234,7 +234,7 @@ def _timings(report: Report) -> str:
 
 
 def _settings(report: Report) -> str:
-    said = {
+    lines = {
         "video": report.video,
         "audio": report.audio,
         "result": report.out,
@@ -248,7 +248,7 @@ def _settings(report: Report) -> str:
         "crf": report.crf,
     }
     rows = "".join(
-        f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in said.items()
+        f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in lines.items()
     )
     return f'<section><h2>Settings</h2><div class="wide"><table>{rows}</table></div></section>'
 
@@ -266,9 +266,9 @@ def _figure(value: float | None) -> str:
 
 
 def _cut(items: Sequence[T]) -> Sequence[T]:
-    return items[:MOST_ROWS]
+    return items[:MAX_ROWS]
 
 
 def _rest(items: Sequence[object]) -> str:
-    more = len(items) - MOST_ROWS
+    more = len(items) - MAX_ROWS
     return f"<p>and {more} more: see the .report.json beside this page</p>" if more > 0 else ""

@@ -13,13 +13,13 @@ from latentsync.media.frame_reader import FrameReader, FrameTimes, Timeline
 from latentsync.media.video import probe
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.reporting.report import ContactSheet, close_up
-from latentsync.pipeline.reporting.sync_scorer import SyncJudge
+from latentsync.pipeline.reporting.sync_scorer import SyncScorer
 
 LOOK_AROUND = 1.25  # of the face's larger side, from its middle to every side
-LEAST_AROUND = 64  # pixels
+MIN_AROUND = 64  # pixels
 
 
-class Witness:
+class OutputMonitor:
     """Keeps some pictures for the sheet; with a detector also the opening of the first drawn mouth
     in every picture, with a judge how well sound and picture go together.
 
@@ -27,9 +27,9 @@ class Witness:
     """
 
     def __init__(
-        self, job: Job, *, detector: FaceDetector | None = None, judge: SyncJudge | None = None
+        self, job: Job, *, detector: FaceDetector | None = None, scorer: SyncScorer | None = None
     ) -> None:
-        self.job, self.judge = job, judge
+        self.job, self.scorer = job, scorer
         self.mouths = None if detector is None else Mouths(job, detector)
         self.sheet = ContactSheet(len(job.timeline))
         self.begun: int | None = None
@@ -37,7 +37,7 @@ class Witness:
 
     @property
     def measures(self) -> bool:
-        return self.mouths is not None or self.judge is not None
+        return self.mouths is not None or self.scorer is not None
 
     def see(self, entry: int, picture: Picture) -> None:
         """The output's pictures from some entry on, in order."""
@@ -80,8 +80,8 @@ class Witness:
         )
         if self.mouths is not None:
             self.mouths.look(entry, number, result)
-        if self.judge is not None:
-            self.judge.look(entry, number, source, result)
+        if self.scorer is not None:
+            self.scorer.look(entry, number, source, result)
 
 
 class Mouths:
@@ -117,7 +117,7 @@ def moved(face: Face, x: float, y: float) -> Face:
 
 def _around(box: Float[np.ndarray, "4"], size: tuple[int, int]) -> tuple[int, int, int, int]:
     middle = (box[:2] + box[2:]) / 2
-    reach = max(LOOK_AROUND * float((box[2:] - box[:2]).max()), LEAST_AROUND)
+    reach = max(LOOK_AROUND * float((box[2:] - box[:2]).max()), MIN_AROUND)
     x0, y0 = np.maximum(middle - reach, 0).astype(int).tolist()
     x1, y1 = np.minimum(middle + reach, size[::-1]).astype(int).tolist()
     return x0, y0, x1, y1
@@ -130,7 +130,7 @@ def _nearest(faces: list[Face], box: Float[np.ndarray, "4"]) -> Face | None:
 def box_in(job: Job, number: int) -> Float[np.ndarray, "4"] | None:
     """Where the first of the drawn faces is in a stored frame."""
     for index in sorted({run.track for run in job.runs}):
-        track = job.sighting.survey.tracks[index]
+        track = job.analysis.survey.tracks[index]
         if track.first <= number < track.first + len(track.boxes):
             box = track.boxes[number - track.first]
             if np.isfinite(box).all():

@@ -99,10 +99,10 @@ class Report:
     @classmethod
     def load(cls, path: Path) -> Self:
         """The report that `save` wrote; what was not a number is None in it."""
-        told = json.loads(path.read_text(encoding="utf-8"))
-        told["skipped"] = [SkippedSpan(**span) for span in told["skipped"]]
-        told["shots"] = [ShotReport(**shot) for shot in told["shots"]]
-        return cls(**told)
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["skipped"] = [SkippedSpan(**span) for span in data["skipped"]]
+        data["shots"] = [ShotReport(**shot) for shot in data["shots"]]
+        return cls(**data)
 
 
 def plain(value: object) -> object:
@@ -147,17 +147,17 @@ class ContactSheet:
     def __init__(self, num_frames: int) -> None:
         spread = np.linspace(0, num_frames - 1, min(SHEET_COLUMNS, num_frames)).round().astype(int)
         self.indices = set(spread.tolist())
-        self.kept: dict[int, tuple[UInt8[np.ndarray, "h w 3"], float | None]] = {}
+        self._cells: dict[int, tuple[UInt8[np.ndarray, "h w 3"], float | None]] = {}
 
     @property
     def cells(self) -> list[UInt8[np.ndarray, "h w 3"]]:
         """The pictures in the order of their frames, whatever order they came in."""
-        return [self.kept[index][0] for index in sorted(self.kept)]
+        return [self._cells[index][0] for index in sorted(self._cells)]
 
     @property
     def seconds(self) -> list[float | None]:
         """When each is shown."""
-        return [self.kept[index][1] for index in sorted(self.kept)]
+        return [self._cells[index][1] for index in sorted(self._cells)]
 
     def add(
         self,
@@ -173,7 +173,7 @@ class ContactSheet:
         """
         if index in self.indices:
             cell = np.vstack([_scaled(source), _scaled(result)])
-            self.kept[index] = cell, seconds
+            self._cells[index] = cell, seconds
 
     def save(self, path: Path) -> None:
         """Write it as a PNG."""

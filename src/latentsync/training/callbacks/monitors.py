@@ -17,7 +17,7 @@ from latentsync.data import ClipDataset
 from latentsync.runtime import peak_memory_mib
 
 
-class GradientWatch(Callback):
+class GradientMonitor(Callback):
     """Logs the gradient's norm before clipping; stops a run before a NaN reaches the weights.
 
     All processes stop together, also where each holds a part of the weights only. With float16 a
@@ -102,7 +102,7 @@ class _Since:
     num_clips: int = 0
 
 
-class PaceWatch(Callback):
+class PaceMonitor(Callback):
     """Logs clips a second over all processes, peak memory in GiB, and clips that were skipped."""
 
     def __init__(self) -> None:

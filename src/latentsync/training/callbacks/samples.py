@@ -53,7 +53,7 @@ class SampleVideo(Callback):
                 "samples are pictures: callbacks.samples.syncnet must be a SyncNet of pixels, "
                 "this one reads latents"
             )
-        self.judge = None if syncnet is None else SyncLoss(syncnet)
+        self.scorer = None if syncnet is None else SyncLoss(syncnet)
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.sampler = sampler
@@ -82,17 +82,17 @@ class SampleVideo(Callback):
             return
         self._last_step = trainer.global_step
         some: Batch = {name: value[:MAX_CLIPS] for name, value in batch.items()}  # type: ignore[assignment,index]
-        truth, drawn = draw(pl_module.model, some, self.sampler, seed=self.seed)
-        judge = self.judge or pl_module.losses.get("sync")
-        if isinstance(judge, SyncLoss) and not judge.reads_latents and "mel" in some:
-            for name, pixels in (("sample_sync", drawn), ("truth_sync", truth)):
-                value = sync_cosine(judge, pixels, some)
-                pl_module.log(f"val/{name}", value, batch_size=len(drawn))
+        truth, generated = generate_samples(pl_module.model, some, self.sampler, seed=self.seed)
+        scorer = self.scorer or pl_module.losses.get("sync")
+        if isinstance(scorer, SyncLoss) and not scorer.reads_latents and "mel" in some:
+            for name, pixels in (("sample_sync", generated), ("truth_sync", truth)):
+                value = sync_cosine(scorer, pixels, some)
+                pl_module.log(f"val/{name}", value, batch_size=len(generated))
         if trainer.is_global_zero:
             dataset = getattr(trainer.datamodule, "val_set", None)
             assert isinstance(dataset, ClipDataset)
             sound = sound_of(dataset, some) if dataset.stride == 1 else None
-            frames = one_above_the_other(truth, drawn)
+            frames = one_above_the_other(truth, generated)
             self._show(trainer, frames, sound, fps=pl_module.model.format.fps)
 
     def _show(
@@ -110,7 +110,7 @@ class SampleVideo(Callback):
         log_video(trainer, "val/samples", path, strip=strip, sound=sound, sample_rate=SAMPLE_RATE)
 
 
-def draw(
+def generate_samples(
     model: LipSyncModel, batch: Batch, sampler: Sampler, *, seed: int
 ) -> tuple[Float[Tensor, "b f 3 h w"], Float[Tensor, "b f 3 h w"]]:
     """The clips of a batch and what the model makes of them; stored latents are decoded first."""
@@ -122,14 +122,14 @@ def draw(
                 model.decode(rearrange(latents, "b f c x y -> b c f x y")).clamp(-1, 1)
                 for latents in (batch["latents"], batch["reference_latents"])
             )
-    drawn = model.generate(
+    generated = model.generate(
         truth,
         batch["audio"],
         sampler=sampler,
         generator=Generator().manual_seed(seed),
         reference=reference,
     )
-    return truth, drawn
+    return truth, generated
 
 
 def sync_cosine(
@@ -144,10 +144,10 @@ def sync_cosine(
 
 
 def one_above_the_other(
-    truth: Float[Tensor, "b f 3 h w"], drawn: Float[Tensor, "b f 3 h w"]
+    truth: Float[Tensor, "b f 3 h w"], generated: Float[Tensor, "b f 3 h w"]
 ) -> UInt8[np.ndarray, "bf two_h w 3"]:
     """Frames of all clips, one after the other, truth above what was drawn."""
-    rows = [rearrange(pixels, "b f c h w -> (b f) h w c") for pixels in (truth, drawn)]
+    rows = [rearrange(pixels, "b f c h w -> (b f) h w c") for pixels in (truth, generated)]
     return ((torch.cat(rows, dim=1).float() + 1) * 127.5).clamp(0, 255).byte().cpu().numpy()
 
 

@@ -60,7 +60,7 @@ class Likeness:
     sounds: float
 
 
-class SyncNetDoctor(Callback):
+class SyncDiagnostics(Callback):
     """Says what to look at when the mean BCE of `patience` steps lies in [0.68, 0.70].
 
     The findings are logged and written to `path`, once for each stay on the plateau. Before that

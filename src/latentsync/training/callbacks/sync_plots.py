@@ -28,7 +28,7 @@ TOLERANCE = 1
 SOUNDS_AT_ONCE = 64
 
 
-class JudgePictures(Callback):
+class SyncPlots(Callback):
     """Draws calibration.png and offsets.png into `folder`, and into the loggers that hold pictures.
 
     The offset of a validation clip is the shift, of -15..15 frames, at which its sound suits its
@@ -74,8 +74,8 @@ class JudgePictures(Callback):
         found = sum(abs(offset) <= TOLERANCE for offset in offsets) / len(offsets)
         pl_module.log("val/offset_accuracy", found)
         if trainer.is_global_zero:
-            self._publish(trainer, "calibration", draw_calibration(pl_module.judgement.curve()))
-            self._publish(trainer, "offsets", draw_offsets(Counter(offsets)))
+            self._publish(trainer, "calibration", plot_calibration(pl_module.judgement.curve()))
+            self._publish(trainer, "offsets", plot_offsets(Counter(offsets)))
 
     def _publish(self, trainer: Trainer, name: str, figure: Figure) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def find_offset(
     return int(best[best.abs().argmax()])
 
 
-def draw_calibration(curve: CalibrationCurve) -> Figure:
+def plot_calibration(curve: CalibrationCurve) -> Figure:
     """How often pairs of a cosine are in sync, beside how many there are; ideal is the diagonal."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -125,7 +125,7 @@ def draw_calibration(curve: CalibrationCurve) -> Figure:
     return figure
 
 
-def draw_offsets(offsets: Counter[int]) -> Figure:
+def plot_offsets(offsets: Counter[int]) -> Figure:
     """How many clips have which offset."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.add_subplot()

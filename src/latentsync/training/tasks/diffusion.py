@@ -140,7 +140,7 @@ class DiffusionTask(LightningModule):
         generator = self._generator(self.global_step, batch_idx, stream=0)
         given = self._drop_audio(batch, generator)
         if self.sample_latents and "latents" not in batch:
-            given = draw_latents(self.model, given, generator)
+            given = generate_latents(self.model, given, generator)
         denoised = self.model.denoise(given, generator=generator)
         return self._weighted(denoised, batch, "train")
 
@@ -225,7 +225,7 @@ def decode_truth(denoised: Denoised, model: LipSyncModel) -> Float[Tensor, "b f 
 
 
 @torch.no_grad()
-def draw_latents(model: LipSyncModel, batch: Batch, generator: Generator) -> Batch:
+def generate_latents(model: LipSyncModel, batch: Batch, generator: Generator) -> Batch:
     """The batch with latents drawn from the VAE's posterior for truth, masked and reference."""
     pixels = batch["pixels"]
     faces = torch.cat([pixels, pixels * batch["mask"], batch["reference"]])

@@ -15,10 +15,10 @@ from latentsync.batch import Batch
 from latentsync.data import ClipDataset
 from latentsync.data.synthetic import faces_of
 from latentsync.losses import InfoNCE, OffsetHead, cosine_bce
-from latentsync.metrics.calibration import Judgement
+from latentsync.metrics.calibration import CalibrationCounts
 from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
 
-SOURCES_LOOKED_AT = 256  # evenly spread, to tell what a set's faces are
+NUM_SAMPLED_SOURCES = 256  # evenly spread, to tell what a set's faces are
 
 
 class SyncNetTask(LightningModule):
@@ -66,7 +66,7 @@ class SyncNetTask(LightningModule):
         if offset_weight is not None:
             num_channels = syncnet.config.visual_encoder["block_out_channels"][-1]
             self.offset_head = OffsetHead(num_channels, max_offset_frames=max_offset_frames)
-        self.judgement = Judgement()
+        self.judgement = CalibrationCounts()
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer(self.parameters())
@@ -80,7 +80,7 @@ class SyncNetTask(LightningModule):
         dataset = getattr(self.trainer.datamodule, "train_set", None)
         if isinstance(dataset, ClipDataset):
             sources = sorted({clip.source for clip in dataset.clips})
-            faces = faces_of(sources[:: max(1, len(sources) // SOURCES_LOOKED_AT)])
+            faces = faces_of(sources[:: max(1, len(sources) // NUM_SAMPLED_SOURCES)])
             if faces is not None:
                 self.syncnet.register_to_config(trained_on=faces)
 
@@ -103,11 +103,11 @@ class SyncNetTask(LightningModule):
     ) -> dict[str, Float[Tensor, ""]]:
         """Every term by name, whichever of them is trained on now."""
         near = near_in_time(batch, self.min_offset_frames)
-        tosses_coins = self.official_pairs and self.training
+        use_official_pairs = self.official_pairs and self.training
         values = {
             "info_nce": self._contrast(vision, audio, batch),
             "bce": official_bce(vision, audio, batch)
-            if tosses_coins
+            if use_official_pairs
             else balanced_bce(vision, audio, near),
         }
         if self.offset_head is not None:
