@@ -21,7 +21,7 @@ from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
 from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
 from latentsync.pipeline.analysis import Placements, aligner_for
-from latentsync.pipeline.chunks import Run, Window, cut_chunks
+from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
 from latentsync.pipeline.compositing import FaceStore, cut_faces, put_back
 from latentsync.pipeline.generation import GeneratedFaces, generate_chunks, tokens_of
 from latentsync.weights import load_official_whisper, unet_key
@@ -118,7 +118,7 @@ def spoken(
     places: Placements,
     run: Run,
     golden: dict[str, np.ndarray],
-) -> list[tuple[Window, np.ndarray]]:
+) -> list[tuple[Chunk, np.ndarray]]:
     waveform = torch.from_numpy(golden["audio"]).float() / 32768
     states = model.audio_encoder(waveform, parity=True)
     assert num_parity_frames(len(states)) == golden["n_chunks"] == len(run)
@@ -158,7 +158,7 @@ def test_the_places_of_the_faces(places: Placements, golden: dict[str, np.ndarra
 @pytest.mark.parametrize("chunk", [0, 1])
 def test_latents_and_pixels_of_a_chunk(
     model: Recording,
-    spoken: list[tuple[Window, np.ndarray]],
+    spoken: list[tuple[Chunk, np.ndarray]],
     golden: dict[str, np.ndarray],
     chunk: int,
 ) -> None:
@@ -183,7 +183,7 @@ def test_latents_and_pixels_of_a_chunk(
 
 
 def test_finished_frames(
-    spoken: list[tuple[Window, np.ndarray]],
+    spoken: list[tuple[Chunk, np.ndarray]],
     frames: list[np.ndarray],
     places: Placements,
     run: Run,

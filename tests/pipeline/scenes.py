@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from latentsync.data.synthetic.render import FACE_SHARE, HEAD_DROP, Portrait, at, head_motion
 from latentsync.data.synthetic.speaker import Speaker
-from latentsync.data.synthetic.speech import TRACK_RATE, Speech, Track, speak, viseme_track
+from latentsync.data.synthetic.speech import TRACK_RATE, Track, Voice, speak, viseme_track
 from media.sources import write_media
 
 SECONDS = 20
@@ -71,7 +71,7 @@ class Person:
             name: np.interp(seconds, times, self.track[name]).astype(np.float32)
             for name in ("open", "width", "round", "teeth", "tongue")
         }
-        voice = Speech(self.portrait.speaker.f0, self.portrait.speaker.tract)
+        voice = Voice(self.portrait.speaker.f0, self.portrait.speaker.tract)
         self.sound = speak(self.track, voice, rng)
         self.back = self.from_behind(rng)
 
