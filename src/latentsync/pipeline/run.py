@@ -5,6 +5,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.media.formats import codec_for, what_changes
@@ -183,7 +185,7 @@ def latents_kept(
 ) -> KeptLatents | None:
     """Where the latents of the job's faces are kept; None if nobody knows what faces the detector
     will find again."""
-    detected_by = getattr(detector, "cache_key", None)
+    detected_by = detector.cache_key
     if detected_by is None:
         return None
     form, vae = model.format, model.codec.vae.net
@@ -219,6 +221,12 @@ def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
 def notes_of(job: Job, drawn: Drawn, kept: KeptLatents | None = None) -> list[str]:
     """What else a user should know."""
     notes = clipped_in(job)
+    drawn_tracks = [job.sighting.survey.tracks[index] for index in {run.track for run in job.runs}]
+    if drawn_tracks and not any(np.isfinite(track.yaws).any() for track in drawn_tracks):
+        notes.append(
+            "how far heads are turned is unknown, since this detector's points do not tell: "
+            "faces.max_yaw left none out"
+        )
     if kept is not None and kept.is_full:
         notes.append("too many faces to keep their latents: a retake will encode them again")
     if drawn.num_resumed:
