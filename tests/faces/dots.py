@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from latentsync.faces import Face
+from latentsync.faces import Face, FaceDetector
 from latentsync.faces.detectors.base import bounding_box
 
 
-class DotDetector:
+class DotDetector(FaceDetector):
     """Finds plain squares by their colour; follows one within a few pixels of where it was."""
 
     def __init__(self) -> None:

@@ -2,22 +2,19 @@
 
 import numpy as np
 
-from latentsync.faces import Face
+from latentsync.faces import Face, FaceDetector
 from latentsync.faces.align import ALIGNERS
-from latentsync.faces.shape import LEFT_SIDE, RIGHT_SIDE
 from latentsync.prepare.align import aligned_faces
 
 NUM_FRAMES, SIZE = 30, 64
 
 
-class Turning:
+class Turning(FaceDetector):
     """A head that turns by a degree a frame; nobody in frame 20."""
 
     def __init__(self) -> None:
         self.places = np.zeros((468, 2))
         self.places[:] = (32.0, 36.0)
-        for rows, side in ((LEFT_SIDE, -1), (RIGHT_SIDE, 1)):
-            self.places[rows] = (32.0 + side * 10, 25.0)
         self.places[[70, 63, 105, 66, 107]] = (22.0, 25.0)
         self.places[[300, 293, 334, 296, 336]] = (42.0, 25.0)
 
@@ -25,13 +22,13 @@ class Turning:
         number = int(frame[0, 0, 0])
         if number == 20:
             return []
-        depths = np.zeros(468)
-        for rows, side in ((LEFT_SIDE, -1), (RIGHT_SIDE, 1)):
-            depths[rows] = side * 10 * np.tan(np.radians(number))
-        return [Face(np.array([12.0, 15, 52, 60]), self.places, 1.0, "mesh", depths)]
+        return [Face(np.array([12.0, 15, 52, 60]), self.places, number / 100, "mesh")]
 
     def refine(self, frame: np.ndarray, face: Face) -> Face | None:
         return next(iter(self(frame)), None)
+
+    def yaw(self, face: Face) -> float:
+        return 100 * face.score
 
 
 def test_each_face_has_the_turn_of_its_own_frame():

@@ -20,7 +20,7 @@ from latentsync.data.clips import Clip, read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.evaluation.folders import Comparison, compare_folders
 from latentsync.evaluation.model import Evaluator, choose_clips, choose_driver, load_example
-from latentsync.faces import Face, FixedDetector
+from latentsync.faces import Face, FaceDetector, FixedDetector
 from latentsync.faces.detectors.base import THREE_POINTS
 from latentsync.media.video import VideoWriter, probe
 from latentsync.models import (
@@ -173,7 +173,7 @@ def test_networks_that_are_null_leave_their_columns_out(
     assert row["psnr_inside"] > 30
 
 
-class SeesTheMouth:
+class SeesTheMouth(FaceDetector):
     """Mesh points where every test frame has them, the lips at the edges of the white bar."""
 
     def __call__(self, frame: np.ndarray) -> list[Face]:

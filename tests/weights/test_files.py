@@ -11,6 +11,7 @@ import torch
 
 from latentsync.weights import (
     export_official_unet,
+    load_official_lr_asd,
     load_official_s3fd,
     load_official_syncnet,
     load_official_syncnet_v2,
@@ -28,6 +29,7 @@ LOADERS: dict[str, Callable] = {
     "Whisper": load_official_whisper,
     "SyncNet v2": load_official_syncnet_v2,
     "S3FD": load_official_s3fd,
+    "LR-ASD": load_official_lr_asd,
 }
 FILES = {
     "UNet": "latentsync_unet.pt",

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsync.faces.detectors.base import Face
+from latentsync.faces.detectors.base import Face, FaceDetector
 
 RGB_MEAN = (123.0, 117.0, 104.0)
 # Of the six levels of anchors, in pixels: how far apart they stand and how large they are.
@@ -114,7 +114,7 @@ class ChannelNorm(nn.Module):
         return hidden / length * self.weight[:, None, None]
 
 
-class S3FDDetector:
+class S3FDDetector(FaceDetector):
     """S3FD as a face detector: faces of scheme "box", whose points are the corners of the box.
 
     Frames are shrunk by `scale` first, as the official evaluation does.

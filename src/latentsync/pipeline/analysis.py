@@ -75,7 +75,7 @@ def analyze_video(
     `inputs`, looked at since before the pass, tells whether the video stayed as it was.
     """
     inputs = inputs or Inputs(video)
-    key = getattr(detector, "cache_key", None)
+    key = detector.cache_key
     paths = None
     if cache is not None and key is not None:
         name = (content_hash(video), key, aligner, deinterlace)

@@ -5,7 +5,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from latentsync.diffusion.sampler import Sampler
+import numpy as np
+
+from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.media.formats import codec_for, what_changes
 from latentsync.media.soundtrack import check_copy
@@ -177,7 +179,7 @@ def latent_cache_for(
 ) -> LatentCache | None:
     """Where the latents of the job's faces are kept; None if nobody knows what faces the detector
     will find again."""
-    detected_by = getattr(detector, "cache_key", None)
+    detected_by = detector.cache_key
     if detected_by is None:
         return None
     form, vae = model.format, model.codec.vae.net
@@ -213,6 +215,12 @@ def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
 def notes_of(job: Job, result: RenderResult, latent_cache: LatentCache | None = None) -> list[str]:
     """What else a user should know."""
     notes = clipped_in(job)
+    drawn_tracks = [job.analysis.survey.tracks[index] for index in {run.track for run in job.runs}]
+    if drawn_tracks and not any(np.isfinite(track.yaws).any() for track in drawn_tracks):
+        notes.append(
+            "how far heads are turned is unknown, since this detector's points do not tell: "
+            "faces.max_yaw left none out"
+        )
     if latent_cache is not None and latent_cache.is_full:
         notes.append("too many faces to keep their latents: a retake will encode them again")
     if result.num_resumed:

@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
 from latentsync.faces.detectors.base import Face, FaceDetector
-from latentsync.faces.shape import yaw_degrees
 from latentsync.faces.tracking.single import track
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
@@ -96,7 +95,7 @@ def aligned_faces(
 
     def points() -> Iterator[np.ndarray | None]:
         for face in track(remembered(), detector):
-            turns.append(turn_of(face))
+            turns.append(turn_of(face, detector))
             yield None if face is None else aligner.points_of(face)
 
     for placement in aligner.placements(points()):
@@ -107,11 +106,10 @@ def aligned_faces(
             yield AlignedFace(align(frame, placement, resolution), turn)
 
 
-def turn_of(face: Face | None) -> float:
-    """How far a head is turned, -90 to 90 degrees; NaN without a face, or depths of its points."""
-    if face is None or face.scheme != "mesh" or face.depths is None:
-        return float("nan")
-    return yaw_degrees(face)
+def turn_of(face: Face | None, detector: FaceDetector) -> float:
+    """How far a head is turned, -90 to 90 degrees; NaN without a face, or where it is unknown."""
+    turn = None if face is None else detector.yaw(face)
+    return float("nan") if turn is None else turn
 
 
 def longest_run(present: list[bool]) -> tuple[int, int]:

@@ -5,6 +5,7 @@
 
 from latentsync.weights.folders import export_model, import_official, model_folder
 from latentsync.weights.importing import import_network
+from latentsync.weights.lr_asd import load_official_lr_asd
 from latentsync.weights.s3fd import load_official_s3fd
 from latentsync.weights.syncnet import (
     export_official_syncnet,
@@ -31,6 +32,7 @@ __all__ = [
     "export_official_unet",
     "import_network",
     "import_official",
+    "load_official_lr_asd",
     "load_official_s3fd",
     "load_official_syncnet",
     "load_official_syncnet_v2",

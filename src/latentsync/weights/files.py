@@ -39,6 +39,10 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "Wav2Lip SyncNet": ("audio_encoder.0.conv_block.0.weight",),
     "SyncNet v2": ("netcnnaud.0.weight", "netcnnlip.0.weight"),
     "S3FD": ("vgg.0.weight", "L2Norm3_3.weight"),
+    "LR-ASD": (
+        "model.visualEncoder.block1.s_1.weight",
+        "model.detector.gru_forward.weight_ih_l0",
+    ),
     "VAE": ("encoder.conv_in.weight", "decoder.conv_in.weight", "post_quant_conv.weight"),
     "Whisper": ("encoder.conv1.weight", "encoder.blocks.0.attn.query.weight"),
     "Whisper in the layout of transformers": (

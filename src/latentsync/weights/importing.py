@@ -25,6 +25,7 @@ FOLDERS: dict[str, tuple[SaveTo, str]] = {
 NO_FOLDER = {
     "SyncNet v2": "it is read as it is, by latentsync.weights.load_official_syncnet_v2",
     "S3FD": "it is read as it is, by latentsync.weights.load_official_s3fd",
+    "LR-ASD": "it is read as it is, by latentsync.weights.load_official_lr_asd",
     "Wav2Lip SyncNet": "no part of this program uses one",
     "Whisper in the layout of transformers": (
         "give the folder it lies in, with its config.json, as whisper="

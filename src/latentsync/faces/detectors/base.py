@@ -39,22 +39,36 @@ class Face:
 
 @runtime_checkable
 class FaceDetector(Protocol):
+    """Finds and follows faces. A detector that subclasses this one and leaves out what its points
+    do not tell says so: None is "unknown", and never a guess."""
+
+    @property
+    def cache_key(self) -> str | None:
+        """All that its faces depend on beside the frame; None: they are not to be cached."""
+        return None
+
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """Every face of an RGB frame."""
+        raise NotImplementedError
 
     def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
         """The same face in the next frame, or None where it is lost."""
-
-
-@runtime_checkable
-class Scout(Protocol):
-    """A detector that looks for further faces at less than the price of finding all."""
+        raise NotImplementedError
 
     def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
-        """The faces of an RGB frame that are none of the known."""
+        """The faces of an RGB frame beside the known; known ones may be among them."""
+        return self(frame)
+
+    def opening(self, face: Face) -> float | None:
+        """Gap between the inner lips over the distance of the outer eye corners."""
+        return None
+
+    def yaw(self, face: Face) -> float | None:
+        """Degrees that the head is turned, -90 to 90; positive to the image's right."""
+        return None
 
 
-class FixedDetector:
+class FixedDetector(FaceDetector):
     """Given points: one triple for every frame, or one triple per call, in order."""
 
     def __init__(self, points: Sequence | np.ndarray) -> None:

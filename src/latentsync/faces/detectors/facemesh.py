@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detectors.base import Face, bounding_box, overlap
+from latentsync.faces.detectors.base import Face, FaceDetector, bounding_box, overlap
 from latentsync.faces.detectors.blazeface import BlazeFace, read_network
 from latentsync.faces.detectors.model_files import model_paths
+from latentsync.faces.shape import mouth_shape, yaw_degrees
 from latentsync.faces.warp import Matrix, invert, mean_scale, transform, warp
 
 INPUT_SIZE = 192
@@ -20,7 +21,7 @@ LEFT_EYE, RIGHT_EYE = 33, 263  # outer corners; left is the image's
 SAME_FACE = 0.1  # a detection that shares more of its area with a known mesh is that face's
 
 
-class MeshDetector:
+class MeshDetector(FaceDetector):
     """BlazeFace once, then FaceMesh twice; following a face costs one FaceMesh.
 
     The two model files are those given, or those in the cache, or are fetched once into it.
@@ -89,6 +90,12 @@ class MeshDetector:
 
     def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
         return self.fit(frame, mesh_roi(face.points))
+
+    def opening(self, face: Face) -> float:
+        return mouth_shape(face).opening
+
+    def yaw(self, face: Face) -> float:
+        return yaw_degrees(face)
 
     def fit(self, frame: UInt8[np.ndarray, "h w 3"], roi: Matrix) -> Face | None:
         """The mesh inside a region of interest, None where the network sees no face."""

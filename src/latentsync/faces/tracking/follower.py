@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detectors.base import Face, FaceDetector, Scout, overlap
-from latentsync.faces.shape import mouth_shape, yaw_degrees
+from latentsync.faces.detectors.base import Face, FaceDetector, overlap
 from latentsync.faces.tracking.identity import Appearance, Embedder
 
 SEARCH_EVERY = 3  # frames between two looks while nobody is there or somebody was just lost
@@ -24,7 +23,10 @@ PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
 class Tracklet:
     """What is kept of a face, frame after frame: some 60 bytes each."""
 
-    def __init__(self, points_of: PointsOf, embedder: Embedder | None) -> None:
+    def __init__(
+        self, detector: FaceDetector, points_of: PointsOf, embedder: Embedder | None
+    ) -> None:
+        self.detector = detector
         self.points_of = points_of
         self.embedder = embedder
         self.first = self.last = -1
@@ -39,12 +41,11 @@ class Tracklet:
         if not self.num_seen:
             self.first, self.last, self.num_points = number, number - 1, len(points)
         missed = number - self.last - 1
-        mesh = face.scheme == "mesh"
         for values, new in (
             (self.points, points.ravel()),
             (self.boxes, face.box),
-            (self.mouths, [mouth_shape(face).opening if mesh else NAN]),
-            (self.turns, [yaw_degrees(face) if mesh and face.depths is not None else NAN]),
+            (self.mouths, [_known(self.detector.opening(face))]),
+            (self.turns, [_known(self.detector.yaw(face))]),
         ):
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
@@ -70,6 +71,10 @@ class Tracklet:
         return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look)
 
 
+def _known(value: float | None) -> float:
+    return NAN if value is None else value
+
+
 def _float32(values: array) -> Float[np.ndarray, " n"]:
     return np.array(values, dtype=np.float32)
 
@@ -89,7 +94,7 @@ class Follower:
         every: int,
     ) -> None:
         self.detector = detector
-        self.new_tracklet = lambda: Tracklet(points_of, embedder)
+        self.new_tracklet = lambda: Tracklet(detector, points_of, embedder)
         self.every = every
         self.tracklets: list[Tracklet] = []
         self.here: list[Tracklet] = []
@@ -172,10 +177,7 @@ def others(
     detector: FaceDetector, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]
 ) -> list[Face]:
     """The faces of a frame beside the known ones, each once."""
-    if known and isinstance(detector, Scout):
-        found = detector.others(frame, known)
-    else:
-        found = detector(frame)
+    found = detector.others(frame, known) if known else detector(frame)
     boxes = np.array([face.box for face in known]).reshape(-1, 4)
     faces = []
     for face in found:

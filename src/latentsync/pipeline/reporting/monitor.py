@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from latentsync.faces import Face, FaceDetector, mouth_shape
+from latentsync.faces import Face, FaceDetector
 from latentsync.media.frame import Picture, RgbReader
 from latentsync.media.frame_reader import FrameReader, FrameTimes, Timeline
 from latentsync.media.video import probe
@@ -106,8 +106,9 @@ class Mouths:
             face = self.detector.refine(part, moved(self.face, -x0, -y0))
         face = face or _nearest(self.detector(part), box - [x0, y0, x0, y0])
         self.face = None if face is None else moved(face, x0, y0)
-        if face is not None and face.scheme == "mesh":
-            self.openings[entry] = mouth_shape(face).opening
+        opening = None if face is None else self.detector.opening(face)
+        if opening is not None:
+            self.openings[entry] = opening
 
 
 def moved(face: Face, x: float, y: float) -> Face:

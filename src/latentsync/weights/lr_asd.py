@@ -1,0 +1,61 @@
+"""LR-ASD from its published files (`finetuning_TalkSet.model`, `pretrain_AVA.model`)."""
+
+import logging
+import re
+from pathlib import Path
+
+from latentsync.models.lr_asd import LRASD
+from latentsync.weights.files import build, read_state, replace_all, require
+
+logger = logging.getLogger(__name__)
+
+# Official part of a name => ours; blocks are `translated`.
+PARTS = {
+    "model.visualEncoder.": "visual_encoder.",
+    "model.audioEncoder.": "audio_encoder.",
+    "model.fusion.": "fusion.",
+    "model.detector.attention.": "gate.",
+    "lossAV.FC.": "head.",
+    "attention.weight": "mix.weight",
+    ".bn.": ".norm.",
+}
+# Our encoders count the pools between their blocks.
+BLOCK = re.compile(r"block(\d)\.([smt])_(norm_)?(\d)\.")
+GRU = re.compile(r"model\.detector\.gru_(forward|backward)\.(\w+)")
+ONLY_FOR_TRAINING = "lossV."
+
+
+def load_official_lr_asd(path: Path | str) -> LRASD:
+    """LR-ASD of a published file, in eval mode.
+
+    Raises FileNotFoundError, or ValueError that names the tensors that do not fit.
+    """
+    state = read_state(path)
+    require(
+        state,
+        path,
+        "LR-ASD",
+        "model.visualEncoder.block1.s_1.weight",
+        "model.detector.gru_forward.weight_ih_l0",
+    )
+    own = {
+        translated(key): value
+        for key, value in state.items()
+        if not key.startswith(ONLY_FOR_TRAINING)
+    }
+    logger.info("%s: LR-ASD, which says who speaks", path)
+    return build(LRASD, own, path)
+
+
+def translated(key: str) -> str:
+    """The official name of a tensor => our own."""
+    gru = GRU.fullmatch(key)
+    if gru:
+        return f"gru.{gru[2]}" + ("_reverse" if gru[1] == "backward" else "")
+    return BLOCK.sub(_place, replace_all(key, PARTS))
+
+
+def _place(found: re.Match) -> str:
+    """Place of a block in its encoder, of a convolution in the block, and 0, or 1 for its norm."""
+    block, kind, norm, number = found.groups()
+    return f"{2 * int(block) - 2}.{2 * (kind == 't') + int(number) - 1}.{int(bool(norm))}."
