@@ -12,7 +12,14 @@ from latentsync.media.picture import Picture
 from latentsync.media.timed import Timeline
 from latentsync.pipeline.draw import Patches
 from latentsync.pipeline.places import Places, aligner_for
-from latentsync.pipeline.plan import Choice, find_runs, slot_entries
+from latentsync.pipeline.plan import (
+    AS_PERSON,
+    LEFT_ALONE,
+    NOT_SPEAKING,
+    Choice,
+    find_runs,
+    slot_entries,
+)
 from latentsync.pipeline.streams import face_in, put_back, with_face
 from latentsync.pipeline.windows import Run, Window
 from pipeline.inputs import POINTS, RESOLUTION
@@ -41,7 +48,7 @@ def runs_of(seen: list[bool], **choice: float) -> tuple[list[Run], list[str]]:
     fps = Fraction(25)
     return find_runs(
         survey_of(seen),
-        {0},
+        {0: np.full(n, AS_PERSON, np.int32)},
         timeline,
         slot_entries(timeline, fps=fps, num_slots=n),
         Choice(**choice),
@@ -72,13 +79,36 @@ def test_small_faces_are_left_alone_and_said():
     assert set(left) == {"face smaller than faces.min_size=71 pixels"}
 
 
+def test_a_face_is_redrawn_in_its_turns_with_their_voices_and_fades_beside_them():
+    n = 40
+    timeline = timeline_of(list(range(n)), Fraction(1, 25), n)
+    fps = Fraction(25)
+    frames = np.full(n, LEFT_ALONE, np.int32)
+    frames[5:20], frames[20:30], frames[35:37] = AS_PERSON, 7, AS_PERSON
+    runs, left = find_runs(
+        survey_of([True] * n),
+        {0: frames},
+        timeline,
+        slot_entries(timeline, fps=fps, num_slots=n),
+        Choice(),
+        fps=fps,
+        num_spoken=n,
+    )
+    # Somebody may speak for a moment, though a face that is seen for a moment is left alone.
+    spans = [(run.first, run.end, run.speech) for run in runs]
+    assert spans == [(5, 20, 0), (20, 30, "turn7"), (35, 37, 0)]
+    np.testing.assert_allclose(runs[0].strength[:4], [0.2, 0.4, 0.6, 0.8], rtol=1e-6)
+    alone = [slot for slot, reason in enumerate(left) if reason == NOT_SPEAKING]
+    assert alone == [*range(5), *range(30, 35), *range(37, 40)]
+
+
 def test_another_face_than_the_selected_is_no_face_that_was_not_found():
     n = 20
     timeline = timeline_of(list(range(n)), Fraction(1, 25), n)
     fps = Fraction(25)
     _, left = find_runs(
         survey_of([True] * 15 + [False] * 5),
-        set(),
+        {},
         timeline,
         slot_entries(timeline, fps=fps, num_slots=n),
         Choice(),

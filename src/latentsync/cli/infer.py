@@ -1,6 +1,7 @@
 """`infer.py`: a video and a voice => one mp4 and its report; without either, a drawn demo."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,8 +25,10 @@ from latentsync.pipeline import (
     Cache,
     Choice,
     Encoding,
+    LRASDScorer,
     Plan,
     SilenceGate,
+    SpeakerChoice,
     Timing,
     check_paths,
     lipsync,
@@ -36,13 +39,16 @@ from latentsync.pipeline.allocator import return_large_blocks
 from latentsync.pipeline.engine import Drawing, prepare_job
 from latentsync.pipeline.estimate import with_estimate
 from latentsync.pipeline.jobs import Row, run_jobs, status_path
+from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.report import Report, custom_preset
-from latentsync.weights import model_folder
+from latentsync.weights import load_official_lr_asd, model_folder
 
 log = logging.getLogger(__name__)
 
 # What the files of conf/preset/ set.
 OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure")
+# Persons and turns as `assign` names them.
+SPEECH = re.compile(r"(turn)?(\d+)")
 OF_CHOICE = frozenset(Choice.__dataclass_fields__)
 # What changes no result: finished rows stay finished.
 OF_THE_RUN = frozenset(
@@ -138,7 +144,9 @@ class Work:
     def __post_init__(self) -> None:
         # What can be told without loading anything is told first.
         choices(self.config)
-        self.detector: FaceDetector = build(self.config.faces, without=OF_CHOICE)
+        self.scorer = load_scorer(self.config)
+        chosen_speakers(self.config, self.scorer)
+        self.detector: FaceDetector = build(self.config.faces, without=OF_CHOICE | {"speaker"})
         self.cache = Cache.of_user() if self.config.cache else None
         self._model: LipSyncModel | None = None
 
@@ -168,6 +176,7 @@ class Work:
             choice=parts["choice"],
             timing=parts["timing"],
             assign=assigned(self.config),
+            speakers=chosen_speakers(self.config, self.scorer),
             cache=self.cache,
             progress=True,
         )
@@ -187,6 +196,7 @@ class Work:
             overlap=config.overlap,
             batch=config.batch,
             assign=assigned(config),
+            speakers=chosen_speakers(config, self.scorer),
             plan=plan,
             cache=self.cache,
             measure=config.measure,
@@ -214,9 +224,17 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
         yield name, value
 
 
-def assigned(config: DictConfig) -> dict[int, Path]:
-    """The voices of single persons."""
-    return {int(person): Path(path) for person, path in config.assign.items()}
+def assigned(config: DictConfig) -> dict[int | str, Path]:
+    """The voices of single persons and turns."""
+    voices: dict[int | str, Path] = {}
+    for name, path in config.assign.items():
+        named = SPEECH.fullmatch(str(name))
+        if named is None:
+            raise ValueError(
+                f"assign={{{name}: ...}} must name a person by number, or a turn (turn0, ...)"
+            )
+        voices[str(name) if named[1] else int(named[2])] = Path(path)
+    return voices
 
 
 def choices(config: DictConfig) -> dict:
@@ -226,7 +244,7 @@ def choices(config: DictConfig) -> dict:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict), "a config file is a mapping"
     chosen = {name: value for name, value in plain["faces"].items() if name in OF_CHOICE}
-    chosen["select"] = selection(chosen["select"])
+    chosen["select"] = "speaker" if config.turns is not None else selection(chosen["select"])
     return {
         "sampler": build(config.sampler),
         "choice": Choice(**chosen),
@@ -234,6 +252,27 @@ def choices(config: DictConfig) -> dict:
         "encoding": Encoding(crf=config.crf, **plain["encoding"]),
         "silence": SilenceGate(plain["silence"]),
     }
+
+
+def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> SpeakerChoice:
+    """How it is told who speaks; ValueError where two options say it."""
+    if config.turns is None:
+        return SpeakerChoice(scorer)
+    if config.plan not in (None, True):
+        raise ValueError("plan= has turns of its own: leave out turns=, or edit the plan")
+    if config.faces.select not in ("largest", "speaker"):
+        raise ValueError(
+            f"turns= says who is redrawn when: leave out faces.select={config.faces.select}"
+        )
+    return SpeakerChoice(rttm=Path(config.turns))
+
+
+def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
+    """LR-ASD of the file that faces.speaker names; None without one."""
+    weights = config.faces.speaker.weights
+    if weights is None:
+        return None
+    return LRASDScorer(load_official_lr_asd(weights), device=choose_device(config.device))
 
 
 def selection(value: object) -> str | int | tuple[float, float]:

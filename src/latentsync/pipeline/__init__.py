@@ -11,14 +11,18 @@ from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
 from latentsync.pipeline.run import lipsync
 from latentsync.pipeline.silence import SilenceGate
+from latentsync.pipeline.speaker import SpeakerChoice
+from latentsync.pipeline.speaker_scorers import LRASDScorer
 
 __all__ = [
     "Cache",
     "Choice",
     "Drawing",
     "Encoding",
+    "LRASDScorer",
     "Plan",
     "SilenceGate",
+    "SpeakerChoice",
     "Timing",
     "check_paths",
     "draw_clip",

@@ -7,7 +7,7 @@ the output has the frames and times of the source.
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -22,8 +22,6 @@ from torch import Tensor
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
-from latentsync.media.audio import read_waveform
-from latentsync.media.container import warn
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS, check_source, codec_for
 from latentsync.media.limits import MOST_FPS
@@ -42,7 +40,7 @@ from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.ahead import ahead
 from latentsync.pipeline.cache import Cache, content_hash
 from latentsync.pipeline.draw import Patches, Slots, draw_windows
-from latentsync.pipeline.first_pass import SAMPLE_RATE, Sighting, Voice, listen, sight
+from latentsync.pipeline.first_pass import Sighting, Voice, listen, sight
 from latentsync.pipeline.inputs import Inputs
 from latentsync.pipeline.kept import KeptLatents
 from latentsync.pipeline.outputs import Outputs
@@ -57,7 +55,7 @@ from latentsync.pipeline.plan import (
 )
 from latentsync.pipeline.progress import Bar, Progress
 from latentsync.pipeline.silence import SilenceGate, shown_in_slots
-from latentsync.pipeline.speaker import find_speaker
+from latentsync.pipeline.speaker import SpeakerChoice, check_plan, check_speeches, who_speaks
 from latentsync.pipeline.streams import FaceStore, RunsAt, cut_faces, put_back, wanted_slots
 from latentsync.pipeline.windows import Run, Window, cut_windows
 from latentsync.report import Stopwatch
@@ -129,7 +127,8 @@ class Job:
     source: VideoInfo
     sighting: Sighting
     timeline: Timeline
-    voices: dict[int | None, Voice]
+    voices: dict[int | str | None, Voice]
+    """By person or turn ("turn3") as `assign` names them; None: of everybody else."""
     runs: list[Run]
     windows: list[Window]
     left: list[str]
@@ -139,8 +138,8 @@ class Job:
     inputs: Inputs
     deinterlace: str = "auto"
 
-    def voice_of(self, person: int) -> Voice:
-        return self.voices.get(person, self.voices[None])
+    def voice_of(self, run: Run) -> Voice:
+        return voice_of(self.voices, run)
 
     def reader(self) -> FrameReader:
         """Reads the source's frames, as the first pass saw them."""
@@ -156,8 +155,9 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     drawing: Drawing,
     choice: Choice,
     timing: Timing,
-    assign: dict[int, Path] | None = None,
+    assign: Mapping[int | str, Path] | None = None,
     plan: Plan | None = None,
+    speakers: SpeakerChoice | None = None,
     cache: Cache | None = None,
     progress: Progress = False,
     watch: Stopwatch | None = None,
@@ -182,9 +182,9 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
             cache=cache,
             with_mel=with_mel,
         )
-        voices: dict[int | None, Voice] = {
+        voices: dict[int | str | None, Voice] = {
             None: hear(audio),
-            **{person: hear(path) for person, path in (assign or {}).items()},
+            **{name: hear(path) for name, path in (assign or {}).items()},
         }
     with watch.stage("faces"):
         found = sight(
@@ -212,10 +212,23 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         fps=fps if timing.fps == "model" else _own_rate(timing.fps),
     )
     if plan is None:
-        speaker = _speaker(video, source, found) if choice.select == "speaker" else None
-        plan = make_plan(video, found.survey, found.times, choice, speaker=speaker)
-    runs, left = _find_runs(found, plan, timeline, choice, fps=fps, seconds_spoken=seconds)
-    runs = [_silenced(run, voices.get(run.person, voices[None]), drawing, form.fps) for run in runs]
+        turns = None
+        if choice.select == "speaker":
+            with watch.stage("speakers"), inputs.watched():
+                turns = who_speaks(
+                    source,
+                    found.survey,
+                    found.times,
+                    speakers or SpeakerChoice(),
+                    deinterlace=timing.deinterlace,
+                )
+        plan = make_plan(video, found.survey, found.times, choice, turns=turns)
+    check_plan(plan, found.survey, found.times)
+    voiced = check_speeches(list(assign or {}), plan.turns, found.survey)
+    runs, left = _find_runs(
+        found, plan, timeline, choice, fps=fps, seconds_spoken=seconds, voiced_turns=voiced
+    )
+    runs = [_silenced(run, voice_of(voices, run), drawing, form.fps) for run in runs]
     windows = cut_windows(
         runs,
         length=form.num_frames,
@@ -254,12 +267,13 @@ def _find_runs(
     *,
     fps: Fraction,
     seconds_spoken: float,
+    voiced_turns: Collection[int],
 ) -> tuple[list[Run], list[str]]:
     """What the plan edits, on the model's grid, and why the other slots are left alone."""
     num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * float(fps)))
     return find_runs(
         found.survey,
-        edited_tracks(plan, found.survey, found.times),
+        edited_tracks(plan, found.survey, found.times, voiced_turns=voiced_turns),
         timeline,
         slot_entries(timeline, fps=fps, num_slots=num_slots),
         choice,
@@ -283,21 +297,18 @@ def _own_rate(fps: str | float) -> Fraction | None:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _speaker(video: Path, source: VideoInfo, found: Sighting) -> int:
-    if not source.has_audio:
-        raise ValueError(f"faces.select=speaker: {video} has no sound to tell who speaks")
-    # Half a soundtrack tells who speaks, too.
-    waveform = read_waveform(video, SAMPLE_RATE, on_cut=warn(video))
-    return find_speaker(found.survey, found.times, waveform, SAMPLE_RATE)
-
-
 def _silenced(run: Run, voice: Voice, drawing: Drawing, fps: float) -> Run:
     """The run with the source's own mouth in the voice's silences, if the gate says so."""
     if drawing.silence.mode != "source":
         return run
     shown = shown_in_slots(voice.silent, fps=fps, num_slots=run.end, fade_slots=4)
     strength = (run.strength * shown[run.first :]).astype(np.float32)
-    return Run(run.track, run.person, run.first, run.end, strength)
+    return replace(run, strength=strength)
+
+
+def voice_of(voices: Mapping[int | str | None, Voice], run: Run) -> Voice:
+    """A turn's own voice, else its person's, else the one of all."""
+    return voices.get(run.speech) or voices.get(run.person) or voices[None]
 
 
 def run_job(  # noqa: PLR0913 - the second half of the one public door
@@ -401,7 +412,7 @@ def finished_frames(
     )
 
     def sound_of(run: int, wanted: Slots) -> Tensor:
-        voice = job.voice_of(job.runs[run].person)
+        voice = job.voice_of(job.runs[run])
         return voice.tokens.tokens(torch.from_numpy(wanted))
 
     with closing(ahead(cuts, FACES_AHEAD)) as faces:

@@ -70,7 +70,7 @@ class SyncJudge:
         self.places, self.runs_at = places_of(job, form), RunsAt(job.runs)
         self.entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
         self.trails: dict[int, deque[Pair]] = {}
-        self.heard: dict[tuple[int | None, int], Float[Tensor, " d"]] = {}
+        self.heard: dict[tuple[int | str | None, int], Float[Tensor, " d"]] = {}
         self.own = own_sound(job, syncnet)
         self.verdicts: list[Verdict] = []
 
@@ -125,12 +125,13 @@ class SyncJudge:
             return
         first = slot - self.length + 1
         if (first - run.first) % self.stride == 0:
-            self._judge(run.person, first, np.stack(trail))
+            self._judge(run, first, np.stack(trail))
         trail.popleft()
 
     @torch.no_grad()
-    def _judge(self, person: int, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
-        last = round(self.job.voice_of(person).seconds * self.form.fps) - self.length
+    def _judge(self, run: Run, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
+        voice = self.job.voice_of(run)
+        last = round(voice.seconds * self.form.fps) - self.length
         if first > last:
             return
         pixels = rearrange(torch.from_numpy(faces), "f two h w c -> two f c h w")
@@ -138,7 +139,7 @@ class SyncJudge:
         stacked = sync_input(pixels, self.syncnet.config.resolution)
         vision = self.syncnet.embed_frames(stacked).cpu()
         low, high = max(0, first - MAX_SHIFT), min(last, first + MAX_SHIFT)
-        sound = self._sound(person, low, high + 1)
+        sound = self._sound(voice.mel, run.speech, low, high + 1)
         before, after = shift_cosines(vision, sound, torch.tensor([first - low] * 2))
         self.verdicts.append(Verdict(first, before, after, self._with_own(first, vision[:1])))
 
@@ -150,7 +151,9 @@ class SyncJudge:
         end = min(self._num_own(), first + MAX_SHIFT + 1)
         if first >= end:
             return None
-        (cosines,) = shift_cosines(vision, self._sound(None, low, end), torch.tensor([first - low]))
+        (cosines,) = shift_cosines(
+            vision, self._sound(self.own, None, low, end), torch.tensor([first - low])
+        )
         return cosines
 
     def _is_in_time(self, first: int) -> bool:
@@ -165,12 +168,13 @@ class SyncJudge:
         assert self.own is not None, "asked for only where there is such a sound"
         return round(self.own.shape[1] * MEL_SECONDS * self.form.fps) - self.length + 1
 
-    def _sound(self, person: int | None, first: int, end: int) -> Float[Tensor, "n d"]:
-        """The embeddings of the windows that begin in these slots: of a person's voice; None: of
+    def _sound(
+        self, mel: Float[Tensor, "80 k"] | None, name: int | str | None, first: int, end: int
+    ) -> Float[Tensor, "n d"]:
+        """The embeddings of the windows that begin in these slots of a voice; `name` is None for
         the source's own sound."""
-        new = [slot for slot in range(first, end) if (person, slot) not in self.heard]
+        new = [slot for slot in range(first, end) if (name, slot) not in self.heard]
         if new:
-            mel = self.own if person is None else self.job.voice_of(person).mel
             assert mel is not None, "the voices were listened to with their mel"
             windows = [
                 mel_window(mel, slot, num_frames=self.length, fps=self.form.fps) for slot in new
@@ -178,11 +182,11 @@ class SyncJudge:
             batch = torch.stack(windows)[:, None].to(self.syncnet.device)
             embedded = self.syncnet.embed_mel(batch).cpu()
             self.heard.update(
-                {(person, slot): each for slot, each in zip(new, embedded, strict=True)}
+                {(name, slot): each for slot, each in zip(new, embedded, strict=True)}
             )
-        for key in [key for key in self.heard if key[0] == person and key[1] < first]:
+        for key in [key for key in self.heard if key[0] == name and key[1] < first]:
             del self.heard[key]
-        return torch.stack([self.heard[person, slot] for slot in range(first, end)])
+        return torch.stack([self.heard[name, slot] for slot in range(first, end)])
 
 
 def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from latentsync.pipeline.page import write_page
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
 from latentsync.pipeline.progress import Progress
 from latentsync.pipeline.silence import SilenceGate
+from latentsync.pipeline.speaker import SpeakerChoice, doubts_of
 from latentsync.pipeline.told import (
     clipped_in,
     curves_of,
@@ -65,8 +67,9 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     silence: SilenceGate | None = None,
     overlap: int = 4,
     batch: int = 1,
-    assign: dict[int, Path] | None = None,
+    assign: Mapping[int | str, Path] | None = None,
     plan: Plan | None = None,
+    speakers: SpeakerChoice | None = None,
     cache: Cache | None = None,
     measure: bool = False,
     preset: str | None = None,
@@ -76,12 +79,12 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     Frames without a usable face pass through. A killed run goes on after its last finished part
     when it is called again. `reference`: the faces shown unmasked beside a window: "previous" are
     those a window before, "self" its own, as in the official pipeline; "auto" is what the sampler
-    goes with. `assign`: voices of single persons; all others speak `audio`, which is also what is
-    heard. `crf`, if given, goes before that of `encoding`. `cache` keeps what depends on the inputs
-    alone. `measure`: look at the finished mouths for the report's curve and, if the model came with
-    a SyncNet, let it judge source and result (else the mouth's opening is compared with the
-    loudness). `preset` is only told there. With `sampler.parity` all else follows the official
-    pipeline.
+    goes with. `assign`: voices of single persons or turns ("turn3"); all others speak `audio`,
+    which is also what is heard. `speakers`: how it is told who speaks. `crf`, if given, goes before
+    that of `encoding`. `cache` keeps what depends on the inputs alone. `measure`: look at the
+    finished mouths for the report's curve and, if the model came with a SyncNet, let it judge
+    source and result (else the mouth's opening is compared with the loudness). `preset` is only
+    told there. With `sampler.parity` all else follows the official pipeline.
     """
     check_paths(video, audio, out, overwrite=overwrite)
     encoding = encoding or Encoding()
@@ -99,7 +102,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         silence=silence or SilenceGate(),
         own_reference=reference == "self" or (reference == "auto" and sampler.parity),
     )
-    choice, timing, assigned = choice or Choice(), timing or Timing(), assign or {}
+    choice, timing, assigned = choice or Choice(), timing or Timing(), dict(assign or {})
     judged = measure and model.syncnet_dir is not None
     syncnet = load_judge(model.syncnet_dir, model.device) if judged else None
     with Outputs(out, overwrite=overwrite) as outputs:
@@ -113,6 +116,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             timing=timing,
             assign=assigned,
             plan=plan,
+            speakers=speakers,
             cache=cache,
             progress=progress,
             watch=watch,
@@ -133,7 +137,9 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             model=model,
             drawing=drawing,
             encoding=encoding,
-            key=settings_key(job, voices, name, drawing, choice, timing, sorted(assigned)),
+            key=settings_key(
+                job, voices, name, drawing, choice, timing, sorted(map(str, assigned))
+            ),
             progress=progress,
             watch=watch,
             kept=kept,
@@ -209,7 +215,7 @@ def latents_kept(
 
 def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
     """What the output will not have as the source has it, beside the mouths."""
-    changes = []
+    changes = doubts_of(job.plan)
     if job.sighting.num_deinterlaced:
         changes.append(
             f"{job.sighting.num_deinterlaced} of {len(job.sighting.times)} frames were interlaced "
