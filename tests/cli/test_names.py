@@ -167,12 +167,14 @@ def test_spaces_count_in_the_quotes_of_a_cell(tmp_path: Path, line: str, cells: 
         ("assign={0: ${x}.wav,1:{}, 2: []}", {0: "${x}.wav", 1: "{}", 2: "[]"}),
         ("assign={0: 'a, 1.wav', 1: \"b\"}", {0: "a, 1.wav", 1: "b"}),
         ("assign={}", {}),
+        ("assign={0: a, b.wav, turn12: 1:2.wav}", {0: "a, b.wav", "turn12": "1:2.wav"}),
+        ("assign.turn3=c d.wav", {"turn3": "c d.wav"}),
         ("assign.1= a.wav", {1: " a.wav"}),
         ("+assign.1=${x}", {1: "${x}"}),
         ("assign.0=a=b.wav", {0: "a=b.wav"}),
     ],
 )
-def test_voices_of_persons_are_names_too(word: str, voices: dict[int, str]):
+def test_voices_of_persons_are_names_too(word: str, voices: dict[int | str, str]):
     assert assigned(composed("infer", word)) == {key: Path(name) for key, name in voices.items()}
 
 

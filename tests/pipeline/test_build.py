@@ -4,21 +4,23 @@ import json
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.infer import preset_of
-from latentsync.faces.tracking.survey import Shot, Survey, Track
-from latentsync.media.frame_reader import FrameTimes
+from latentsync.cli.run import conf_dir, register_resolvers
+from latentsync.faces.survey import Shot, Survey, Track
+from latentsync.media.timed import FrameTimes
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.pipeline import Choice, SilenceGate, lipsync
+from latentsync.pipeline.film_slots import FilmSlots
 from latentsync.pipeline.outputs import written_files
-from latentsync.pipeline.reporting.report import Report
-from latentsync.pipeline.speakers import find_speaker
+from latentsync.pipeline.speaker import find_turns
+from latentsync.report import Report
 from pipeline.inputs import HEIGHT, WIDTH, picture, write_video, write_voice
 
 PLAIN = Choice(min_size=0, min_seconds=0, fade_slots=0)
@@ -148,6 +150,15 @@ def survey_with(openings: list[np.ndarray]) -> tuple[Survey, FrameTimes]:
     return Survey(n, [Shot(0, n)], tracks), FrameTimes(Fraction(1, 25), np.arange(n), n)
 
 
+def film_with(openings: list[np.ndarray], sound: torch.Tensor) -> FilmSlots:
+    survey, times = survey_with(openings)
+
+    def read(numbers: object) -> NoReturn:
+        raise AssertionError("mouths were seen already")
+
+    return FilmSlots.of(survey, times, sound, read)
+
+
 RATE = 16000
 LOUD = torch.sin(torch.arange(4 * RATE) / 20) * torch.sin(torch.arange(4 * RATE) / RATE * 5)
 MOUTH = np.abs(np.sin(np.arange(100) / 25 * 5))
@@ -167,11 +178,14 @@ def test_who_speaks_is_not_guessed(
     openings: list[np.ndarray], sound: torch.Tensor, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        find_speaker(*survey_with(openings), sound, RATE)
+        find_turns(film_with(openings, sound))
 
 
 def test_who_speaks_is_found_by_the_mouth() -> None:
-    assert find_speaker(*survey_with([np.zeros(100), MOUTH]), LOUD, RATE) == 1
+    turns = find_turns(film_with([np.zeros(100), MOUTH], LOUD))
+    assert [turn.person for turn in turns] == [1]
+    assert turns[0].end - turns[0].start > 3.5
+    assert turns[0].confidence > 0.8
 
 
 def test_speaker_with_a_detector_without_mouths_is_refused(

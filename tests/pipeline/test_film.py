@@ -1,22 +1,22 @@
 """A film with all that happens in films: cuts, two people, black, a head from behind, odd times."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from latentsync.diffusion.sampler import Sampler
+from latentsync.diffusion import Sampler
 from latentsync.faces import MeshDetector
-from latentsync.faces.tracking.survey import Survey
 from latentsync.media.audio import read_waveform
-from latentsync.media.frame_reader import read_times, stored_frames
+from latentsync.media.timed import read_times, stored_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, Generation, Timing, lipsync, prepare_job
-from latentsync.pipeline.analysis import analyze_video
-from latentsync.pipeline.job import Job
-from latentsync.pipeline.reporting.report import Report
-from latentsync.pipeline.speakers import find_speaker
+from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job
+from latentsync.pipeline.engine import Job, finished_frames
+from latentsync.report import Report, Stopwatch
 from pipeline.scenes import Scene, draw_scene
+
+QUICK = Drawing(Sampler(num_steps=1, guidance_scale=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +98,50 @@ def test_black_and_the_back_of_a_head_are_left_alone_and_said(
     assert changed[~unseen & ~said].mean() > 0.9
 
 
-def test_the_speaker_is_who_is_heard_most(scene: Scene, detector: MeshDetector):
-    found = analyze_video(scene.video, detector, "smooth", 256, cache=None, progress=False)
-    survey: Survey = found.survey
-    loudest = np.bincount(scene.heard).argmax()
-    speaker = find_speaker(survey, found.times, read_waveform(scene.video), 16000)
-    # Whose box holds the nose of the person who is heard, in the first frames they are seen.
-    track = next(track for track in survey.tracks if track.person == speaker)
-    number = track.first + int(np.flatnonzero(np.isfinite(track.boxes[:, 0]))[0])
-    x0, y0, x1, y1 = track.boxes[number - track.first]
-    nose = scene.points[number, loudest, 2]
-    assert x0 < nose[0] < x1
-    assert y0 < nose[1] < y1
+@pytest.fixture(scope="module")
+def spoken(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> Job:
+    """Whoever speaks is to be redrawn to the film's own sound."""
+    return prepare_job(
+        scene.video,
+        scene.video,
+        model=tiny_model,
+        detector=detector,
+        drawing=QUICK,
+        choice=Choice(select="speaker"),
+        timing=Timing(),
+    )
+
+
+def test_turns_are_those_of_who_is_heard(scene: Scene, spoken: Job):
+    seconds = scene.starts / 1000 + 0.02
+    seen = np.array([scene.faces[i, scene.heard[i]] for i in range(scene.num_frames)])
+    # Persons are numbered by their first frame, as the film's are.
+    said = np.full(scene.num_frames, -1)
+    for turn in spoken.plan.turns or []:
+        said[(turn.start <= seconds) & (seconds < turn.end)] = turn.person
+    assert (said == scene.heard)[seen].mean() > 0.9
+    assert ((said != scene.heard) & (said >= 0))[seen].mean() < 0.02
+
+
+def test_who_listens_stays_as_it_was_to_the_bit(
+    scene: Scene, spoken: Job, tiny_model: LipSyncModel
+):
+    both = scene.faces.all(axis=1)
+    entries = range(scene.num_frames)
+    painted = []
+    with closing(
+        finished_frames(spoken, spoken.reader(), entries, tiny_model, QUICK, Stopwatch())
+    ) as finished:
+        sources = spoken.reader().pictures(list(entries))
+        for number, before, after in zip(entries, sources, finished, strict=True):
+            if not both[number]:
+                continue
+            # The one who listens is on the right.
+            assert all(part.box[2] <= 192 for part in after.parts)
+            np.testing.assert_array_equal(before.rgb()[:, 192:], after.rgb()[:, 192:])
+            painted.append((before.rgb() != after.rgb()).any())
+    assert len(painted) > 100
+    assert np.mean(painted) > 0.8
 
 
 @pytest.mark.parametrize("person", [0, 1])
@@ -121,7 +153,7 @@ def test_only_the_person_asked_for_is_redrawn(
         scene.video,
         model=tiny_model,
         detector=detector,
-        generation=Generation(Sampler(num_steps=1)),
+        drawing=Drawing(Sampler(num_steps=1)),
         choice=Choice(select=person),
         timing=Timing(),
     )

@@ -1,6 +1,7 @@
 """`infer.py`: a video and a voice => one mp4 and its report; without either, a drawn demo."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from latentsync.cli.command import command
 from latentsync.cli.names import as_typed, build
-from latentsync.data.synthetic import render_clip
+from latentsync.cli.run import command
+from latentsync.data.synthetic import draw_clip
 from latentsync.faces import FaceDetector
 from latentsync.files import printable
 from latentsync.models.lipsync import LipSyncModel
@@ -24,24 +25,30 @@ from latentsync.pipeline import (
     Cache,
     Choice,
     Encoding,
+    LRASDScorer,
     Plan,
     SilenceGate,
+    SpeakerChoice,
     Timing,
     check_paths,
     lipsync,
     page_path,
     report_path,
 )
-from latentsync.pipeline.batch import Row, run_jobs, status_path
-from latentsync.pipeline.job import Generation, prepare_job, with_estimate
-from latentsync.pipeline.reporting.report import Report, custom_preset
-from latentsync.runtime import return_large_blocks
-from latentsync.weights import model_folder
+from latentsync.pipeline.allocator import return_large_blocks
+from latentsync.pipeline.engine import Drawing, prepare_job
+from latentsync.pipeline.estimate import with_estimate
+from latentsync.pipeline.jobs import Row, run_jobs, status_path
+from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
+from latentsync.report import Report, custom_preset
+from latentsync.weights import load_official_lr_asd, model_folder
 
 log = logging.getLogger(__name__)
 
 # What the files of conf/preset/ set.
 OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure")
+# Persons and turns as `assign` names them.
+SPEECH = re.compile(r"(turn)?(\d+)")
 OF_CHOICE = frozenset(Choice.__dataclass_fields__)
 # What changes no result: finished rows stay finished.
 OF_THE_RUN = frozenset(
@@ -64,7 +71,7 @@ def main(config: DictConfig) -> None:
         if config.video is None:
             if config.plan is True:
                 raise ValueError("plan=true needs video= and audio=")
-            video, audio = render_demo(folder, **config.demo)
+            video, audio = draw_demo(folder, **config.demo)
         else:
             video, audio = Path(config.video), Path(config.audio)
         if config.plan is True:
@@ -76,7 +83,7 @@ def main(config: DictConfig) -> None:
             return
         check_paths(video, audio, out, overwrite=config.overwrite)
         report = work.speak(video, audio, out, config)
-    log_outcome(report, out)
+    told(report, out)
 
 
 def run_list(config: DictConfig) -> None:
@@ -90,11 +97,11 @@ def run_list(config: DictConfig) -> None:
         own.overwrite = row.overwrite or own.overwrite
         check_paths(row.video, row.audio, row.out, overwrite=own.overwrite)
         report = work.speak(row.video, row.audio, row.out, own)
-        log_outcome(report, row.out)
+        told(report, row.out)
         return report
 
-    settings_of_run = {name: node for name, node in config.items() if name not in OF_THE_RUN}
-    settings = OmegaConf.to_yaml(OmegaConf.create(settings_of_run), resolve=False)
+    drawn_by = {name: node for name, node in config.items() if name not in OF_THE_RUN}
+    settings = OmegaConf.to_yaml(OmegaConf.create(drawn_by), resolve=False)
     states = run_jobs(Path(config.jobs), one, settings=settings, overwrite=config.overwrite)
     failed = sum(state.status == "failed" for state in states)
     if failed:
@@ -115,11 +122,11 @@ def with_options(options: dict[str, str]) -> DictConfig:
     try:
         return compose("infer", overrides=[*given, *own])
     except HydraException as error:
-        text = str(error).splitlines()[0]
-        raise ValueError(f"{', '.join(own)} is no option of infer.py: {text}") from error
+        said = str(error).splitlines()[0]
+        raise ValueError(f"{', '.join(own)} is no option of infer.py: {said}") from error
 
 
-def log_outcome(report: Report, out: Path) -> None:
+def told(report: Report, out: Path) -> None:
     done = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
     log.info("%s in %.1f s: %s", done, report.total_seconds, printable(out))
     for reason, num_frames in report.frames_left.items():
@@ -137,7 +144,9 @@ class Work:
     def __post_init__(self) -> None:
         # What can be told without loading anything is told first.
         choices(self.config)
-        self.detector: FaceDetector = build(self.config.faces, without=OF_CHOICE)
+        self.scorer = load_scorer(self.config)
+        chosen_speakers(self.config, self.scorer)
+        self.detector: FaceDetector = build(self.config.faces, without=OF_CHOICE | {"speaker"})
         self.cache = Cache.of_user() if self.config.cache else None
         self._model: LipSyncModel | None = None
 
@@ -155,7 +164,7 @@ class Work:
     def plan(self, video: Path, audio: Path) -> Plan:
         """What would be done, and how long it would take here."""
         parts = choices(self.config)
-        generation = Generation(
+        drawing = Drawing(
             parts["sampler"], self.config.seed, self.config.overlap, silence=parts["silence"]
         )
         job = prepare_job(
@@ -163,14 +172,15 @@ class Work:
             audio,
             model=self.model,
             detector=self.detector,
-            generation=generation,
+            drawing=drawing,
             choice=parts["choice"],
             timing=parts["timing"],
             assign=assigned(self.config),
+            speakers=chosen_speakers(self.config, self.scorer),
             cache=self.cache,
             progress=True,
         )
-        return with_estimate(job, self.model, generation)
+        return with_estimate(job, self.model, drawing)
 
     def speak(self, video: Path, audio: Path, out: Path, config: DictConfig) -> Report:
         plan = None if config.plan is None else Plan.load(Path(config.plan))
@@ -186,6 +196,7 @@ class Work:
             overlap=config.overlap,
             batch=config.batch,
             assign=assigned(config),
+            speakers=chosen_speakers(config, self.scorer),
             plan=plan,
             cache=self.cache,
             measure=config.measure,
@@ -213,9 +224,17 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
         yield name, value
 
 
-def assigned(config: DictConfig) -> dict[int, Path]:
-    """The voices of single persons."""
-    return {int(person): Path(path) for person, path in config.assign.items()}
+def assigned(config: DictConfig) -> dict[int | str, Path]:
+    """The voices of single persons and turns."""
+    voices: dict[int | str, Path] = {}
+    for name, path in config.assign.items():
+        named = SPEECH.fullmatch(str(name))
+        if named is None:
+            raise ValueError(
+                f"assign={{{name}: ...}} must name a person by number, or a turn (turn0, ...)"
+            )
+        voices[str(name) if named[1] else int(named[2])] = Path(path)
+    return voices
 
 
 def choices(config: DictConfig) -> dict:
@@ -225,7 +244,7 @@ def choices(config: DictConfig) -> dict:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict), "a config file is a mapping"
     chosen = {name: value for name, value in plain["faces"].items() if name in OF_CHOICE}
-    chosen["select"] = selection(chosen["select"])
+    chosen["select"] = "speaker" if config.turns is not None else selection(chosen["select"])
     return {
         "sampler": build(config.sampler),
         "choice": Choice(**chosen),
@@ -233,6 +252,27 @@ def choices(config: DictConfig) -> dict:
         "encoding": Encoding(crf=config.crf, **plain["encoding"]),
         "silence": SilenceGate(plain["silence"]),
     }
+
+
+def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> SpeakerChoice:
+    """How it is told who speaks; ValueError where two options say it."""
+    if config.turns is None:
+        return SpeakerChoice(scorer)
+    if config.plan not in (None, True):
+        raise ValueError("plan= has turns of its own: leave out turns=, or edit the plan")
+    if config.faces.select not in ("largest", "speaker"):
+        raise ValueError(
+            f"turns= says who is redrawn when: leave out faces.select={config.faces.select}"
+        )
+    return SpeakerChoice(rttm=Path(config.turns))
+
+
+def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
+    """LR-ASD of the file that faces.speaker names; None without one."""
+    weights = config.faces.speaker.weights
+    if weights is None:
+        return None
+    return LRASDScorer(load_official_lr_asd(weights), device=choose_device(config.device))
 
 
 def selection(value: object) -> str | int | tuple[float, float]:
@@ -274,12 +314,12 @@ def made(folder: Path, *, wanted: bool) -> Iterator[None]:
         raise
 
 
-def render_demo(
+def draw_demo(
     folder: Path, *, seconds: float, size: int, face_seed: int, voice_seed: int
 ) -> tuple[Path, Path]:
     """A drawn speaker's video and another one's voice."""
-    render_clip(folder / "face", seed=face_seed, seconds=seconds, size=size)
-    render_clip(folder / "voice", seed=voice_seed, seconds=seconds, size=size)
+    draw_clip(folder / "face", seed=face_seed, seconds=seconds, size=size)
+    draw_clip(folder / "voice", seed=voice_seed, seconds=seconds, size=size)
     return folder / "face.mp4", folder / "voice.wav"
 
 

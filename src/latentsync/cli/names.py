@@ -46,6 +46,8 @@ NAMING: dict[str, dict[str, Words]] = {
         "published.whisper": NONE,
         "published.vae": NONE,
         "assign.*": NO_WORDS,
+        "turns": NONE,
+        "faces.speaker.weights": NONE,
         "plan": (*NONE, *SWITCH),
         "jobs": NONE,
         "folder": NO_WORDS,
@@ -113,8 +115,8 @@ QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 PIECE = re.compile(rf"(?:^|,)\s*({QUOTED.pattern}(?=\s*(?:,|$))|[^,]*)", re.DOTALL)
 CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
 VOICES = re.compile(r"\s*\{(.*)\}\s*", re.DOTALL)
-NEXT_VOICE = re.compile(r",\s*(?=\d+\s*:)")
-VOICE = re.compile(r"\s*(\d+)\s*:\s*(.*?)\s*", re.DOTALL)
+NEXT_VOICE = re.compile(r",\s*(?=(?:turn)?\d+\s*:)")
+VOICE = re.compile(r"\s*((?:turn)?\d+)\s*:\s*(.*?)\s*", re.DOTALL)
 # What Hydra's grammar reads as these very letters.
 PLAIN = re.compile(
     r"(?!(?:null|true|false|inf|nan)$)(?:\.{0,2}/|\.?[a-z_])[\w./-]*", re.ASCII | re.I

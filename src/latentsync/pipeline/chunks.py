@@ -15,7 +15,8 @@ from jaxtyping import Float32, Int
 class Run:
     """Slots `first` to `end` (exclusive) in which the face of a track is redrawn.
 
-    `strength` says how much of the drawn mouth is shown in each slot: 0 (the source) to 1.
+    `strength` says how much of the drawn mouth is shown in each slot: 0 (the source) to 1. `turn`
+    is the number of a turn that has a voice of its own.
     """
 
     track: int
@@ -23,6 +24,12 @@ class Run:
     first: int
     end: int
     strength: Float32[np.ndarray, " n"]
+    turn: int | None = None
+
+    @property
+    def speech(self) -> int | str:
+        """The name of its voice in `assign`: "turn3", or the person."""
+        return self.person if self.turn is None else f"turn{self.turn}"
 
     def __len__(self) -> int:
         return self.end - self.first

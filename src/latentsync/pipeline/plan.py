@@ -1,7 +1,7 @@
 """What will be done to a video, decided before anything is drawn: which faces, where, why not."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import groupby
@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Int32, Shaped
 
-from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
+from latentsync.faces.survey import Shot, Survey, Track, usable
 from latentsync.files import publish
-from latentsync.media.frame_reader import FrameTimes, Timeline
-from latentsync.pipeline.chunks import Run
+from latentsync.media.timed import FrameTimes, Timeline
+from latentsync.pipeline.turns import Turn, speaking_frames
+from latentsync.pipeline.windows import Run
 
 PLAN_VERSION = 1
 NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
+# Of a planned face: the turns decide, and name it nowhere.
+NO_TURN = "in no turn"
+NOT_SPEAKING = "nobody who is there speaks, as the turns say"
+# What becomes of a track's frame: nothing, for one of two reasons, or it speaks with the voice of
+# its person; from 0 on, with that of a turn.
+NOT_USABLE, LEFT_ALONE, AS_PERSON = -3, -2, -1
 # Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
-MAX_STEP = 16
+MOST_STEP = 16
 
 Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 
@@ -67,11 +74,15 @@ class PlannedShot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A video's shots and persons, and who of them is redrawn where."""
+    """A video's shots and persons, and who of them is redrawn where.
+
+    `turns`, where there are any: faces are redrawn only in the turns of their persons.
+    """
 
     video: str
     num_frames: int
     shots: list[PlannedShot]
+    turns: list[Turn] | None = None
     expected: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -85,14 +96,17 @@ class Plan:
     def load(cls, path: Path) -> "Plan":
         """The plan of a file that `save` wrote and a hand may have edited."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if data.pop("format_version") != PLAN_VERSION:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if told.pop("format_version") != PLAN_VERSION:
                 raise ValueError(f"its format_version is not {PLAN_VERSION}")
             shots = [
                 PlannedShot(**{**shot, "faces": [PlannedFace(**face) for face in shot["faces"]]})
-                for shot in data.pop("shots")
+                for shot in told.pop("shots")
             ]
-            return cls(**data, shots=shots)
+            turns = told.pop("turns", None)
+            if turns is not None:
+                turns = [Turn(**turn) for turn in turns]
+            return cls(**told, shots=shots, turns=turns)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"plan={path} is not a plan of this program ({error}): make one with plan=true"
@@ -105,24 +119,31 @@ def make_plan(
     times: FrameTimes,
     choice: Choice,
     *,
-    speaker: int | None = None,
+    turns: list[Turn] | None = None,
 ) -> Plan:
-    """Who is redrawn in which shot; `speaker` is the person that `select=speaker` means."""
-    chosen = chosen_tracks(survey, choice, speaker)
+    """Who is redrawn in which shot; `turns` are what `select=speaker` means."""
+    chosen = chosen_tracks(survey, choice, times, turns)
     shots = []
     for number, shot in enumerate(survey.shots):
         faces = [
-            _planned_face(track, times, choice, chosen=index in chosen)
+            _planned_face(
+                track,
+                times,
+                choice,
+                why_not="" if index in chosen else NO_TURN if turns else "not selected",
+            )
             for index, track in enumerate(survey.tracks)
             if shot.first <= track.first < shot.end
         ]
         shots.append(
             PlannedShot(number, _seconds(times, shot.first), _seconds(times, shot.end), faces)
         )
-    return Plan(str(video), survey.num_frames, shots)
+    return Plan(str(video), survey.num_frames, shots, turns)
 
 
-def chosen_tracks(survey: Survey, choice: Choice, speaker: int | None) -> set[int]:
+def chosen_tracks(
+    survey: Survey, choice: Choice, times: FrameTimes, turns: Sequence[Turn] | None
+) -> set[int]:
     """The tracks that `choice.select` names."""
     tracks, select = survey.tracks, choice.select
     if select == "all":
@@ -130,8 +151,12 @@ def chosen_tracks(survey: Survey, choice: Choice, speaker: int | None) -> set[in
     if select == "largest":
         return set(_largest_of_each_shot(survey))
     if select == "speaker":
-        assert speaker is not None, "who speaks is found before the plan is made"
-        return _of_person(tracks, speaker)
+        assert turns is not None, "who speaks is found before the plan is made"
+        return {
+            index
+            for index, track in enumerate(tracks)
+            if speaking_frames(turns, track.person, times)[track.first : track.end].any()
+        }
     if isinstance(select, int):
         persons = sorted({track.person for track in tracks})
         if select not in persons:
@@ -172,18 +197,16 @@ def _person_at(survey: Survey, point: tuple[float, float]) -> int:
     raise ValueError(f"faces.select=[{x:g},{y:g}]: no face is ever there; see plan=true")
 
 
-def _planned_face(track: Track, times: FrameTimes, choice: Choice, *, chosen: bool) -> PlannedFace:
+def _planned_face(track: Track, times: FrameTimes, choice: Choice, *, why_not: str) -> PlannedFace:
     fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
-    reason = ""
-    if not chosen:
-        reason = "not selected"
-    elif not fine.any():
+    reason = why_not
+    if not why_not and not fine.any():
         reason = next((reason for reason in reasons if reason), "never seen")
     heights = track.boxes[:, 3] - track.boxes[:, 1]
     yaws = track.yaws[np.isfinite(track.yaws)]
     return PlannedFace(
         person=track.person,
-        edit=chosen and bool(fine.any()),
+        edit=not why_not and bool(fine.any()),
         reason=reason,
         start_seconds=_seconds(times, track.first),
         end_seconds=_seconds(times, track.first + len(track.boxes)),
@@ -198,26 +221,47 @@ def _seconds(times: FrameTimes, number: int) -> float:
     return round(float(ticks * times.time_base), 4)
 
 
-def edited_tracks(plan: Plan, survey: Survey, times: FrameTimes) -> set[int]:
-    """The tracks that a plan, maybe edited by hand, wants redrawn."""
+def edited_tracks(
+    plan: Plan, survey: Survey, times: FrameTimes, *, voiced_turns: Collection[int] = ()
+) -> dict[int, Int32[np.ndarray, " _"]]:
+    """The tracks that a plan, maybe edited by hand, wants redrawn: for each of their frames
+    LEFT_ALONE, AS_PERSON, or the number of the turn, of those in `voiced_turns`.
+
+    Where a plan has turns these decide, but for a face that they leave out and a hand took in.
+    """
     if plan.num_frames != survey.num_frames or len(plan.shots) != len(survey.shots):
         raise ValueError(
             f"the plan is of a video with {plan.num_frames} frames in {len(plan.shots)} shots, "
             f"this one has {survey.num_frames} in {len(survey.shots)}: make it again with plan=true"
         )
-    wanted = {
-        (shot.number, face.person, face.start_seconds)
+    planned = {
+        (shot.number, face.person, face.start_seconds): face
         for shot in plan.shots
         for face in shot.faces
-        if face.edit
     }
-    return {
-        index
-        for number, shot in enumerate(survey.shots)
-        for index, track in enumerate(survey.tracks)
-        if shot.first <= track.first < shot.end
-        and (number, track.person, _seconds(times, track.first)) in wanted
-    }
+    edited = {}
+    for number, shot in enumerate(survey.shots):
+        for index, track in enumerate(survey.tracks):
+            face = planned.get((number, track.person, _seconds(times, track.first)))
+            if face is None or not shot.first <= track.first < shot.end:
+                continue
+            frames = np.full(len(track.boxes), AS_PERSON, dtype=np.int32)
+            if plan.turns is not None and face.edit == (face.reason != NO_TURN):
+                frames = _in_turns(plan.turns, track, times, voiced_turns)
+            elif not face.edit:
+                continue
+            edited[index] = frames
+    return edited
+
+
+def _in_turns(
+    turns: Sequence[Turn], track: Track, times: FrameTimes, voiced_turns: Collection[int]
+) -> Int32[np.ndarray, " n"]:
+    frames = np.full(len(track.boxes), LEFT_ALONE, dtype=np.int32)
+    for number, turn in enumerate(turns):
+        speaking = speaking_frames([turn], track.person, times)[track.first : track.end]
+        frames[speaking] = number if number in voiced_turns else AS_PERSON
+    return frames
 
 
 def slot_entries(timeline: Timeline, *, fps: Fraction, num_slots: int) -> Int32[np.ndarray, " k"]:
@@ -237,7 +281,7 @@ def slot_of(timeline: Timeline, *, fps: Fraction) -> Int32[np.ndarray, " m"]:
 
 def find_runs(
     survey: Survey,
-    edited: set[int],
+    edited: Mapping[int, Int32[np.ndarray, " _"]],
     timeline: Timeline,
     entries: Int32[np.ndarray, " k"],
     choice: Choice,
@@ -257,44 +301,61 @@ def find_runs(
     least = max(1, round(choice.min_seconds * float(fps)))
     # Those that are redrawn come last: what is wrong with them is what counts.
     for index in sorted(range(len(survey.tracks)), key=lambda index: (index in edited, index)):
-        track = survey.tracks[index]
-        fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
-        inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
-        positions = np.where(inside, numbers - track.first, 0)
-        for slot in np.flatnonzero(inside):
-            if index not in edited or not fine[positions[slot]]:
-                left[slot] = reasons[positions[slot]] or NOT_SELECTED
-        if index not in edited:
-            continue
-        shot = _shot_of(track, survey)
+        track, shot = survey.tracks[index], _shot_of(survey.tracks[index], survey)
+        wanted = _wanted_slots(track, edited.get(index), numbers, heard, choice, left)
         in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
-        for first, end in _stretches(inside & fine[positions], numbers):
+        for first, end, is_usable in _stretches(wanted != NOT_USABLE, numbers):
             # A shot, or a voice, may itself be as short as that.
-            if end - first < min(least, int(in_shot.sum())):
+            if is_usable and end - first < min(least, int(in_shot.sum())):
+                wanted[first:end] = NOT_USABLE
                 left[first:end] = (
                     f"face seen for less than faces.min_seconds={choice.min_seconds:g} s"
                 )
+        for first, end, turn in _stretches(wanted, numbers):
+            if turn in (NOT_USABLE, LEFT_ALONE):
                 continue
             shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
-            runs.append(Run(index, track.person, first, end, shown.astype(np.float32)))
+            own = None if turn == AS_PERSON else turn
+            runs.append(Run(index, track.person, first, end, shown.astype(np.float32), own))
     for run in runs:
         left[run.first : run.end] = ""
     return sorted(runs, key=lambda run: run.first), list(left)
 
 
+def _wanted_slots(
+    track: Track,
+    frames: Int32[np.ndarray, " n"] | None,
+    numbers: Int32[np.ndarray, " k"],
+    heard: Bool[np.ndarray, " k"],
+    choice: Choice,
+    left: Shaped[np.ndarray, " k"],
+) -> Int32[np.ndarray, " k"]:
+    """What becomes of the track in every slot; why, where it is left alone, is noted in `left`."""
+    fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
+    inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
+    places = np.where(inside, numbers - track.first, 0)
+    for slot in np.flatnonzero(inside):
+        if frames is None or not fine[places[slot]]:
+            left[slot] = reasons[places[slot]] or NOT_SELECTED
+    if frames is None:
+        return np.full(len(numbers), NOT_USABLE, dtype=np.int32)
+    wanted = np.where(inside & fine[places], frames[places], NOT_USABLE).astype(np.int32)
+    left[wanted == LEFT_ALONE] = NOT_SPEAKING
+    return wanted
+
+
 def _stretches(
-    fine: Bool[np.ndarray, " k"], numbers: Int32[np.ndarray, " k"]
-) -> list[tuple[int, int]]:
-    """Slots in a row that are fine and in which the video plays on, forwards or backwards."""
+    values: Shaped[np.ndarray, " k"], numbers: Int32[np.ndarray, " k"]
+) -> list[tuple[int, int, int]]:
+    """Slots in a row of one value in which the video plays on, forwards or backwards."""
     # A repeat from the start is a cut as well.
-    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MAX_STEP
+    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MOST_STEP
     label = np.cumsum(jumps)
     stretches = []
     position = 0
-    for (is_fine, _), group in groupby(zip(fine.tolist(), label.tolist(), strict=True)):
+    for (value, _), group in groupby(zip(values.tolist(), label.tolist(), strict=True)):
         length = len(list(group))
-        if is_fine:
-            stretches.append((position, position + length))
+        stretches.append((position, position + length, value))
         position += length
     return stretches
 
@@ -318,10 +379,10 @@ def _fades(
         return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
 
     length = end - first
-    positions = np.arange(length)
+    places = np.arange(length)
     strength = np.ones(length)
     if fade_slots and goes_on(first - 1):
-        strength = np.minimum(strength, (positions + 1) / (fade_slots + 1))
+        strength = np.minimum(strength, (places + 1) / (fade_slots + 1))
     if fade_slots and goes_on(end):
-        strength = np.minimum(strength, (length - positions) / (fade_slots + 1))
+        strength = np.minimum(strength, (length - places) / (fade_slots + 1))
     return strength

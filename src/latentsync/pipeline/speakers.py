@@ -1,78 +1,122 @@
-"""Who of several persons speaks in a video: whose mouth moves with its sound."""
+"""Who of several persons speaks when in a video: by its own sound, or as an RTTM file says."""
 
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
-from latentsync.faces.tracking.survey import Survey
-from latentsync.media.frame_reader import FrameTimes
-from latentsync.pipeline.silence import BLOCK_SECONDS, levels_db
-
-MAX_LAG_SECONDS = 0.2
-MIN_FRAMES = 12
-NO_FIT = -1.0
-
-
-def find_speaker(
-    survey: Survey, times: FrameTimes, waveform: Float[Tensor, " t"], sample_rate: int
-) -> int:
-    """The person whose mouth opening goes best with the loudness of the video's own sound."""
-    fits = {
-        person: fit_of(person, survey, times, waveform, sample_rate)
-        for person in sorted({track.person for track in survey.tracks})
-    }
-    if not fits:
-        raise ValueError("faces.select=speaker: the video shows no face")
-    if not any(np.isfinite(track.openings).any() for track in survey.tracks):
-        raise ValueError(
-            "faces.select=speaker needs to see mouths open, which this detector's points do not "
-            "tell: take faces=mesh, or name a person (faces.select=0; plan=true lists them)"
-        )
-    if len(fits) > 1 and max(fits.values()) == NO_FIT:
-        raise ValueError(
-            "faces.select=speaker cannot tell who speaks: the video's sound does not change, or no "
-            f"mouth is seen in {MIN_FRAMES} frames; name a person (faces.select=0; plan=true "
-            "lists them)"
-        )
-    return max(fits, key=lambda person: fits[person])
+from latentsync.faces.survey import Survey
+from latentsync.media.audio import read_waveform
+from latentsync.media.container import warn
+from latentsync.media.picture import Picture
+from latentsync.media.timed import FrameReader, FrameTimes
+from latentsync.media.video import VideoInfo
+from latentsync.pipeline.film_slots import SAMPLE_RATE, SLOTS_PER_SECOND, FilmSlots
+from latentsync.pipeline.plan import Plan
+from latentsync.pipeline.speaker_scorers import (
+    ActiveSpeakerScorer,
+    MouthMotionScorer,
+    score_matrix,
+)
+from latentsync.pipeline.turns import (
+    DOUBTFUL,
+    Turn,
+    check_turns,
+    likeliest_course,
+    read_rttm,
+    turns_of,
+)
 
 
-def fit_of(
-    person: int,
+@dataclass(frozen=True, slots=True)
+class SpeakerChoice:
+    """How it is told who speaks: by the turns of an RTTM file, else by a scorer; without either by
+    mouths and loudness."""
+
+    scorer: ActiveSpeakerScorer | None = None
+    rttm: Path | None = None
+
+
+def who_speaks(
+    source: VideoInfo,
     survey: Survey,
     times: FrameTimes,
-    waveform: Float[Tensor, " t"],
-    sample_rate: int,
-) -> float:
-    """The best correlation of a person's mouth opening with the loudness, within 0.2 s."""
-    level = levels_db(waveform, sample_rate)
-    seconds, openings = _openings(person, survey, times)
-    if len(openings) < MIN_FRAMES:
-        return NO_FIT
-    lags = np.arange(-MAX_LAG_SECONDS, MAX_LAG_SECONDS + 1e-9, BLOCK_SECONDS * 2)
-    return max(_correlation(openings, _at(level, seconds + lag)) for lag in lags)
+    choice: SpeakerChoice,
+    *,
+    deinterlace: str = "auto",
+) -> list[Turn]:
+    """The turns of a video; ValueError if nobody who is seen can be told to speak."""
+    persons = persons_of(survey)
+    if choice.rttm is not None:
+        turns = read_rttm(choice.rttm)
+        check_turns(turns, persons, times.seconds, where=f"turns={choice.rttm}")
+        return turns
+    if not source.has_audio:
+        raise ValueError(f"faces.select=speaker: {source.path} has no sound to tell who speaks")
+    # Half a soundtrack tells who speaks, too.
+    waveform = read_waveform(source.path, SAMPLE_RATE, on_cut=warn(source.path))
+    reader = FrameReader(source.path, times, deinterlace=deinterlace)
+
+    def read(numbers: Sequence[int]) -> Iterator[Picture]:
+        with closing(reader.pictures(numbers)) as pictures:
+            yield from pictures
+
+    return find_turns(FilmSlots.of(survey, times, waveform, read), choice.scorer)
 
 
-def _openings(
-    person: int, survey: Survey, times: FrameTimes
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    seconds, openings = [], []
-    for track in survey.tracks:
-        if track.person == person:
-            numbers = track.first + np.flatnonzero(np.isfinite(track.openings))
-            seconds.append(times.starts[numbers] * float(times.time_base))
-            openings.append(track.openings[numbers - track.first].astype(float))
-    return np.concatenate(seconds), np.concatenate(openings)
+def find_turns(film: FilmSlots, scorer: ActiveSpeakerScorer | None = None) -> list[Turn]:
+    """The likeliest turns in a film; ValueError if there is none."""
+    scores = (scorer or MouthMotionScorer())(film)
+    persons = sorted({face.person for face in film.faces})
+    matrix = score_matrix(film.faces, scores, persons, len(film))
+    course = likeliest_course(matrix, film.cuts)
+    turns = turns_of(course, matrix, persons, slots_per_second=SLOTS_PER_SECOND)
+    if not turns:
+        raise ValueError(
+            "faces.select=speaker cannot tell who speaks: nobody's mouth goes with the video's own "
+            "sound; name a person (faces.select=0; plan=true lists them), or give turns="
+        )
+    return turns
 
 
-def _at(
-    level: Float[np.ndarray, " b"], seconds: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-    blocks = (seconds / BLOCK_SECONDS).astype(int).clip(0, len(level) - 1)
-    return level[blocks].astype(float)
+def persons_of(survey: Survey) -> list[int]:
+    return sorted({track.person for track in survey.tracks})
 
 
-def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    spread = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / spread) if spread > 0 else NO_FIT
+def check_plan(plan: Plan, survey: Survey, times: FrameTimes) -> None:
+    """ValueError if the turns of a plan, maybe edited by hand, cannot be."""
+    check_turns(plan.turns or [], persons_of(survey), times.seconds, where="the plan")
+
+
+def check_speeches(
+    names: Sequence[int | str], turns: Sequence[Turn] | None, survey: Survey
+) -> list[int]:
+    """The turns that have voices of their own; ValueError for names of `assign` that are neither
+    a person nor a turn."""
+    persons, numbers = persons_of(survey), []
+    for name in names:
+        number = str(name).removeprefix("turn")
+        if isinstance(name, int) and name in persons:
+            continue
+        if not isinstance(name, int) and int(number) < len(turns or []):
+            numbers.append(int(number))
+            continue
+        turns_there = f"turns 0 to {len(turns) - 1}" if turns else "no turns"
+        raise ValueError(
+            f"assign names {name}: the video shows the persons {persons} and has {turns_there} "
+            "(plan=true lists them)"
+        )
+    return numbers
+
+
+def doubts_of(plan: Plan) -> list[str]:
+    """A line on turns that might be somebody else's."""
+    doubtful = [turn for turn in plan.turns or [] if turn.confidence < DOUBTFUL]
+    if not doubtful:
+        return []
+    worst = min(doubtful, key=lambda turn: turn.confidence)
+    return [
+        f"who speaks is doubtful in {len(doubtful)} of {len(plan.turns or [])} turns, most from "
+        f"{worst.start:g} to {worst.end:g} s (person {worst.person}, confidence "
+        f"{worst.confidence:.2f}): look at the turns with plan=true"
+    ]

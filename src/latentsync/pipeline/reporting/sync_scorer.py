@@ -15,8 +15,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from latentsync.media.audio import read_waveform
-from latentsync.media.frame import Picture
 from latentsync.media.mel import mel_spectrogram, mel_window
+from latentsync.media.picture import Picture
 from latentsync.metrics.sync import (
     MAX_SHIFT,
     NOT_VALID,
@@ -27,11 +27,10 @@ from latentsync.metrics.sync import (
 )
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.syncnet import DRAWN, StableSyncNet, load_syncnet, sync_input
-from latentsync.pipeline.chunks import Run
-from latentsync.pipeline.compositing import RunsAt, face_in
-from latentsync.pipeline.job import Job
+from latentsync.pipeline.engine import Job, places_of
 from latentsync.pipeline.plan import slot_entries
-from latentsync.pipeline.render import placements_of
+from latentsync.pipeline.streams import RunsAt, face_in
+from latentsync.pipeline.windows import Run
 
 STRIDE = 8  # slots from window to window
 MEL_SECONDS = 200 / 16_000  # from one column of the mel to the next
@@ -42,7 +41,7 @@ Pair = UInt8[np.ndarray, "2 r r 3"]  # a face of the source, and of the result
 
 
 @dataclass(frozen=True, slots=True)
-class SyncScores:
+class Verdict:
     """The cosines of one window with the sound at every shift; NaN where that leaves the voice.
 
     `first`: the slot that the window begins with. `own`: of the source with the sound that the
@@ -55,7 +54,7 @@ class SyncScores:
     own: Float[Tensor, " k"] | None = None
 
 
-class SyncScorer:
+class SyncJudge:
     """Judges every drawn run in windows that begin every `stride` slots.
 
     Holds one window of faces a run and the sound around it; a verdict is 62 numbers.
@@ -68,12 +67,12 @@ class SyncScorer:
             raise ValueError("a SyncNet that reads latents cannot judge pictures")
         self.job, self.form, self.syncnet, self.stride = job, form, syncnet, stride
         self.length = syncnet.config.num_frames
-        self.placements, self.runs_at = placements_of(job, form), RunsAt(job.runs)
+        self.places, self.runs_at = places_of(job, form), RunsAt(job.runs)
         self.entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
         self.trails: dict[int, deque[Pair]] = {}
-        self.heard: dict[tuple[int | None, int], Float[Tensor, " d"]] = {}
+        self.heard: dict[tuple[int | str | None, int], Float[Tensor, " d"]] = {}
         self.own = own_sound(job, syncnet)
-        self.scores: list[SyncScores] = []
+        self.verdicts: list[Verdict] = []
 
     def look(self, entry: int, number: int, source: Picture, result: Picture) -> None:
         """The next entry of the output: a stored frame before and after."""
@@ -82,7 +81,7 @@ class SyncScorer:
             runs = self.runs_at(slot)
             self.trails = {index: self.trails.get(index, deque()) for index, _ in runs}
             for index, run in runs:
-                placement = self.placements.at(run.track, number)
+                placement = self.places.at(run.track, number)
                 assert placement is not None, "a run has a usable face in each of its slots"
                 faces = [
                     face_in(picture, placement, self.form.resolution)
@@ -92,12 +91,12 @@ class SyncScorer:
 
     def score(self, first: int, end: int) -> tuple[SyncScore, SyncScore] | None:
         """Of the source and of the result, over windows that begin in these slots, if any do."""
-        own = [scores for scores in self.scores if first <= scores.first < end]
+        own = [verdict for verdict in self.verdicts if first <= verdict.first < end]
         if not own:
             return None
         return (
-            score_of(torch.stack([scores.before for scores in own])),
-            score_of(torch.stack([scores.after for scores in own])),
+            score_of(torch.stack([verdict.before for verdict in own])),
+            score_of(torch.stack([verdict.after for verdict in own])),
         )
 
     def why_invalid(self) -> str | None:
@@ -108,7 +107,7 @@ class SyncScorer:
         nothing, one of whom nothing is known counts.
         """
         learnt = self.syncnet.config.trained_on
-        own = [scores.own for scores in self.scores if scores.own is not None]
+        own = [verdict.own for verdict in self.verdicts if verdict.own is not None]
         if learnt not in (None, DRAWN):
             return None
         if own:
@@ -120,18 +119,19 @@ class SyncScorer:
             "own by which it could be tested"
         )
 
-    def _add(self, run: Run, slot: int, recent: deque[Pair], faces: Pair) -> None:
-        recent.append(faces)
-        if len(recent) < self.length:
+    def _add(self, run: Run, slot: int, trail: deque[Pair], faces: Pair) -> None:
+        trail.append(faces)
+        if len(trail) < self.length:
             return
         first = slot - self.length + 1
         if (first - run.first) % self.stride == 0:
-            self._score_chunk(run.person, first, np.stack(recent))
-        recent.popleft()
+            self._judge(run, first, np.stack(trail))
+        trail.popleft()
 
     @torch.no_grad()
-    def _score_chunk(self, person: int, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
-        last = round(self.job.voice_of(person).seconds * self.form.fps) - self.length
+    def _judge(self, run: Run, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
+        voice = self.job.voice_of(run)
+        last = round(voice.seconds * self.form.fps) - self.length
         if first > last:
             return
         pixels = rearrange(torch.from_numpy(faces), "f two h w c -> two f c h w")
@@ -139,9 +139,9 @@ class SyncScorer:
         stacked = sync_input(pixels, self.syncnet.config.resolution)
         vision = self.syncnet.embed_frames(stacked).cpu()
         low, high = max(0, first - MAX_SHIFT), min(last, first + MAX_SHIFT)
-        sound = self._sound(person, low, high + 1)
+        sound = self._sound(voice.mel, run.speech, low, high + 1)
         before, after = shift_cosines(vision, sound, torch.tensor([first - low] * 2))
-        self.scores.append(SyncScores(first, before, after, self._with_own(first, vision[:1])))
+        self.verdicts.append(Verdict(first, before, after, self._with_own(first, vision[:1])))
 
     def _with_own(self, first: int, vision: Float[Tensor, "1 d"]) -> Float[Tensor, " k"] | None:
         """The source's window with the sound of its own time, if that is known."""
@@ -151,12 +151,14 @@ class SyncScorer:
         end = min(self._num_own(), first + MAX_SHIFT + 1)
         if first >= end:
             return None
-        (cosines,) = shift_cosines(vision, self._sound(None, low, end), torch.tensor([first - low]))
+        (cosines,) = shift_cosines(
+            vision, self._sound(self.own, None, low, end), torch.tensor([first - low])
+        )
         return cosines
 
     def _is_in_time(self, first: int) -> bool:
         """Whether a window shows the source when the source itself did: not slowed, not looped."""
-        times = self.job.analysis.times
+        times = self.job.sighting.times
         slots = np.array([first, first + self.length - 1])
         numbers = self.job.timeline.numbers[self.entries[slots]]
         shown = times.starts[numbers] * float(times.time_base) * self.form.fps
@@ -166,12 +168,13 @@ class SyncScorer:
         assert self.own is not None, "asked for only where there is such a sound"
         return round(self.own.shape[1] * MEL_SECONDS * self.form.fps) - self.length + 1
 
-    def _sound(self, person: int | None, first: int, end: int) -> Float[Tensor, "n d"]:
-        """The embeddings of the windows that begin in these slots: of a person's voice; None: of
+    def _sound(
+        self, mel: Float[Tensor, "80 k"] | None, name: int | str | None, first: int, end: int
+    ) -> Float[Tensor, "n d"]:
+        """The embeddings of the windows that begin in these slots of a voice; `name` is None for
         the source's own sound."""
-        new = [slot for slot in range(first, end) if (person, slot) not in self.heard]
+        new = [slot for slot in range(first, end) if (name, slot) not in self.heard]
         if new:
-            mel = self.own if person is None else self.job.voice_of(person).mel
             assert mel is not None, "the voices were listened to with their mel"
             windows = [
                 mel_window(mel, slot, num_frames=self.length, fps=self.form.fps) for slot in new
@@ -179,11 +182,11 @@ class SyncScorer:
             batch = torch.stack(windows)[:, None].to(self.syncnet.device)
             embedded = self.syncnet.embed_mel(batch).cpu()
             self.heard.update(
-                {(person, slot): each for slot, each in zip(new, embedded, strict=True)}
+                {(name, slot): each for slot, each in zip(new, embedded, strict=True)}
             )
-        for key in [key for key in self.heard if key[0] == person and key[1] < first]:
+        for key in [key for key in self.heard if key[0] == name and key[1] < first]:
             del self.heard[key]
-        return torch.stack([self.heard[person, slot] for slot in range(first, end)])
+        return torch.stack([self.heard[name, slot] for slot in range(first, end)])
 
 
 def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
@@ -199,7 +202,7 @@ def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
 
 
 @lru_cache(maxsize=1)
-def load_sync_scorer(folder: Path, device: torch.device) -> StableSyncNet | None:
+def load_judge(folder: Path, device: torch.device) -> StableSyncNet | None:
     """The SyncNet of a model's folder, loaded once; None if it judges latents."""
     syncnet = load_syncnet(folder)
     return None if syncnet.reads_latents else syncnet.requires_grad_(False).to(device)
