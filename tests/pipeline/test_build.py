@@ -11,16 +11,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.infer import preset_of
-from latentsync.cli.run import conf_dir, register_resolvers
-from latentsync.faces.survey import Shot, Survey, Track
-from latentsync.media.timed import FrameTimes
+from latentsync.faces.tracking.survey import Shot, Survey, Track
+from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.pipeline import Choice, SilenceGate, lipsync
 from latentsync.pipeline.film_slots import FilmSlots
 from latentsync.pipeline.outputs import written_files
-from latentsync.pipeline.speaker import find_turns
-from latentsync.report import Report
+from latentsync.pipeline.reporting.report import Report
+from latentsync.pipeline.speakers import find_turns
 from pipeline.inputs import HEIGHT, WIDTH, picture, write_video, write_voice
 
 PLAIN = Choice(min_size=0, min_seconds=0, fade_slots=0)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from latentsync.faces import Placement, align, paste
-from latentsync.faces.survey import Shot, Survey, Track
-from latentsync.media.picture import Picture
-from latentsync.media.timed import Timeline
-from latentsync.pipeline.draw import Patches
-from latentsync.pipeline.places import Places, aligner_for
+from latentsync.faces.tracking.survey import Shot, Survey, Track
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import Timeline
+from latentsync.pipeline.analysis import Placements, aligner_for
+from latentsync.pipeline.chunks import Chunk, Run
+from latentsync.pipeline.compositing import face_in, put_back, with_face
+from latentsync.pipeline.generation import GeneratedFaces
 from latentsync.pipeline.plan import (
     AS_PERSON,
     LEFT_ALONE,
@@ -20,8 +22,6 @@ from latentsync.pipeline.plan import (
     find_runs,
     slot_entries,
 )
-from latentsync.pipeline.streams import face_in, put_back, with_face
-from latentsync.pipeline.windows import Run, Window
 from pipeline.inputs import POINTS, RESOLUTION
 
 SIZE = (112, 128)
@@ -124,12 +124,12 @@ def test_another_face_than_the_selected_is_no_face_that_was_not_found():
 @pytest.mark.parametrize("offset", [0.0, 0.25, 0.5, 0.75])
 def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
     levels = {slot: np.full((RESOLUTION,) * 2 + (3,), 20.0 + 40 * slot) for slot in range(4)}
-    window = Window(0, 0, 4, np.ones(4, np.float32), np.arange(4))
+    window = Chunk(0, 0, 4, np.ones(4, np.float32), np.arange(4))
     drawn = iter([(window, np.stack([levels[slot] for slot in range(4)]))])
     starts = [0, 100 + round(100 * offset)]  # in hundredths of a slot
     timeline = timeline_of(starts, Fraction(1, 2500), 300)
     run = Run(0, 0, 0, 4, np.ones(4, np.float32))
-    places = Places(survey_of([True, True]), lambda: aligner_for("smooth", RESOLUTION, fps=25))
+    places = Placements(survey_of([True, True]), lambda: aligner_for("smooth", RESOLUTION, fps=25))
     black = np.zeros((*SIZE, 3), np.uint8)
     _, frame = put_back(
         [Picture.of(black)] * 2,
@@ -137,7 +137,7 @@ def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
         timeline,
         fps=25.0,
         runs=[run],
-        patches=Patches(drawn),
+        patches=GeneratedFaces(drawn),
         places=places,
         mask="mask",
         region="mask",
@@ -146,7 +146,7 @@ def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
 
 
 def test_half_the_strength_shows_half_of_the_mouth():
-    window = Window(0, 0, 1, np.ones(1, np.float32), np.arange(1))
+    window = Chunk(0, 0, 1, np.ones(1, np.float32), np.arange(1))
     shown = []
     for strength in (1.0, 0.5, 0.0):
         drawn = iter([(window, np.full((1, RESOLUTION, RESOLUTION, 3), 200.0))])
@@ -156,8 +156,8 @@ def test_half_the_strength_shows_half_of_the_mouth():
             timeline_of([0], Fraction(1, 25), 1),
             fps=25.0,
             runs=[Run(0, 0, 0, 1, np.array([strength], np.float32))],
-            patches=Patches(drawn),
-            places=Places(survey_of([True]), lambda: aligner_for("smooth", RESOLUTION, fps=25)),
+            patches=GeneratedFaces(drawn),
+            places=Placements(survey_of([True]), lambda: aligner_for("smooth", RESOLUTION, fps=25)),
             mask="mask",
             region="mask",
         )
@@ -166,8 +166,8 @@ def test_half_the_strength_shows_half_of_the_mouth():
 
 
 def test_faces_that_are_past_are_not_kept_though_they_are_drawn_later():
-    window = Window(0, 0, 16, np.ones(16, np.float32), np.arange(16))
-    patches = Patches(iter([(window, np.zeros((16, 2, 2, 3)))]))
+    window = Chunk(0, 0, 16, np.ones(16, np.float32), np.arange(16))
+    patches = GeneratedFaces(iter([(window, np.zeros((16, 2, 2, 3)))]))
     patches.forget(before=12)
     patches.at(0, 12)
     assert {slot for _, slot in patches.done} == {12, 13, 14, 15}

@@ -9,14 +9,16 @@ import pytest
 from latentsync.diffusion import Sampler
 from latentsync.faces import MeshDetector
 from latentsync.media.audio import read_waveform
-from latentsync.media.timed import read_times, stored_frames
+from latentsync.media.frame_reader import read_times, stored_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, Drawing, Timing, lipsync, prepare_job
-from latentsync.pipeline.engine import Job, finished_frames
-from latentsync.report import Report, Stopwatch
+from latentsync.pipeline import Choice, Generation, Timing, lipsync, prepare_job
+from latentsync.pipeline.job import Job
+from latentsync.pipeline.render import finished_frames
+from latentsync.pipeline.reporting.report import Report
+from latentsync.runtime import Stopwatch
 from pipeline.scenes import Scene, draw_scene
 
-QUICK = Drawing(Sampler(num_steps=1, guidance_scale=1.0))
+QUICK = Generation(Sampler(num_steps=1, guidance_scale=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def spoken(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> Jo
         scene.video,
         model=tiny_model,
         detector=detector,
-        drawing=QUICK,
+        generation=QUICK,
         choice=Choice(select="speaker"),
         timing=Timing(),
     )
@@ -153,7 +155,7 @@ def test_only_the_person_asked_for_is_redrawn(
         scene.video,
         model=tiny_model,
         detector=detector,
-        drawing=Drawing(Sampler(num_steps=1)),
+        generation=Generation(Sampler(num_steps=1)),
         choice=Choice(select=person),
         timing=Timing(),
     )

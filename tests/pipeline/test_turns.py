@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentsync.media.timed import FrameTimes
+from latentsync.media.frame_reader import FrameTimes
 from latentsync.pipeline.turns import (
     CHANGE_COST,
     NOBODY,

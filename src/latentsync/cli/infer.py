@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.command import command
 from latentsync.cli.names import as_typed, build
-from latentsync.cli.run import command
-from latentsync.data.synthetic import draw_clip
+from latentsync.data.synthetic import render_clip
 from latentsync.faces import FaceDetector
 from latentsync.files import printable
 from latentsync.models.lipsync import LipSyncModel
@@ -35,12 +35,11 @@ from latentsync.pipeline import (
     page_path,
     report_path,
 )
-from latentsync.pipeline.allocator import return_large_blocks
-from latentsync.pipeline.engine import Drawing, prepare_job
-from latentsync.pipeline.estimate import with_estimate
-from latentsync.pipeline.jobs import Row, run_jobs, status_path
+from latentsync.pipeline.batch import Row, run_jobs, status_path
+from latentsync.pipeline.job import Generation, prepare_job, with_estimate
+from latentsync.pipeline.reporting.report import Report, custom_preset
 from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
-from latentsync.report import Report, custom_preset
+from latentsync.runtime import return_large_blocks
 from latentsync.weights import load_official_lr_asd, model_folder
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def main(config: DictConfig) -> None:
         if config.video is None:
             if config.plan is True:
                 raise ValueError("plan=true needs video= and audio=")
-            video, audio = draw_demo(folder, **config.demo)
+            video, audio = render_demo(folder, **config.demo)
         else:
             video, audio = Path(config.video), Path(config.audio)
         if config.plan is True:
@@ -83,7 +82,7 @@ def main(config: DictConfig) -> None:
             return
         check_paths(video, audio, out, overwrite=config.overwrite)
         report = work.speak(video, audio, out, config)
-    told(report, out)
+    log_outcome(report, out)
 
 
 def run_list(config: DictConfig) -> None:
@@ -97,11 +96,11 @@ def run_list(config: DictConfig) -> None:
         own.overwrite = row.overwrite or own.overwrite
         check_paths(row.video, row.audio, row.out, overwrite=own.overwrite)
         report = work.speak(row.video, row.audio, row.out, own)
-        told(report, row.out)
+        log_outcome(report, row.out)
         return report
 
-    drawn_by = {name: node for name, node in config.items() if name not in OF_THE_RUN}
-    settings = OmegaConf.to_yaml(OmegaConf.create(drawn_by), resolve=False)
+    settings_of_run = {name: node for name, node in config.items() if name not in OF_THE_RUN}
+    settings = OmegaConf.to_yaml(OmegaConf.create(settings_of_run), resolve=False)
     states = run_jobs(Path(config.jobs), one, settings=settings, overwrite=config.overwrite)
     failed = sum(state.status == "failed" for state in states)
     if failed:
@@ -122,11 +121,11 @@ def with_options(options: dict[str, str]) -> DictConfig:
     try:
         return compose("infer", overrides=[*given, *own])
     except HydraException as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(f"{', '.join(own)} is no option of infer.py: {said}") from error
+        text = str(error).splitlines()[0]
+        raise ValueError(f"{', '.join(own)} is no option of infer.py: {text}") from error
 
 
-def told(report: Report, out: Path) -> None:
+def log_outcome(report: Report, out: Path) -> None:
     done = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
     log.info("%s in %.1f s: %s", done, report.total_seconds, printable(out))
     for reason, num_frames in report.frames_left.items():
@@ -164,7 +163,7 @@ class Work:
     def plan(self, video: Path, audio: Path) -> Plan:
         """What would be done, and how long it would take here."""
         parts = choices(self.config)
-        drawing = Drawing(
+        generation = Generation(
             parts["sampler"], self.config.seed, self.config.overlap, silence=parts["silence"]
         )
         job = prepare_job(
@@ -172,7 +171,7 @@ class Work:
             audio,
             model=self.model,
             detector=self.detector,
-            drawing=drawing,
+            generation=generation,
             choice=parts["choice"],
             timing=parts["timing"],
             assign=assigned(self.config),
@@ -180,7 +179,7 @@ class Work:
             cache=self.cache,
             progress=True,
         )
-        return with_estimate(job, self.model, drawing)
+        return with_estimate(job, self.model, generation)
 
     def speak(self, video: Path, audio: Path, out: Path, config: DictConfig) -> Report:
         plan = None if config.plan is None else Plan.load(Path(config.plan))
@@ -314,12 +313,12 @@ def made(folder: Path, *, wanted: bool) -> Iterator[None]:
         raise
 
 
-def draw_demo(
+def render_demo(
     folder: Path, *, seconds: float, size: int, face_seed: int, voice_seed: int
 ) -> tuple[Path, Path]:
     """A drawn speaker's video and another one's voice."""
-    draw_clip(folder / "face", seed=face_seed, seconds=seconds, size=size)
-    draw_clip(folder / "voice", seed=voice_seed, seconds=seconds, size=size)
+    render_clip(folder / "face", seed=face_seed, seconds=seconds, size=size)
+    render_clip(folder / "voice", seed=voice_seed, seconds=seconds, size=size)
     return folder / "face.mp4", folder / "voice.wav"
 
 

@@ -5,27 +5,27 @@
 
 from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.checks import check_paths
-from latentsync.pipeline.draw import draw_clip, to_pixels
-from latentsync.pipeline.engine import Drawing, Encoding, Timing, prepare_job
+from latentsync.pipeline.generation import generate_clip, to_pixels
+from latentsync.pipeline.job import Encoding, Generation, Timing, prepare_job
+from latentsync.pipeline.lipsync import lipsync
 from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
-from latentsync.pipeline.run import lipsync
 from latentsync.pipeline.silence import SilenceGate
-from latentsync.pipeline.speaker import SpeakerChoice
 from latentsync.pipeline.speaker_scorers import LRASDScorer
+from latentsync.pipeline.speakers import SpeakerChoice
 
 __all__ = [
     "Cache",
     "Choice",
-    "Drawing",
     "Encoding",
+    "Generation",
     "LRASDScorer",
     "Plan",
     "SilenceGate",
     "SpeakerChoice",
     "Timing",
     "check_paths",
-    "draw_clip",
+    "generate_clip",
     "lipsync",
     "page_path",
     "prepare_job",

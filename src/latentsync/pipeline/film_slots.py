@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from latentsync.faces.survey import Survey, Track
-from latentsync.media.picture import Picture
-from latentsync.media.timed import FrameTimes
+from latentsync.faces.tracking.survey import Survey, Track
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import FrameTimes
 
 SLOTS_PER_SECOND = 25
 SAMPLE_RATE = 16_000
@@ -75,8 +75,8 @@ def _on_slots(track: Track, numbers: Int[np.ndarray, " n"]) -> FaceSlots | None:
     if first == end:
         return None
     seen = np.flatnonzero(np.isfinite(track.boxes[:, 0]))
-    places = numbers[first:end] - track.first
-    boxes = [np.interp(places, seen, side[seen]) for side in track.boxes.T]
+    placements = numbers[first:end] - track.first
+    boxes = [np.interp(placements, seen, side[seen]) for side in track.boxes.T]
     return FaceSlots(
-        track.person, first, np.stack(boxes, axis=1), track.openings[places].astype(float)
+        track.person, first, np.stack(boxes, axis=1), track.openings[placements].astype(float)
     )

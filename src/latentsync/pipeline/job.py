@@ -7,6 +7,7 @@ the output has the frames and times of the source.
 """
 
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -16,10 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentsync.diffusion.sampler import Sampler
+from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
-from latentsync.media.audio import read_waveform
-from latentsync.media.container import warn
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS, check_source
 from latentsync.media.frame_reader import (
@@ -33,7 +32,6 @@ from latentsync.media.video import VideoInfo, probe
 from latentsync.models.audio.encoders import num_parity_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.analysis import (
-    SAMPLE_RATE,
     Speech,
     VideoAnalysis,
     analyze_video,
@@ -52,7 +50,7 @@ from latentsync.pipeline.plan import (
     slot_entries,
 )
 from latentsync.pipeline.silence import SilenceGate, shown_in_slots
-from latentsync.pipeline.speakers import find_speaker
+from latentsync.pipeline.speakers import SpeakerChoice, check_plan, check_speeches, who_speaks
 from latentsync.runtime import Progress, Stopwatch, peak_memory_mib
 
 FRAMES_IN_HAND = 8  # decoded frames of both streams and of the encoder, about
@@ -112,7 +110,8 @@ class Job:
     source: VideoInfo
     analysis: VideoAnalysis
     timeline: Timeline
-    voices: dict[int | None, Speech]
+    voices: dict[int | str | None, Speech]
+    """By person or turn ("turn3") as `assign` names them; None: of everybody else."""
     runs: list[Run]
     chunks: list[Chunk]
     left: list[str]
@@ -122,8 +121,8 @@ class Job:
     inputs: Inputs
     deinterlace: str = "auto"
 
-    def voice_of(self, person: int) -> Speech:
-        return self.voices.get(person, self.voices[None])
+    def voice_of(self, run: Run) -> Speech:
+        return voice_of(self.voices, run)
 
     def reader(self) -> FrameReader:
         """Reads the source's frames, as the first pass saw them."""
@@ -139,8 +138,9 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     generation: Generation,
     choice: Choice,
     timing: Timing,
-    assign: dict[int, Path] | None = None,
+    assign: Mapping[int | str, Path] | None = None,
     plan: Plan | None = None,
+    speakers: SpeakerChoice | None = None,
     cache: Cache | None = None,
     progress: Progress = False,
     stopwatch: Stopwatch | None = None,
@@ -165,9 +165,9 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
             cache=cache,
             with_mel=with_mel,
         )
-        voices: dict[int | None, Speech] = {
+        voices: dict[int | str | None, Speech] = {
             None: hear(audio),
-            **{person: hear(path) for person, path in (assign or {}).items()},
+            **{name: hear(path) for name, path in (assign or {}).items()},
         }
     with stopwatch.stage("faces"):
         found = analyze_video(
@@ -195,12 +195,23 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         fps=fps if timing.fps == "model" else _own_rate(timing.fps),
     )
     if plan is None:
-        speaker = _speaker(video, source, found) if choice.select == "speaker" else None
-        plan = make_plan(video, found.survey, found.times, choice, speaker=speaker)
-    runs, left = _find_runs(found, plan, timeline, choice, fps=fps, seconds_spoken=seconds)
-    runs = [
-        _silenced(run, voices.get(run.person, voices[None]), generation, form.fps) for run in runs
-    ]
+        turns = None
+        if choice.select == "speaker":
+            with stopwatch.stage("speakers"), inputs.watched():
+                turns = who_speaks(
+                    source,
+                    found.survey,
+                    found.times,
+                    speakers or SpeakerChoice(),
+                    deinterlace=timing.deinterlace,
+                )
+        plan = make_plan(video, found.survey, found.times, choice, turns=turns)
+    check_plan(plan, found.survey, found.times)
+    voiced = check_speeches(list(assign or {}), plan.turns, found.survey)
+    runs, left = _find_runs(
+        found, plan, timeline, choice, fps=fps, seconds_spoken=seconds, voiced_turns=voiced
+    )
+    runs = [_silenced(run, voice_of(voices, run), generation, form.fps) for run in runs]
     chunks = cut_chunks(
         runs,
         length=form.num_frames,
@@ -239,12 +250,13 @@ def _find_runs(
     *,
     fps: Fraction,
     seconds_spoken: float,
+    voiced_turns: Collection[int],
 ) -> tuple[list[Run], list[str]]:
     """What the plan edits, on the model's grid, and why the other slots are left alone."""
     num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * float(fps)))
     return find_runs(
         found.survey,
-        edited_tracks(plan, found.survey, found.times),
+        edited_tracks(plan, found.survey, found.times, voiced_turns=voiced_turns),
         timeline,
         slot_entries(timeline, fps=fps, num_slots=num_slots),
         choice,
@@ -268,21 +280,18 @@ def _own_rate(fps: str | float) -> Fraction | None:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _speaker(video: Path, source: VideoInfo, found: VideoAnalysis) -> int:
-    if not source.has_audio:
-        raise ValueError(f"faces.select=speaker: {video} has no sound to tell who speaks")
-    # Half a soundtrack tells who speaks, too.
-    waveform = read_waveform(video, SAMPLE_RATE, on_cut=warn(video))
-    return find_speaker(found.survey, found.times, waveform, SAMPLE_RATE)
-
-
 def _silenced(run: Run, voice: Speech, generation: Generation, fps: float) -> Run:
     """The run with the source's own mouth in the voice's silences, if the gate says so."""
     if generation.silence.mode != "source":
         return run
     shown = shown_in_slots(voice.silent, fps=fps, num_slots=run.end, fade_slots=4)
     strength = (run.strength * shown[run.first :]).astype(np.float32)
-    return Run(run.track, run.person, run.first, run.end, strength)
+    return replace(run, strength=strength)
+
+
+def voice_of(voices: Mapping[int | str | None, Speech], run: Run) -> Speech:
+    """A turn's own voice, else its person's, else the one of all."""
+    return voices.get(run.speech) or voices.get(run.person) or voices[None]
 
 
 def with_estimate(job: Job, model: LipSyncModel, generation: Generation) -> Plan:

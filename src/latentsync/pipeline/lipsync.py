@@ -15,25 +15,12 @@ from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
 from latentsync.pipeline.checks import Reference, check_choices, check_paths
-from latentsync.pipeline.engine import (
-    Drawing,
-    Drawn,
-    Encoding,
-    Job,
-    Timing,
-    prepare_job,
-    run_job,
-    settings_key,
-)
-from latentsync.pipeline.judge import SyncJudge, load_judge
-from latentsync.pipeline.kept import KeptLatents, bytes_per_face
+from latentsync.pipeline.job import Encoding, Generation, Job, Timing, prepare_job
+from latentsync.pipeline.latent_cache import LatentCache, bytes_per_face
 from latentsync.pipeline.outputs import Outputs, page_path, report_path, sheet_path
-from latentsync.pipeline.page import write_page
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
-from latentsync.pipeline.progress import Progress
-from latentsync.pipeline.silence import SilenceGate
-from latentsync.pipeline.speaker import SpeakerChoice, doubts_of
-from latentsync.pipeline.told import (
+from latentsync.pipeline.render import RenderResult, run_job, settings_key
+from latentsync.pipeline.reporting.build import (
     clipped_in,
     curves_of,
     damage_of,
@@ -42,8 +29,13 @@ from latentsync.pipeline.told import (
     report_of,
     shots_of,
 )
-from latentsync.pipeline.witness import Witness
-from latentsync.report import Report, Stopwatch
+from latentsync.pipeline.reporting.html import write_page
+from latentsync.pipeline.reporting.monitor import OutputMonitor
+from latentsync.pipeline.reporting.report import Report
+from latentsync.pipeline.reporting.sync_scorer import SyncScorer, load_sync_scorer
+from latentsync.pipeline.silence import SilenceGate
+from latentsync.pipeline.speakers import SpeakerChoice, doubts_of
+from latentsync.runtime import Progress, Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +85,8 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     check_choices(crf=encoding.crf, reference=reference)
     if encoding.copy_audio is True:
         check_copy(audio, out)
-    started, watch = time.perf_counter(), Stopwatch()
-    drawing = Drawing(
+    started, stopwatch = time.perf_counter(), Stopwatch()
+    generation = Generation(
         sampler=sampler,
         seed=seed,
         overlap=overlap,
@@ -104,14 +96,14 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     )
     choice, timing, assigned = choice or Choice(), timing or Timing(), dict(assign or {})
     judged = measure and model.syncnet_dir is not None
-    syncnet = load_judge(model.syncnet_dir, model.device) if judged else None
+    syncnet = load_sync_scorer(model.syncnet_dir, model.device) if judged else None
     with Outputs(out, overwrite=overwrite) as outputs:
         job = prepare_job(
             video,
             audio,
             model=model,
             detector=detector,
-            drawing=drawing,
+            generation=generation,
             choice=choice,
             timing=timing,
             assign=assigned,
@@ -119,63 +111,65 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             speakers=speakers,
             cache=cache,
             progress=progress,
-            watch=watch,
+            stopwatch=stopwatch,
             with_mel=syncnet is not None,
         )
         codec = codec_for(encoding.codec, job.source, out.suffix)
         changes = changes_of(job, codec=codec, crf=encoding.crf)
         _warn(video, [*damage_of(job), *clipped_in(job), *changes])
-        judge = None if syncnet is None else SyncJudge(job, model.format, syncnet)
-        witness = Witness(job, detector=detector if measure else None, judge=judge)
-        kept = latents_kept(job, model, detector, cache) if cache and not sampler.parity else None
+        scorer = None if syncnet is None else SyncScorer(job, model.format, syncnet)
+        monitor = OutputMonitor(job, detector=detector if measure else None, scorer=scorer)
+        latent_cache = (
+            latent_cache_for(job, model, detector, cache) if cache and not sampler.parity else None
+        )
         name = fingerprint(model)
         voices = [audio, *assigned.values()]
-        drawn = run_job(
+        result = run_job(
             job,
             outputs,
             audio=audio,
             model=model,
-            drawing=drawing,
+            generation=generation,
             encoding=encoding,
             key=settings_key(
-                job, voices, name, drawing, choice, timing, sorted(map(str, assigned))
+                job, voices, name, generation, choice, timing, sorted(map(str, assigned))
             ),
             progress=progress,
-            watch=watch,
-            kept=kept,
-            see=witness.see,
+            stopwatch=stopwatch,
+            latent_cache=latent_cache,
+            see=monitor.see,
         )
-        if drawn is None:
+        if result is None:
             outputs.clear()
             return Report.load(report_path(out))
-        _warn(video, missed_again(drawn.num_missed))
-        with watch.stage("report"), job.inputs.watched():
-            witness.catch_up(outputs.path(out))
-            curves = curves_of(job, None if witness.mouths is None else witness.mouths.openings)
+        _warn(video, missed_again(result.num_missed))
+        with stopwatch.stage("report"), job.inputs.watched():
+            monitor.catch_up(outputs.path(out))
+            curves = curves_of(job, None if monitor.mouths is None else monitor.mouths.openings)
         reasons = reasons_of(job, model.format)
-        invalid = None if judge is None else judge.why_invalid()
-        believed = judge if invalid is None else None
+        invalid = None if scorer is None else scorer.why_invalid()
+        believed = scorer if invalid is None else None
         report = report_of(
             job,
             audio,
             out,
             model=model,
             name=name,
-            drawing=drawing,
+            generation=generation,
             encoding=encoding,
             sync_measure="loudness" if believed is None else "syncnet",
             shots=shots_of(job, curves, reasons, believed),
             reasons=reasons,
-            stage_seconds=watch.seconds,
+            stage_seconds=stopwatch.seconds,
             total_seconds=time.perf_counter() - started,
             preset=preset,
-            num_missed=drawn.num_missed,
-            notes=[*changes, *notes_of(job, drawn, kept), *([invalid] if invalid else [])],
+            num_missed=result.num_missed,
+            notes=[*changes, *notes_of(job, result, latent_cache), *([invalid] if invalid else [])],
         )
         report.save(outputs.path(report_path(out)))
-        witness.sheet.save(outputs.path(sheet_path(out)))
+        monitor.sheet.save(outputs.path(sheet_path(out)))
         page = outputs.path(page_path(out))
-        write_page(page, report, sheet=witness.sheet, curves=curves)
+        write_page(page, report, sheet=monitor.sheet, curves=curves)
         outputs.publish()
         outputs.clear()
     return report
@@ -186,9 +180,9 @@ def _warn(video: Path, lines: list[str]) -> None:
         logger.warning("%s: %s", video, line)
 
 
-def latents_kept(
+def latent_cache_for(
     job: Job, model: LipSyncModel, detector: FaceDetector, cache: Cache
-) -> KeptLatents | None:
+) -> LatentCache | None:
     """Where the latents of the job's faces are kept; None if nobody knows what faces the detector
     will find again."""
     detected_by = detector.cache_key
@@ -203,40 +197,40 @@ def latents_kept(
         f"{form.aligner} {form.resolution} {form.mask}",
         f"{network_hash(vae)} {vae.dtype} {model.unet.dtype} {model.device.type}",
     )
-    kept = KeptLatents(
+    latent_cache = LatentCache(
         cache,
         key,
         lambda run, slot: (job.runs[run].track, int(numbers[slot])),
         verify=job.inputs.check,
     )
-    kept.expect(sum(len(run) for run in job.runs), bytes_per_face(model))
-    return kept
+    latent_cache.expect(sum(len(run) for run in job.runs), bytes_per_face(model))
+    return latent_cache
 
 
 def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
     """What the output will not have as the source has it, beside the mouths."""
     changes = doubts_of(job.plan)
-    if job.sighting.num_deinterlaced:
+    if job.analysis.num_deinterlaced:
         changes.append(
-            f"{job.sighting.num_deinterlaced} of {len(job.sighting.times)} frames were interlaced "
+            f"{job.analysis.num_deinterlaced} of {len(job.analysis.times)} frames were interlaced "
             "and are progressive now; timing.deinterlace=off leaves their lines as they are"
         )
     return changes + what_changes(job.source, codec=codec, crf=crf)
 
 
-def notes_of(job: Job, drawn: Drawn, kept: KeptLatents | None = None) -> list[str]:
+def notes_of(job: Job, result: RenderResult, latent_cache: LatentCache | None = None) -> list[str]:
     """What else a user should know."""
     notes = clipped_in(job)
-    drawn_tracks = [job.sighting.survey.tracks[index] for index in {run.track for run in job.runs}]
+    drawn_tracks = [job.analysis.survey.tracks[index] for index in {run.track for run in job.runs}]
     if drawn_tracks and not any(np.isfinite(track.yaws).any() for track in drawn_tracks):
         notes.append(
             "how far heads are turned is unknown, since this detector's points do not tell: "
             "faces.max_yaw left none out"
         )
-    if kept is not None and kept.is_full:
+    if latent_cache is not None and latent_cache.is_full:
         notes.append("too many faces to keep their latents: a retake will encode them again")
-    if drawn.num_resumed:
-        notes.append(f"{drawn.num_resumed} frames are those of an earlier run that was stopped")
+    if result.num_resumed:
+        notes.append(f"{result.num_resumed} frames are those of an earlier run that was stopped")
     silent = float(job.voices[None].silent.mean()) if len(job.voices[None].silent) else 0.0
     if silent > 0:
         notes.append(f"the voice is silent for {silent:.0%} of its time")

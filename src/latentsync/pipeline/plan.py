@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Shaped
 
-from latentsync.faces.survey import Shot, Survey, Track, usable
+from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
 from latentsync.files import publish
-from latentsync.media.timed import FrameTimes, Timeline
+from latentsync.media.frame_reader import FrameTimes, Timeline
+from latentsync.pipeline.chunks import Run
 from latentsync.pipeline.turns import Turn, speaking_frames
-from latentsync.pipeline.windows import Run
 
 PLAN_VERSION = 1
 NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
@@ -26,7 +26,7 @@ NOT_SPEAKING = "nobody who is there speaks, as the turns say"
 # its person; from 0 on, with that of a turn.
 NOT_USABLE, LEFT_ALONE, AS_PERSON = -3, -2, -1
 # Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
-MOST_STEP = 16
+MAX_STEP = 16
 
 Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 
@@ -96,17 +96,17 @@ class Plan:
     def load(cls, path: Path) -> "Plan":
         """The plan of a file that `save` wrote and a hand may have edited."""
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if told.pop("format_version") != PLAN_VERSION:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data.pop("format_version") != PLAN_VERSION:
                 raise ValueError(f"its format_version is not {PLAN_VERSION}")
             shots = [
                 PlannedShot(**{**shot, "faces": [PlannedFace(**face) for face in shot["faces"]]})
-                for shot in told.pop("shots")
+                for shot in data.pop("shots")
             ]
-            turns = told.pop("turns", None)
+            turns = data.pop("turns", None)
             if turns is not None:
                 turns = [Turn(**turn) for turn in turns]
-            return cls(**told, shots=shots, turns=turns)
+            return cls(**data, shots=shots, turns=turns)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"plan={path} is not a plan of this program ({error}): make one with plan=true"
@@ -333,13 +333,13 @@ def _wanted_slots(
     """What becomes of the track in every slot; why, where it is left alone, is noted in `left`."""
     fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
     inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
-    places = np.where(inside, numbers - track.first, 0)
+    positions = np.where(inside, numbers - track.first, 0)
     for slot in np.flatnonzero(inside):
-        if frames is None or not fine[places[slot]]:
-            left[slot] = reasons[places[slot]] or NOT_SELECTED
+        if frames is None or not fine[positions[slot]]:
+            left[slot] = reasons[positions[slot]] or NOT_SELECTED
     if frames is None:
         return np.full(len(numbers), NOT_USABLE, dtype=np.int32)
-    wanted = np.where(inside & fine[places], frames[places], NOT_USABLE).astype(np.int32)
+    wanted = np.where(inside & fine[positions], frames[positions], NOT_USABLE).astype(np.int32)
     left[wanted == LEFT_ALONE] = NOT_SPEAKING
     return wanted
 
@@ -349,7 +349,7 @@ def _stretches(
 ) -> list[tuple[int, int, int]]:
     """Slots in a row of one value in which the video plays on, forwards or backwards."""
     # A repeat from the start is a cut as well.
-    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MOST_STEP
+    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MAX_STEP
     label = np.cumsum(jumps)
     stretches = []
     position = 0
@@ -379,10 +379,10 @@ def _fades(
         return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
 
     length = end - first
-    places = np.arange(length)
+    positions = np.arange(length)
     strength = np.ones(length)
     if fade_slots and goes_on(first - 1):
-        strength = np.minimum(strength, (places + 1) / (fade_slots + 1))
+        strength = np.minimum(strength, (positions + 1) / (fade_slots + 1))
     if fade_slots and goes_on(end):
-        strength = np.minimum(strength, (length - places) / (fade_slots + 1))
+        strength = np.minimum(strength, (length - positions) / (fade_slots + 1))
     return strength

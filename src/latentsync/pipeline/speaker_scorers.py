@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from latentsync.media.frame import Picture
 from latentsync.media.mfcc import HOP, WINDOW, mfcc
-from latentsync.media.picture import Picture
 from latentsync.models.lr_asd import LRASD, REACH, ROWS_PER_FRAME, SIDE, SPEAKING
 from latentsync.pipeline.film_slots import (
     SAMPLE_RATE,
@@ -199,10 +199,10 @@ def loudness_fit(
 ) -> Float[np.ndarray, " n"]:
     """How well the mouth goes with the loudness around each slot, at the best lag, less what
     foreign sound would reach there; that is more where fewer slots are seen."""
-    places = np.arange(len(openings)) + first
+    placements = np.arange(len(openings)) + first
     best = np.full(len(openings), -1.0)
     for lag in range(-MAX_LAG_SLOTS, MAX_LAG_SLOTS + 1):
-        level = loud[(places + lag).clip(0, len(loud) - 1)].clip(min=FLOOR_DB)
+        level = loud[(placements + lag).clip(0, len(loud) - 1)].clip(min=FLOOR_DB)
         best = np.maximum(best, local_correlation(openings, level, FIT_SLOTS))
     num_seen = np.convolve(np.ones(len(openings)), np.ones(FIT_SLOTS))[FIT_SLOTS // 2 :]
     return best - FOREIGN_FIT / np.sqrt(num_seen[: len(openings)])

@@ -5,11 +5,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsync.faces.survey import Survey
+from latentsync.faces.tracking.survey import Survey
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import warn
-from latentsync.media.picture import Picture
-from latentsync.media.timed import FrameReader, FrameTimes
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import VideoInfo
 from latentsync.pipeline.film_slots import SAMPLE_RATE, SLOTS_PER_SECOND, FilmSlots
 from latentsync.pipeline.plan import Plan

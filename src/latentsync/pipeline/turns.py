@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from latentsync.media.timed import FrameTimes
+from latentsync.media.frame_reader import FrameTimes
 
 NOBODY = -1
 # In logits: nobody speaks where every face is below this.

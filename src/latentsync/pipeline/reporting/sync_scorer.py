@@ -15,8 +15,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from latentsync.media.audio import read_waveform
+from latentsync.media.frame import Picture
 from latentsync.media.mel import mel_spectrogram, mel_window
-from latentsync.media.picture import Picture
 from latentsync.metrics.sync import (
     MAX_SHIFT,
     NOT_VALID,
@@ -27,10 +27,11 @@ from latentsync.metrics.sync import (
 )
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.syncnet import DRAWN, StableSyncNet, load_syncnet, sync_input
-from latentsync.pipeline.engine import Job, places_of
+from latentsync.pipeline.chunks import Run
+from latentsync.pipeline.compositing import RunsAt, face_in
+from latentsync.pipeline.job import Job
 from latentsync.pipeline.plan import slot_entries
-from latentsync.pipeline.streams import RunsAt, face_in
-from latentsync.pipeline.windows import Run
+from latentsync.pipeline.render import placements_of
 
 STRIDE = 8  # slots from window to window
 MEL_SECONDS = 200 / 16_000  # from one column of the mel to the next
@@ -41,7 +42,7 @@ Pair = UInt8[np.ndarray, "2 r r 3"]  # a face of the source, and of the result
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SyncScores:
     """The cosines of one window with the sound at every shift; NaN where that leaves the voice.
 
     `first`: the slot that the window begins with. `own`: of the source with the sound that the
@@ -54,7 +55,7 @@ class Verdict:
     own: Float[Tensor, " k"] | None = None
 
 
-class SyncJudge:
+class SyncScorer:
     """Judges every drawn run in windows that begin every `stride` slots.
 
     Holds one window of faces a run and the sound around it; a verdict is 62 numbers.
@@ -67,12 +68,12 @@ class SyncJudge:
             raise ValueError("a SyncNet that reads latents cannot judge pictures")
         self.job, self.form, self.syncnet, self.stride = job, form, syncnet, stride
         self.length = syncnet.config.num_frames
-        self.places, self.runs_at = places_of(job, form), RunsAt(job.runs)
+        self.placements, self.runs_at = placements_of(job, form), RunsAt(job.runs)
         self.entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
         self.trails: dict[int, deque[Pair]] = {}
         self.heard: dict[tuple[int | str | None, int], Float[Tensor, " d"]] = {}
         self.own = own_sound(job, syncnet)
-        self.verdicts: list[Verdict] = []
+        self.scores: list[SyncScores] = []
 
     def look(self, entry: int, number: int, source: Picture, result: Picture) -> None:
         """The next entry of the output: a stored frame before and after."""
@@ -81,7 +82,7 @@ class SyncJudge:
             runs = self.runs_at(slot)
             self.trails = {index: self.trails.get(index, deque()) for index, _ in runs}
             for index, run in runs:
-                placement = self.places.at(run.track, number)
+                placement = self.placements.at(run.track, number)
                 assert placement is not None, "a run has a usable face in each of its slots"
                 faces = [
                     face_in(picture, placement, self.form.resolution)
@@ -91,12 +92,12 @@ class SyncJudge:
 
     def score(self, first: int, end: int) -> tuple[SyncScore, SyncScore] | None:
         """Of the source and of the result, over windows that begin in these slots, if any do."""
-        own = [verdict for verdict in self.verdicts if first <= verdict.first < end]
+        own = [scores for scores in self.scores if first <= scores.first < end]
         if not own:
             return None
         return (
-            score_of(torch.stack([verdict.before for verdict in own])),
-            score_of(torch.stack([verdict.after for verdict in own])),
+            score_of(torch.stack([scores.before for scores in own])),
+            score_of(torch.stack([scores.after for scores in own])),
         )
 
     def why_invalid(self) -> str | None:
@@ -107,7 +108,7 @@ class SyncJudge:
         nothing, one of whom nothing is known counts.
         """
         learnt = self.syncnet.config.trained_on
-        own = [verdict.own for verdict in self.verdicts if verdict.own is not None]
+        own = [scores.own for scores in self.scores if scores.own is not None]
         if learnt not in (None, DRAWN):
             return None
         if own:
@@ -119,17 +120,17 @@ class SyncJudge:
             "own by which it could be tested"
         )
 
-    def _add(self, run: Run, slot: int, trail: deque[Pair], faces: Pair) -> None:
-        trail.append(faces)
-        if len(trail) < self.length:
+    def _add(self, run: Run, slot: int, recent: deque[Pair], faces: Pair) -> None:
+        recent.append(faces)
+        if len(recent) < self.length:
             return
         first = slot - self.length + 1
         if (first - run.first) % self.stride == 0:
-            self._judge(run, first, np.stack(trail))
-        trail.popleft()
+            self._score_chunk(run, first, np.stack(recent))
+        recent.popleft()
 
     @torch.no_grad()
-    def _judge(self, run: Run, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
+    def _score_chunk(self, run: Run, first: int, faces: UInt8[np.ndarray, "f 2 r r 3"]) -> None:
         voice = self.job.voice_of(run)
         last = round(voice.seconds * self.form.fps) - self.length
         if first > last:
@@ -141,7 +142,7 @@ class SyncJudge:
         low, high = max(0, first - MAX_SHIFT), min(last, first + MAX_SHIFT)
         sound = self._sound(voice.mel, run.speech, low, high + 1)
         before, after = shift_cosines(vision, sound, torch.tensor([first - low] * 2))
-        self.verdicts.append(Verdict(first, before, after, self._with_own(first, vision[:1])))
+        self.scores.append(SyncScores(first, before, after, self._with_own(first, vision[:1])))
 
     def _with_own(self, first: int, vision: Float[Tensor, "1 d"]) -> Float[Tensor, " k"] | None:
         """The source's window with the sound of its own time, if that is known."""
@@ -158,7 +159,7 @@ class SyncJudge:
 
     def _is_in_time(self, first: int) -> bool:
         """Whether a window shows the source when the source itself did: not slowed, not looped."""
-        times = self.job.sighting.times
+        times = self.job.analysis.times
         slots = np.array([first, first + self.length - 1])
         numbers = self.job.timeline.numbers[self.entries[slots]]
         shown = times.starts[numbers] * float(times.time_base) * self.form.fps
@@ -202,7 +203,7 @@ def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
 
 
 @lru_cache(maxsize=1)
-def load_judge(folder: Path, device: torch.device) -> StableSyncNet | None:
+def load_sync_scorer(folder: Path, device: torch.device) -> StableSyncNet | None:
     """The SyncNet of a model's folder, loaded once; None if it judges latents."""
     syncnet = load_syncnet(folder)
     return None if syncnet.reads_latents else syncnet.requires_grad_(False).to(device)
