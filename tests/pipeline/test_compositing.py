@@ -137,8 +137,8 @@ def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
         timeline,
         fps=25.0,
         runs=[run],
-        patches=GeneratedFaces(drawn),
-        places=places,
+        generated=GeneratedFaces(drawn),
+        placements=places,
         mask="mask",
         region="mask",
     )
@@ -156,8 +156,10 @@ def test_half_the_strength_shows_half_of_the_mouth():
             timeline_of([0], Fraction(1, 25), 1),
             fps=25.0,
             runs=[Run(0, 0, 0, 1, np.array([strength], np.float32))],
-            patches=GeneratedFaces(drawn),
-            places=Placements(survey_of([True]), lambda: aligner_for("smooth", RESOLUTION, fps=25)),
+            generated=GeneratedFaces(drawn),
+            placements=Placements(
+                survey_of([True]), lambda: aligner_for("smooth", RESOLUTION, fps=25)
+            ),
             mask="mask",
             region="mask",
         )
