@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentsync.faces import ALIGNERS, FaceDetector, Placement, SmoothAligner
 from latentsync.faces.align import Aligner
+from latentsync.faces.tracking.shots import SHOT_RULE
 from latentsync.faces.tracking.survey import Survey, survey
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import Damage
@@ -78,7 +79,7 @@ def analyze_video(
     key = detector.cache_key
     paths = None
     if cache is not None and key is not None:
-        name = (content_hash(video), key, aligner, deinterlace)
+        name = (content_hash(video), key, str(SHOT_RULE), aligner, deinterlace)
         paths = cache.path("faces", *name), cache.path("times", *name)
         known, stored = cache.read(paths[0], Survey.load), cache.read(paths[1], _load_times)
         if known is not None and stored is not None and known.num_frames == len(stored[0]):

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
 from latentsync.faces.detectors.base import Face, FaceDetector
-from latentsync.faces.tracking.single import track
+from latentsync.faces.tracking.shots import shots_of
+from latentsync.faces.tracking.single import Tracker
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
 
@@ -41,9 +42,16 @@ class Align:
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         if self.detector is None:
             self.detector = self.make_detector()
-        aligner = ALIGNERS[self.aligner](self.resolution)
-        faces = list(aligned_faces(segment.frames, self.detector, aligner, self.resolution))
-        first, end = longest_run([face is not None for face in faces])
+        faces: list[AlignedFace | None] = []
+        runs = [(0, 0)]
+        # A clip shows one shot: behind a cut may be somebody else.
+        for shot in shots_of(segment.frames):
+            start = len(faces)
+            aligner = ALIGNERS[self.aligner](self.resolution)
+            faces += aligned_faces(shot, self.detector, aligner, self.resolution)
+            first, end = longest_run([face is not None for face in faces[start:]])
+            runs.append((start + first, start + end))
+        first, end = max(runs, key=lambda run: run[1] - run[0])
         if end - first < self.min_frames:
             yield Dropped(
                 segment.source.name,
@@ -84,7 +92,8 @@ class AlignedFace:
 def aligned_faces(
     frames: Iterable[Frame], detector: FaceDetector, aligner: Aligner, resolution: int
 ) -> Iterator[AlignedFace | None]:
-    """The face of every frame, or None; only the frames wait that the aligner looks ahead."""
+    """The face of every frame of a shot, or None; only the frames wait that the aligner looks
+    ahead."""
     waiting: deque[Frame] = deque()
     turns: deque[float] = deque()
 
@@ -94,7 +103,7 @@ def aligned_faces(
             yield frame
 
     def points() -> Iterator[np.ndarray | None]:
-        for face in track(remembered(), detector):
+        for face in map(Tracker(detector), remembered()):
             turns.append(turn_of(face, detector))
             yield None if face is None else aligner.points_of(face)
 

@@ -1,47 +1,170 @@
-"""Where one shot ends and the next begins, from small pictures of neighbouring frames."""
+"""Where one shot ends and the next begins, from small pictures of neighbouring frames.
+
+Whether a change is a cut shows only afterwards: motion goes on, a flash goes back. So a frame is
+judged when the next three are known, and comes out with its answer that much later.
+"""
 
 from collections import deque
-from statistics import median
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from operator import itemgetter
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-# Levels, 0 to 255. Motion stays under 10 a frame, most cuts are over 30.
-CUT_LEVELS = 20
-# A quieter cut, between dark or like scenes: a change of this many levels, of which a brighter or
-# darker copy of the frame before leaves this share of what the picture shows unexplained. Motion
-# stays under 0.2 on real clips, drawn cuts are over 0.38; a fade leaves nothing.
-QUIET_LEVELS, QUIET_SHARE = 4, 0.35
-# A cut stands out: fast pans and noise change every frame as much.
-STANDS_OUT, MEMORY = 2, 12
+SHOT_RULE = 2  # of the rule below: what was found by an older one is found again
+AHEAD = 3  # frames that are known beyond the one that is judged
+SHORTEST = 3  # frames; a shot of fewer belongs to its neighbour
+# Mean change of a level, 0 to 255, below which nothing is a cut.
+MIN_CHANGE = 4
+# How often a cut's change, weighed by what of it is new, exceeds the changes around it. On labelled
+# real clips cuts reach 2.1 or more, motion 1.5 or less.
+STANDS_OUT = 1.8
+NEW_OFFSET, MOST_NEW = 0.3, 2
+# A cut changes this share of the picture by this many levels; somebody who comes in changes less.
+MIN_SHARE, CHANGED = 0.2, 3
+# Changes before the one that is judged: the mean of these last ones counts. Less than a share of it
+# is a repeated frame (25 a second shown as 30, animation in threes), which says nothing of motion.
+NUM_BEFORE, MEMORY, REPEATED = 4, 12, 0.02
+# A blend of both shots, or one frame from elsewhere, makes two changes out of a cut. Each has this
+# share of the whole; motion makes two as well, so what is around counts twice.
+SHARE_OF_BLEND, MOTION_OF_BLEND = 0.25, 2
+# The new shot begins behind the last change that is this large beside the largest.
+STILL_CHANGING = 0.5
 SIDE = 32  # of a small picture, about
+
+Small = Float[np.ndarray, "rows columns 3"]
+
+
+def shots_of(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+) -> Iterator[Iterator[UInt8[np.ndarray, "h w 3"]]]:
+    """The shots of a video, each to be read before the next one is asked for."""
+    numbered = _with_shot_numbers(frames)
+    for _, shot in groupby(numbered, key=itemgetter(0)):
+        yield map(itemgetter(1), shot)
+
+
+def _with_shot_numbers(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+    """Every frame with the number of its shot; the last three wait for those behind them."""
+    detector, waiting, number = ShotDetector(), deque[np.ndarray](), -1
+    for frame in frames:
+        waiting.append(frame)
+        del frame  # it must not outlive its turn
+        for begins in detector(waiting[-1]):
+            number += begins
+            yield number, waiting.popleft()
+    for begins in detector.finish():
+        number += begins
+        yield number, waiting.popleft()
 
 
 class ShotDetector:
-    """Call it with one frame after the other: is this the first frame of a shot?"""
+    """Call it with one frame after the other, and `finish` it after the last.
+
+    Both give the answers that have become known, one for every frame in order: does a shot begin
+    with it? True for the first frame of all and wherever the size of frames changes.
+    """
 
     def __init__(self) -> None:
-        self.before: Float[np.ndarray, "h w 3"] | None = None
-        self.changes: deque[float] = deque(maxlen=MEMORY)
+        self.pictures: deque[Small] = deque(maxlen=AHEAD + 3)
+        self.changes: deque[float] = deque(maxlen=MEMORY + 1 + AHEAD)
+        self.restart()
 
-    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> bool:
-        """True for the first frame of all, after a cut, and where the size of frames changes."""
+    def restart(self) -> None:
+        self.pictures.clear()
+        self.changes.clear()
+        self.num_waiting = 0
+        self.age = 0  # of the frame last judged: frames since its shot began
+        self.begins_in: int | None = None  # frames until a shot that is known to begin
+
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[bool]:
         small = shrink(frame)
-        before, self.before = self.before, small
-        if before is None or before.shape != small.shape:
-            self.changes.clear()
-            return True
-        change = float(np.abs(small - before).mean())
-        usual = median(self.changes) if self.changes else 0.0
-        self.changes.append(change)
-        if change < STANDS_OUT * usual:
+        if not self.pictures or small.shape != self.pictures[-1].shape:
+            answers = self.finish()
+            self.pictures.append(small)
+            return [*answers, True]
+        self.changes.append(change(self.pictures[-1], small))
+        self.pictures.append(small)
+        if self.num_waiting < AHEAD:
+            self.num_waiting += 1
+            return []
+        return [self.judge(AHEAD)]
+
+    def finish(self) -> list[bool]:
+        """The answers for the frames that still wait; the next frame is a first one."""
+        answers = [
+            self.judge(ahead) and ahead >= SHORTEST - 1
+            for ahead in reversed(range(self.num_waiting))
+        ]
+        self.restart()
+        return answers
+
+    def judge(self, ahead: int) -> bool:
+        """Whether a shot begins with the frame before the last `ahead` ones."""
+        self.age += 1
+        if self.begins_in is None and self.age >= SHORTEST and self.is_cut(ahead):
+            self.begins_in = self.settles_in(ahead)
+        if self.begins_in is None:
             return False
-        quiet = change >= QUIET_LEVELS and unexplained(before, small) >= QUIET_SHARE
-        return change >= CUT_LEVELS or quiet
+        self.begins_in -= 1
+        if self.begins_in >= 0:
+            return False
+        self.age, self.begins_in = 0, None
+        return True
+
+    def is_cut(self, ahead: int) -> bool:
+        """Whether this frame, or this one and the next, lead to another shot."""
+        return any(
+            self.stands_out(ahead, num_changes)
+            for num_changes in (1, 2)
+            if num_changes <= ahead + 1
+        )
+
+    def stands_out(self, ahead: int, num_changes: int) -> bool:
+        """Whether these changes, from this frame on, are more than the motion around them."""
+        place = len(self.pictures) - 1 - ahead
+        before, after = place - 1, place + num_changes - 1
+        changes = list(self.changes)
+        past, own = changes[: len(changes) - 1 - ahead], changes[len(changes) - 1 - ahead :]
+        if sum(own[:num_changes]) < MIN_CHANGE:
+            return False
+        whole = own[0]
+        if num_changes > 1:
+            whole = change(self.pictures[before], self.pictures[after])
+        if whole < MIN_CHANGE or min(own[:num_changes]) < SHARE_OF_BLEND * whole:
+            return False
+        recent = past[max(len(past) - self.age + 1, 0) :][-MEMORY:]
+        motion = [size for size in recent if size >= REPEATED * whole][-NUM_BEFORE:]
+        around = max([*own[num_changes:], sum(motion) / max(len(motion), 1)])
+        limit = STANDS_OUT * (1 + (1 if num_changes == 1 else MOTION_OF_BLEND) * around)
+        if whole * (MOST_NEW + NEW_OFFSET) < limit:
+            return False
+        if changed_share(self.pictures[before], self.pictures[after]) < MIN_SHARE:
+            return False
+        new = unexplained(self.pictures[before], self.pictures[after])
+        return whole * (new + NEW_OFFSET) >= limit and not self.is_flash(before, after, whole)
+
+    def is_flash(self, before: int, after: int, whole: float) -> bool:
+        """Whether the picture goes back to what it was, or comes back to it."""
+        goes = after + 1 < len(self.pictures) and (
+            change(self.pictures[before], self.pictures[after + 1]) < whole / 2
+        )
+        comes = change(self.pictures[before - 1], self.pictures[after]) < whole / 2
+        return goes or comes
+
+    def settles_in(self, ahead: int) -> int:
+        """Frames from this one to the first that shows nothing but the new shot."""
+        changes = list(islice(self.changes, len(self.changes) - 1 - ahead, None))[:SHORTEST]
+        return max(
+            index for index, size in enumerate(changes) if size >= STILL_CHANGING * max(changes)
+        )
 
 
-def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:
+def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> Small:
     """A small picture: samples, averaged two by two against noise."""
     step = max(min(frame.shape[:2]) // (2 * SIDE), 1)
     height, width = frame.shape[:2]
@@ -51,7 +174,17 @@ def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:
     return cv2.resize(samples, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def unexplained(before: Float[np.ndarray, "h w 3"], after: Float[np.ndarray, "h w 3"]) -> float:
+def change(before: Small, after: Small) -> float:
+    """Mean absolute difference in levels."""
+    return cv2.norm(before, after, cv2.NORM_L1) / before.size
+
+
+def changed_share(before: Small, after: Small) -> float:
+    """The share of the picture that changed visibly."""
+    return float((np.abs(after - before).mean(axis=-1) >= CHANGED).mean())
+
+
+def unexplained(before: Small, after: Small) -> float:
     """What no change of brightness and contrast explains, over the contrast; 0 for a fade."""
     before, after = before - before.mean(), after - after.mean()
     gain = (before * after).sum() / max((before * before).sum(), 1e-6)

@@ -5,22 +5,20 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import UInt8
 
+from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.detectors.base import Face, FaceDetector, largest
-from latentsync.faces.tracking.shots import ShotDetector
 
 
 class Tracker:
-    """Call it with one frame after the other; holds the last face and a small picture."""
+    """Call it with the frames of one shot; holds the last face."""
 
     def __init__(self, detector: FaceDetector) -> None:
         self.detector = detector
         self.face: Face | None = None
-        self.cuts = ShotDetector()
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> Face | None:
         """The followed face in this frame, None where there is none."""
-        cut = self.cuts(frame)
-        followed = None if cut or not self.face else self.detector.refine(frame, self.face)
+        followed = self.detector.refine(frame, self.face) if self.face else None
         self.face = followed or largest(self.detector(frame))
         return self.face
 
@@ -28,5 +26,6 @@ class Tracker:
 def track(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]], detector: FaceDetector
 ) -> Iterator[Face | None]:
-    """One face, or None, for every frame."""
-    return map(Tracker(detector), frames)
+    """One face, or None, for every frame, some frames behind its input."""
+    for shot in shots_of(frames):
+        yield from map(Tracker(detector), shot)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +15,7 @@ from safetensors.numpy import save_file
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.tracking.follower import Follower, PointsOf, Tracklet
 from latentsync.faces.tracking.identity import Embedder, Look, number_people
-from latentsync.faces.tracking.shots import ShotDetector
+from latentsync.faces.tracking.shots import shots_of
 from latentsync.files import publish
 
 FORMAT_VERSION = 1
@@ -115,7 +114,7 @@ def survey(
     embedder: Embedder | None = LOOK,
     every: int = 12,
 ) -> Survey:
-    """Shots, faces and persons of a video's stored frames, of which three are held at most.
+    """Shots, faces and persons of a video's stored frames, of which six are held at most.
 
     Faces are looked for at a shot's start, where one is lost, and every `every` frames, less often
     (up to four times) while that finds nobody new; they are followed in between. Where nobody is,
@@ -124,25 +123,22 @@ def survey(
     """
     if every < 1:
         raise ValueError(f"every={every}: faces are looked for every 1 frame or more")
-    cuts, number = ShotDetector(), -1
-    starts: list[int] = []
-    followers: list[Follower] = []
+    num_frames = 0
+    shots: list[Shot] = []
     tracklets: list[Tracklet] = []
-    for number, frame in enumerate(frames):
-        if cuts(frame):
-            tracklets += lasting(followers.pop(), starts[-1], number) if followers else []
-            starts.append(number)
-            followers.append(Follower(detector, points_of, embedder, every=every))
-        followers[-1](number, frame)
-    num_frames = number + 1
-    tracklets += lasting(followers.pop(), starts[-1], num_frames) if followers else []
+    for shot in shots_of(frames):
+        first, follower = num_frames, Follower(detector, points_of, embedder, every=every)
+        for frame in shot:
+            follower(num_frames, frame)
+            num_frames += 1
+        shots.append(Shot(first, num_frames))
+        tracklets += lasting(follower, first, num_frames)
     limit = embedder.limit if embedder is not None else 1.0
     persons = number_people([tracklet.appearance() for tracklet in tracklets], limit=limit)
     tracks = [
         Track(person, tracklet.first, **tracklet.arrays())
         for person, tracklet in zip(persons, tracklets, strict=True)
     ]
-    shots = [Shot(first, end) for first, end in pairwise([*starts, num_frames])]
     return Survey(num_frames, shots, sorted(tracks, key=lambda track: (track.first, track.person)))
 
 
