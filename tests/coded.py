@@ -26,7 +26,8 @@ make_detector = partial(FixedDetector, POINTS)
 def write_coded_video(
     path: Path, num_frames: int, *, loud: range = range(0), fps: int = FPS, sound: bool = True
 ) -> Path:
-    """Frame i shows i in binary as dark and light stripes; its sound is a tone in `loud` frames."""
+    """Frame i shows i in Gray code as dark and light stripes, of which one changes from frame to
+    frame: no change is a cut. Its sound is a tone in `loud` frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sound_path = path.with_suffix(".wav")
     write_wav(sound_path, coded_sound(num_frames, loud, fps))
@@ -41,7 +42,7 @@ def write_coded_video(
 
 def coded_frame(number: int) -> np.ndarray:
     stripe = (np.arange(SIZE) + 0.5 - FIRST_COLUMN) * BITS / NUM_COLUMNS
-    bit = number >> np.floor(stripe).astype(int).clip(0, BITS - 1) & 1
+    bit = (number ^ number >> 1) >> np.floor(stripe).astype(int).clip(0, BITS - 1) & 1
     return np.ascontiguousarray(
         np.broadcast_to(64 + 128 * bit[None, :, None], (SIZE, SIZE, 3)).astype(np.uint8)
     )
@@ -60,5 +61,6 @@ def frame_numbers(pixels: torch.Tensor) -> list[int]:
     columns = pixels.mean(dim=(1, 2))
     stripes = columns.unflatten(1, (BITS, -1))
     width = stripes.shape[-1]
-    bits = stripes[..., width // 4 : width - width // 4].mean(dim=-1) > 0
+    codes = stripes[..., width // 4 : width - width // 4].mean(dim=-1) > 0
+    bits = codes.flip(1).cumsum(dim=1).flip(1) % 2
     return (bits * 2 ** torch.arange(BITS)).sum(dim=1).tolist()

@@ -24,6 +24,9 @@ from latentsync.faces.placement import (
 )
 from latentsync.faces.warp import Box, compose, mean_scale, source_box, warp
 
+# Where smoothed points would lie farther from those of their own frame, the head moves: as shares of
+# the spread of the three points (4 pixels of a face of 256), but no less than landmarks scatter.
+MAX_LAG, SCATTER_PIXELS = 0.08, 0.75
 REACH = 5  # how far beyond a place Lanczos reads, and one pixel
 
 
@@ -43,6 +46,7 @@ class Aligner(Protocol):
 class SmoothAligner:
     """Points smoothed over time by a centred Gaussian, placed straight onto the square face.
 
+    Fast heads are smoothed less: no point is left behind its frame's own by more than MAX_LAG.
     Holds `radius` frames of look-ahead. Frames without a face and jumps (cuts) part the smoothing.
     """
 
@@ -84,7 +88,7 @@ class SmoothAligner:
             segment.append(triple)
             num_pending += 1
             if num_pending > self.radius:
-                yield local_line(segment, len(segment) - num_pending, self.sigma_frames)
+                yield steady_points(segment, len(segment) - num_pending, self.sigma_frames)
                 num_pending -= 1
         yield from self.flush(segment, num_pending)
 
@@ -95,7 +99,17 @@ class SmoothAligner:
     def flush(self, segment: deque[Points], num_pending: int) -> Iterator[Points]:
         for index in range(len(segment) - num_pending, len(segment)):
             first = max(index - self.radius, 0)
-            yield local_line(list(segment)[first:], index - first, self.sigma_frames)
+            yield steady_points(list(segment)[first:], index - first, self.sigma_frames)
+
+
+def steady_points(window: Sequence[Points], index: int, sigma_frames: float) -> Points:
+    """The smoothed points at `index`, drawn to the frame's own until none lags by more than may
+    be."""
+    line, own = local_line(window, index, sigma_frames), window[index]
+    lag = float(np.linalg.norm(own - line, axis=1).max())
+    spread = float((line - line.mean(axis=0)).std(ddof=1))
+    most = max(MAX_LAG * spread, SCATTER_PIXELS)
+    return line if lag <= most else own + (line - own) * (most / lag)
 
 
 def local_line(window: Sequence[Points], index: int, sigma_frames: float) -> Points:

@@ -75,6 +75,11 @@ class Align:
         missing = [index for index, face in enumerate(faces) if face is None]
         if len(missing) == len(faces):
             return f"no face in any of {len(faces)} frames"
+        if not missing:
+            return (
+                f"the longest shot of {len(faces)} frames has {longest}, {self.min_frames} are "
+                "needed"
+            )
         return (
             f"no face in {len(missing)} of {len(faces)} frames (first: {missing[0]}); the longest "
             f"stretch with one has {longest} frames, {self.min_frames} are needed"
