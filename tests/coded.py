@@ -43,8 +43,9 @@ def write_coded_video(
 def coded_frame(number: int) -> np.ndarray:
     stripe = (np.arange(SIZE) + 0.5 - FIRST_COLUMN) * BITS / NUM_COLUMNS
     bit = (number ^ number >> 1) >> np.floor(stripe).astype(int).clip(0, BITS - 1) & 1
+    level = np.where((stripe >= 0) & (stripe < BITS), 64 + 128 * bit, 128)
     return np.ascontiguousarray(
-        np.broadcast_to(64 + 128 * bit[None, :, None], (SIZE, SIZE, 3)).astype(np.uint8)
+        np.broadcast_to(level[None, :, None], (SIZE, SIZE, 3)).astype(np.uint8)
     )
 
 

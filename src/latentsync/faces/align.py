@@ -24,8 +24,9 @@ from latentsync.faces.placement import (
 )
 from latentsync.faces.warp import Box, compose, mean_scale, source_box, warp
 
-# Where smoothed points would lie farther from those of their own frame, the head moves: as shares of
-# the spread of the three points (4 pixels of a face of 256), but no less than landmarks scatter.
+SMOOTHING_RULE = 2  # of the smoothing below: what was placed by an older one is placed again
+# Where smoothed points would lie farther from their own frame's, the head moves: a share of the
+# spread of the three points (4 pixels of a face of 256), but no less than landmarks scatter.
 MAX_LAG, SCATTER_PIXELS = 0.08, 0.75
 REACH = 5  # how far beyond a place Lanczos reads, and one pixel
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
+from latentsync.faces.align import SMOOTHING_RULE
+from latentsync.faces.tracking.shots import SHOT_RULE
 from latentsync.media.formats import codec_for, what_changes
 from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
@@ -132,7 +134,14 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             generation=generation,
             encoding=encoding,
             key=settings_key(
-                job, voices, name, generation, choice, timing, sorted(map(str, assigned))
+                job,
+                voices,
+                name,
+                generation,
+                choice,
+                timing,
+                sorted(map(str, assigned)),
+                SMOOTHING_RULE,
             ),
             progress=progress,
             stopwatch=stopwatch,
@@ -193,8 +202,8 @@ def latent_cache_for(
     numbers = job.timeline.numbers[entries]
     key = (
         f"{content_hash(job.source.path)} {job.deinterlace}",
-        detected_by,
-        f"{form.aligner} {form.resolution} {form.mask}",
+        f"{detected_by} {SHOT_RULE}",
+        f"{form.aligner} {SMOOTHING_RULE} {form.resolution} {form.mask}",
         f"{network_hash(vae)} {vae.dtype} {model.unet.dtype} {model.device.type}",
     )
     latent_cache = LatentCache(

@@ -21,7 +21,7 @@ MIN_CHANGE = 4
 # How often a cut's change, weighed by what of it is new, exceeds the changes around it. On labelled
 # real clips cuts reach 2.1 or more, motion 1.5 or less.
 STANDS_OUT = 1.8
-NEW_OFFSET, MOST_NEW = 0.3, 2
+NEW_OFFSET, MAX_NEW = 0.3, 2
 # A cut changes this share of the picture by this many levels; somebody who comes in changes less.
 MIN_SHARE, CHANGED = 0.2, 3
 # Changes before the one that is judged: the mean of these last ones counts. Less than a share of it
@@ -70,7 +70,7 @@ class ShotDetector:
     """
 
     def __init__(self) -> None:
-        self.pictures: deque[Small] = deque(maxlen=AHEAD + 3)
+        self.pictures: deque[Small] = deque(maxlen=AHEAD + 1 + SHORTEST)
         self.changes: deque[float] = deque(maxlen=MEMORY + 1 + AHEAD)
         self.restart()
 
@@ -141,7 +141,7 @@ class ShotDetector:
         motion = [size for size in recent if size >= REPEATED * whole][-NUM_BEFORE:]
         around = max([*own[num_changes:], sum(motion) / max(len(motion), 1)])
         limit = STANDS_OUT * (1 + (1 if num_changes == 1 else MOTION_OF_BLEND) * around)
-        if whole * (MOST_NEW + NEW_OFFSET) < limit:
+        if whole * (MAX_NEW + NEW_OFFSET) < limit:
             return False
         if changed_share(self.pictures[before], self.pictures[after]) < MIN_SHARE:
             return False
@@ -149,12 +149,12 @@ class ShotDetector:
         return whole * (new + NEW_OFFSET) >= limit and not self.is_flash(before, after, whole)
 
     def is_flash(self, before: int, after: int, whole: float) -> bool:
-        """Whether the picture goes back to what it was, or comes back to it."""
-        goes = after + 1 < len(self.pictures) and (
-            change(self.pictures[before], self.pictures[after + 1]) < whole / 2
-        )
-        comes = change(self.pictures[before - 1], self.pictures[after]) < whole / 2
-        return goes or comes
+        """Whether the picture goes back to what it was, or comes back to it, within two frames."""
+        pictures = list(self.pictures)
+        goes = [(pictures[before], later) for later in pictures[after + 1 : after + SHORTEST]]
+        earlier = pictures[max(before - SHORTEST + 1, 0) : before][-self.age + 1 :]
+        comes = [(one, pictures[after]) for one in earlier]
+        return any(change(one, other) < whole / 2 for one, other in [*goes, *comes])
 
     def settles_in(self, ahead: int) -> int:
         """Frames from this one to the first that shows nothing but the new shot."""

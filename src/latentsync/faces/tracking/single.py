@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import UInt8
 
-from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.detectors.base import Face, FaceDetector, largest
+from latentsync.faces.tracking.shots import shots_of
 
 
 class Tracker:
