@@ -23,6 +23,7 @@ from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.data.synthetic import render_clip
 from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.audio import read_waveform, write_wav
+from latentsync.media.mel import SAMPLE_RATE
 from latentsync.prepare import encode_latents
 from losses.published import published_state
 from smoke.tiny import POINTS, SYNCNETS, TINY_STAGE1, TINY_UNET
@@ -107,7 +108,8 @@ def files(
     folder = tmp_path_factory.mktemp("names")
     for name, seed in (("in", 1), ("other", 2)):
         render_clip(folder / name, seed=seed, seconds=1.0, size=128)
-    write_wav(folder / "voice.wav", read_waveform(folder / "other.mp4"))
+    # One chunk of frames to draw: the commands of version 1.6 do so at 512 px.
+    write_wav(folder / "voice.wav", read_waveform(folder / "other.mp4")[: SAMPLE_RATE // 2])
     (folder / "list.csv").write_text("video,audio,out\nin.mp4,voice.wav,of_list.mp4\n")
     for name in ("a.mp4", "b.mp4"):
         (folder / name).symlink_to(folder / "in.mp4")
