@@ -51,7 +51,7 @@ def test_an_export_has_the_official_names_and_shapes(
     export_official_syncnet(net, tmp_path / "syncnet.pt")
     assert {key: tuple(value.shape) for key, value in written["state_dict"].items()} == shapes
     lists = {f"{split}_{kind}_list" for split in ("train", "val") for kind in ("step", "loss")}
-    assert set(written) == {"state_dict", "global_step", *lists}
+    assert set(written) == {"state_dict", "global_step", *lists, "trained_on"}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentsync.models import LipSyncModel, load_network, save_network
+from latentsync.models import LipSyncModel, load_network, load_syncnet, save_network
 from latentsync.models.unet import UNet
 from latentsync.weights import (
     export_model,
@@ -21,6 +21,7 @@ from latentsync.weights import (
     model_folder,
 )
 from latentsync.weights.files import read_state
+from latentsync.weights.importing import import_network
 from pipeline.inputs import build_tiny_model
 from weights.published import AUDIO_WIDTH, as_version_1_0, tiny_syncnet, tiny_unet
 
@@ -167,6 +168,26 @@ def test_a_syncnet_folder_becomes_an_official_file(tmp_path: Path):
     assert_same(loaded.state_dict(), net.state_dict())
     with pytest.raises(ValueError, match=r"is a folder already: .* end .* in \.pt"):
         export_model(tmp_path / "syncnet", tmp_path / "copy")
+
+
+@pytest.mark.parametrize("faces", ["drawn", "recorded", None])
+def test_a_syncnet_stays_a_judge_of_its_faces_in_an_official_file(
+    tmp_path: Path, faces: str | None
+):
+    net = tiny_syncnet()
+    net.register_to_config(trained_on=faces)
+    save_network(net, tmp_path / "syncnet")
+    export_model(tmp_path / "syncnet", tmp_path / "stable_syncnet.pt")
+    import_network(tmp_path / "stable_syncnet.pt", tmp_path / "back")
+    assert load_syncnet(tmp_path / "back").config.trained_on == faces
+
+
+def test_a_published_syncnet_is_a_judge_of_recorded_faces(tmp_path: Path):
+    """Its file has no word about it; it learnt from VoxCeleb2 and HDTF."""
+    published = {"state_dict": tiny_syncnet().state_dict(), "global_step": 0}
+    torch.save(published, tmp_path / "stable_syncnet.pt")
+    import_network(tmp_path / "stable_syncnet.pt", tmp_path / "syncnet")
+    assert load_syncnet(tmp_path / "syncnet").config.trained_on == "recorded"
 
 
 def test_an_export_says_what_official_code_must_be_told(

@@ -7,8 +7,19 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from latentsync.models.syncnet import Factor, StableSyncNet, TowerConfig
-from latentsync.weights.files import VISUAL_INPUT_KEY, build, infer, read_state, require, write
+from latentsync.models.syncnet import RECORDED, Factor, StableSyncNet, TowerConfig
+from latentsync.weights.files import (
+    VISUAL_INPUT_KEY,
+    build,
+    infer,
+    read,
+    read_state,
+    require,
+    write,
+)
+
+# Beside the tensors of files that we export: of which faces the network is a judge.
+FACES_KEY = "trained_on"
 
 
 class KnownSyncNet(TypedDict):
@@ -53,11 +64,13 @@ def load_official_syncnet(
     """The StableSyncNet of an official file; one of another shape needs its config.
 
     Channels and attention are read off the tensors, frames and strides off the width of the
-    visual input: 48 is 16 RGB frames, 64 is 16 frames of latents, 75 is 25 RGB frames.
+    visual input: 48 is 16 RGB frames, 64 is 16 frames of latents, 75 is 25 RGB frames. The
+    published ones learnt from recorded faces (VoxCeleb2 and HDTF); files of ours say it themselves.
     """
     state = read_state(path)
     require(state, path, "SyncNet", VISUAL_INPUT_KEY, "audio_encoder.conv_in.weight")
     chosen = dict(config or infer(partial(syncnet_config, path=path), state, path))
+    chosen.setdefault(FACES_KEY, read(path).get(FACES_KEY, RECORDED))
     return build(lambda: StableSyncNet(**chosen), state, path)
 
 
@@ -67,7 +80,8 @@ def export_official_syncnet(net: StableSyncNet, path: Path | str) -> None:
         f"{split}_{name}_list": [] for split in ("train", "val") for name in ("step", "loss")
     }
     state = {key: value.contiguous() for key, value in net.state_dict().items()}
-    write({"state_dict": state, "global_step": 0, **lists}, path)
+    faces = {FACES_KEY: net.config.trained_on}
+    write({"state_dict": state, "global_step": 0, **lists, **faces}, path)
 
 
 def syncnet_config(state: Mapping[str, Tensor], path: Path | str) -> dict[str, object]:
