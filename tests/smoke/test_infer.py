@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from latentsync import demo_model_dir
@@ -14,6 +15,7 @@ from latentsync.cli.infer import choose_device
 from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.video import read_frames
 from pipeline.inputs import POINTS, build_tiny_model, picture, write_video, write_voice
+from pipeline.test_damage_told import cut_video
 
 INFER = Path(__file__).parents[2] / "infer.py"
 FACES = f"faces.points={POINTS}".replace(" ", "")
@@ -70,6 +72,15 @@ def test_a_plan_is_printed_and_nothing_is_made(inputs: Path):
     assert [face["edit"] for face in plan["shots"][0]["faces"]] == [True]
     assert plan["expected"]["windows"] == 3  # 38 slots: 0-16, 12-28, 22-38
     assert sorted(inputs.rglob("*")) == before
+
+
+def test_a_plan_warns_of_damage_and_stays_a_plan(inputs: Path, tmp_path: Path):
+    video, voice = cut_video(tmp_path, np.random.default_rng(0))
+    done = infer(inputs, f"video={video}", f"audio={voice}", "plan=true", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert 20 < json.loads(done.stdout)["num_frames"] < 40
+    (warning,) = [line for line in done.stderr.splitlines() if "nothing to read from 1." in line]
+    assert f"{video}: the video: " in warning
 
 
 def test_a_list_of_jobs_is_worked_off_and_goes_on(inputs: Path, tmp_path: Path):

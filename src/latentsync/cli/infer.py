@@ -37,6 +37,8 @@ from latentsync.pipeline import (
 )
 from latentsync.pipeline.batch import Row, run_jobs, status_path
 from latentsync.pipeline.job import Generation, prepare_job, with_estimate
+from latentsync.pipeline.lipsync import warn_of
+from latentsync.pipeline.reporting.build import clipped_in, damage_of
 from latentsync.pipeline.reporting.report import Report, custom_preset
 from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.runtime import return_large_blocks
@@ -74,8 +76,7 @@ def main(config: DictConfig) -> None:
         else:
             video, audio = Path(config.video), Path(config.audio)
         if config.plan is True:
-            # The plan alone goes to standard output, so that it can be sent into a file.
-            logging.getLogger("latentsync").setLevel(logging.WARNING)
+            only_warnings_on_stderr()
         work = Work(config)
         if config.plan is True:
             sys.stdout.write(work.plan(video, audio).to_json())
@@ -83,6 +84,14 @@ def main(config: DictConfig) -> None:
         check_paths(video, audio, out, overwrite=config.overwrite)
         report = work.speak(video, audio, out, config)
     log_outcome(report, out)
+
+
+def only_warnings_on_stderr() -> None:
+    """The plan alone goes to standard output, so that it can be sent into a file."""
+    logging.getLogger("latentsync").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
 
 
 def run_list(config: DictConfig) -> None:
@@ -179,6 +188,7 @@ class Work:
             cache=self.cache,
             progress=True,
         )
+        warn_of(video, [*damage_of(job), *clipped_in(job)])
         return with_estimate(job, self.model, generation)
 
     def speak(self, video: Path, audio: Path, out: Path, config: DictConfig) -> Report:

@@ -118,7 +118,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         )
         codec = codec_for(encoding.codec, job.source, out.suffix)
         changes = changes_of(job, codec=codec, crf=encoding.crf)
-        _warn(video, [*damage_of(job), *clipped_in(job), *changes])
+        warn_of(video, [*damage_of(job), *clipped_in(job), *changes])
         scorer = None if syncnet is None else SyncScorer(job, model.format, syncnet)
         monitor = OutputMonitor(job, detector=detector if measure else None, scorer=scorer)
         latent_cache = (
@@ -151,7 +151,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
         if result is None:
             outputs.clear()
             return Report.load(report_path(out))
-        _warn(video, missed_again(result.num_missed))
+        warn_of(video, missed_again(result.num_missed))
         with stopwatch.stage("report"), job.inputs.watched():
             monitor.catch_up(outputs.path(out))
             curves = curves_of(job, None if monitor.mouths is None else monitor.mouths.openings)
@@ -184,7 +184,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     return report
 
 
-def _warn(video: Path, lines: list[str]) -> None:
+def warn_of(video: Path, lines: list[str]) -> None:
     for line in lines:
         logger.warning("%s: %s", video, line)
 
