@@ -39,13 +39,36 @@ def cut_name(name: str, num_bytes: int) -> str:
 
 def visible_files(folder: Path) -> list[Path]:
     """Every file under a folder, in the order of relative paths, but hidden ones and all that a
-    hidden folder holds; a link counts as a file even if it leads nowhere."""
-    inside = {path.relative_to(folder): path for path in folder.rglob("*")}
-    return [
-        path
-        for relative, path in sorted(inside.items(), key=lambda item: item[0].as_posix())
-        if not path.is_dir() and not any(part.startswith(".") for part in relative.parts)
-    ]
+    hidden folder holds; a link counts as a file even if it leads nowhere.
+
+    A linked folder is gone into like any other, unless it was met before: each is listed once.
+    """
+    files: list[Path] = []
+    met: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        # Folders before links to folders, which may lead to one of them.
+        links = []
+        for top in waiting:
+            for path in _walked(top, met):
+                if path.is_symlink() and path.is_dir():
+                    links.append(path)
+                elif not path.is_dir():
+                    files.append(path)
+        waiting = sorted(links)
+    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _walked(top: Path, met: set[Path]) -> Iterator[Path]:
+    """All that is not hidden under a folder that is not in `met`, which grows by those walked."""
+    for place, folders, names in os.walk(top):
+        real = Path(place).resolve()
+        if real in met:
+            folders.clear()
+            continue
+        met.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place) / name for name in (*folders, *names) if not name.startswith("."))
 
 
 def printable(path: Path | str) -> str:

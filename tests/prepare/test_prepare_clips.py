@@ -285,6 +285,29 @@ def remux(source: Path, path: Path, container: str) -> None:
                 made.mux(packet)
 
 
+def test_linked_folders_are_gone_into_once(recipe, tmp_path):
+    raw, disk = tmp_path / "raw", tmp_path / "disk"
+    write_coded_video(raw / "own" / "a.mp4", 55)
+    write_coded_video(disk / "tape" / "b.mp4", 55)
+    (raw / "disk").symlink_to(disk)
+    (disk / "tape" / "back").symlink_to(raw)
+    (disk / "self").symlink_to(".")
+    (raw / "also").symlink_to("own")
+    (raw / "another").symlink_to(disk / "tape")
+    prepare_clips(raw, tmp_path / "set", recipe=recipe)
+    sources = [Path(clip.source) for clip in read_manifest(tmp_path / "set")]
+    assert sorted(path.resolve().name for path in sources) == ["a.mp4", "b.mp4"]
+    assert {path.relative_to(raw).parts[0] for path in sources} == {"another", "own"}
+
+
+def test_a_link_from_the_input_into_the_output_is_refused(recipe, tmp_path):
+    write_coded_video(tmp_path / "raw" / "a.mp4", 55)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    (tmp_path / "raw" / "clips").symlink_to(tmp_path / "set" / "clips")
+    with pytest.raises(ValueError, match="leads into the output"):
+        prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+
+
 # What lies beside videos: made how, in part; what is said of each.
 OTHERS = {
     "notes.txt": ("hello", "cannot be opened as video"),

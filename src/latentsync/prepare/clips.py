@@ -153,7 +153,13 @@ def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
         raise FileNotFoundError(f"{input_dir} is no folder: input= is a folder of videos")
     if output_dir == input_dir or output_dir.is_relative_to(input_dir):
         raise ValueError(f"output {output_dir} lies in the input {input_dir}: raw files stay as is")
-    names = [path.relative_to(input_dir).as_posix() for path in visible_files(input_dir)]
+    paths = visible_files(input_dir)
+    for path in paths:
+        if path.resolve().is_relative_to(output_dir):
+            raise ValueError(
+                f"{path} leads into the output {output_dir}: input= holds raw files only"
+            )
+    names = [path.relative_to(input_dir).as_posix() for path in paths]
     if not names:
         raise FileNotFoundError(f"{input_dir} holds no file: input= is a folder of videos")
     return [Source(path=input_dir / name, name=name, key=key_of(name)) for name in names]
