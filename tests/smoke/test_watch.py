@@ -35,6 +35,43 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(work: Path,
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
+TYPOS = {
+    "val/los": (2, "near: val/loss"),
+    "train/los": (2, "near: train/loss"),
+    "val/sample_sinc": (2, "there are: "),
+}
+
+
+@pytest.mark.parametrize("name", TYPOS)
+def test_an_objective_that_nobody_logs_ends_the_run_at_its_first_validation(work: Path, name: str):
+    step, said = TYPOS[name]
+    folder = f"objective_{name.replace('/', '_')}"
+    with pytest.raises(ValueError, match=f"objective={name} was not logged.*{said}"):
+        run(
+            work, "demo/syncnet", folder, *ARGUMENTS, f"objective={name}", "trainer.max_steps=6",
+            "callbacks.checkpoint.every_n_train_steps=1", "trainer.log_every_n_steps=1",
+            "trainer.val_check_interval=2",
+        )  # fmt: skip
+    last = work / "runs" / folder / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] <= step
+
+
+@pytest.mark.parametrize("name", ["loss", "Val/loss", ""])
+def test_an_objective_of_no_phase_is_refused_before_a_folder_is_made(work: Path, name: str):
+    with pytest.raises(ValueError, match=r"begin with val/ or train/"):
+        run(work, "demo/syncnet", "no_phase", f"objective={name}")
+    assert not (work / "runs" / "no_phase").exists()
+
+
+def test_objectives_that_are_logged_let_a_run_go_on(work: Path):
+    for number, name in enumerate(("val/p_in_above_off", "train/info_nce")):
+        made = run(
+            work, "demo/syncnet", f"logged_{number}", *ARGUMENTS, f"objective={name}",
+            "trainer.max_steps=3", "trainer.log_every_n_steps=1", "trainer.val_check_interval=1",
+        )  # fmt: skip
+        assert (made / "model").is_dir()
+
+
 def test_a_run_logs_its_gradients_pace_and_memory(syncnet_run: Path):
     curves = read_curves(syncnet_run / "csv")
     assert all(value > 0 for _, value in curves["train/gradient_norm"])

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from latentsync.cli.sweep import SweepTable
-from latentsync.cli.train import objective
+from latentsync.training.callbacks.objective import objective_of
 from latentsync.training.sweeps import Run, read_runs, swept_names, write_result, write_sweep
 
 RUNS = [
@@ -60,16 +60,16 @@ LOGGED = {name: torch.tensor(0.25) for name in ("val/loss", "val/bce", "train/lo
 
 
 def test_the_objective_is_what_was_logged_under_its_name():
-    assert objective({**LOGGED, "val/bce": torch.tensor(0.5)}, "val/bce") == 0.5
+    assert objective_of({**LOGGED, "val/bce": torch.tensor(0.5)}, "val/bce") == 0.5
 
 
 @pytest.mark.parametrize("name", ["val/los", "loss", "train/lss", ""])
 def test_an_objective_that_nobody_logs_is_an_error_with_what_there_is(name: str):
     with pytest.raises(ValueError, match=f"objective={name} was not logged.*there are: ") as error:
-        objective(LOGGED, name)
+        objective_of(LOGGED, name)
     assert all(logged in str(error.value) for logged in LOGGED)
 
 
-def test_a_run_that_never_validated_has_no_objective(caplog: pytest.LogCaptureFixture):
-    assert objective({"train/loss": torch.ones(())}, "val/loss") is None
+def test_a_run_that_never_validated_has_no_objective_of(caplog: pytest.LogCaptureFixture):
+    assert objective_of({"train/loss": torch.ones(())}, "val/loss") is None
     assert "before its first validation" in caplog.text

@@ -1,9 +1,7 @@
 """python train.py experiment=...: compose, build, fit, export."""
 
-import difflib
 import logging
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,10 +18,10 @@ with needed_parts():
     import lightning
     from lightning.pytorch.loggers import WandbLogger
     from lightning.pytorch.utilities import rank_zero_only
-    from torch import Tensor
 
     from latentsync.cli.sweep import overrides_of, reports_failed_runs
     from latentsync.data.datamodule import ClipDataModule
+    from latentsync.training.callbacks.objective import ObjectiveCheck, objective_of
     from latentsync.training.sweeps import Run, write_result
 
 log = logging.getLogger(__name__)
@@ -48,6 +46,7 @@ def train(config: DictConfig) -> float | None:
     """Build the task and its data, fit; leaves checkpoints, curves and a model in the run dir."""
     if config.get("tiny_networks", False):
         shrink_networks(config)
+    check_objective = ObjectiveCheck(config.objective)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.paths.run_dir)
     ckpt_path = start_from(config.ckpt_path, run_dir)
@@ -64,7 +63,7 @@ def train(config: DictConfig) -> float | None:
     task = build(config.task)
     trainer = build(
         config.trainer,
-        callbacks=build_callbacks(config.callbacks),
+        callbacks=[*build_callbacks(config.callbacks), check_objective],
         logger=list(build(config.logger).values()),
     )
     log_config(trainer, config)
@@ -79,7 +78,7 @@ def train(config: DictConfig) -> float | None:
     if trainer.is_global_zero:
         task.export(run_dir / "model")
         log.info("the trained model is in %s", run_dir / "model")
-    return objective(trainer.callback_metrics, config.objective)
+    return objective_of(trainer.callback_metrics, config.objective)
 
 
 def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:
@@ -148,21 +147,3 @@ def close_loggers(trainer: lightning.Trainer) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
-
-
-def objective(metrics: Mapping[str, Tensor], name: str) -> float | None:
-    """The value a sweep compares runs by; None if the run never validated.
-
-    ValueError where it was never logged although everything else was: a name that is not there.
-    """
-    if name in metrics:
-        return float(metrics[name])
-    validated = any(each.startswith("val/") for each in metrics)
-    if name.startswith("val/") and not validated:
-        log.warning("objective=%s has no value: the run ended before its first validation", name)
-        return None
-    near = ", ".join(difflib.get_close_matches(name, metrics, n=3))
-    raise ValueError(
-        f"objective={name} was not logged{near and f'; near: {near}'}; there are: "
-        f"{', '.join(sorted(metrics))}"
-    )

@@ -25,6 +25,7 @@ from latentsync.training.tasks.diffusion import DiffusionTask
 MAX_CLIPS = 4
 SAMPLE_RATE = 16000
 STRIP_FRAMES = 8
+LOGGED_WITH_SAMPLES = ("val/sample_sync", "val/truth_sync")
 
 
 class SampleVideo(Callback):
@@ -85,9 +86,8 @@ class SampleVideo(Callback):
         truth, generated = generate_samples(pl_module.model, some, self.sampler, seed=self.seed)
         scorer = self.scorer or pl_module.losses.get("sync")
         if isinstance(scorer, SyncLoss) and not scorer.reads_latents and "mel" in some:
-            for name, pixels in (("sample_sync", generated), ("truth_sync", truth)):
-                value = sync_cosine(scorer, pixels, some)
-                pl_module.log(f"val/{name}", value, batch_size=len(generated))
+            for name, pixels in zip(LOGGED_WITH_SAMPLES, (generated, truth), strict=True):
+                pl_module.log(name, sync_cosine(scorer, pixels, some), batch_size=len(generated))
         if trainer.is_global_zero:
             dataset = getattr(trainer.datamodule, "val_set", None)
             assert isinstance(dataset, ClipDataset)
