@@ -174,8 +174,8 @@ def test_latents_and_pixels_of_a_chunk(
         f"pasted_c{chunk}_s4": pasted[:, ::4, ::4].transpose(0, 3, 1, 2) / 127.5 - 1,
     }
     np.testing.assert_array_equal(fixed[0, 0, 0], golden["mask_latent"])
-    # Measured on one processor: at most 0.027 off, and 0.74 % of the latents' spread. The first face
-    # of the first chunk goes with its instructions: 0.013 off with all it has (AVX-512, AMX), 3e-6
+    # Measured on one processor: at most 0.027 off, 0.74 % of the latents' spread. The first face of
+    # the first chunk goes with its instructions: 0.013 off with all of them (AVX-512, AMX), 3e-6
     # with AVX2 alone (ATEN_CPU_CAPABILITY, MKL_ENABLE_INSTRUCTIONS, ONEDNN_MAX_CPU_ISA), 0.010 with
     # less. The first face of the second chunk stays 0.009 to 0.016 off; why was not found out.
     for name, value in found.items():

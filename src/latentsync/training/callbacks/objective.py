@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from latentsync.training.samples import LOGGED_WITH_SAMPLES
+from latentsync.training.callbacks.samples import LOGGED_WITH_SAMPLES
 
 log = logging.getLogger(__name__)
 
