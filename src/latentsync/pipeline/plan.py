@@ -105,7 +105,7 @@ class Plan:
             ]
             turns = data.pop("turns", None)
             if turns is not None:
-                turns = [Turn(**turn) for turn in turns]
+                turns = [Turn.read(turn) for turn in turns]
             return cls(**data, shots=shots, turns=turns)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(

@@ -1,9 +1,10 @@
 """Who speaks when: the likeliest course of turns through the scores of faces, and RTTM files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -30,6 +31,17 @@ class Turn:
     end: float
     person: int | None
     confidence: float = 1.0
+
+    @classmethod
+    def read(cls, told: Mapping[str, object]) -> Self:
+        """A turn of a file; ValueError or TypeError for what is none."""
+        turn = cls(**told)  # type: ignore[arg-type]
+        for value in (turn.start, turn.end, turn.confidence):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"a turn starts and ends at seconds, got {value!r}")
+        if turn.person is not None and type(turn.person) is not int:
+            raise ValueError(f"a turn's person is a number or null, got {turn.person!r}")
+        return turn
 
 
 def likeliest_course(
