@@ -17,11 +17,10 @@ from latentsync.pipeline.generation import GeneratedFaces
 from latentsync.pipeline.plan import (
     AS_PERSON,
     LEFT_ALONE,
-    NOT_SPEAKING,
     Choice,
-    find_runs,
     slot_entries,
 )
+from latentsync.pipeline.runs import NOT_SPEAKING, find_runs
 from pipeline.inputs import POINTS, RESOLUTION
 
 SIZE = (112, 128)

@@ -11,17 +11,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from latentsync.cli.infer import choices, chosen_speakers, load_scorer
 from latentsync.cli.command import conf_dir, register_resolvers
+from latentsync.cli.infer import choices, chosen_speakers, load_scorer
 from latentsync.faces.tracking.survey import Shot, Survey, Track
-from latentsync.media.mfcc import mfcc
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameTimes
+from latentsync.media.mfcc import mfcc
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.lr_asd import LRASD
 from latentsync.pipeline import (
     Choice,
-    Drawing,
+    Generation,
     LRASDScorer,
     Plan,
     SpeakerChoice,
@@ -29,10 +29,10 @@ from latentsync.pipeline import (
     lipsync,
     prepare_job,
 )
-from latentsync.pipeline.job import Job
 from latentsync.pipeline.film_slots import FaceSlots, FilmSlots
-from latentsync.pipeline.plan import NO_TURN, NOT_SPEAKING
-from latentsync.pipeline.speakers import doubts_of
+from latentsync.pipeline.job import Job
+from latentsync.pipeline.plan import NO_TURN
+from latentsync.pipeline.runs import NOT_SPEAKING
 from latentsync.pipeline.speaker_scorers import (
     PIECE_SLOTS,
     UNKNOWN_SCORE,
@@ -43,6 +43,7 @@ from latentsync.pipeline.speaker_scorers import (
     loudness_fit,
     score_matrix,
 )
+from latentsync.pipeline.speakers import doubts_of
 from latentsync.pipeline.turns import Turn
 from official.recipe import official_shapes
 from pipeline.inputs import SeesLight, write_voice
@@ -66,7 +67,7 @@ def by_rttm(path: Path, *turns: tuple[float, float, int]) -> SpeakerChoice:
 
 
 def prepared(video: Path, voice: Path, parts: dict, sampler: object, **more: object) -> Job:
-    return prepare_job(video, voice, drawing=Drawing(sampler), **parts, **more)
+    return prepare_job(video, voice, generation=Generation(sampler), **parts, **more)
 
 
 def spans(job: Job) -> list[tuple[int, int]]:

@@ -45,10 +45,10 @@ from latentsync.pipeline.plan import (
     Choice,
     Plan,
     edited_tracks,
-    find_runs,
     make_plan,
     slot_entries,
 )
+from latentsync.pipeline.runs import find_runs
 from latentsync.pipeline.silence import SilenceGate, shown_in_slots
 from latentsync.pipeline.speakers import SpeakerChoice, check_plan, check_speeches, who_speaks
 from latentsync.runtime import Progress, Stopwatch, peak_memory_mib

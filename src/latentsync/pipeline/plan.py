@@ -1,32 +1,26 @@
 """What will be done to a video, decided before anything is drawn: which faces, where, why not."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32, Shaped
+from jaxtyping import Int32
 
-from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
+from latentsync.faces.tracking.survey import Survey, Track, usable
 from latentsync.files import publish
 from latentsync.media.frame_reader import FrameTimes, Timeline
-from latentsync.pipeline.chunks import Run
 from latentsync.pipeline.turns import Turn, speaking_frames
 
 PLAN_VERSION = 1
-NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
 # Of a planned face: the turns decide, and name it nowhere.
 NO_TURN = "in no turn"
-NOT_SPEAKING = "nobody who is there speaks, as the turns say"
-# What becomes of a track's frame: nothing, for one of two reasons, or it speaks with the voice of
-# its person; from 0 on, with that of a turn.
-NOT_USABLE, LEFT_ALONE, AS_PERSON = -3, -2, -1
-# Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
-MAX_STEP = 16
+# What the turns make of a track's frame: nothing, or it speaks with the voice of its person; from 0
+# on, with that of a turn.
+LEFT_ALONE, AS_PERSON = -2, -1
 
 Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 
@@ -35,7 +29,7 @@ Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 class Choice:
     """Which faces are redrawn, and what makes one unusable.
 
-    `select`: the largest of each shot, all, the one who speaks in the video, a person's number, or
+    `select`: the largest of each shot, all, whoever speaks when, a person's number, or
     who is at x, y (pixels). `min_size`: height of the face's box in pixels. `max_yaw`: degrees
     turned away. `min_seconds`: a face seen for less is left alone. `fade_slots`: over how many
     slots the drawn mouth comes and goes beside frames that stay as they are.
@@ -277,112 +271,3 @@ def slot_of(timeline: Timeline, *, fps: Fraction) -> Int32[np.ndarray, " m"]:
     per_tick = timeline.time_base * fps
     twice = 2 * timeline.starts.astype(np.int64) * per_tick.numerator + per_tick.denominator
     return (twice // (2 * per_tick.denominator)).astype(np.int32)
-
-
-def find_runs(
-    survey: Survey,
-    edited: Mapping[int, Int32[np.ndarray, " _"]],
-    timeline: Timeline,
-    entries: Int32[np.ndarray, " k"],
-    choice: Choice,
-    *,
-    fps: Fraction,
-    num_spoken: int,
-) -> tuple[list[Run], list[str]]:
-    """The runs of all edited faces, and for every slot why it is left alone ("" where it is not).
-
-    Only the first `num_spoken` slots have sound to speak.
-    """
-    numbers = timeline.numbers[entries]
-    left = np.array(["no face found"] * len(numbers), dtype=object)
-    runs: list[Run] = []
-    left[num_spoken:] = "after the end of the sound"
-    heard = np.arange(len(numbers)) < num_spoken
-    least = max(1, round(choice.min_seconds * float(fps)))
-    # Those that are redrawn come last: what is wrong with them is what counts.
-    for index in sorted(range(len(survey.tracks)), key=lambda index: (index in edited, index)):
-        track, shot = survey.tracks[index], _shot_of(survey.tracks[index], survey)
-        wanted = _wanted_slots(track, edited.get(index), numbers, heard, choice, left)
-        in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
-        for first, end, is_usable in _stretches(wanted != NOT_USABLE, numbers):
-            # A shot, or a voice, may itself be as short as that.
-            if is_usable and end - first < min(least, int(in_shot.sum())):
-                wanted[first:end] = NOT_USABLE
-                left[first:end] = (
-                    f"face seen for less than faces.min_seconds={choice.min_seconds:g} s"
-                )
-        for first, end, turn in _stretches(wanted, numbers):
-            if turn in (NOT_USABLE, LEFT_ALONE):
-                continue
-            shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
-            own = None if turn == AS_PERSON else turn
-            runs.append(Run(index, track.person, first, end, shown.astype(np.float32), own))
-    for run in runs:
-        left[run.first : run.end] = ""
-    return sorted(runs, key=lambda run: run.first), list(left)
-
-
-def _wanted_slots(
-    track: Track,
-    frames: Int32[np.ndarray, " n"] | None,
-    numbers: Int32[np.ndarray, " k"],
-    heard: Bool[np.ndarray, " k"],
-    choice: Choice,
-    left: Shaped[np.ndarray, " k"],
-) -> Int32[np.ndarray, " k"]:
-    """What becomes of the track in every slot; why, where it is left alone, is noted in `left`."""
-    fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
-    inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
-    positions = np.where(inside, numbers - track.first, 0)
-    for slot in np.flatnonzero(inside):
-        if frames is None or not fine[positions[slot]]:
-            left[slot] = reasons[positions[slot]] or NOT_SELECTED
-    if frames is None:
-        return np.full(len(numbers), NOT_USABLE, dtype=np.int32)
-    wanted = np.where(inside & fine[positions], frames[positions], NOT_USABLE).astype(np.int32)
-    left[wanted == LEFT_ALONE] = NOT_SPEAKING
-    return wanted
-
-
-def _stretches(
-    values: Shaped[np.ndarray, " k"], numbers: Int32[np.ndarray, " k"]
-) -> list[tuple[int, int, int]]:
-    """Slots in a row of one value in which the video plays on, forwards or backwards."""
-    # A repeat from the start is a cut as well.
-    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MAX_STEP
-    label = np.cumsum(jumps)
-    stretches = []
-    position = 0
-    for (value, _), group in groupby(zip(values.tolist(), label.tolist(), strict=True)):
-        length = len(list(group))
-        stretches.append((position, position + length, value))
-        position += length
-    return stretches
-
-
-def _shot_of(track: Track, survey: Survey) -> Shot:
-    return next(shot for shot in survey.shots if shot.first <= track.first < shot.end)
-
-
-def _fades(
-    first: int,
-    end: int,
-    numbers: Int32[np.ndarray, " k"],
-    survey: Survey,
-    track: Track,
-    fade_slots: int,
-) -> Float[np.ndarray, " n"]:
-    """1, rising from and falling to 0 where the same shot goes on without the face."""
-    shot = _shot_of(track, survey)
-
-    def goes_on(slot: int) -> bool:
-        return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
-
-    length = end - first
-    positions = np.arange(length)
-    strength = np.ones(length)
-    if fade_slots and goes_on(first - 1):
-        strength = np.minimum(strength, (positions + 1) / (fade_slots + 1))
-    if fade_slots and goes_on(end):
-        strength = np.minimum(strength, (length - positions) / (fade_slots + 1))
-    return strength

@@ -212,11 +212,11 @@ def _last(slots: Slots) -> int:
 
 def settings_key(job: Job, voices: Iterable[Path], *parts: object) -> str:
     """A hash of all that the frames of an output depend on, so that parts of two never mix."""
-    told = [
+    fields = [
         content_hash(job.source.path),
         *(content_hash(path) for path in voices),
         job.plan.to_json(),
         # Dataclasses of plain values: their repr says all of them.
         *(repr(part) for part in parts),
     ]
-    return hashlib.blake2b("\0".join(told).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\0".join(fields).encode(), digest_size=16).hexdigest()
