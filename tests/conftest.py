@@ -32,6 +32,13 @@ def talking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stem.with_suffix(".mp4")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests may take their time; what the fast ones may take stands in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """File names that are no UTF-8 stand in what a test printed; workers send it as UTF-8."""

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from latentsync.data import ClipDataset, read_manifest
-from latentsync.data.datamodule import ClipDataModule
+from latentsync.data.datamodule import ClipDataModule, clean_workers
 from latentsync.data.remote import RemoteSet, StoreUnreachable
 
 MIB = 1 << 20
@@ -74,7 +74,7 @@ def test_workers_share_what_was_fetched(stored: Path, tmp_path: Path) -> None:
     fetched = read_manifest(f"file://{stored}", cache_dir=tmp_path / "cache")
     options = {"num_frames": 4, "samples_per_clip": 4, "with_mel": False}
     here, there = ClipDataset(read_manifest(stored), **options), ClipDataset(fetched, **options)
-    loader = DataLoader(there, batch_size=3, num_workers=2)
+    loader = DataLoader(there, batch_size=3, num_workers=2, multiprocessing_context=clean_workers())
     for index, batch in enumerate(loader):
         expected = torch.stack([here[3 * index + item]["pixels"] for item in range(3)])
         assert torch.equal(batch["pixels"], expected)

@@ -1,6 +1,8 @@
 """Train and validation clips as loaders; everything is drawn from one seed."""
 
 from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import torch
@@ -205,9 +207,18 @@ class ClipDataModule(LightningDataModule):
             "num_workers": self.num_workers,
             "collate_fn": dataset.collate,
             "persistent_workers": self.num_workers > 0,
-            # A store's threads do not survive a fork; such workers begin anew.
-            "multiprocessing_context": "spawn"
-            if self.num_workers > 0 and dataset.clips[0].store is not None
-            else None,
+            "multiprocessing_context": clean_workers() if self.num_workers > 0 else None,
             "pin_memory": torch.cuda.is_available(),
         }
+
+
+def clean_workers() -> BaseContext:
+    """Workers that are forked from a process without threads.
+
+    Decoders, OpenCV, a store and torch hold threads and locks, which a fork of this process would
+    copy without the threads: now and then a worker waits for ever. A process that has only
+    imported the package is forked instead.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context

@@ -85,7 +85,7 @@ class ClipFrames:
 class ClipFramesInMemory:
     """Frames of clips at one resolution, each clip decoded once and kept as uint8.
 
-    Worker processes keep their own copies, unless the clips were touched before the fork.
+    Every worker process keeps its own copies.
     """
 
     def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
