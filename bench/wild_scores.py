@@ -17,6 +17,8 @@ MIN_INSIDE = 0.3
 
 Label = Mapping
 Span = Sequence[int]
+# By the place of a track in a list, and a person.
+Hints = Mapping[tuple[int, str], float]
 
 
 def match_cuts(found: Sequence[int], cuts: Sequence[Label], *, tolerance: int = 1) -> Counter[str]:
@@ -90,18 +92,27 @@ class Seen:
         return sum(max(min(self.end, last + 1) - max(self.first, at), 0) for at, last in spans)
 
 
-def name_tracks(tracks: Sequence[Seen], people: Sequence[Label]) -> list[str | None]:
+def name_tracks(
+    tracks: Sequence[Seen], people: Sequence[Label], hints: Hints | None = None
+) -> list[str | None]:
     """Which labelled person each track shows, None where nobody is labelled there.
 
     Labels say when, not where. Tracks that are seen at one time are different people; among several
     ways the one is taken that fits best with the person whom most other tracks of this number show:
-    the score leaves the benefit of the doubt.
+    the score leaves the benefit of the doubt. `hints` say, 0 to 1, how well a track otherwise fits
+    a person.
     """
     names: list[str | None] = [None] * len(tracks)
     for _, shot in product(range(3), sorted({track.shot for track in tracks})):
         votes = _votes(tracks, names, people, besides=shot)
         inside = [index for index, track in enumerate(tracks) if track.shot == shot]
-        best = _best_names([tracks[index] for index in inside], people, votes)
+        fitting = {
+            (place, person): hint
+            for place, index in enumerate(inside)
+            for (hinted, person), hint in (hints or {}).items()
+            if hinted == index
+        }
+        best = _best_names([tracks[index] for index in inside], people, votes, fitting)
         for index, name in zip(inside, best, strict=True):
             names[index] = name
     return names
@@ -125,7 +136,10 @@ def _votes(
 
 
 def _best_names(
-    tracks: Sequence[Seen], people: Sequence[Label], votes: Mapping[tuple[int, str], float]
+    tracks: Sequence[Seen],
+    people: Sequence[Label],
+    votes: Mapping[tuple[int, str], float],
+    hints: Hints,
 ) -> list[str | None]:
     """The surest first; nobody twice at one time."""
     fits = []
@@ -135,7 +149,8 @@ def _best_names(
             inside = track.overlap(person["spans"]) / (track.end - track.first)
             liked = votes.get((track.person, person["id"]), 0) / max(total, 1e-9)
             if inside > MIN_INSIDE:
-                fits.append((inside + liked / 2, index, person["id"]))
+                hint = hints.get((index, person["id"]), 0.5)
+                fits.append((inside + liked / 2 + hint / 2, index, person["id"]))
     names: list[str | None] = [None] * len(tracks)
     for _, index, name in sorted(fits, key=lambda fit: -fit[0]):
         taken = any(
@@ -164,7 +179,7 @@ def _meet(one: Label, other: Label) -> bool:
     return any(a[0] <= b[1] and b[0] <= a[1] for a in one["spans"] for b in other["spans"])
 
 
-def identities(tracks: Sequence[Seen], people: Sequence[Label]) -> dict:
+def identities(tracks: Sequence[Seen], people: Sequence[Label], hints: Hints | None = None) -> dict:
     """Persons found against labelled ones, and the pairs of tracks that are told wrongly.
 
     `persons` counts numbers whose tracks show somebody who is labelled for certain, and `right`
@@ -175,7 +190,7 @@ def identities(tracks: Sequence[Seen], people: Sequence[Label]) -> dict:
     doubtful = {person["id"] for person in people if person.get("doubtful")}
     named = [
         (track.person, joined[name])
-        for track, name in zip(tracks, name_tracks(tracks, people), strict=True)
+        for track, name in zip(tracks, name_tracks(tracks, people, hints), strict=True)
         if name is not None and name not in doubtful
     ]
     pairs = list(combinations(named, 2))

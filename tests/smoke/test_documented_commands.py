@@ -45,6 +45,7 @@ NOT_RUN = {
     "aws s3 sync": "asks a cloud",
     "python -m latentsync.app": "serves until it is interrupted; test_app.py asks it",
     "python -m latentsync.weights fetch": "asks the hub; tests/weights/test_fetch.py",
+    "python bench/bench_wild.py": "wants labelled clips; tests/wild asks its arithmetic",
     "python bench/memory_table.py": "traces networks of full size for minutes",
 }
 COMPOSED = {

@@ -10,6 +10,7 @@ from wild_scores import (
     jitter,
     lags,
     match_cuts,
+    name_tracks,
     presence,
     turn_accuracy,
 )
@@ -55,6 +56,13 @@ def test_persons_are_right_whatever_their_numbers() -> None:
     assert score["right"]
     assert (score["persons"], score["people"]) == (2, 2)
     assert score["merged_pairs"] == score["split_pairs"] == 0
+
+
+def test_hints_tell_who_is_who_of_two_that_are_always_there() -> None:
+    people = [{"id": "A", "spans": [[0, 9]]}, {"id": "B", "spans": [[0, 9]]}]
+    tracks = [Seen(0, 0, 0, 10), Seen(1, 0, 0, 10)]
+    for first, second in (("A", "B"), ("B", "A")):
+        assert name_tracks(tracks, people, {(0, first): 0.9, (1, first): 0.2}) == [first, second]
 
 
 def test_splits_and_merges_are_told_apart() -> None:

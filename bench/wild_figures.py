@@ -1,0 +1,313 @@
+"""The figures of one labelled clip, section by section, and their sums over clips."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from wild_scores import (
+    Label,
+    Seen,
+    auc,
+    cut_rates,
+    identities,
+    in_spans,
+    jitter,
+    lags,
+    match_cuts,
+    name_tracks,
+    presence,
+    share,
+    turn_accuracy,
+)
+
+from latentsync.faces import SmoothAligner
+from latentsync.faces.tracking.survey import Survey, Track, usable
+from latentsync.faces.warp import invert, mean_scale, transform
+from latentsync.media.frame_reader import FrameTimes
+from latentsync.media.video import probe
+from latentsync.pipeline.analysis import aligner_for
+from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
+from latentsync.pipeline.speakers import SpeakerChoice, who_speaks
+
+SECTIONS = ("cuts", "faces", "identities", "yaw", "turns", "occlusion", "placement", "cost")
+MIN_SIZE = 32.0
+SIZES = (0, 40, 80, 10_000)  # pixels, heights of faces' boxes
+SIDE = 256
+# Points of the square face that tell how it trembles.
+CORNERS = np.array([[64.0, 64.0], [192.0, 64.0], [128.0, 192.0]])
+SLOTS_PER_SECOND = 25
+# Degrees, the middle of what the labels call so.
+TYPICAL_YAWS = {"frontal": 15.0, "mid": 47.0, "profile": 75.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a run saw of a clip, and CPU seconds by stage."""
+
+    path: Path
+    survey: Survey
+    times: FrameTimes
+    seconds: Mapping[str, float]
+
+    def seen(self) -> list[Seen]:
+        shots = self.survey.shots
+        return [
+            Seen(
+                track.person,
+                next(i for i, shot in enumerate(shots) if shot.first <= track.first < shot.end),
+                track.first,
+                track.end,
+            )
+            for track in self.survey.tracks
+        ]
+
+
+def figures_of(
+    look: Look,
+    label: Label,
+    *,
+    sections: Sequence[str],
+    max_yaw: float,
+    scorer: ActiveSpeakerScorer | None = None,
+) -> dict[str, dict]:
+    """By section; a section for which nothing is labelled is empty."""
+    makers = {
+        "cuts": lambda: cut_figures(look, label),
+        "faces": lambda: face_figures(look, label),
+        "identities": lambda: identity_figures(look, label),
+        "yaw": lambda: yaw_figures(look, label, max_yaw),
+        "turns": lambda: turn_figures(look, label, scorer),
+        "occlusion": lambda: occlusion_figures(look, label, max_yaw),
+        "placement": lambda: placement_figures(look),
+        "cost": lambda: {"frames": look.survey.num_frames, **look.seconds},
+    }
+    return {section: makers[section]() for section in sections}
+
+
+def totals(clips: Mapping[str, Mapping[str, dict]]) -> dict[str, dict]:
+    """Counts are added up, values gathered, and shares made of both."""
+    sums: dict[str, Counter] = {}
+    values: dict[str, dict[str, list[float]]] = {}
+    for figures in clips.values():
+        for section, of_clip in figures.items():
+            for name, value in of_clip.items():
+                if isinstance(value, list):
+                    values.setdefault(section, {}).setdefault(name, []).extend(value)
+                elif isinstance(value, (int, float)):
+                    sums.setdefault(section, Counter())[name] += value
+    return {
+        section: {
+            **{name: round(value, 3) for name, value in sums.get(section, {}).items()},
+            **_rates(section, sums.get(section, Counter()), values.get(section, {})),
+        }
+        for section in SECTIONS
+        if section in sums or section in values
+    }
+
+
+def _rates(section: str, sums: Counter, values: Mapping[str, list[float]]) -> dict:
+    if section == "cuts":
+        return cut_rates(sums)
+    if section == "faces":
+        return {"recall": share(sums["found"], sums["expected"])}
+    if section == "identities":
+        return {"right_share": share(sums["right"], sums["clips"])}
+    if section == "yaw":
+        turned = [*values.get("frontal_yaws", []), *values.get("mid_yaws", [])]
+        faced = sums["frontal_frames"] + sums["mid_frames"]
+        return {
+            "recall_frontal_mid": share(sums["frontal_seen"] + sums["mid_seen"], faced),
+            "AUC": auc(values.get("profile_yaws", []), turned),
+            **{
+                f"{kind}_refused_share": share(sums[f"{kind}_refused"], sums[f"{kind}_frames"])
+                for kind in ("profile", "mid", "frontal")
+            },
+        }
+    if section == "turns":
+        slots = sums["right"] + sums["wrong"] + sums["nobody"]
+        return {
+            "right_share": share(sums["right"], slots),
+            "wrong_share": share(sums["wrong"], slots),
+            "off_screen_nobody_share": share(sums["off_screen_nobody"], sums["off_screen"]),
+        }
+    if section == "occlusion":
+        return {
+            "kept_share": share(sums["occluded_kept"], sums["occluded_frames"]),
+            "painted_share": share(sums["free_painted"], sums["free_frames"]),
+        }
+    if section == "placement":
+        return {
+            f"{name}_{part}": round(float(np.percentile(values[name], percent)), 2)
+            for name in values
+            for part, percent in (("median", 50), ("p95", 95))
+        }
+    return {
+        f"{stage}_ms_per_frame": round(1000 * sums[stage] / max(sums["frames"], 1), 3)
+        for stage in ("decode", "shots", "faces", "all")
+        if stage in sums
+    }
+
+
+def cut_figures(look: Look, label: Label) -> dict:
+    firsts = [shot.first for shot in look.survey.shots[1:]]
+    return {**match_cuts(firsts, label["cuts"]), "at": str(firsts)}
+
+
+def face_figures(look: Look, label: Label) -> dict:
+    """Labels say how many faces are there, not where: recall and false ones by their number. The
+    frames that are found, by the height of the face."""
+    num_found = np.zeros(look.survey.num_frames, int)
+    counts: Counter[str] = Counter()
+    for track in look.survey.tracks:
+        seen = np.isfinite(track.boxes[:, 0])
+        num_found[track.first : track.end] += seen
+        heights = (track.boxes[:, 3] - track.boxes[:, 1])[seen]
+        for low, high in pairwise(SIZES):
+            counts[f"found_{low}_px"] += int(((heights >= low) & (heights < high)).sum())
+    return {**presence(num_found.tolist(), label["people"]), **counts}
+
+
+def identity_figures(look: Look, label: Label) -> dict:
+    """Nothing for a clip with one track or less: there is nobody to tell apart."""
+    if len(look.survey.tracks) < 2 or not label["people"]:
+        return {}
+    return {"clips": 1, **identities(look.seen(), label["people"], yaw_hints(look, label))}
+
+
+def named_tracks(look: Look, label: Label) -> list[tuple[Track, str | None]]:
+    names = name_tracks(look.seen(), label["people"], yaw_hints(look, label))
+    return list(zip(look.survey.tracks, names, strict=True))
+
+
+def yaw_hints(look: Look, label: Label) -> dict[tuple[int, str], float]:
+    """Of two who are seen all along, whose head is turned as the labels say tells who is who."""
+    agreements: dict[tuple[int, str], list[float]] = {}
+    for span in label["yaw_spans"]:
+        if span["class"] not in TYPICAL_YAWS:
+            continue
+        for index, track in enumerate(look.survey.tracks):
+            first, end = (max(track.first, at) - track.first for at in _ends(span))
+            yaws = np.abs(track.yaws[first : max(end, first)])
+            off = np.abs(yaws[np.isfinite(yaws)] - TYPICAL_YAWS[span["class"]])
+            key = index, span["person"]
+            agreements.setdefault(key, []).extend((1 - off / 45).clip(0, 1).tolist())
+    return {key: float(np.mean(each)) for key, each in agreements.items() if each}
+
+
+def _ends(span: Label) -> tuple[int, int]:
+    first, last = span["span"]
+    return first, last + 1
+
+
+def yaw_figures(look: Look, label: Label, max_yaw: float) -> dict:
+    """Of every frame of a labelled span: how far the head is said to be turned, and whether its
+    face is refused. Where nobody is found the face is refused as well, a frontal one missed."""
+    counts: Counter[str] = Counter()
+    yaws: dict[str, list[float]] = {}
+    tracks = named_tracks(look, label)
+    for span in label["yaw_spans"]:
+        kind, (first, last) = span["class"], span["span"]
+        if kind == "away" or span.get("doubtful"):
+            continue
+        length = last + 1 - first
+        fine, seen = np.zeros(length, bool), np.zeros(length, bool)
+        for track, name in tracks:
+            if name != span["person"]:
+                continue
+            at = np.arange(max(track.first, first), min(track.end, last + 1))
+            inside, place = at - track.first, at - first
+            can = usable(track, min_size=0, max_yaw=max_yaw)[0]
+            fine[place] |= can[inside]
+            seen[place] |= np.isfinite(track.boxes[inside, 0])
+            known = track.yaws[inside]
+            yaws.setdefault(f"{kind}_yaws", []).extend(
+                np.abs(known[np.isfinite(known)]).round(1).tolist()
+            )
+        counts[f"{kind}_frames"] += length
+        counts[f"{kind}_seen"] += int(seen.sum())
+        refused = ~fine if kind == "profile" else seen & ~fine
+        counts[f"{kind}_refused"] += int(refused.sum())
+    return {**counts, **yaws}
+
+
+def occlusion_figures(look: Look, label: Label, max_yaw: float) -> dict:
+    """Frames with something before the mouth in which the face is left alone; frames without in
+    which it is redrawn. Of clips with such spans."""
+    counts: Counter[str] = Counter()
+    spans = label["occlusion_spans"]
+    for track, name in named_tracks(look, label) if spans else []:
+        own = [span for span in spans if span["person"] == name]
+        if not own:
+            continue
+        sure = [span["span"] for span in own if not span.get("doubtful")]
+        doubtful = [span["span"] for span in own if span.get("doubtful")]
+        fine = usable(track, min_size=MIN_SIZE, max_yaw=max_yaw)[0]
+        for place, painted in enumerate(fine):
+            number = track.first + place
+            if in_spans(number, sure):
+                counts["occluded_frames"] += 1
+                counts["occluded_kept"] += not painted
+            elif not in_spans(number, doubtful) and np.isfinite(track.boxes[place, 0]):
+                counts["free_frames"] += 1
+                counts["free_painted"] += bool(painted)
+    return dict(counts)
+
+
+def placement_figures(look: Look) -> dict:
+    """Pixels of a face of 256: how far points lie from where they belong, how the square
+    trembles."""
+    lag: list[float] = []
+    trembling: list[float] = []
+    exact = SmoothAligner(SIDE)
+    fps = float(probe(look.path).fps)
+    for track in look.survey.tracks:
+        seen = [None if np.isnan(points).any() else points.astype(float) for points in track.points]
+        placements = list(aligner_for("smooth", SIDE, fps=fps).placements(iter(seen)))
+        found = [
+            (points, placement.matrix)
+            for points, placement in zip(seen, placements, strict=True)
+            if points is not None and placement is not None
+        ]
+        if len(found) < 3:
+            continue
+        placed = np.stack([transform(matrix, points) for points, matrix in found])
+        own = np.stack([transform(exact.place(points).matrix, points) for points, _ in found])
+        squares = np.stack([transform(invert(matrix), CORNERS) for _, matrix in found])
+        scale = np.array([mean_scale(matrix) for _, matrix in found])
+        lag += lags(placed, own).round(2).tolist()
+        trembling += (jitter(squares) * scale[1:-1]).round(2).tolist()
+    return {"lag": lag, "jitter": trembling}
+
+
+def turn_figures(look: Look, label: Label, scorer: ActiveSpeakerScorer | None) -> dict:
+    """Slots of 1/25 s in labelled turns by who is said to speak."""
+    if "turns" not in label:
+        return {}
+    video = probe(look.path)
+    try:
+        turns = who_speaks(video, look.survey, look.times, SpeakerChoice(scorer))
+    except ValueError as error:
+        return {"refused": str(error)}
+    votes: dict[int, Counter] = {}
+    tracks = named_tracks(look, label)
+    for track, name in tracks:
+        if name is not None:
+            votes.setdefault(track.person, Counter())[name] += track.end - track.first
+    names = {person: count.most_common(1)[0][0] for person, count in votes.items()}
+    chosen, truth, num_faces = [], [], []
+    starts = look.times.starts * float(look.times.time_base)
+    for turn in label["turns"]:
+        first, end = (round(seconds * SLOTS_PER_SECOND) for seconds in turn["seconds"])
+        for slot in range(first, end):
+            middle = (slot + 0.5) / SLOTS_PER_SECOND
+            number = int(np.searchsorted(starts, middle, side="right")) - 1
+            here = {n for track, n in tracks if track.first <= number < track.end}
+            person = next((one.person for one in turns if one.start <= middle < one.end), None)
+            if turn["person"] is None or turn["person"] in here:
+                chosen.append(None if person is None else names.get(person, "unknown"))
+                truth.append(turn["person"])
+                num_faces.append(len(here))
+    return dict(turn_accuracy(chosen, truth, num_faces))
