@@ -26,6 +26,7 @@ from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.mel import SAMPLE_RATE
 from latentsync.prepare import encode_latents
 from losses.published import published_state
+from official.recipe import official_shapes, recipe_value
 from smoke.tiny import POINTS, SYNCNETS, TINY_STAGE1, TINY_UNET
 from smoke.tiny import run as train_experiment
 from weights.published import write_published
@@ -112,6 +113,9 @@ def files(
     # One chunk of frames to draw: the commands of version 1.6 do so at 512 px.
     write_wav(folder / "voice.wav", read_waveform(folder / "other.mp4")[: SAMPLE_RATE // 2])
     (folder / "list.csv").write_text("video,audio,out\nin.mp4,voice.wav,of_list.mp4\n")
+    (folder / "other.wav").symlink_to(folder / "voice.wav")
+    (folder / "talk.rttm").write_text("SPEAKER talk 1 0.0 0.8 <NA> <NA> 0 <NA> <NA>\n")
+    torch.save(published_lr_asd(), folder / "pretrain_AVA.model")
     for name in ("a.mp4", "b.mp4"):
         (folder / name).symlink_to(folder / "in.mp4")
     for name in ("results", "references"):
@@ -137,6 +141,16 @@ def files(
     for name, path in named.items():
         (folder / name).symlink_to(path)
     return folder
+
+
+def published_lr_asd() -> dict[str, torch.Tensor]:
+    """As LR-ASD's files are; it takes everybody for a speaker."""
+    shapes = official_shapes("lr_asd")
+    state = {
+        name: recipe_value(name, shape) if shape else torch.tensor(0)
+        for name, shape in shapes.items()
+    }
+    return state | {"lossAV.FC.bias": torch.tensor([-3.0, 3.0])}
 
 
 @pytest.fixture

@@ -204,6 +204,7 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
                     found.times,
                     speakers or SpeakerChoice(),
                     deinterlace=timing.deinterlace,
+                    progress=progress,
                 )
         plan = make_plan(video, found.survey, found.times, choice, turns=turns)
     check_plan(plan, found.survey, found.times)

@@ -26,6 +26,7 @@ from latentsync.pipeline.turns import (
     read_rttm,
     turns_of,
 )
+from latentsync.runtime import Bar, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ def who_speaks(
     choice: SpeakerChoice,
     *,
     deinterlace: str = "auto",
+    progress: Progress = False,
 ) -> list[Turn]:
     """The turns of a video; ValueError if nobody who is seen can be told to speak."""
     persons = persons_of(survey)
@@ -58,8 +60,11 @@ def who_speaks(
     reader = FrameReader(source.path, times, deinterlace=deinterlace)
 
     def read(numbers: Sequence[int]) -> Iterator[Picture]:
-        with closing(reader.pictures(numbers)) as pictures:
-            yield from pictures
+        bar = Bar("speakers", len(numbers), progress)
+        with closing(reader.pictures(numbers)) as pictures, bar:
+            for picture in pictures:
+                yield picture
+                bar.update()
 
     return find_turns(FilmSlots.of(survey, times, waveform, read), choice.scorer)
 
