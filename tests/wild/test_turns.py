@@ -24,6 +24,7 @@ from latentsync.pipeline.speakers import find_turns, who_speaks
 from latentsync.weights import load_official_lr_asd
 
 WEIGHTS = Path(__file__).parents[3] / "shared/models/lr_asd/pretrain_AVA.model"
+KINDS = [pytest.param("lr_asd", marks=pytest.mark.slow), "mouths"]
 # Who is where, by eye: until a second of the clip, whose middle lies left of x pixels, in order.
 PLACES: dict[str, list[tuple[float, list[tuple[float, str]]]]] = {
     "jd_conversation.mp4": [(99, [(350, "W"), (9999, "M")])],
@@ -116,7 +117,7 @@ def test_mouths_alone_say_who_speaks(labels: dict[str, dict], clips: dict[str, P
     assert found["off_screen"] >= 0.95, found
 
 
-@pytest.mark.parametrize("kind", ["lr_asd", "mouths"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_who_are_seen_all_along(
     kind: str, labels: dict[str, dict], clips: dict[str, Path]
 ) -> None:
@@ -126,7 +127,7 @@ def test_two_who_are_seen_all_along(
     assert found["right"] >= 0.96, found
 
 
-@pytest.mark.parametrize("kind", ["lr_asd", "mouths"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_silence_tells_nobody(kind: str, clips: dict[str, Path]) -> None:
     path = clips["lp_s32.mp4"]
     scorer = lr_asd() if kind == "lr_asd" else None
