@@ -118,11 +118,10 @@ class ShotDetector:
 
     def is_cut(self, ahead: int) -> bool:
         """Whether this frame, or this one and the next, lead to another shot."""
-        return any(
-            self.stands_out(ahead, num_changes)
-            for num_changes in (1, 2)
-            if num_changes <= ahead + 1
-        )
+        own = [self.changes[-1 - ahead + index] for index in range(min(2, ahead + 1))]
+        if sum(own) < MIN_CHANGE:
+            return False
+        return any(self.stands_out(ahead, num_changes) for num_changes in range(1, len(own) + 1))
 
     def stands_out(self, ahead: int, num_changes: int) -> bool:
         """Whether these changes, from this frame on, are more than the motion around them."""
@@ -130,8 +129,6 @@ class ShotDetector:
         before, after = place - 1, place + num_changes - 1
         changes = list(self.changes)
         past, own = changes[: len(changes) - 1 - ahead], changes[len(changes) - 1 - ahead :]
-        if sum(own[:num_changes]) < MIN_CHANGE:
-            return False
         whole = own[0]
         if num_changes > 1:
             whole = change(self.pictures[before], self.pictures[after])

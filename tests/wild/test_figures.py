@@ -1,0 +1,67 @@
+"""The bench on a survey made by hand; needs no clip."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wild_figures import Look, figures_of, totals
+
+from latentsync.faces.tracking.survey import Shot, Survey, Track
+from latentsync.media.frame_reader import FrameTimes
+from latentsync.media.video import VideoWriter
+
+NUM_FRAMES = 40
+LABEL = {
+    "kind": "photo",
+    "cuts": [{"at": [20, 20]}, {"at": [30, 30]}],
+    "people": [{"id": "A", "spans": [[0, 19]]}, {"id": "B", "spans": [[20, 39]]}],
+    "yaw_spans": [
+        {"person": "A", "span": [0, 19], "class": "profile"},
+        {"person": "B", "span": [20, 39], "class": "frontal"},
+    ],
+    "occlusion_spans": [{"person": "A", "span": [0, 4], "by": "hand"}],
+}
+
+
+def track(person: int, first: int, yaw: float) -> Track:
+    """20 frames of a face of 100 pixels that runs to and fro; not seen in the last one."""
+    step = 10.0 * np.sin(np.arange(20))[:, None, None]
+    points = np.array([[300.0, 200.0], [380.0, 205.0], [338.0, 250.0]]) + step
+    boxes = np.tile(np.array([280.0, 180.0, 380.0, 280.0]), (20, 1))
+    points[-1], boxes[-1] = np.nan, np.nan
+    yaws = np.full(20, yaw, np.float32)
+    return Track(
+        person, first, np.float32(points), np.float32(boxes), np.zeros(20, np.float32), yaws
+    )
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    path = tmp_path / "still.mp4"
+    with VideoWriter(path, fps=25, width=64, height=64) as writer:
+        for _ in range(NUM_FRAMES):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+    found = Survey(NUM_FRAMES, [Shot(0, 20), Shot(20, 40)], [track(0, 0, -80.0), track(0, 20, 5.0)])
+    times = FrameTimes(Fraction(1, 25), np.arange(NUM_FRAMES), NUM_FRAMES)
+    return Look(path, found, times, {"decode": 0.5, "all": 2.0})
+
+
+def test_what_is_labelled_and_what_is_found(look: Look) -> None:
+    sections = ("cuts", "faces", "identities", "yaw", "occlusion", "placement", "cost")
+    one = figures_of(look, LABEL, sections=sections, max_yaw=60)
+    figures = totals({"a.mp4": one, "b.mp4": one})
+    assert (figures["cuts"]["P"], figures["cuts"]["R"]) == (1, 0.5)
+    assert figures["faces"]["recall"] == 0.95
+    assert figures["faces"]["found_80_px"] == 2 * 38
+    assert figures["identities"]["right_share"] == 0
+    assert figures["identities"]["merged_pairs"] == 2
+    assert figures["yaw"]["AUC"] == 1
+    assert figures["yaw"]["profile_refused_share"] == 1
+    assert figures["yaw"]["frontal_refused_share"] == 0
+    assert figures["yaw"]["recall_frontal_mid"] == 0.95
+    # The profile is left alone anyway.
+    assert figures["occlusion"]["kept_share"] == 1
+    assert figures["occlusion"]["painted_share"] == 0
+    assert 0 < figures["placement"]["lag_p95"] < 6
+    assert figures["cost"]["all_ms_per_frame"] == 50
