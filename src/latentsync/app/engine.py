@@ -1,0 +1,73 @@
+"""One model that stays loaded, and one job at a time, each in a folder of its own."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from uuid import uuid4
+
+from latentsync.app.presets import Preset
+from latentsync.faces.detectors.base import FaceDetector
+from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline import Cache, lipsync
+from latentsync.pipeline.reporting.report import Report
+from latentsync.runtime import Progress, forget_peak_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What stays loaded between jobs, and where their folders are made."""
+
+    model: LipSyncModel
+    detector: FaceDetector
+    jobs_dir: Path
+    cache: Cache | None = None
+    turn: Lock = field(default_factory=Lock)
+
+    def speak(
+        self,
+        video: str | None,
+        audio: str | None,
+        preset: Preset,
+        *,
+        seed: int,
+        progress: Progress = True,
+    ) -> tuple[Path, Report]:
+        """The finished video and its report; ValueError or OSError if the input is unusable.
+
+        The job has a folder of its own, which goes if nothing comes of it.
+        """
+        if not video or not audio:
+            raise ValueError("a video and a voice are needed")
+        with self.turn, self._folder() as folder:
+            out = folder / "out.mp4"
+            forget_peak_memory()
+            report = lipsync(
+                Path(video),
+                Path(audio),
+                out,
+                model=self.model,
+                detector=self.detector,
+                sampler=preset.sampler,
+                seed=seed,
+                encoding=preset.encoding,
+                overlap=preset.overlap,
+                measure=preset.measure,
+                cache=self.cache,
+                preset=preset.name,
+                progress=progress,
+            )
+            return out, report
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        folder = self.jobs_dir / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
