@@ -1,10 +1,9 @@
 """A long video written in parts, so that a killed run goes on after its last whole part."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -20,32 +19,18 @@ from latentsync.files import publish
 from latentsync.media.colour import ColourTags
 from latentsync.media.container import find_video, open_media, seconds, time_zero
 from latentsync.media.frame import Picture
+from latentsync.media.segments import (
+    SETTINGS,
+    Part,
+    part_files,
+    part_name,
+    read_json,
+    remove_parts,
+    whole_parts,
+)
 from latentsync.media.soundtrack import CopyAudio, Soundtrack
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import ENCODERS, VideoWriter, create_video, mux
-
-logger = logging.getLogger(__name__)
-
-SETTINGS = "settings.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A whole file with `num_entries` frames of the output from number `first` on.
-
-    `start` and `end` are ticks of the output; `num_bytes` tells a file that lost its end in a
-    power cut.
-    """
-
-    first: int
-    num_entries: int
-    start: int
-    end: int
-    num_bytes: int
-
-    @property
-    def name(self) -> str:
-        return part_name(self.first)
 
 
 class PartsWriter:
@@ -103,7 +88,7 @@ class PartsWriter:
         with ExitStack() as stack:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.is_resumed = self._keep_own()
-            self.finished = _whole_parts(self.folder)
+            self.finished = whole_parts(self.folder)
             stack.push(self._drop_open)
             self.stack = stack.pop_all()
         return self
@@ -219,9 +204,9 @@ class PartsWriter:
             **{name: str(value) for name, value in self.new_writer.keywords.items()},
         }
         path = self.folder / SETTINGS
-        if path.exists() and _read_json(path) == settings:
+        if path.exists() and read_json(path) == settings:
             return True
-        for stale in _part_files(self.folder):
+        for stale in part_files(self.folder):
             stale.unlink()
         with publish(path) as partial_path:
             partial_path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -284,73 +269,6 @@ class _OpenPart:
     def drop(self) -> None:
         dropped = GeneratorExit()
         self.writer.__exit__(type(dropped), dropped, None)
-
-
-def part_name(first: int) -> str:
-    return f"part-{first:08d}.mp4"
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove all that a writer of parts left in its folder."""
-    remove_frames(folder)
-    (folder / SETTINGS).unlink(missing_ok=True)
-
-
-def remove_frames(folder: Path) -> None:
-    """Remove the parts, but not what says of which run they were."""
-    for path in _part_files(folder):
-        path.unlink(missing_ok=True)
-
-
-def tidy_parts(folder: Path) -> None:
-    """Remove what a killed writer left half-written, and all if it left no whole part."""
-    for path in folder.glob(".*.partial*"):
-        path.unlink()
-    if not any(folder.glob("part-*.json")):
-        remove_parts(folder)
-
-
-def _part_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.*"))
-
-
-def _whole_parts(folder: Path) -> list[Part]:
-    """The parts that follow each other from frame 0 on; whatever else there is, is removed."""
-    parts: list[Part] = []
-    kept: set[str] = set()
-    for path in sorted(folder.glob("part-*.json")):
-        part = _read_part(path)
-        following = (parts[-1].first + parts[-1].num_entries, parts[-1].end) if parts else (0, 0)
-        if part is None or (part.first, part.start) != following:
-            break
-        parts.append(part)
-        kept |= {path.name, part.name}
-    for path in _part_files(folder):
-        if path.name not in kept:
-            path.unlink()
-    if parts:
-        logger.info(
-            "%s holds %d frames of an earlier run", folder, sum(p.num_entries for p in parts)
-        )
-    return parts
-
-
-def _read_part(path: Path) -> Part | None:
-    """None if its video is not whole."""
-    noted = _read_json(path)
-    if noted is None:
-        return None
-    part = Part(**noted)
-    video = path.with_name(part.name)
-    return part if video.exists() and video.stat().st_size == part.num_bytes else None
-
-
-def _read_json(path: Path) -> dict | None:
-    """None for a file that lost its end."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return None
 
 
 def _read_packets(path: Path) -> Iterator[Packet]:

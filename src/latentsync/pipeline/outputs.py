@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from latentsync.files import locked, publish
-from latentsync.media.segmented_writer import remove_frames, remove_parts, tidy_parts
+from latentsync.media.segments import remove_frames, remove_parts, tidy_parts
 
 PUBLISHED = "published.json"
 
