@@ -12,9 +12,10 @@ from latentsync.models.audio.encoders import (
 from latentsync.models.audio.stream import StateStream
 from latentsync.models.codec import LatentCodec, PreviewCodec
 from latentsync.models.deepcache import DeepCache
+from latentsync.models.denoised import Denoised
 from latentsync.models.frozen import Frozen
 from latentsync.models.kinds import register_audio_encoder
-from latentsync.models.lipsync import Denoised, LipSyncModel
+from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import best_dtype, make_ready

@@ -5,8 +5,8 @@ lies beside it as the library writes it.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Self
 
 import torch
 from diffusers import AutoencoderKL, SchedulerMixin
-from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from einops import repeat
+from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -28,14 +28,10 @@ from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
+from latentsync.models.denoised import Denoised, latents_of
 from latentsync.models.frozen import cast
 from latentsync.models.kinds import encoder_kind, schedule_of, scheduler_from
-from latentsync.models.model_config import (
-    FORMAT_VERSION,
-    ModelFormat,
-    read_config,
-    read_format,
-)
+from latentsync.models.model_config import FORMAT_VERSION, ModelFormat, read_config, read_format
 from latentsync.models.serialization import (
     load_audio_encoder,
     load_network,
@@ -43,27 +39,6 @@ from latentsync.models.serialization import (
     save_network,
 )
 from latentsync.models.unet import UNet
-
-
-@dataclass(frozen=True)
-class Denoised:
-    """What one training step predicted, in UNet order."""
-
-    prediction: Float[Tensor, "b c f x y"]
-    target: Float[Tensor, "b c f x y"]
-    noisy: Float[Tensor, "b c f x y"]
-    timesteps: Int[Tensor, " b"]
-    x0: Float[Tensor, "b c f x y"]
-    mask: Float[Tensor, "b 1 f x y"]
-    signal: Float[Tensor, " b"]
-    """How much of the noisy latents' variance is truth: `alphas_cumprod` at the timesteps."""
-    prediction_type: str
-    decode: Callable[[Float[Tensor, "b c f x y"]], Float[Tensor, "b f 3 h w"]] = field(repr=False)
-
-    @cached_property
-    def pixels(self) -> Float[Tensor, "b f 3 h w"]:
-        """The predicted clean frames; decoded once, and only if a loss asks."""
-        return self.decode(self.x0)
 
 
 class LipSyncModel:
@@ -119,7 +94,7 @@ class LipSyncModel:
     def denoise(self, batch: Batch, *, generator: Generator | None = None) -> Denoised:
         """One training step's guess: noise the truth at random times and ask the UNet."""
         generator = generator or torch.default_generator
-        latents, masked, reference = self._latents_of(batch)
+        latents, masked, reference = latents_of(batch, self.encode)
         num_clips, _, num_frames, *_ = latents.shape
         timesteps = stratified_timesteps(
             num_clips, self.scheduler.config.num_train_timesteps, generator
@@ -303,18 +278,6 @@ class LipSyncModel:
         num_clips, _, num_frames, *_ = masked.shape
         mask = self._latent_mask(num_clips, num_frames, masked)
         return torch.cat([mask, masked, reference], dim=1)
-
-    def _latents_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        if "latents" in batch:
-            stored = batch["latents"], batch["masked_latents"], batch["reference_latents"]
-            truth, masked, reference = (
-                rearrange(latents, "b f c x y -> b c f x y") for latents in stored
-            )
-            return truth, masked, reference
-        pixels = batch["pixels"]
-        encoded = self.encode(torch.cat([pixels, pixels * batch["mask"], batch["reference"]]))
-        truth, masked, reference = encoded.chunk(3)
-        return truth, masked, reference
 
     def _latent_mask(
         self, num_clips: int, num_frames: int, latents: Float[Tensor, "b c f x y"]

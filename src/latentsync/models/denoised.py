@@ -1,0 +1,50 @@
+"""What a training step starts from, and what it predicted: all that a loss may read of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from latentsync.batch import Batch
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What one training step predicted, in UNet order."""
+
+    prediction: Float[Tensor, "b c f x y"]
+    target: Float[Tensor, "b c f x y"]
+    noisy: Float[Tensor, "b c f x y"]
+    timesteps: Int[Tensor, " b"]
+    x0: Float[Tensor, "b c f x y"]
+    mask: Float[Tensor, "b 1 f x y"]
+    signal: Float[Tensor, " b"]
+    """How much of the noisy latents' variance is truth: `alphas_cumprod` at the timesteps."""
+    prediction_type: str
+    decode: Callable[[Float[Tensor, "b c f x y"]], Float[Tensor, "b f 3 h w"]] = field(repr=False)
+
+    @cached_property
+    def pixels(self) -> Float[Tensor, "b f 3 h w"]:
+        """The predicted clean frames; decoded once, and only if a loss asks."""
+        return self.decode(self.x0)
+
+
+def latents_of(
+    batch: Batch, encode: Callable[[Float[Tensor, "b f 3 h w"]], Float[Tensor, "b c f x y"]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The latents of the truth, of the masked faces and of the reference, in UNet order; encoded
+    where the batch has pixels only."""
+    if "latents" in batch:
+        stored = batch["latents"], batch["masked_latents"], batch["reference_latents"]
+        truth, masked, reference = (
+            rearrange(latents, "b f c x y -> b c f x y") for latents in stored
+        )
+        return truth, masked, reference
+    pixels = batch["pixels"]
+    encoded = encode(torch.cat([pixels, pixels * batch["mask"], batch["reference"]]))
+    truth, masked, reference = encoded.chunk(3)
+    return truth, masked, reference
