@@ -13,8 +13,8 @@ from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.choices import assigned
 from latentsync.cli.command import conf_dir, register_resolvers
-from latentsync.cli.infer import assigned
 from latentsync.cli.names import NAMING, as_typed, build, quote, unquoted
 from latentsync.pipeline.batch import read_rows
 from names import EVERY

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from latentsync.cli.choices import preset_of
 from latentsync.cli.command import conf_dir, register_resolvers
-from latentsync.cli.infer import preset_of
 from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import VideoWriter, read_frames

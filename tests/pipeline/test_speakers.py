@@ -11,8 +11,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from latentsync.cli.choices import choices, chosen_speakers, load_scorer
 from latentsync.cli.command import conf_dir, register_resolvers
-from latentsync.cli.infer import choices, chosen_speakers, load_scorer
 from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameTimes

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from latentsync import demo_model_dir
-from latentsync.cli.infer import choose_device
+from latentsync.cli.choices import choose_device
 from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.video import read_frames
 from pipeline.inputs import POINTS, build_tiny_model, picture, write_video, write_voice

@@ -8,9 +8,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
+from latentsync.cli.choices import choose_device, choose_dtype
 from latentsync.cli.command import command
 from latentsync.cli.drawn_test_set import load_examples
-from latentsync.cli.infer import choose_device, choose_dtype, made
+from latentsync.cli.infer import made
 from latentsync.cli.names import build
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.folders import Comparison, compare_folders, leave_out_invalid_sync

@@ -1,19 +1,27 @@
 """`infer.py`: a video and a voice => one mp4 and its report; without either, a drawn demo."""
 
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.choices import (
+    OF_CHOICE,
+    assigned,
+    choices,
+    choose_device,
+    choose_dtype,
+    chosen_speakers,
+    load_scorer,
+    preset_of,
+)
 from latentsync.cli.command import command
 from latentsync.cli.names import as_typed, build
 from latentsync.data.synthetic import render_clip
@@ -23,13 +31,7 @@ from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import (
     Cache,
-    Choice,
-    Encoding,
-    LRASDScorer,
     Plan,
-    SilenceGate,
-    SpeakerChoice,
-    Timing,
     check_paths,
     lipsync,
     page_path,
@@ -39,18 +41,12 @@ from latentsync.pipeline.batch import Row, run_jobs, status_path
 from latentsync.pipeline.job import Generation, prepare_job, with_estimate
 from latentsync.pipeline.lipsync import warn_of
 from latentsync.pipeline.reporting.build import clipped_in, damage_of
-from latentsync.pipeline.reporting.report import Report, custom_preset
-from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
+from latentsync.pipeline.reporting.report import Report
 from latentsync.runtime import return_large_blocks
-from latentsync.weights import load_official_lr_asd, model_folder
+from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)
 
-# What the files of conf/preset/ set.
-OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure")
-# Persons and turns as `assign` names them.
-SPEECH = re.compile(r"(turn)?(\d+)")
-OF_CHOICE = frozenset(Choice.__dataclass_fields__)
 # What changes no result: finished rows stay finished.
 OF_THE_RUN = frozenset(
     ("overwrite", "jobs", "cache", "measure", "folder", "out", "video", "audio", "hydra", "demo")
@@ -215,88 +211,6 @@ class Work:
         )
 
 
-def preset_of(config: DictConfig) -> str:
-    """The preset's name; with what was set by hand beside it, if anything was."""
-    own = compose("infer", overrides=[f"preset={config.preset}"])
-    preset, chosen = (
-        {key: value for group in OF_A_PRESET for key, value in _flat(group, each[group])}
-        for each in (own, config)
-    )
-    return custom_preset(config.preset, preset, chosen)
-
-
-def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, DictConfig):
-        for key, item in value.items():
-            yield from _flat(f"{name}.{key!s}", item)
-    else:
-        yield name, value
-
-
-def assigned(config: DictConfig) -> dict[int | str, Path]:
-    """The voices of single persons and turns."""
-    voices: dict[int | str, Path] = {}
-    for name, path in config.assign.items():
-        named = SPEECH.fullmatch(str(name))
-        if named is None:
-            raise ValueError(
-                f"assign={{{name}: ...}} must name a person by number, or a turn (turn0, ...)"
-            )
-        voices[str(name) if named[1] else int(named[2])] = Path(path)
-    return voices
-
-
-def choices(config: DictConfig) -> dict:
-    """The config's groups as what `lipsync` takes; ValueError for what cannot be."""
-    if not isinstance(config.seed, int):
-        raise ValueError(f"seed={config.seed} must be a whole number")
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict), "a config file is a mapping"
-    chosen = {name: value for name, value in plain["faces"].items() if name in OF_CHOICE}
-    chosen["select"] = "speaker" if config.turns is not None else selection(chosen["select"])
-    return {
-        "sampler": build(config.sampler),
-        "choice": Choice(**chosen),
-        "timing": Timing(**plain["timing"]),
-        "encoding": Encoding(crf=config.crf, **plain["encoding"]),
-        "silence": SilenceGate(plain["silence"]),
-    }
-
-
-def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> SpeakerChoice:
-    """How it is told who speaks; ValueError where two options say it."""
-    if config.turns is None:
-        return SpeakerChoice(scorer)
-    if config.plan not in (None, True):
-        raise ValueError("plan= has turns of its own: leave out turns=, or edit the plan")
-    if config.faces.select not in ("largest", "speaker"):
-        raise ValueError(
-            f"turns= says who is redrawn when: leave out faces.select={config.faces.select}"
-        )
-    return SpeakerChoice(rttm=Path(config.turns))
-
-
-def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
-    """LR-ASD of the file that faces.speaker names; None without one."""
-    weights = config.faces.speaker.weights
-    if weights is None:
-        return None
-    return LRASDScorer(load_official_lr_asd(weights), device=choose_device(config.device))
-
-
-def selection(value: object) -> str | int | tuple[float, float]:
-    """What `faces.select` says."""
-    if value in ("largest", "all", "speaker"):
-        return str(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, list) and len(value) == 2:
-        return float(value[0]), float(value[1])
-    raise ValueError(
-        f"faces.select={value} must be largest, all, speaker, a person's number, or [x,y]"
-    )
-
-
 def load_model(config: DictConfig) -> LipSyncModel:
     """The model `ckpt` names: a folder, or a file that is imported into the user's cache once."""
     published = config.published
@@ -330,23 +244,3 @@ def render_demo(
     render_clip(folder / "face", seed=face_seed, seconds=seconds, size=size)
     render_clip(folder / "voice", seed=voice_seed, seconds=seconds, size=size)
     return folder / "face.mp4", folder / "voice.wav"
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the first GPU if there is one."""
-    has_cuda = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if has_cuda else "cpu")
-    kinds = {"cpu": True, "cuda": has_cuda, "mps": torch.backends.mps.is_available()}
-    if not kinds.get(name.split(":")[0], False):
-        there = ", ".join(kind for kind, is_there in kinds.items() if is_there)
-        raise ValueError(f"device={name} is not on this machine; there is: {there}, or auto")
-    return torch.device(name)
-
-
-def choose_dtype(name: str) -> torch.dtype | None:
-    """The numbers called `name`; None, for auto, is what is fastest on the device."""
-    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name != "auto" and name not in named:
-        raise ValueError(f"dtype={name} must be one of auto, {', '.join(named)}")
-    return named.get(name)
