@@ -43,7 +43,7 @@ $(SET_UP): pyproject.toml constraints.txt hatch_build.py
 	$(PIP) install -c constraints.txt -e ".[train,prepare,sweep,wandb,dev]"
 	touch $@
 
-# The face detector's two files, once, into the user's cache; their checksums are compared.
+# The face models' files, once, into the user's cache; their checksums are compared.
 face-models: set-up
 	$(BIN)/python -m latentsync.faces.fetch
 

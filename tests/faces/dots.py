@@ -36,6 +36,7 @@ class LevelLook:
     """The look of a square is its level."""
 
     limit = 5.0
+    cache_key = "level"
 
     def __call__(self, frame: np.ndarray, face: Face) -> np.ndarray:
         return np.array([face.score * 255])

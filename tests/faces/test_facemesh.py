@@ -10,7 +10,7 @@ import pytest
 from latentsync.faces import Face, MeshDetector, SmoothAligner, mouth_shape, three_points, track
 from latentsync.faces.detectors.blazeface import anchors, suppress, tile_levels
 from latentsync.faces.detectors.facemesh import mesh_roi
-from latentsync.faces.shape import LEFT_SIDE, RIGHT_SIDE, yaw_degrees
+from latentsync.faces.shape import yaw_degrees
 from latentsync.faces.warp import transform
 from latentsync.media.video import read_frames
 
@@ -159,23 +159,7 @@ def test_the_mouth_is_measured_in_eye_distances() -> None:
         mouth_shape(Face(np.zeros(4), np.zeros((68, 2)), 1.0, "68"))
 
 
-@pytest.mark.parametrize("degrees", [-70, -30, 0, 15, 50])
-def test_the_turn_of_a_head_is_read_from_its_depths(degrees: float) -> None:
-    rng = np.random.default_rng(0)
-    points, depths = np.zeros((468, 2)), np.zeros(468)
-    half, height = rng.uniform(20, 60, 5), rng.uniform(-50, 50, 5)
-    turn = np.radians(degrees)
-    for side, rows in ((-1, LEFT_SIDE), (1, RIGHT_SIDE)):
-        points[rows] = np.stack([side * half * np.cos(turn), height], axis=1)
-        depths[rows] = side * half * np.sin(turn)
-    roll = np.array([[0.8, 0.6, 300], [-0.6, 0.8, 200]])
-    face = Face(np.zeros(4), transform(roll, points), 1.0, "mesh", depths)
-    assert yaw_degrees(face) == pytest.approx(degrees)
-
-
-def test_a_turn_needs_depths() -> None:
-    with pytest.raises(ValueError, match="without depths"):
-        yaw_degrees(Face(np.zeros(4), np.zeros((468, 2)), 1.0, "mesh"))
+def test_a_turn_needs_mesh_points() -> None:
     with pytest.raises(ValueError, match="'68'"):
         yaw_degrees(Face(np.zeros(4), np.zeros((68, 2)), 1.0, "68", np.zeros(68)))
 

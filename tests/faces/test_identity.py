@@ -8,11 +8,12 @@ import pytest
 from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, MeshDetector
+from latentsync.faces.detectors.base import IdentityEmbedder
+from latentsync.faces.tracking.follower import mean_look
 from latentsync.faces.tracking.identity import (
     Appearance,
-    Embedder,
-    FaceEmbedder,
-    Look,
+    ColorEmbedder,
+    SFace,
     number_people,
 )
 
@@ -56,10 +57,21 @@ def test_like_looks_are_parted_so_that_the_whole_fits_best() -> None:
     assert number_people(shown, limit=2) == [0, 1, 0, 1]
 
 
-def test_a_look_just_beyond_the_limit_counts_at_the_same_place_only() -> None:
-    assert number_people([seen(0, 5, look=1), seen(5, 9, look=2.5)], limit=1) == [0, 0]
-    assert number_people([seen(0, 5, look=1), seen(5, 9, x=90, look=2.5)], limit=1) == [0, 1]
-    assert number_people([seen(0, 5, look=1), seen(5, 9, look=3.5)], limit=1) == [0, 1]
+def test_strangers_at_one_place_stay_two_people() -> None:
+    assert number_people([seen(0, 5, look=1), seen(5, 9, look=2.5)], limit=1) == [0, 1]
+    assert number_people([seen(0, 5, look=1), seen(5, 9, x=90, look=1.9)], limit=1) == [0, 0]
+
+
+def test_a_person_is_who_is_near_on_average() -> None:
+    """Each step is under the limit, the ends are not: a chain is no person."""
+    chain = [seen(first, first + 5, look=0.8 * first / 5) for first in range(0, 25, 5)]
+    assert number_people(chain, limit=1) == [0, 0, 1, 1, 2]
+
+
+def test_the_mean_of_unit_looks_is_a_unit_look() -> None:
+    mean = mean_look([np.array([1.0, 0]), np.array([0, 1.0])])
+    np.testing.assert_allclose(mean, np.array([1, 1]) / np.sqrt(2))
+    assert mean_look([]) is None
 
 
 def test_without_looks_the_place_decides() -> None:
@@ -79,7 +91,7 @@ def looks(detector: MeshDetector, seed: int, size: int, gain: float = 1.0) -> np
     for time in (0, 25, 50):
         frame = portrait.frame({**shape, "open": time / 60}, at(motion, time)) * gain
         frame = frame.clip(0, 255).astype(np.uint8)
-        vectors.append(Look()(frame, detector(frame)[0]))
+        vectors.append(ColorEmbedder()(frame, detector(frame)[0]))
     return np.mean(vectors, axis=0)
 
 
@@ -90,8 +102,8 @@ def test_looks_stay_over_size_and_light_and_tell_drawn_people_apart(
     once = [looks(detector, seed, 256) for seed in seeds]
     again = [looks(detector, seed, 160, gain=0.85) for seed in seeds]
     for index in range(2):
-        assert np.linalg.norm(once[index] - again[index]) < Look().limit
-        assert np.linalg.norm(once[index] - again[1 - index]) > Look().limit
+        assert np.linalg.norm(once[index] - again[index]) < ColorEmbedder().limit
+        assert np.linalg.norm(once[index] - again[1 - index]) > ColorEmbedder().limit
 
 
 def test_a_look_does_not_see_what_the_mouth_says(
@@ -103,17 +115,19 @@ def test_a_look_does_not_see_what_the_mouth_says(
     width = face.points[291, 0] - face.points[61, 0]
     center = (int(mouth[0]), int(mouth[1]))
     cv2.circle(painted, center, int(0.45 * width), (255, 0, 0), thickness=-1)
-    np.testing.assert_allclose(Look()(painted, face), Look()(official_frame, face), atol=0.02)
+    np.testing.assert_allclose(
+        ColorEmbedder()(painted, face), ColorEmbedder()(official_frame, face), atol=0.02
+    )
 
 
 def test_the_embedder_of_opencv_needs_its_file_and_points(tmp_path: Path) -> None:
-    assert isinstance(Look(), Embedder)
+    assert isinstance(ColorEmbedder(), IdentityEmbedder)
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
-        FaceEmbedder(tmp_path / "none.onnx")
+        SFace(tmp_path / "none.onnx")
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"not a network")
     with pytest.raises(ValueError, match=r"bad\.onnx"):
-        FaceEmbedder(path)
+        SFace(path)
 
 
 def test_the_embedder_of_opencv_sees_the_aligned_face(
@@ -121,8 +135,8 @@ def test_the_embedder_of_opencv_sees_the_aligned_face(
 ) -> None:
     path = tmp_path / "mean.onnx"
     path.write_bytes(mean_network())
-    embedder = FaceEmbedder(path)
-    assert isinstance(embedder, Embedder)
+    embedder = SFace(path)
+    assert isinstance(embedder, IdentityEmbedder)
     (face,) = detector(official_frame)
     vector = embedder(official_frame, face)
     np.testing.assert_allclose(np.linalg.norm(vector), 1, rtol=1e-5)

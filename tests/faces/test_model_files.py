@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from latentsync.faces import MeshDetector
-from latentsync.faces.detectors.model_files import SHA256, default_cache, fetch, model_paths, unpack
+from latentsync.faces.detectors.model_files import (
+    MESH,
+    OPENCV_ZOO,
+    SHA256,
+    default_cache,
+    fetch,
+    model_paths,
+    unpack,
+)
 
 CONTENT = {name: name.encode() * 100_000 for name in SHA256}
 CHECKSUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
@@ -97,7 +105,7 @@ def test_the_cache_follows_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_the_command_says_where_the_files_are(tmp_path: Path) -> None:
     cache = tmp_path / "latentsync" / "faces"
     cache.mkdir(parents=True)
-    for name in SHA256:
+    for name in (*MESH.checksums, *OPENCV_ZOO.checksums):
         (cache / name).write_bytes(b"model")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-W", "error", "-m", "latentsync.faces.fetch"]

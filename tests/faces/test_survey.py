@@ -1,5 +1,6 @@
 import weakref
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from faces.dots import DotDetector, LevelLook, draw
 from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, FixedDetector, MeshDetector, three_points
+from latentsync.faces.detectors.base import FIVE
 from latentsync.faces.tracking.follower import distinct
 from latentsync.faces.tracking.survey import Shot, Survey, Track, survey, usable
 
@@ -168,6 +170,31 @@ def test_what_is_no_survey_is_refused(tmp_path: Path) -> None:
     save_file({"other": np.zeros(3)}, path)
     with pytest.raises(ValueError, match="version None"):
         Survey.load(path)
+
+
+class SeesHalf(DotDetector):
+    """Squares of some levels are seen without landmarks."""
+
+    def at(self, frame: np.ndarray, level: int) -> Face | None:
+        face = super().at(frame, level)
+        if face is None or level >= 200:
+            return face
+        return replace(face, scheme=FIVE, points=np.zeros((5, 2)))
+
+    def refine(self, frame: np.ndarray, face: Face) -> Face | None:
+        return next(iter(self(frame)), None)
+
+
+def test_a_face_without_landmarks_for_a_while_stays_one_track_that_says_so() -> None:
+    levels = [150] * 4 + [220] * 6 + [150] * 3
+    frames = [draw((50, 50, 40, level)) for level in levels]
+    (track,) = survey(frames, SeesHalf(), three_points, embedder=None).tracks
+    assert np.isfinite(track.boxes).all()
+    has_landmarks = np.isfinite(track.points).all(axis=(1, 2))
+    assert has_landmarks.tolist() == [level == 220 for level in levels]
+    fine, reasons = usable(track, min_size=20, max_yaw=60)
+    assert fine.tolist() == has_landmarks.tolist()
+    assert "no landmarks" in reasons[0]
 
 
 def made_track(heights: list[float], yaws: list[float]) -> Track:

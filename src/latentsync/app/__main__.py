@@ -16,7 +16,7 @@ import torch
 from latentsync import demo_model_dir
 from latentsync.app.api import serve
 from latentsync.app.engine import Engine
-from latentsync.faces.detectors.facemesh import MeshDetector
+from latentsync.faces.detectors.yunet import default_detector
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import Cache
@@ -42,7 +42,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         model = LipSyncModel.from_pretrained(model_folder(asked.ckpt))
-        detector = MeshDetector()
+        detector = default_detector()
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

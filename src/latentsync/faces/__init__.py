@@ -9,6 +9,7 @@ from latentsync.faces.align import (
 )
 from latentsync.faces.detectors.base import Face, FaceDetector, FixedDetector, largest, three_points
 from latentsync.faces.detectors.facemesh import MeshDetector
+from latentsync.faces.detectors.yunet import YuNetDetector, default_detector
 from latentsync.faces.legacy import LegacyAligner
 from latentsync.faces.mask import load_mask, mask_names, paint_weights
 from latentsync.faces.placement import Placement, crop_template, similarity_from_points
@@ -28,9 +29,11 @@ __all__ = [
     "Placement",
     "SmoothAligner",
     "Tracker",
+    "YuNetDetector",
     "align",
     "aligned_box",
     "crop_template",
+    "default_detector",
     "largest",
     "load_mask",
     "mask_names",

@@ -2,12 +2,22 @@
 
 import logging
 
-from latentsync.faces.detectors.model_files import default_cache, fetch
+from latentsync.faces.detectors.model_files import (
+    MESH,
+    OPENCV_ZOO,
+    NotFetched,
+    default_cache,
+    fetch,
+)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fetch(default_cache())
+    fetch(default_cache(), MESH)
+    try:
+        fetch(default_cache(), OPENCV_ZOO)
+    except NotFetched as error:  # everything works without, though less well
+        logging.getLogger(__name__).warning("%s", error)
     logging.getLogger(__name__).info("the face models are in %s", default_cache())
 
 

@@ -41,6 +41,7 @@ from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
 from latentsync.pipeline.generation import generate_chunks
 from latentsync.pipeline.inputs import Inputs
+from latentsync.pipeline.persons import with_persons_of
 from latentsync.pipeline.plan import (
     Choice,
     Plan,
@@ -206,7 +207,12 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
                     deinterlace=timing.deinterlace,
                     progress=progress,
                 )
-        plan = make_plan(video, found.survey, found.times, choice, turns=turns)
+        plan = make_plan(
+            video, found.survey, found.times, choice, turns=turns, notes=detector.notes
+        )
+    else:
+        seen, plan = with_persons_of(plan, found.survey, found.times)
+        found = replace(found, survey=seen)
     check_plan(plan, found.survey, found.times)
     voiced = check_speeches(list(assign or {}), plan.turns, found.survey)
     runs, left = _find_runs(

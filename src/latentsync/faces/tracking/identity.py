@@ -1,18 +1,20 @@
 """Who is who across cuts: what a face looks like, as numbers, and tracks gathered into persons."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.optimize import linear_sum_assignment
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from latentsync.faces.align import SmoothAligner, align
-from latentsync.faces.detectors.base import Face, overlap, three_points
+from latentsync.faces.detectors.base import Face, five_points, overlap, three_points
+from latentsync.faces.warp import warp
 
 FACE_SIDE = 64
 # Rows of the aligned face over the painted region, which speech moves.
@@ -20,29 +22,25 @@ TOP, BOTTOM = 2, 32
 GRID = (4, 6)  # rows and columns that colours are averaged in
 # How much of the mean colour, which light and camera change, counts beside the pattern.
 LIGHT_SHARE = 0.25
-# Rows of the mesh and of the 68 points; left is the image's: eyes, nose tip, corners of the mouth.
-FIVE_POINTS: dict[str, list[list[int]]] = {
-    "mesh": [[33, 133], [263, 362], [4], [61], [291]],
-    "68": [[36, 37, 38, 39, 40, 41], [42, 43, 44, 45, 46, 47], [30], [48], [54]],
-}
+# Both eyes, nose, corners of the mouth in the 112x112 picture that recognition networks are
+# trained on.
+RECOGNITION_SIDE = 112
+RECOGNITION_FIVE = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+NEVER = 1e6  # the distance of two who are in one frame
 # By position alone two faces are one person's if their boxes share this much of their area.
 SAME_PLACE = 0.1
 
 
-@runtime_checkable
-class Embedder(Protocol):
-    """What a face looks like: vectors of one person lie closer than `limit`."""
-
-    @property
-    def limit(self) -> float: ...
-
-    def __call__(
-        self, frame: UInt8[np.ndarray, "h w 3"], face: Face
-    ) -> Float[np.ndarray, " d"]: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Look:
+class ColorEmbedder:
     """Colours of hair, forehead and eyes: needs no weights, tells apart who looks different.
 
     Holds over cuts, sizes and some change of light (of drawn people 95 % stay under 4.5, two real
@@ -51,8 +49,16 @@ class Look:
 
     limit: float = 5.0
 
-    def __call__(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarray, " d"]:
+    @property
+    def cache_key(self) -> str:
+        return f"colors {self.limit}"
+
+    def __call__(
+        self, frame: UInt8[np.ndarray, "h w 3"], face: Face
+    ) -> Float[np.ndarray, " d"] | None:
         """CIE Lab means, 0 to 100 and about -128 to 127, of the cells of the upper face."""
+        if not face.can_be_aligned:
+            return None
         placement = SmoothAligner(FACE_SIDE).place(three_points(face))
         upper = align(frame, placement, FACE_SIDE)[TOP:BOTTOM].astype(np.float32) / 255
         lab = cv2.cvtColor(upper, cv2.COLOR_RGB2LAB)
@@ -77,10 +83,13 @@ def _cell_weights() -> Float[np.ndarray, "c r w"]:
     return np.stack([cell / cell.sum() for cell in cells if cell.any()]).astype(np.float32)
 
 
-class FaceEmbedder:
-    """OpenCV's face recognition (SFace and its like), from the user's own ONNX file."""
+class SFace:
+    """A face recognition network as an ONNX file: SFace and its like.
 
-    limit = 1.128  # between unit vectors: OpenCV's own threshold for SFace
+    Its limit: on real clips .997 of the pairs of one person lie under it and no pair of two.
+    """
+
+    limit = 1.05  # between unit vectors
 
     def __init__(self, path: Path | str) -> None:
         if not Path(path).is_file():
@@ -89,26 +98,38 @@ class FaceEmbedder:
             )
         self.path = Path(path)
         try:
-            self.network = cv2.FaceRecognizerSF.create(str(path), "")
+            self.network = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
             raise ValueError(f"{path} is no ONNX network that OpenCV reads: {error}") from error
 
+    @property
+    def cache_key(self) -> str:
+        return hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
+
     def __reduce__(self) -> tuple:
-        return FaceEmbedder, (self.path,)
+        return SFace, (self.path,)
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarray, " d"]:
         """A unit vector."""
-        if face.scheme not in FIVE_POINTS:
-            raise ValueError(
-                f"face recognition stands on {list(FIVE_POINTS)} points, this face has "
-                f"{face.scheme!r} points: choose another detector or no embedder"
-            )
-        five = [face.points[rows].mean(axis=0) for rows in FIVE_POINTS[face.scheme]]
-        box = [*face.box[:2], *(face.box[2:] - face.box[:2])]
-        row = np.array([*box, *np.concatenate(five), face.score], dtype=np.float32)
-        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        vector = self.network.feature(self.network.alignCrop(picture, row[None])).reshape(-1)
+        matrix = _nearest_similarity(five_points(face), RECOGNITION_FIVE)
+        picture = warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
+        # The file lists its weights as inputs too, so that OpenCV must be told the picture's name.
+        self.network.setInput(cv2.dnn.blobFromImage(picture), "data")
+        vector = self.network.forward().reshape(-1)
         return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _nearest_similarity(
+    points: Float[np.ndarray, "n 2"], targets: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "2 3"]:
+    """Rotation, scale and shift that bring the points nearest to the targets: least squares."""
+    source, target = points @ [1, 1j], targets @ [1, 1j]
+    centred = source - source.mean()
+    factor = np.vdot(centred, target - target.mean()) / max(np.vdot(centred, centred).real, 1e-12)
+    shift = target.mean() - factor * source.mean()
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,62 +146,58 @@ class Appearance:
 def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[int]:
     """The person of each appearance: 0, 1, ... by first frame, larger faces first.
 
-    Two are one person if their looks are closer than `limit`, up to twice that where one begins at
-    the place the other had; without looks, if the place is the same. Nobody is in a frame twice.
+    Two groups are one person if their looks are closer than `limit` on average, the nearest first;
+    nobody is in a frame twice. Where a face is does not count: strangers sit at one place in shot
+    and counter-shot. Who was never looked at is who was last at the same place.
     """
-    order = sorted(
-        range(len(appearances)),
-        key=lambda index: (appearances[index].first, -_area(appearances[index].first_box)),
+    groups = _by_look([each for each in appearances if each.look is not None], limit)
+    for each in sorted(appearances, key=lambda each: each.first):
+        if each.look is None:
+            _by_place(each, groups)
+    place = {id(each): index for index, each in enumerate(appearances)}
+    groups.sort(
+        key=lambda group: min(
+            (each.first, -_area(each.first_box), place[id(each)]) for each in group
+        )
     )
-    people: list[list[Appearance]] = []
-    numbers = [0] * len(appearances)
-    while order:
-        first = appearances[order[0]].first
-        group = [index for index in order if appearances[index].first == first]
-        order = order[len(group) :]
-        for index, person in zip(
-            group, _assign([appearances[index] for index in group], people, limit), strict=True
-        ):
-            if person == len(people):
-                people.append([])
-            people[person].append(appearances[index])
-            numbers[index] = person
-    return numbers
+    number = {id(each): index for index, group in enumerate(groups) for each in group}
+    return [number[id(each)] for each in appearances]
 
 
-def _assign(
-    group: Sequence[Appearance], people: Sequence[Sequence[Appearance]], limit: float
-) -> list[int]:
-    """A person for each of those who appear at once, new ones numbered in order; least strange in
-    all."""
-    strange = np.array(
-        [[_strangeness(seen, person, limit) for person in people] for seen in group]
-    ).reshape(len(group), len(people))
-    # As many new persons as there are faces, each just as strange as is allowed.
-    columns = np.concatenate([strange.clip(max=2), np.ones((len(group), len(group)))], axis=1)
-    _, chosen = linear_sum_assignment(columns)
-    numbers, newest = [], len(people)
-    for person in chosen.tolist():
-        is_new = person >= len(people)
-        numbers.append(newest if is_new else person)
-        newest += is_new
-    return numbers
-
-
-def _strangeness(seen: Appearance, person: Sequence[Appearance], limit: float) -> float:
-    """0 for the same look at the same place, under 1 for the same person."""
-    if any(seen.first < other.end and other.first < seen.end for other in person):
-        return float("inf")
-    latest = max(person, key=lambda other: other.end)
-    shared = float(overlap(seen.first_box, latest.last_box[None])[0])
-    distances = [
-        float(np.linalg.norm(seen.look - other.look))
-        for other in person
-        if seen.look is not None and other.look is not None
+def _by_look(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]:
+    """Average-link clusters of which no two members are in one frame."""
+    if len(seen) < 2:
+        return [list(seen)] if seen else []
+    looks = np.stack([each.look for each in seen if each.look is not None]).astype(np.float64)
+    apart = np.linalg.norm(looks[:, None] - looks[None], axis=-1)
+    first, end = (np.array([getattr(each, name) for each in seen]) for name in ("first", "end"))
+    # One such pair lifts the mean of any two clusters over every limit.
+    together = (first[:, None] < end[None]) & (first[None] < end[:, None])
+    apart = np.where(together, NEVER, apart)
+    np.fill_diagonal(apart, 0)
+    labels = fcluster(linkage(squareform(apart), "average"), limit, "distance")
+    return [
+        [each for each, mark in zip(seen, labels, strict=True) if mark == label]
+        for label in np.unique(labels)
     ]
-    if distances:
-        return min(distances) / (limit * (1 + shared))
-    return (1 - shared) / (1 - SAME_PLACE)
+
+
+def _by_place(seen: Appearance, groups: list[list[Appearance]]) -> None:
+    """Put somebody without a look to those who were last at the same place, else apart."""
+    best, best_share = None, SAME_PLACE
+    for group in groups:
+        if any(seen.first < other.end and other.first < seen.end for other in group):
+            continue
+        before = [other for other in group if other.end <= seen.first]
+        if before:
+            latest = max(before, key=lambda other: other.end)
+            share = float(overlap(seen.first_box, latest.last_box[None])[0])
+            if share > best_share:
+                best, best_share = group, share
+    if best is None:
+        groups.append([seen])
+    else:
+        best.append(seen)
 
 
 def _area(box: Float[np.ndarray, "4"]) -> float:

@@ -17,10 +17,10 @@ class Tracker:
         self.face: Face | None = None
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> Face | None:
-        """The followed face in this frame, None where there is none."""
+        """The followed face in this frame, None where there is none that can be aligned."""
         followed = self.detector.refine(frame, self.face) if self.face else None
         self.face = followed or largest(self.detector(frame))
-        return self.face
+        return self.face if self.face and self.face.can_be_aligned else None
 
 
 def track(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -12,9 +12,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from latentsync.faces.detectors.base import FaceDetector
+from latentsync.faces.detectors.base import FaceDetector, IdentityEmbedder
 from latentsync.faces.tracking.follower import Follower, PointsOf, Tracklet
-from latentsync.faces.tracking.identity import Embedder, Look, number_people
+from latentsync.faces.tracking.identity import ColorEmbedder, number_people
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.files import publish
 
@@ -23,7 +23,6 @@ ARRAYS = ("points", "boxes", "openings", "yaws")
 # Seen in fewer frames than this, and gone for most of its shot: nothing that was a face.
 FLASH = 3
 STEADY_FRAMES = 9  # sizes and turns are medians over so many frames: a border is crossed once
-LOOK = Look()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,8 @@ class Shot:
 class Track:
     """One face through part of a shot, from frame `first` on; NaN where it was not seen.
 
-    `points` are those the aligner wants, `boxes` x0, y0, x1, y1, both in pixels. `openings` is the
+    `points` are those the aligner wants (NaN as well where the face is seen without landmarks),
+    `boxes` x0, y0, x1, y1, both in pixels. `openings` is the
     gap between the inner lips over the distance of the eyes, `yaws` the turn in degrees, positive
     to the image's right; both are NaN as well where the detector's points do not tell. `person`
     numbers people through the video: 0, 1, ... by first frame, larger faces first.
@@ -111,7 +111,7 @@ def survey(
     detector: FaceDetector,
     points_of: PointsOf,
     *,
-    embedder: Embedder | None = LOOK,
+    embedder: IdentityEmbedder | Literal["detector"] | None = "detector",
     every: int = 12,
 ) -> Survey:
     """Shots, faces and persons of a video's stored frames, of which six are held at most.
@@ -119,10 +119,13 @@ def survey(
     Faces are looked for at a shot's start, where one is lost, and every `every` frames, less often
     (up to four times) while that finds nobody new; they are followed in between. Where nobody is,
     every third frame is looked at. `points_of` gives the points of a face to keep, as
-    `Aligner.points_of` does. Without `embedder`, who is who after a cut is told by position.
+    `Aligner.points_of` does. Without `embedder`, who is who after a cut is told by position; the
+    detector's own is its `identity`, or colours.
     """
     if every < 1:
         raise ValueError(f"every={every}: faces are looked for every 1 frame or more")
+    if embedder == "detector":
+        embedder = detector.identity or ColorEmbedder()
     num_frames = 0
     shots: list[Shot] = []
     tracklets: list[Tracklet] = []
@@ -163,9 +166,12 @@ def usable(
     yaws = steady(track.yaws)
     seen = np.isfinite(track.boxes[:, 0])
     reasons = []
-    for is_seen, size, yaw in zip(seen, sizes, yaws, strict=True):
+    aligned = np.isfinite(track.points).all(axis=(1, 2))
+    for is_seen, has_landmarks, size, yaw in zip(seen, aligned, sizes, yaws, strict=True):
         if not is_seen:
             reasons.append("no face found")
+        elif not has_landmarks:
+            reasons.append("no landmarks found: the face is turned away, bowed or hidden")
         elif size < min_size:
             reasons.append(f"face smaller than faces.min_size={min_size:g} pixels")
         elif abs(yaw) > max_yaw:

@@ -113,7 +113,8 @@ class Mouths:
 
 def moved(face: Face, x: float, y: float) -> Face:
     shift = np.array([x, y])
-    return replace(face, box=face.box + np.tile(shift, 2), points=face.points + shift)
+    five = None if face.five is None else face.five + shift
+    return replace(face, box=face.box + np.tile(shift, 2), points=face.points + shift, five=five)
 
 
 def _around(box: Float[np.ndarray, "4"], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,0 +1,250 @@
+"""The default detector: YuNet says where faces are, FaceMesh which of them can be redrawn.
+
+The mesh alone is not to be believed: turned away, bowed or just lost, it settles on a cheek or a
+neck with full confidence. YuNet's five points mostly sit right even there, so a mesh that lies
+elsewhere than they do is thrown away; the face then counts as seen, without landmarks.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from latentsync.faces.detectors.base import (
+    FIVE,
+    Face,
+    FaceDetector,
+    IdentityEmbedder,
+    five_points,
+    overlap,
+)
+from latentsync.faces.detectors.facemesh import MeshDetector, roi_matrix
+from latentsync.faces.detectors.model_files import OPENCV_ZOO, SFACE, YUNET, NotFetched, model_path
+from latentsync.faces.shape import five_yaw
+from latentsync.faces.tracking.identity import SFace
+from latentsync.faces.warp import warp
+
+logger = logging.getLogger(__name__)
+
+Frame = UInt8[np.ndarray, "h w 3"]
+Seen = Float[np.ndarray, "15"]  # x0, y0, x1, y1, five points, score
+
+FALLBACK = (
+    "faces are found by the mesh's own finder, which misses more of them, and persons are told "
+    "apart by colours, which is often wrong"
+)
+# The square that the mesh sees, over the box: where most of the turned and bowed heads get one.
+ROI_SCALE = 1.15
+MAX_SHRINK, MAX_SIDE = 3, 640  # large frames are looked at in more detail, up to this side
+NEAR_SIDE, NEAR_REACH = 96, 2.0  # the picture around one face: pixels, and over the face's size
+NEAR_SCORE = 0.5  # of a face that was there a frame ago
+SAME_FACE = 0.3
+# The farthest of the five points between mesh and YuNet, over the face's size. Of frontal faces on
+# real clips 99 % stay under .10. A mesh that was believed a frame ago is believed a little longer.
+AGREES, STILL_AGREES = 0.2, 0.3
+MOVES_AT_MOST = 0.3  # a mesh without YuNet's word, from frame to frame, over its size
+# Of a plain face YuNet sees every third frame only, which keeps the cost of following down.
+CHECK_EVERY, PLAIN_SCORE, PLAIN_MOVE, PLAIN_YAW = 3, 0.9, 0.08, 30.0
+
+
+def default_detector(
+    *,
+    cache_dir: Path | str | None = None,
+    yunet_path: Path | str | None = None,
+    sface_path: Path | str | None = None,
+    detector_path: Path | str | None = None,
+    landmark_path: Path | str | None = None,
+    side: int = 480,
+    min_score: float = 0.7,
+) -> FaceDetector:
+    """YuNet, FaceMesh and SFace; where YuNet's and SFace's files cannot be had, the mesh with its
+    own finder, and colours, which is said once and noted for the plan and the report."""
+    make_mesh = partial(
+        MeshDetector,
+        cache_dir=cache_dir,
+        detector_path=detector_path,
+        landmark_path=landmark_path,
+    )
+    try:
+        yunet = model_path(YUNET, OPENCV_ZOO, cache_dir, yunet_path)
+        sface = model_path(SFACE, OPENCV_ZOO, cache_dir, sface_path)
+    except NotFetched as error:
+        logger.warning("%s; until then %s", error, FALLBACK)
+        return make_mesh(notes=(f"YuNet and SFace are not there: {FALLBACK}",))
+    return YuNetDetector(yunet, make_mesh(), identity=SFace(sface), side=side, min_score=min_score)
+
+
+class YuNet:
+    """OpenCV's FaceDetectorYN on RGB frames of any size."""
+
+    def __init__(self, path: Path, *, side: int, min_score: float) -> None:
+        self.side, self.min_score = side, min_score
+        level = cv2.utils.logging.getLogLevel()
+        # OpenCV 5 says at every start that a target it was not asked for is not there.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        try:
+            self.frames, self.parts = (
+                cv2.FaceDetectorYN.create(str(path), "", (side, side), score)
+                for score in (min_score, min(NEAR_SCORE, min_score))
+            )
+        except cv2.error as error:
+            raise ValueError(f"{path} is no face detector that OpenCV reads: {error}") from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        self.parts.setInputSize((NEAR_SIDE, NEAR_SIDE))
+
+    def __call__(self, frame: Frame) -> Float[np.ndarray, "n 15"]:
+        """All faces of a frame, best first."""
+        height, width = frame.shape[:2]
+        longest = max(height, width)
+        side = max(self.side, min(longest / MAX_SHRINK, MAX_SIDE))
+        scale = min(side / longest, 1.0) if longest > self.side else self.side / longest
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        self.frames.setInputSize(size)
+        return _rows(self.frames, picture, (width / size[0], height / size[1]), (0.0, 0.0))
+
+    def near(self, frame: Frame, box: Float[np.ndarray, "4"]) -> Seen | None:
+        """The face at a box, or close to it; None if there is none."""
+        center, reach = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * NEAR_REACH / 2
+        scale = NEAR_SIDE / (2 * reach)
+        corner = center - reach
+        matrix = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
+        picture = warp(frame, matrix, (NEAR_SIDE, NEAR_SIDE))
+        found = _rows(self.parts, picture, (1 / scale, 1 / scale), tuple(corner))
+        shared = overlap(box, found[:, :4]) if len(found) else np.zeros(0)
+        return found[int(shared.argmax())] if (shared > SAME_FACE).any() else None
+
+
+def _rows(
+    network: cv2.FaceDetectorYN,
+    picture: Frame,
+    scale: tuple[float, float],
+    corner: tuple[float, ...],
+) -> Float[np.ndarray, "n 15"]:
+    found = network.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    rows = np.zeros((0, 15)) if found is None else found.astype(np.float64)
+    rows[:, 2:4] += rows[:, :2]
+    rows[:, :14] = rows[:, :14] * np.tile(scale, 7) + np.tile(corner, 7)
+    return rows
+
+
+class YuNetDetector(FaceDetector):
+    """Faces are "mesh" where they can be redrawn, "five" where they are only seen."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        mesh: MeshDetector,
+        *,
+        identity: IdentityEmbedder | None = None,
+        side: int = 480,
+        min_score: float = 0.7,
+    ) -> None:
+        self.path, self.mesh, self._identity = Path(path), mesh, identity
+        self.find = YuNet(self.path, side=side, min_score=min_score)
+
+    @property
+    def cache_key(self) -> str:
+        digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
+        who = "colors" if self._identity is None else self._identity.cache_key
+        return (
+            f"yunet 1 {self.find.side} {self.find.min_score} {digest} {who} {self.mesh.cache_key}"
+        )
+
+    @property
+    def identity(self) -> IdentityEmbedder | None:
+        return self._identity
+
+    def __reduce__(self) -> tuple:
+        # Networks of OpenCV cannot be sent to another process: it reads its own.
+        return _rebuild, (
+            self.path,
+            self.mesh,
+            self._identity,
+            self.find.side,
+            self.find.min_score,
+        )
+
+    def __call__(self, frame: Frame) -> list[Face]:
+        return [self.settle(frame, seen) for seen in self.find(frame)]
+
+    def others(self, frame: Frame, known: Sequence[Face]) -> list[Face]:
+        boxes = np.array([face.box for face in known]).reshape(-1, 4)
+        return [
+            self.settle(frame, seen)
+            for seen in self.find(frame)
+            if not (overlap(seen[:4], boxes) > SAME_FACE).any()
+        ]
+
+    def settle(self, frame: Frame, seen: Seen) -> Face:
+        """The mesh of what YuNet saw, or what it saw alone."""
+        five = seen[4:14].reshape(5, 2)
+        side = ROI_SCALE * float((seen[2:4] - seen[:2]).max())
+        mesh = self.mesh.fit(frame, roi_matrix(five.mean(axis=0), side, five[1] - five[0]))
+        # The second pass halves the scatter.
+        mesh = mesh and self.mesh.refine(frame, mesh)
+        if mesh is not None and disagreement(mesh, seen) < AGREES:
+            return replace(mesh, five=five)
+        return Face(seen[:4], five, float(seen[14]), FIVE, five=five)
+
+    def refine(self, frame: Frame, face: Face) -> Face | None:
+        mesh = self.mesh.refine(frame, face) if face.can_be_aligned else None
+        if mesh is not None and face.age < CHECK_EVERY - 1 and self._is_plain(face, mesh):
+            return replace(mesh, age=face.age + 1)
+        seen = self.find.near(frame, face.box if mesh is None else mesh.box)
+        if seen is None and mesh is not None and movement(face, mesh) > MOVES_AT_MOST:
+            seen = self.find.near(frame, face.box)
+        if seen is None:
+            calm = mesh is not None and movement(face, mesh) < MOVES_AT_MOST
+            return replace(mesh, age=CHECK_EVERY) if mesh is not None and calm else None
+        if mesh is not None and disagreement(mesh, seen) < STILL_AGREES:
+            return replace(mesh, five=seen[4:14].reshape(5, 2))
+        return self.settle(frame, seen)
+
+    def _is_plain(self, before: Face, mesh: Face) -> bool:
+        """A sure, calm mesh of a head that faces the camera: none of these ever collapsed."""
+        return (
+            mesh.score > PLAIN_SCORE
+            and movement(before, mesh) < PLAIN_MOVE
+            and abs(self.mesh.yaw(mesh)) < PLAIN_YAW
+        )
+
+    def opening(self, face: Face) -> float | None:
+        return self.mesh.opening(face) if face.can_be_aligned else None
+
+    def yaw(self, face: Face) -> float | None:
+        """What turns the head further: the mesh does not follow into a profile."""
+        turns = [self.mesh.yaw(face)] if face.can_be_aligned else []
+        turns += [] if face.five is None else [five_yaw(face.five)]
+        return max(turns, key=abs, default=None)
+
+
+def _rebuild(
+    path: Path,
+    mesh: MeshDetector,
+    identity: IdentityEmbedder | None,
+    side: int,
+    min_score: float,
+) -> YuNetDetector:
+    return YuNetDetector(path, mesh, identity=identity, side=side, min_score=min_score)
+
+
+def disagreement(mesh: Face, seen: Seen) -> float:
+    """How far the farthest of the five points lies from the mesh's, over the face's size."""
+    size = float((seen[2:4] - seen[:2]).max())
+    away = np.linalg.norm(five_points(mesh) - seen[4:14].reshape(5, 2), axis=1)
+    return float(away.max()) / max(size, 1e-9)
+
+
+def movement(before: Face, after: Face) -> float:
+    """How far eyes, nose or mouth moved, over the face's size."""
+    size = max(float((before.box[2:] - before.box[:2]).max()), 1e-9)
+    moved = np.linalg.norm(five_points(after) - five_points(before), axis=1)
+    return float(moved.max()) / size
