@@ -113,7 +113,6 @@ def files(
     # One chunk of frames to draw: the commands of version 1.6 do so at 512 px.
     write_wav(folder / "voice.wav", read_waveform(folder / "other.mp4")[: SAMPLE_RATE // 2])
     (folder / "list.csv").write_text("video,audio,out\nin.mp4,voice.wav,of_list.mp4\n")
-    (folder / "other.wav").symlink_to(folder / "voice.wav")
     (folder / "talk.rttm").write_text("SPEAKER talk 1 0.0 0.8 <NA> <NA> 0 <NA> <NA>\n")
     torch.save(published_lr_asd(), folder / "pretrain_AVA.model")
     for name in ("a.mp4", "b.mp4"):
