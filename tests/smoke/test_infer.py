@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from latentsync import demo_model_dir
 from latentsync.cli.choices import choose_device
+from latentsync.cli.infer import only_warnings_on_stderr
 from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.video import read_frames
 from pipeline.inputs import POINTS, build_tiny_model, picture, write_video, write_voice
@@ -81,6 +83,22 @@ def test_a_plan_warns_of_damage_and_stays_a_plan(inputs: Path, tmp_path: Path):
     assert 20 < json.loads(done.stdout)["num_frames"] < 40
     (warning,) = [line for line in done.stderr.splitlines() if "nothing to read from 1." in line]
     assert f"{video}: the video: " in warning
+
+
+def test_what_is_logged_for_a_plan_is_back_on_standard_output(capsys: pytest.CaptureFixture[str]):
+    log, handler = logging.getLogger("latentsync.of_a_test"), logging.StreamHandler(sys.stdout)
+    logging.getLogger().addHandler(handler)
+    try:
+        with pytest.raises(ValueError, match="no plan"), only_warnings_on_stderr():
+            log.warning("damaged")
+            log.info("not told")
+            raise ValueError("no plan")
+        log.warning("afterwards")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("afterwards\n", "damaged\n")
+    assert logging.getLogger("latentsync").level == logging.NOTSET
 
 
 def test_a_list_of_jobs_is_worked_off_and_goes_on(inputs: Path, tmp_path: Path):

@@ -72,22 +72,32 @@ def main(config: DictConfig) -> None:
         else:
             video, audio = Path(config.video), Path(config.audio)
         if config.plan is True:
-            only_warnings_on_stderr()
-        work = Work(config)
-        if config.plan is True:
-            sys.stdout.write(work.plan(video, audio).to_json())
+            with only_warnings_on_stderr():
+                plan = Work(config).plan(video, audio)
+            sys.stdout.write(plan.to_json())
             return
+        work = Work(config)
         check_paths(video, audio, out, overwrite=config.overwrite)
         report = work.speak(video, audio, out, config)
     log_outcome(report, out)
 
 
-def only_warnings_on_stderr() -> None:
-    """The plan alone goes to standard output, so that it can be sent into a file."""
-    logging.getLogger("latentsync").setLevel(logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
+@contextmanager
+def only_warnings_on_stderr() -> Iterator[None]:
+    """Nothing is logged to standard output in the block: a plan is sent from there into a file."""
+    own, handlers = logging.getLogger("latentsync"), logging.getLogger().handlers
+    streams = [each for each in handlers if isinstance(each, logging.StreamHandler)]
+    moved = [handler for handler in streams if handler.stream is sys.stdout]
+    level = own.level
+    own.setLevel(logging.WARNING)
+    for handler in moved:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        own.setLevel(level)
+        for handler in moved:
+            handler.setStream(sys.stdout)
 
 
 def run_list(config: DictConfig) -> None:
