@@ -1,6 +1,6 @@
 """`python evaluate.py`: the same as the console script `latentsync-evaluate`."""
 
-from latentsync.cli.evaluate import main
+from latentsync.cli.entry import evaluate
 
 if __name__ == "__main__":
-    main()
+    evaluate()

@@ -1,6 +1,6 @@
 """`python infer.py`: the same as the console script `latentsync-infer`."""
 
-from latentsync.cli.infer import main
+from latentsync.cli.entry import infer
 
 if __name__ == "__main__":
-    main()
+    infer()

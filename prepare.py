@@ -1,6 +1,6 @@
 """`python prepare.py`: the same as the console script `latentsync-prepare`."""
 
-from latentsync.cli.prepare import main
+from latentsync.cli.entry import prepare
 
 if __name__ == "__main__":
-    main()
+    prepare()

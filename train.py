@@ -1,6 +1,6 @@
 """`python train.py`: the same as the console script `latentsync-train`."""
 
-from latentsync.cli.train import main
+from latentsync.cli.entry import train
 
 if __name__ == "__main__":
-    main()
+    train()

@@ -1,18 +1,18 @@
 """Lip synchronisation by latent diffusion."""
 
-from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentsync.lazy import names_at_first_use
+
+if TYPE_CHECKING:
+    from latentsync.models.lipsync import LipSyncModel
+    from latentsync.pipeline import lipsync
+else:
+    # `import latentsync` alone loads no torch.
+    __getattr__ = names_at_first_use(__name__)
 
 __all__ = ["LipSyncModel", "demo_model_dir", "lipsync", "shipped_dir"]
-
-_HOMES = {"LipSyncModel": "latentsync.models.lipsync", "lipsync": "latentsync.pipeline"}
-
-
-def __getattr__(name: str) -> object:
-    """The two big names, imported at first use: `import latentsync` alone loads no torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'latentsync' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
 
 
 def shipped_dir(in_wheel: str, in_clone: str) -> Path:

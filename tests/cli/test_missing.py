@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from latentsync.cli import doctor, draw, evaluate, infer, prepare, train
+from latentsync.cli import doctor, draw
 from latentsync.cli.command import conf_dir
+from latentsync.cli.entry import evaluate, infer, prepare, train
 from latentsync.cli.missing import experiments, missing_values
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ def test_every_experiment_is_in_the_table():
 
 @pytest.mark.parametrize("experiment", NEEDED)
 def test_an_experiment_says_in_one_line_all_that_it_needs(start, experiment: str):
-    status, line = start(train.main, f"experiment={experiment}")
+    status, line = start(train, f"experiment={experiment}")
     assert (status, line.count("\n")) == (2, 1)
     if NEEDED[experiment]:
         assert line.startswith(f"error: experiment={experiment} needs ")
@@ -77,16 +78,16 @@ def test_an_experiment_says_in_one_line_all_that_it_needs(start, experiment: str
 
 def test_what_is_given_is_not_asked_for(start):
     words = ("experiment=unet_stage2", "syncnet=s", "data.train_manifest=a")
-    _, line = start(train.main, *words)
+    _, line = start(train, *words)
     assert named(line) == {"stage1", "data.val_manifest"}
     assert "stage1= (the folder unet_stage1 wrote)" in line
-    _, line = start(train.main, "experiment=unet_stage2_512", *words[1:])
+    _, line = start(train, "experiment=unet_stage2_512", *words[1:])
     assert "stage1= (the folder unet_stage1_512 wrote)" in line
 
 
 @pytest.mark.parametrize("words", [(), ("-m",), ("seed=3",)])
 def test_without_an_experiment_all_are_listed_with_a_word_on_each(start, words):
-    status, told = start(train.main, *words)
+    status, told = start(train, *words)
     first, *lines = told.splitlines()
     assert (status, first) == (2, "error: experiment= must be given; there are:")
     assert [line.split()[0] for line in lines] == list(experiments(conf_dir()))
@@ -104,20 +105,20 @@ def test_the_command_itself_says_so_too(tmp_path: Path):
 @pytest.mark.parametrize(
     ("main", "words", "missing"),
     [
-        (prepare.main, (), {"input", "output"}),
-        (prepare.main, ("input=a",), {"output"}),
-        (prepare.main, ("stage=latents",), {"output", "vae"}),
-        (prepare.main, ("stage=features",), {"output"}),
+        (prepare, (), {"input", "output"}),
+        (prepare, ("input=a",), {"output"}),
+        (prepare, ("stage=latents",), {"output", "vae"}),
+        (prepare, ("stage=features",), {"output"}),
         (
-            prepare.main,
+            prepare,
             ("stage=features", "audio_encoder=whisper"),
             {"output", "audio_encoder.folder"},
         ),
         (draw.main, (), {"output"}),
-        (infer.main, ("faces=fixed",), {"faces.points"}),
-        (evaluate.main, ("audio_encoder=whisper",), {"audio_encoder.folder"}),
+        (infer, ("faces=fixed",), {"faces.points"}),
+        (evaluate, ("audio_encoder=whisper",), {"audio_encoder.folder"}),
         (doctor.main, ("experiment=syncnet",), set(MANIFESTS)),
-        (train.main, ("-m", "experiment=unet_stage2,syncnet"), {"name"}),
+        (train, ("-m", "experiment=unet_stage2,syncnet"), {"name"}),
     ],
 )
 def test_other_commands_say_it_in_one_line(start, tmp_path: Path, main, words, missing):
@@ -130,7 +131,7 @@ def test_other_commands_say_it_in_one_line(start, tmp_path: Path, main, words, m
 
 
 def test_experiments_that_are_not_there_list_all_of_them(start):
-    status, line = start(train.main, "experiment=nope")
+    status, line = start(train, "experiment=nope")
     assert (status, line.count("\n")) == (2, 1)
     assert set(re.findall(r"[\w/]+", line.split("there are: ")[1])) == set(NEEDED)
     assert "; unet_stage1, unet_stage1_512, unet_stage2" in line

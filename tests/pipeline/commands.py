@@ -24,7 +24,7 @@ WORDS = (
 def start_infer(folder: Path, *words: str) -> ForkServerProcess:
     """`infer.py` in a folder; what it says is added to `said.txt` beside the folder."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["latentsync.cli.infer"])
+    context.set_forkserver_preload(["latentsync.cli.entry", "latentsync.cli.infer"])
     process = context.Process(target=_infer, args=(folder, [*WORDS, *words]))
     process.start()
     return process
@@ -36,6 +36,6 @@ def _infer(folder: Path, words: list[str]) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.argv = ["infer.py", *words]
-    from latentsync.cli.infer import main
+    from latentsync.cli.entry import infer
 
-    main()
+    infer()

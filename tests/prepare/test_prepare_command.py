@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coded import POINTS
-from latentsync.cli.prepare import main
+from latentsync.cli import entry
 from latentsync.data import read_manifest
 
 
@@ -17,7 +17,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.chdir(tmp_path)
         words = ["faces=fixed", f"faces.points={json.dumps(POINTS)}", "executor=serial"]
         monkeypatch.setattr(sys, "argv", ["prepare.py", *words, "progress=false", *overrides])
-        main()
+        entry.prepare()
 
     return run
 

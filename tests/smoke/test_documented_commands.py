@@ -223,15 +223,17 @@ def tiny_training(words: list[str]) -> list[str]:
 
 def run(program: str, words: list[str]) -> None:
     """A command in this process; it may end itself, with status 0."""
-    name = {"latentsync-draw": "latentsync.cli.draw"}.get(program, program)
-    if name.endswith(".py"):
-        name = f"latentsync.cli.{name.removesuffix('.py')}"
-    if name == "latentsync.weights":
-        name = "latentsync.weights.__main__"
+    module = {
+        "latentsync-draw": "latentsync.cli.draw",
+        "latentsync.weights": "latentsync.weights.__main__",
+    }.get(program, program)
+    name = "main"
+    if program.endswith(".py"):
+        module, name = "latentsync.cli.entry", program.removesuffix(".py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [program, *words])
         try:
-            import_module(name).main()
+            getattr(import_module(module), name)()
         except SystemExit as ended:
             assert not ended.code
 

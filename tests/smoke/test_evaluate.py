@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from latentsync.cli.command import conf_dir
-from latentsync.cli.evaluate import build_evaluator, main
+from latentsync.cli.evaluate import build_evaluator, run
 from latentsync.data.clips import Clip, read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.evaluation.folders import Comparison, compare_folders
@@ -113,10 +113,6 @@ def config_for(test_set: Path, networks: Path, *more: str) -> DictConfig:
     ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("evaluate", [*overrides, *more])
-
-
-def run(config: DictConfig) -> None:
-    main.__wrapped__(config)
 
 
 def test_a_model_on_drawn_clips(test_set: Path, networks: Path, tmp_path: Path):

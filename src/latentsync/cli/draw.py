@@ -5,12 +5,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from latentsync.cli.command import command
-from latentsync.data.synthetic import draw_world
 
 
 @command("draw")
 def main(config: DictConfig) -> None:
     """Draw a world of talking faces, or go on with one that was interrupted."""
+    # Heavy, and not needed to answer a wrong command line.
+    from latentsync.data.synthetic import draw_world
+
     draw_world(
         Path(config.output),
         num_speakers=config.num_speakers,

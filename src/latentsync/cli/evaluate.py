@@ -9,7 +9,6 @@ from rich.console import Console
 from tqdm import tqdm
 
 from latentsync.cli.choices import choose_device, choose_dtype
-from latentsync.cli.command import command
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.infer import made
 from latentsync.cli.names import build
@@ -38,8 +37,7 @@ from latentsync.weights import model_folder
 log = logging.getLogger(__name__)
 
 
-@command("evaluate")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Measure, print one table, leave metrics.json, table.md and what else there is in `out`."""
     out = Path(config.out)
     with made(out, wanted=True):

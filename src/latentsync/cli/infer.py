@@ -22,7 +22,6 @@ from latentsync.cli.choices import (
     load_scorer,
     preset_of,
 )
-from latentsync.cli.command import command
 from latentsync.cli.names import as_typed, build
 from latentsync.data.synthetic import render_clip
 from latentsync.faces import FaceDetector
@@ -53,8 +52,7 @@ OF_THE_RUN = frozenset(
 )
 
 
-@command("infer")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Lip-sync `video` to `audio` into `out`, or every row of `jobs`."""
     return_large_blocks()
     if config.jobs is not None:

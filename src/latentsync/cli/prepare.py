@@ -7,7 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from latentsync.cli.command import command
 from latentsync.cli.names import build
 from latentsync.models.audio.encoders import WhisperAudioEncoder
 from latentsync.prepare import encode_audio, encode_latents, prepare_clips
@@ -64,8 +63,7 @@ STAGES: dict[str, Callable[[DictConfig], None]] = {
 }
 
 
-@command("prepare")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Run one stage of preparation."""
     if config.stage not in STAGES:
         raise ValueError(f"no stage is called {config.stage!r}; there are {', '.join(STAGES)}")

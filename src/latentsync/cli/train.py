@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from latentsync.cli.command import command, is_sweep
+from latentsync.cli.command import is_sweep
 from latentsync.cli.debug import shrink_networks
 from latentsync.cli.environment import record_environment
 from latentsync.cli.listening import listens_to
@@ -19,7 +19,7 @@ with needed_parts():
     from lightning.pytorch.loggers import WandbLogger
     from lightning.pytorch.utilities import rank_zero_only
 
-    from latentsync.cli.sweep import overrides_of, reports_failed_runs
+    from latentsync.cli.sweep import overrides_of
     from latentsync.data.datamodule import ClipDataModule
     from latentsync.training.callbacks.objective import ObjectiveCheck, objective_of
     from latentsync.training.sweeps import Run, write_result
@@ -27,9 +27,7 @@ with needed_parts():
 log = logging.getLogger(__name__)
 
 
-@reports_failed_runs
-@command("train")
-def main(config: DictConfig) -> float | None:
+def run(config: DictConfig) -> float | None:
     """Train what the experiment names; returns the objective, which a sweep compares."""
     if is_sweep():
         # All jobs of a sweep start at one time; only Hydra's folder tells them apart.

@@ -1,14 +1,21 @@
 """Clips on disk to batches."""
 
-from latentsync.data.clips import (
-    AudioStates,
-    Clip,
-    attach_latents,
-    attach_states,
-    read_manifest,
-    write_manifest,
-)
-from latentsync.data.dataset import ClipDataset
+from typing import TYPE_CHECKING
+
+from latentsync.lazy import names_at_first_use
+
+if TYPE_CHECKING:
+    from latentsync.data.clips import (
+        AudioStates,
+        Clip,
+        attach_latents,
+        attach_states,
+        read_manifest,
+        write_manifest,
+    )
+    from latentsync.data.dataset import ClipDataset
+else:
+    __getattr__ = names_at_first_use(__name__)
 
 __all__ = [
     "AudioStates",

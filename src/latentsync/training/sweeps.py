@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from latentsync.files import publish
 
 RESULT_NAME = "result.json"
@@ -90,6 +88,8 @@ def swept_names(runs: Sequence[Run]) -> list[str]:
 
 def plot_runs(runs: Sequence[Run], swept: Sequence[str], path: Path) -> None:
     """One panel a swept value: numbers on an axis (logarithmic over decades), words apart."""
+    from matplotlib.figure import Figure  # every command line would wait for it
+
     judged = [(run, run.value) for run in runs if run.value is not None]
     num_panels = max(len(swept), 1)
     figure = Figure(figsize=(4 * num_panels, 3.2), layout="constrained")

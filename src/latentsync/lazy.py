@@ -1,0 +1,38 @@
+"""Public names of a package that are imported at first use, so that importing it costs nothing."""
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+
+def names_at_first_use(package: str) -> Callable[[str], object]:
+    """The `__getattr__` of a package whose `__init__.py` imports its names for type checkers only.
+
+    Its imports under `if TYPE_CHECKING:` are read from its text, so that each stands once.
+    """
+    homes = _imported(ast.parse(inspect.getsource(sys.modules[package])))
+
+    def getattr_of_package(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)
+
+    return getattr_of_package
+
+
+def _imported(source: ast.Module) -> dict[str, str]:
+    """Name => module, of what stands under `if TYPE_CHECKING:`."""
+    blocks = [
+        node
+        for node in source.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    return {
+        alias.name: node.module or ""
+        for block in blocks
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }

@@ -1,0 +1,68 @@
+"""Command lines that need no work are answered without the libraries that work needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import latentsync.data
+import latentsync.training
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "transformers", "diffusers", "scipy", "cv2", "lightning", "matplotlib", "numpy")
+# Runs a script as python does; what was imported by its end stands last on stdout.
+WATCHED = f"""
+import runpy, sys
+sys.argv = sys.argv[1:]
+status = 0
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    status = end.code
+print()
+print([name for name in {HEAVY} if name in sys.modules])
+sys.exit(status)
+"""
+
+
+def start(folder: Path, *words: str) -> tuple[int, str, str]:
+    """Exit status, stderr and the heavy modules that were imported."""
+    command = [sys.executable, "-c", WATCHED, str(ROOT / words[0]), *words[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("program", ["infer", "train", "prepare", "evaluate"])
+def test_help_imports_nothing_heavy(tmp_path: Path, program: str):
+    assert start(tmp_path, f"{program}.py", "--help") == (0, "", "[]")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("infer.py", "seeed=3"), "no config value is called 'seeed'; near: seed"),
+        (("infer.py", "preset=nothere"), "no preset is called 'nothere'; there are: balanced"),
+        (("infer.py", "faces=fixed"), "faces.points="),
+        (("infer.py", "video="), "video= is empty"),
+        (("train.py",), "experiment= must be given"),
+        (("train.py", "experiment=nothere"), "no experiment is called 'nothere'; there are:"),
+        (("train.py", "experiment=syncnet"), "experiment=syncnet needs data.train_manifest="),
+        (("train.py", "experimint=syncnet"), "no config value is called 'experimint'"),
+        (("prepare.py",), "input="),
+        (("prepare.py", "inputt=a"), "no config value is called 'inputt'; near: input"),
+        (("evaluate.py", "num_clip=4"), "no config value is called 'num_clip'; near: num_clips"),
+    ],
+)
+def test_a_wrong_command_line_imports_nothing_heavy(tmp_path: Path, words, line: str):
+    status, said, imported = start(tmp_path, *words)
+    assert said.startswith(f"error: {line}")
+    assert (status, imported) == (2, "[]")
+
+
+@pytest.mark.parametrize("package", [latentsync, latentsync.data, latentsync.training])
+def test_every_name_imported_at_first_use_is_there(package):
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing
