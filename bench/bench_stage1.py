@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR
 
+from latentsync.diffusion import DDPM
 from latentsync.losses import ReconLoss
 from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
 from latentsync.training import DiffusionTask
@@ -52,7 +53,7 @@ def make_task() -> DiffusionTask:
         unet=UNet(**shape),
         codec=LatentCodec(AutoencoderKL(**vae)),
         audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(clip_sample=False),
+        process=DDPM(DDIMScheduler(clip_sample=False)),
         model_format=ModelFormat(),
     )
     task = DiffusionTask(

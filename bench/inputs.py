@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from latentsync import LipSyncModel
 from latentsync.cli.command import conf_dir
 from latentsync.data.synthetic import render_clip
+from latentsync.diffusion import DDPM
 from latentsync.diffusion.sampler import Sampler
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, read_frames
@@ -145,7 +146,7 @@ def tiny_model(resolution: int = 256) -> LipSyncModel:
         unet=unet.eval(),
         codec=LatentCodec(vae),
         audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
+        process=DDPM(DDIMScheduler(prediction_type="sample", clip_sample=False)),
         model_format=ModelFormat(resolution=resolution, audio_before=2, audio_after=2),
     )
 

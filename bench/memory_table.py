@@ -101,6 +101,7 @@ def whole_model(model: DictConfig, config: DictConfig) -> DictConfig:
         made = network("lipsync")
         made.pop("defaults")
         made.unet = network("unet")
+        made.process = OmegaConf.load(CONF / "process" / "ddpm.yaml")
         made.unet.motion = model.motion
         if "512" in config.name:
             made.model_format.resolution = 512
@@ -151,18 +152,18 @@ def resident(name: str) -> int:
 
 def train(config: DictConfig, precision: str, batch_size: int) -> None:
     """Builds the task and makes its second step."""
-    schedule = config.task.get("model", {}).get("scheduler")
-    if schedule is not None:
+    process = config.task.get("model", {}).get("process")
+    if process is not None:
         # Schedules live on the CPU and are read, whatever the networks are.
         with unset_fake_temporarily():
-            schedule = instantiate(schedule)
+            process = instantiate(process)
         config = copy.deepcopy(config)
-        config.task.model.scheduler = None
+        config.task.model.process = None
     settings = OmegaConf.to_container(config.task, resolve=True)
     tiny = settings.pop("tiny_vae", None)
     if "model" in settings:
         model = instantiate(settings.pop("model"), _convert_="all")
-        model.scheduler = schedule
+        model.process = process
         task = instantiate(settings, _convert_="all", model=model)
     else:
         task = instantiate(settings, _convert_="all")

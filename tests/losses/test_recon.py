@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from latentsync.diffusion.process import one_step_x0, training_target
+from latentsync.diffusion import DDPM, FlowMatching
 from latentsync.losses import MaskedReconLoss, ReconLoss, min_snr_weight
 from latentsync.models import Denoised
 from losses.guesses import guess
@@ -56,19 +56,28 @@ def test_masked_recon_weighs_clips_like_recon_does():
     assert loss(worse, {}).item() == pytest.approx(4 * (1 + 5 / 99) / 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+PROCESSES = {
+    "flow_prediction": FlowMatching(),
+    **{
+        kind: DDPM(DDIMScheduler(prediction_type=kind, clip_sample=False))
+        for kind in ("epsilon", "sample", "v_prediction")
+    },
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
 def test_min_snr_weighs_the_error_of_x0_whatever_is_predicted(kind, generator):
     """Two roads: the weighted error of the prediction, and min(SNR, gamma) times that of x0."""
-    scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
+    process = PROCESSES[kind]
     latents = torch.randn(3, 4, 2, 4, 4, generator=generator)
     noise = torch.randn(3, 4, 2, 4, 4, generator=generator)
     timesteps = torch.tensor([20, 400, 800])
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    target = training_target(scheduler, latents, noise, timesteps)
+    noisy = process.add_noise(latents, noise, timesteps)
+    target = process.target(latents, noise, timesteps)
     prediction = target + 0.1 * torch.randn(3, 4, 2, 4, 4, generator=generator)
-    signal = scheduler.alphas_cumprod[timesteps]
+    signal = process.signal(timesteps, like=latents)
     denoised = guess(target, prediction=prediction, signal=signal.tolist(), prediction_type=kind)
-    x0 = one_step_x0(scheduler, prediction, timesteps, noisy)
+    x0 = process.x0(prediction, timesteps, noisy)
     error = (x0 - latents).square().flatten(1).mean(dim=1)
     expected = ((signal / (1 - signal)).clamp(max=5) * error).mean()
     torch.testing.assert_close(ReconLoss(snr_gamma=5.0)(denoised, {}), expected, rtol=1e-3, atol=0)

@@ -236,18 +236,18 @@ def test_a_whisper_folder_of_either_layout_loads(
     waveform = torch.randn(8000) * 0.1
     encoder = whisper.net.net
     encoder.save_pretrained(tmp_path)
-    alone = WhisperAudioEncoder.from_pretrained(tmp_path)
+    alone = WhisperAudioEncoder.load(tmp_path)
     torch.testing.assert_close(alone(waveform), whisper(waveform))
 
     whole = {f"model.encoder.{key}": value for key, value in encoder.state_dict().items()}
     save_file(whole | {"model.decoder.x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    part = WhisperAudioEncoder.from_pretrained(tmp_path)
+    part = WhisperAudioEncoder.load(tmp_path)
     torch.testing.assert_close(part(waveform), whisper(waveform))
 
 
 def test_a_folder_without_whisper_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"it has no config\.json; put the files"):
-        WhisperAudioEncoder.from_pretrained(tmp_path)
+        WhisperAudioEncoder.load(tmp_path)
 
 
 def test_frozen_networks_are_no_part_of_their_owner() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
+from diffusers import AutoencoderKL, DDIMScheduler
 from einops import rearrange
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -14,7 +14,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from transformers import WhisperConfig
 
-from latentsync.diffusion.process import SCHEDULERS
+from latentsync.diffusion import DDPM, FlowMatching, NoiseProcess, Solver
+from latentsync.diffusion.ddpm import SOLVERS
 from latentsync.diffusion.sampler import Sampler
 from latentsync.models import (
     LatentCodec,
@@ -32,7 +33,7 @@ CONF = Path(__file__).parents[2] / "conf/sampler"
 PRESETS = {path.stem: instantiate(OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))}
 OTHERS = {
     f"{name}, interval": Sampler(name, 3, 1.5, guidance_interval=(0, 0.4), deepcache_interval=2)
-    for name in SCHEDULERS
+    for name in SOLVERS
 }
 # A fake step costs as much as a real one of this size; three show every kind of step.
 SAMPLERS = {
@@ -52,9 +53,9 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Solvers keep real numbers, which they must compare; on the CPU, as always."""
     make = Sampler.solver
 
-    def real(sampler: Sampler, trained_with: SchedulerMixin) -> SchedulerMixin:
+    def real(sampler: Sampler, process: NoiseProcess) -> Solver:
         with unset_fake_temporarily():
-            return make(sampler, trained_with)
+            return make(sampler, process)
 
     monkeypatch.setattr(Sampler, "solver", real)
 
@@ -86,7 +87,7 @@ def model(on_fake_cuda: None) -> LipSyncModel:
         unet=unet.eval(),
         codec=LatentCodec(vae),
         audio_encoder=MelAudioEncoder(),
-        scheduler=scheduler,
+        process=DDPM(scheduler),
         model_format=ModelFormat(resolution=SIDE, num_frames=NUM_FRAMES),
     )
 
@@ -99,6 +100,8 @@ def faces_and_audio() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_generating_stays_on_the_device(model: LipSyncModel, name: str) -> None:
     pixels, audio = faces_and_audio()
+    if SAMPLERS[name].scheduler in FlowMatching.solvers:
+        model.process = FlowMatching()
     drawn = model.generate(pixels, audio, sampler=SAMPLERS[name], generator=torch.Generator())
     assert drawn.device.type == "cuda"
     assert drawn.shape == pixels.shape
@@ -113,8 +116,11 @@ def test_kept_latents_stay_on_the_device(model: LipSyncModel) -> None:
     assert model.finish(latents, pixels, sampler=sampler).device.type == "cuda"
 
 
+@pytest.mark.parametrize("flow", [False, True], ids=["ddpm", "flow"])
 @pytest.mark.parametrize("stored", [False, True], ids=["pixels", "latents"])
-def test_denoising_stays_on_the_device(model: LipSyncModel, stored: bool) -> None:
+def test_denoising_stays_on_the_device(model: LipSyncModel, stored: bool, flow: bool) -> None:
+    if flow:
+        model.process = FlowMatching()
     pixels, audio = faces_and_audio()
     batch = {"audio": audio}
     with torch.device("cuda"):

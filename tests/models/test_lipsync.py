@@ -217,6 +217,6 @@ def test_a_unet_and_a_vae_that_do_not_fit(model):
             unet=model.unet,
             codec=LatentCodec(AutoencoderKL(latent_channels=8)),
             audio_encoder=model.audio_encoder,
-            scheduler=model.scheduler,
+            process=model.process,
             model_format=model.format,
         )

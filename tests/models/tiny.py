@@ -1,16 +1,15 @@
 """A whole tiny model with random weights."""
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
+from diffusers import AutoencoderKL, DDIMScheduler
 
+from latentsync.diffusion import DDPM, NoiseProcess
 from latentsync.models import AudioEncoder, LatentCodec, LipSyncModel, ModelFormat, UNet
 
 SIDE, NUM_FRAMES = 32, 4
 
 
-def build_model(
-    audio_encoder: AudioEncoder, scheduler: SchedulerMixin | None = None
-) -> LipSyncModel:
+def build_model(audio_encoder: AudioEncoder, process: NoiseProcess | None = None) -> LipSyncModel:
     torch.manual_seed(0)
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 3,
@@ -34,7 +33,7 @@ def build_model(
         unet=unet.eval(),
         codec=LatentCodec(vae),
         audio_encoder=audio_encoder,
-        scheduler=scheduler or DDIMScheduler(prediction_type="sample", clip_sample=False),
+        process=process or DDPM(DDIMScheduler(prediction_type="sample", clip_sample=False)),
         model_format=ModelFormat(
             resolution=SIDE, num_frames=NUM_FRAMES, audio_before=2, audio_after=2
         ),

@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from latentsync.diffusion import DDPM
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector
 from latentsync.faces.tracking.survey import survey
@@ -83,7 +84,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Recording:
         unet=fill(unet, names, unet_key, prefix="tinyunet/"),
         codec=LatentCodec(fill(vae, list(official_shapes("tiny_vae")), prefix="tinyvae/")),
         audio_encoder=load_official_whisper(path),
-        scheduler=official_scheduler(),
+        process=DDPM(official_scheduler()),
         model_format=ModelFormat(resolution=256, aligner="official"),
     )
     made.fixed, made.steps, made.decoded = [], [], []
@@ -145,7 +146,7 @@ def spoken(
 def test_noise_and_times(model: Recording, golden: dict[str, np.ndarray]) -> None:
     noise = model.draw_noise(torch.Generator().manual_seed(SEED))
     np.testing.assert_array_equal(noise[:, :, 0], golden["init_latent_frame0"])
-    assert SAMPLER.solver(model.scheduler).timesteps.tolist() == golden["timesteps"].tolist()
+    assert SAMPLER.solver(model.process).timesteps == golden["timesteps"].tolist()
 
 
 def test_the_places_of_the_faces(places: Placements, golden: dict[str, np.ndarray]) -> None:

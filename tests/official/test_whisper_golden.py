@@ -83,7 +83,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not REAL_WHISPER.is_dir(), reason=f"there are no weights in {REAL_WHISPER}")
 def test_both_layouts_of_a_real_whisper_give_the_same_states(waveform: torch.Tensor) -> None:
     second = waveform[:16000]
-    ours = WhisperAudioEncoder.from_pretrained(REAL_WHISPER)(second)
+    ours = WhisperAudioEncoder.load(REAL_WHISPER)(second)
     openai = load_official_whisper(REAL_WHISPER / "tiny.en.encoder.pt")(second)
     assert len(ours) == STATES_PER_SECOND
     torch.testing.assert_close(ours, openai, atol=1e-4, rtol=0)

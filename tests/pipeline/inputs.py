@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
+from latentsync.diffusion import DDPM
 from latentsync.faces import Face, FixedDetector
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
@@ -56,7 +57,7 @@ def build_tiny_model() -> LipSyncModel:
         unet=unet.eval(),
         codec=LatentCodec(vae),
         audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
+        process=DDPM(DDIMScheduler(prediction_type="sample", clip_sample=False)),
         model_format=ModelFormat(resolution=RESOLUTION, audio_before=2, audio_after=2),
     )
 

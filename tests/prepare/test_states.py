@@ -66,7 +66,7 @@ def test_states_of_the_clip_s_own_sound_are_those_of_the_raw_one(data_dir: Path)
 def test_a_name_is_that_of_the_weights(tmp_path: Path):
     first = tiny_whisper(0)
     first.net.net.save_pretrained(tmp_path / "copy")
-    copy = WhisperAudioEncoder.from_pretrained(tmp_path / "copy")
+    copy = WhisperAudioEncoder.load(tmp_path / "copy")
     assert encoder_name(copy) == encoder_name(first) != encoder_name(tiny_whisper(1))
     assert encoder_name(MelAudioEncoder()) == "mel"
 
@@ -126,7 +126,7 @@ def test_a_set_prepared_with_a_whisper_needs_nothing_more(raw_dir: Path, tmp_pat
     from functools import partial
 
     tiny_whisper(0).net.net.save_pretrained(tmp_path / "whisper")
-    make = partial(WhisperAudioEncoder.from_pretrained, tmp_path / "whisper")
+    make = partial(WhisperAudioEncoder.load, tmp_path / "whisper")
     prepare_clips(raw_dir, tmp_path / "set", recipe=replace(recipe, make_audio_encoder=make))
     clips = read_manifest(tmp_path / "set")
     assert attach_states(clips, AudioStates(encoder_name(make()))) == clips

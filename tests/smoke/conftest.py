@@ -27,7 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_network(tiny_vae(channels), folder / name)
     encode_latents(folder / "set", folder / "vae")
     tiny_whisper().save_pretrained(folder / "whisper")
-    encode_audio(folder / "set", WhisperAudioEncoder.from_pretrained(folder / "whisper"))
+    encode_audio(folder / "set", WhisperAudioEncoder.load(folder / "whisper"))
     return folder
 
 

@@ -18,6 +18,7 @@ from latentsync.cli.command import conf_dir
 from latentsync.cli.evaluate import build_evaluator, run
 from latentsync.data.clips import Clip, read_manifest
 from latentsync.data.synthetic import render_clip
+from latentsync.diffusion import DDPM
 from latentsync.evaluation.folders import Comparison, compare_folders
 from latentsync.evaluation.model import Evaluator, choose_clips, choose_driver, load_example
 from latentsync.faces import Face, FaceDetector, FixedDetector
@@ -94,7 +95,7 @@ def tiny_model() -> LipSyncModel:
         unet=unet.eval(),
         codec=LatentCodec(vae),
         audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False),
+        process=DDPM(DDIMScheduler(prediction_type="sample", clip_sample=False)),
         model_format=ModelFormat(resolution=RESOLUTION, audio_before=2, audio_after=2),
     )
 

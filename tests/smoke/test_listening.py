@@ -34,7 +34,7 @@ def stage1_of_whisper(work: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         ) / "model"
     ).save_pretrained(folder)  # fmt: skip
     config = (folder / "config.json").read_text()
-    save_audio_encoder(WhisperAudioEncoder.from_pretrained(work / "whisper"), folder)
+    save_audio_encoder(WhisperAudioEncoder.load(work / "whisper"), folder)
     (folder / "config.json").write_text(config.replace('"name": "mel"', '"name": "whisper"'))
     (folder / "unet" / "config.json").unlink()
     return folder

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.optim.lr_scheduler import ConstantLR
 from transformers import VideoMAEConfig, VideoMAEModel
 
+from latentsync.diffusion import DDPM
 from latentsync.losses import MaskedReconLoss, ReconLoss, SyncLoss
 from latentsync.losses.perceptual import PerceptualLoss
 from latentsync.losses.trepa import TrepaLoss
@@ -98,7 +99,7 @@ def make_task(**switches: object) -> DiffusionTask:
             unet=unet,
             codec=LatentCodec(make_vae()),
             audio_encoder=MelAudioEncoder(),
-            scheduler=scheduler,
+            process=DDPM(scheduler),
             model_format=ModelFormat(resolution=SIDE, num_frames=NUM_FRAMES),
         )
         losses = {

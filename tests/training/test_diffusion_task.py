@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
+from latentsync.diffusion import DDPM
 from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
 from latentsync.training import DiffusionTask
 from latentsync.training.tasks.diffusion import generate_latents
@@ -40,7 +41,7 @@ def tiny_model(*, motion: str = "all") -> LipSyncModel:
         unet=unet,
         codec=LatentCodec(vae),
         audio_encoder=MelAudioEncoder(),
-        scheduler=DDIMScheduler(clip_sample=False),
+        process=DDPM(DDIMScheduler(clip_sample=False)),
         model_format=ModelFormat(resolution=SIDE),
     )
 

@@ -75,7 +75,7 @@ def test_a_perfect_prediction_has_no_error_whatever_the_tiny_vae_cannot_draw(fol
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_the_truth_is_found_again_in_the_target_of_every_kind(batch, kind):
     model = tiny_model()
-    model.scheduler.register_to_config(prediction_type=kind)
+    model.process.scheduler.register_to_config(prediction_type=kind)
     task = task_of(model)
     denoised = guess_of(task, batch)
     seen = []

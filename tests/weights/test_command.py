@@ -26,7 +26,7 @@ def test_import_then_export_gives_the_file_back(published: Path, tmp_path: Path)
 
 LOADERS = {
     "stable_syncnet.pt": (load_official_syncnet, load_syncnet),
-    "whisper/tiny.pt": (load_official_whisper, WhisperAudioEncoder.from_pretrained),
+    "whisper/tiny.pt": (load_official_whisper, WhisperAudioEncoder.load),
     "vae/diffusion_pytorch_model.safetensors": (load_official_vae, LatentCodec.from_pretrained),
     "vae": (load_official_vae, LatentCodec.from_pretrained),
 }

@@ -51,7 +51,7 @@ def test_a_folder_says_what_its_version_was_trained_with(
 
 def test_the_schedule_of_an_imported_model_is_the_official_one(published: Path, tmp_path: Path):
     import_official(published, tmp_path / "m", version="1.6")
-    scheduler = LipSyncModel.from_pretrained(tmp_path / "m").scheduler
+    scheduler = LipSyncModel.from_pretrained(tmp_path / "m").process.scheduler
     scheduler.set_timesteps(20)
     assert scheduler.timesteps.tolist() == list(range(951, 0, -50))
     np.testing.assert_allclose(

@@ -177,7 +177,10 @@ class Work:
         """What would be done, and how long it would take here."""
         parts = choices(self.config)
         generation = Generation(
-            parts["sampler"], self.config.seed, self.config.overlap, silence=parts["silence"]
+            parts["sampler"].suited_to(self.model.process),
+            self.config.seed,
+            self.config.overlap,
+            silence=parts["silence"],
         )
         job = prepare_job(
             video,

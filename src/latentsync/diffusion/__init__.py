@@ -1,19 +1,26 @@
 """The noise process: what training adds to faces, and how sampling takes it away again."""
 
+from latentsync.diffusion.ddpm import DDPM
+from latentsync.diffusion.flow_matching import EulerSolver, FlowMatching
+from latentsync.diffusion.known import NOISE_PROCESSES, register_noise_process
 from latentsync.diffusion.noise import mixed_noise, randn_like, stratified_timesteps
-from latentsync.diffusion.process import SCHEDULERS, noised, one_step_x0, training_target
-from latentsync.diffusion.sampler import Sampler, consistent_step, guided, sampling_steps
+from latentsync.diffusion.process import NoiseProcess, Solver, check_solver, per_clip
+from latentsync.diffusion.sampler import Sampler, guided, sampling_steps
 
 __all__ = [
-    "SCHEDULERS",
+    "DDPM",
+    "NOISE_PROCESSES",
+    "EulerSolver",
+    "FlowMatching",
+    "NoiseProcess",
     "Sampler",
-    "consistent_step",
+    "Solver",
+    "check_solver",
     "guided",
     "mixed_noise",
-    "noised",
-    "one_step_x0",
+    "per_clip",
     "randn_like",
+    "register_noise_process",
     "sampling_steps",
     "stratified_timesteps",
-    "training_target",
 ]

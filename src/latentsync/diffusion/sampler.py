@@ -2,18 +2,15 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-import torch
-from diffusers import (
-    DDIMScheduler,
-    LCMScheduler,
-    SchedulerMixin,
-)
 from jaxtyping import Float
 from torch import Tensor
 
-from latentsync.diffusion.process import SCHEDULERS, one_step_x0
+from latentsync.diffusion.ddpm import SOLVERS
+from latentsync.diffusion.known import NOISE_PROCESSES
+from latentsync.diffusion.process import NoiseProcess, Solver
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +28,8 @@ class Sampler:
     the drawn part takes on the colours around it (the official pipeline does not).
 
     `scheduler`: ddim, dpmpp, unipc; or lcm, which needs a UNet distilled for it (latent
-    consistency, arXiv 2310.04378): any other draws blurred mouths with it.
+    consistency, arXiv 2310.04378): any other draws blurred mouths with it. A model of another noise
+    process than DDPM has solvers of its own: euler is that of flow matching.
     `guidance_interval`: the share of the steps, from 0 to 1, that are guided; a step outside needs
     one pass of the network instead of two (arXiv 2404.07724). Step i of n is guided if i / n lies
     in [start, end).
@@ -51,10 +49,12 @@ class Sampler:
     parity: bool = False
 
     def __post_init__(self) -> None:
-        if self.scheduler not in SCHEDULERS:
-            raise ValueError(
-                f"scheduler must be one of {sorted(SCHEDULERS)}, got {self.scheduler!r}"
-            )
+        if self.scheduler not in SOLVERS:
+            known = {name for process in NOISE_PROCESSES for name in process.solvers}
+            if self.scheduler not in known:
+                raise ValueError(
+                    f"scheduler must be one of {sorted(known)}, got {self.scheduler!r}"
+                )
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be 1 or more, got {self.num_steps}")
         if self.guidance_scale < 0:
@@ -96,55 +96,35 @@ class Sampler:
         wanted = self.guidance_scale > 1.0 if self.parity else self.guidance_scale != 1.0
         return wanted and start - 1e-6 <= step < end - 1e-6
 
-    def solver(self, trained_with: SchedulerMixin) -> SchedulerMixin:
-        """A fresh solver on the schedule a model was trained with.
+    def solver(self, process: NoiseProcess) -> Solver:
+        """A fresh solver of the process that a model was trained with.
 
         Multistep solvers remember their last steps, so every chunk needs one of its own.
         """
-        leading = {"timestep_spacing": "leading", "steps_offset": 1} if self.parity else {}
-        solver = SCHEDULERS[self.scheduler].from_config(trained_with.config, **leading)
-        solver.set_timesteps(self.num_steps)
-        return solver
+        return process.solver(self.scheduler, self.num_steps, parity=self.parity)
+
+    def suited_to(self, process: NoiseProcess) -> Self:
+        """This sampler with a solver that the process has: presets name those of DDPM."""
+        if self.scheduler in process.solvers or self.parity:
+            return self
+        solver = process.solvers[0]
+        log.warning(
+            "a model of %s is not sampled with %s: %s takes its place, in as many steps",
+            process.name, self.scheduler, solver,
+        )  # fmt: skip
+        return replace(self, scheduler=solver)
 
 
 def sampling_steps(
     predict: Callable[[Float[Tensor, "b c f h w"], int], Float[Tensor, "b c f h w"]],
     noise: Float[Tensor, "b c f h w"],
-    solver: SchedulerMixin,
+    solver: Solver,
 ) -> Iterator[Float[Tensor, "b c f h w"]]:
     """The latents after each step of the solver, in the noise's dtype and on its device.
 
     `predict` is called once a step, in order, with the noisy latents and their timestep.
     """
-    latents = noise * solver.init_noise_sigma
-    # Numbers, not tensors, so that no step waits for the device.
-    timesteps = solver.timesteps.tolist()
-    if not isinstance(solver, DDIMScheduler):  # which keeps no place in its steps
-        solver.set_begin_index(0)
-    for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
-        prediction = predict(solver.scale_model_input(latents, timestep), timestep)
-        if isinstance(solver, LCMScheduler):
-            latents = consistent_step(solver, prediction, timestep, following, latents, noise)
-        else:
-            latents = solver.step(prediction, timestep, latents).prev_sample
+    latents = solver.start(noise)
+    for timestep in solver.timesteps:
+        latents = solver.step(predict(latents, timestep), timestep, latents)
         yield latents
-
-
-def consistent_step(
-    solver: LCMScheduler,
-    prediction: Float[Tensor, "b c f h w"],
-    timestep: int,
-    following: int | None,
-    latents: Float[Tensor, "b c f h w"],
-    noise: Float[Tensor, "b c f h w"],
-) -> Float[Tensor, "b c f h w"]:
-    """A step of a consistency model: to clean latents, and back to the noise it all began with.
-
-    The library's own step draws new noise for every frame, which would make the mouth flicker.
-    """
-    times = torch.full((len(latents),), timestep, device=latents.device)
-    skip, out = solver.get_scalings_for_boundary_condition_discrete(timestep)
-    clean = out * one_step_x0(solver, prediction, times, latents) + skip * latents
-    if following is None:
-        return clean
-    return solver.add_noise(clean, noise, torch.full_like(times, following))

@@ -261,6 +261,7 @@ def evaluate_model(
     picture of that voice against a third one: what chance gives.
     """
     meshes = [evaluator.mesh(example.faces) for example in examples]
+    sampler = sampler.suited_to(model.process)
     for index, example in enumerate(examples):
         driver_index = choose_driver(examples, index, besides={example.source})
         driver = examples[driver_index]

@@ -70,9 +70,15 @@ def min_snr_weight(denoised: Denoised, gamma: float) -> Float[Tensor, " b"]:
     """Weight of each clip's squared error, min(SNR, gamma) in units of x0 (arXiv 2303.09556).
 
     The SNR is a / (1 - a) of the clip's timestep. The squared error of x0 is that of the noise
-    times 1 / SNR and that of the velocity times 1 / (SNR + 1), hence the weights of those.
+    times 1 / SNR and that of the velocity times 1 / (SNR + 1), hence the weights of those. The
+    velocity of flow matching counts s^2 times, of the share s = 1 / (1 + sqrt(SNR)) of noise.
     """
     signal = denoised.signal.float()
     snr = signal / (1 - signal)
-    units = {"sample": ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}
+    units = {
+        "sample": ones_like(snr),
+        "epsilon": snr,
+        "v_prediction": snr + 1,
+        "flow_prediction": (1 + snr.sqrt()).square(),
+    }
     return snr.clamp(max=gamma) / units[denoised.prediction_type]

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin
+from diffusers import AutoencoderKL
 from einops import repeat
 from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from latentsync.batch import Batch
-from latentsync.diffusion.noise import mixed_noise, randn_like, stratified_timesteps
-from latentsync.diffusion.process import noised, one_step_x0, training_target
+from latentsync.diffusion.noise import mixed_noise, randn_like
+from latentsync.diffusion.process import NoiseProcess
 from latentsync.diffusion.sampler import Sampler, guided, sampling_steps
 from latentsync.faces import load_mask
 from latentsync.models.audio.encoders import AudioEncoder
@@ -30,7 +30,7 @@ from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
 from latentsync.models.denoised import Denoised, latents_of
 from latentsync.models.frozen import cast
-from latentsync.models.kinds import encoder_kind, schedule_of, scheduler_from
+from latentsync.models.kinds import AUDIO_ENCODERS, described_process, process_from
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat, read_config, read_format
 from latentsync.models.serialization import (
     load_audio_encoder,
@@ -50,7 +50,7 @@ class LipSyncModel:
         unet: UNet,
         codec: LatentCodec,
         audio_encoder: AudioEncoder,
-        scheduler: SchedulerMixin,
+        process: NoiseProcess,
         model_format: ModelFormat,
         training: dict[str, object] | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class LipSyncModel:
         self.unet = unet
         self.codec = codec
         self.audio_encoder = audio_encoder
-        self.scheduler = scheduler
+        self.process = process
         self.format = model_format
         self.training = training or {}
         self.syncnet_dir: Path | None = None
@@ -96,24 +96,22 @@ class LipSyncModel:
         generator = generator or torch.default_generator
         latents, masked, reference = latents_of(batch, self.encode)
         num_clips, _, num_frames, *_ = latents.shape
-        timesteps = stratified_timesteps(
-            num_clips, self.scheduler.config.num_train_timesteps, generator
-        ).to(latents.device)
+        timesteps = self.process.sample_timesteps(num_clips, generator).to(latents.device)
         noise = mixed_noise(latents, alpha=self.format.noise_alpha, generator=generator)
-        noisy = noised(self.scheduler, latents, noise, timesteps)
+        noisy = self.process.add_noise(latents, noise, timesteps)
         mask = self._latent_mask(num_clips, num_frames, latents)
         prediction = self.unet(
             torch.cat([noisy, mask, masked, reference], dim=1), timesteps, batch["audio"]
         ).to(latents.dtype)
         return Denoised(
             prediction=prediction,
-            target=training_target(self.scheduler, latents, noise, timesteps),
+            target=self.process.target(latents, noise, timesteps),
             noisy=noisy,
             timesteps=timesteps,
-            x0=one_step_x0(self.scheduler, prediction, timesteps, noisy),
+            x0=self.process.x0(prediction, timesteps, noisy),
             mask=mask,
-            signal=self.scheduler.alphas_cumprod.to(latents)[timesteps],
-            prediction_type=self.scheduler.config.prediction_type,
+            signal=self.process.signal(timesteps, like=latents),
+            prediction_type=self.process.prediction_type,
             decode=self.decode,
         )
 
@@ -270,7 +268,7 @@ class LipSyncModel:
             return guided(unconditional, conditional, sampler.guidance_scale)
 
         start = noise.expand(-1, -1, fixed.shape[2], -1, -1)
-        return sampling_steps(predict, start, sampler.solver(self.scheduler))
+        return sampling_steps(predict, start, sampler.solver(self.process))
 
     def _fixed(
         self, masked: Float[Tensor, "b c f x y"], reference: Float[Tensor, "b c f x y"]
@@ -298,8 +296,8 @@ class LipSyncModel:
 
     def check_can_be_saved(self) -> None:
         """ValueError if a folder could not hold the model: to be asked before days of training."""
-        encoder_kind(self.audio_encoder)
-        schedule_of(self.scheduler)
+        AUDIO_ENCODERS.check(self.audio_encoder)
+        described_process(self.process)
 
     def save_pretrained(self, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
         """Write a model folder; `dtype` (say, torch.float16) halves the files, loads cast back."""
@@ -311,7 +309,7 @@ class LipSyncModel:
             "format_version": FORMAT_VERSION,
             **asdict(self.format),
             "audio_encoder": save_audio_encoder(self.audio_encoder, folder),
-            "scheduler": schedule_of(self.scheduler),
+            **described_process(self.process),
             "training": self.training,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -323,7 +321,7 @@ class LipSyncModel:
         config = read_config(folder)
         parts = {
             "model_format": read_format(config, folder),
-            "scheduler": scheduler_from(config["scheduler"], folder / "config.json"),
+            "process": process_from(config, folder / "config.json"),
             "audio_encoder": load_audio_encoder(config["audio_encoder"], folder),
             "codec": LatentCodec(load_network(AutoencoderKL, folder / "vae")),
             "unet": load_network(UNet, folder / "unet"),

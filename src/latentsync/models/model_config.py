@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from latentsync.config_files import fits, read_json, shown
 from latentsync.faces import ALIGNERS, mask_names
-from latentsync.models.config_files import fits, read_json, shown
 
 FORMAT_VERSION = 1
 # Of integers: least and most.
@@ -65,11 +65,13 @@ def read_config(folder: Path) -> dict:
             f"{folder} has model format version {shown(version)}, this program reads "
             f"{FORMAT_VERSION}: export the model again with this version of latentsync"
         )
-    wanted = {*ModelFormat.__dataclass_fields__, "audio_encoder", "scheduler", "training"}
+    # Folders written before processes had a name hold the schedule of a DDPM.
+    of_process = {"process", "scheduler"} & set(config) or {"scheduler"}
+    wanted = {*ModelFormat.__dataclass_fields__, "audio_encoder", *of_process, "training"}
     missing = sorted(wanted - set(config))
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
-    for name in ("audio_encoder", "scheduler", "training"):
+    for name in ("audio_encoder", *of_process, "training"):
         if not isinstance(config[name], dict):
             raise ValueError(f"{path}: {name} is {shown(config[name])}, an object was expected")
     return config

@@ -9,9 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from latentsync.files import publish
-from latentsync.models.audio.encoders import AudioEncoder
-from latentsync.models.config_files import (
+from latentsync.config_files import (
     MISUSES,
     check_types,
     defaults_of,
@@ -19,10 +17,11 @@ from latentsync.models.config_files import (
     misfits,
     one_line,
     read_json,
-    shown,
     some,
 )
-from latentsync.models.kinds import AUDIO_ENCODERS, encoder_kind
+from latentsync.files import publish
+from latentsync.models.audio.encoders import AudioEncoder
+from latentsync.models.kinds import AUDIO_ENCODERS
 
 Network = TypeVar("Network", bound=ModelMixin)
 
@@ -90,18 +89,12 @@ def outline(kind: type[Network], config: Mapping[str, object], folder: Path) -> 
 
 def save_audio_encoder(encoder: AudioEncoder, folder: Path) -> dict[str, str]:
     """Write an audio encoder's weights if it has any; returns what the model's config says."""
-    name = encoder_kind(encoder)
-    AUDIO_ENCODERS[name].save(encoder, folder / "audio_encoder")
+    name = AUDIO_ENCODERS.check(encoder)
+    encoder.save(folder / "audio_encoder")
     return {"name": name}
 
 
 def load_audio_encoder(config: Mapping[str, object], folder: Path) -> AudioEncoder:
     """The audio encoder that `save_audio_encoder` described."""
-    name = config.get("name")
-    if not isinstance(name, str) or name not in AUDIO_ENCODERS:
-        raise ValueError(
-            f"{folder} has an unknown audio encoder {shown(name)}; known are "
-            f"{', '.join(AUDIO_ENCODERS)}: import the module that registers it before, or load the "
-            "model with the program that it was trained with"
-        )
-    return AUDIO_ENCODERS[name].load(folder / "audio_encoder")
+    kind = AUDIO_ENCODERS.find(config.get("name"), where=f"{folder} has an unknown audio encoder: ")
+    return kind.load(folder / "audio_encoder")

@@ -88,6 +88,7 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     if encoding.copy_audio is True:
         check_copy(audio, out)
     started, stopwatch = time.perf_counter(), Stopwatch()
+    sampler = sampler.suited_to(model.process)
     generation = Generation(
         sampler=sampler,
         seed=seed,

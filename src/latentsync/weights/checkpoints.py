@@ -5,16 +5,20 @@ Nothing that config names is instantiated by name: it is read as plain values, a
 classes below are built.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import yaml
 from diffusers import SchedulerMixin
 
+from latentsync.config_files import made, one_line
+from latentsync.diffusion.ddpm import DDPM, SCHEDULES
+from latentsync.diffusion.known import NOISE_PROCESSES
+from latentsync.diffusion.process import NoiseProcess
 from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
-from latentsync.models.config_files import one_line
-from latentsync.models.kinds import AUDIO_ENCODERS, SCHEDULES
+from latentsync.models.kinds import AUDIO_ENCODERS
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.syncnet import StableSyncNet
@@ -75,7 +79,7 @@ def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
         unet=build(lambda: UNet(**config), state, path),
         codec=LatentCodec.from_pretrained(str(cast(Node, node["codec"])["folder"])),
         audio_encoder=audio_encoder(cast(Node, node["audio_encoder"]), path),
-        scheduler=scheduler(cast(Node, node["scheduler"]), path),
+        process=noise_process(node, path),
         model_format=ModelFormat(**plain(cast(Node, node["model_format"]))),  # type: ignore[arg-type]
     )
 
@@ -85,17 +89,36 @@ def audio_encoder(node: Node, path: Path) -> AudioEncoder:
     words = str(node["_target_"]).split(".")
     if words[-1] == "load_official_whisper":
         return load_official_whisper(str(node["path"]))
-    loads = words[-1] == "from_pretrained"
+    loads = words[-1] in ("load", "from_pretrained")  # as it was called once
     class_name = words[-2 if loads else -1]
-    kinds = [kind.type for kind in AUDIO_ENCODERS.values() if kind.type.__name__ == class_name]
+    kinds = [kind for kind in AUDIO_ENCODERS if kind.__name__ == class_name]
     if not kinds:
         raise ValueError(
             f"{path} was trained with the audio encoder {node['_target_']}, which has no name "
-            f"here (there are {', '.join(AUDIO_ENCODERS)}): import the module that registers it "
-            "before, or take the model/ folder that its run wrote"
+            f"here (there are {', '.join(AUDIO_ENCODERS.names())}): import the module that "
+            "registers it before, or take the model/ folder that its run wrote"
         )
-    make = kinds[0].from_pretrained if loads else kinds[0]  # type: ignore[attr-defined]
+    make: Callable[..., AudioEncoder] = kinds[0].load if loads else kinds[0]
     return make(**plain(node))
+
+
+def noise_process(model: Node, path: Path) -> NoiseProcess:
+    """The noise process a run was trained with; runs of before processes had a name say the
+    schedule of a DDPM alone."""
+    if "process" not in model:
+        return DDPM(scheduler(cast(Node, model["scheduler"]), path))
+    node = cast(Node, model["process"])
+    class_name = str(node["_target_"]).rsplit(".", 1)[-1]
+    if class_name == DDPM.__name__:
+        return DDPM(scheduler(cast(Node, node["scheduler"]), path))
+    kinds = [kind for kind in NOISE_PROCESSES if kind.__name__ == class_name]
+    if not kinds:
+        raise ValueError(
+            f"{path} was trained with the noise process {node['_target_']}, which has no name "
+            f"here (there are {', '.join(NOISE_PROCESSES.names())}): import the module that "
+            "registers it before, or take the model/ folder that its run wrote"
+        )
+    return made(kinds[0].from_config, plain(node), path, what="noise process")
 
 
 def scheduler(node: Node, path: Path) -> SchedulerMixin:

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from latentsync.config_files import misfits, some
 from latentsync.files import publish
-from latentsync.models.config_files import misfits, some
 
 logger = logging.getLogger(__name__)
 

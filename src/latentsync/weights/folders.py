@@ -13,10 +13,11 @@ from pathlib import Path
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from latentsync.config_files import read_json
+from latentsync.diffusion.ddpm import DDPM
 from latentsync.faces import ALIGNERS
 from latentsync.files import cache_root, publish
 from latentsync.models.codec import LatentCodec
-from latentsync.models.config_files import read_json
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat
 from latentsync.models.serialization import save_network
@@ -118,7 +119,7 @@ def assemble(
         unet=net,
         codec=LatentCodec(load_official_vae(vae)),
         audio_encoder=encoder,
-        scheduler=official_scheduler(),
+        process=DDPM(official_scheduler()),
         model_format=ModelFormat(resolution=made.resolution, aligner=made.aligner),
         training={
             "imported_version": version,
@@ -245,8 +246,8 @@ def not_official(model: LipSyncModel) -> list[str]:
     """What the official code must be told or lacks to use this model's UNet."""
     lines = []
     config, vae = model.unet.config, model.codec.vae.net.config
-    if model.scheduler.config.prediction_type != "epsilon":
-        lines.append(f"predicts {model.scheduler.config.prediction_type}, official code epsilon")
+    if model.process.prediction_type != "epsilon":
+        lines.append(f"predicts {model.process.prediction_type}, official code epsilon")
     if vae.latent_channels != 4 or vae.latents_mean is not None:
         lines.append("was trained with another VAE than sd-vae-ft-mse")
     if config.cross_attention_dim not in WHISPERS:

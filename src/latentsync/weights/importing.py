@@ -19,7 +19,7 @@ SaveTo = Callable[[Path, Path], None]
 FOLDERS: dict[str, tuple[SaveTo, str]] = {
     "SyncNet": (lambda path, out: save_network(load_official_syncnet(path), out), "syncnet="),
     "VAE": (lambda path, out: save_network(load_official_vae(path), out), "vae="),
-    "Whisper": (lambda path, out: load_official_whisper(path).save_pretrained(out), "whisper="),
+    "Whisper": (lambda path, out: load_official_whisper(path).save(out), "whisper="),
 }
 # What is used otherwise.
 NO_FOLDER = {

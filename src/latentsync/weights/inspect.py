@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
-from latentsync.models.config_files import read_json
+from latentsync.config_files import read_json
 from latentsync.models.model_config import FORMAT_VERSION
 from latentsync.weights.files import LIGHTNING_KEY, State, kind_of, read, replace_all
 from latentsync.weights.syncnet import syncnet_config

@@ -6,7 +6,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from latentsync.models.config_files import read_json
+from latentsync.config_files import read_json
 from latentsync.weights.files import build, infer, read_state, replace_all, require
 
 # The official code forces both, whatever the VAE's config says.

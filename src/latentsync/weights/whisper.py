@@ -32,7 +32,7 @@ WHISPER_KEYS = {
 def load_official_whisper(path: Path | str) -> WhisperAudioEncoder:
     """The encoder of an OpenAI Whisper file of any size, or of a folder as transformers has it."""
     if Path(path).is_dir():
-        return WhisperAudioEncoder.from_pretrained(path)
+        return WhisperAudioEncoder.load(path)
     content = read(path)
     if not {"dims", "model_state_dict"} <= set(content):
         found = kind_of(content)

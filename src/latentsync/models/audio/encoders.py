@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from latentsync.config_files import check_types, made, misfits, read_json, some
 from latentsync.files import publish
 from latentsync.media.mel import mel_spectrogram
 from latentsync.models.audio.stream import StateStream
-from latentsync.models.config_files import check_types, made, misfits, read_json, some
 from latentsync.models.frozen import Frozen
 
 STATES_PER_SECOND = 50
@@ -42,7 +42,11 @@ class AudioEncoder(Protocol):
     memory for some minutes. It keeps the waveform (which may be mapped from a file) and reads
     slices of it.
     `to` moves its networks, in place; states come back to where the waveform is.
+    `save` writes a folder of its own, which it makes if there is anything to write, and `load`
+    reads it: model folders hold the encoder there, and know its class by `name`.
     """
+
+    name: ClassVar[str]
 
     def __call__(
         self, waveform: Float[Tensor, " t"], *, parity: bool = False
@@ -52,12 +56,19 @@ class AudioEncoder(Protocol):
 
     def to(self, device: torch.device | str) -> Self: ...
 
+    def save(self, folder: Path) -> None: ...
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self: ...
+
 
 class MelAudioEncoder:
     """Audio states without weights: two log-mel rows of 10 ms per state, in [-1, 1].
 
     The official code has no such states: `parity` changes nothing.
     """
+
+    name: ClassVar[str] = "mel"
 
     def __call__(
         self, waveform: Float[Tensor, " t"], *, parity: bool = False
@@ -84,6 +95,14 @@ class MelAudioEncoder:
         """Nothing to move: what is computed is computed where the waveform is."""
         return self
 
+    def save(self, folder: Path) -> None:
+        """Nothing to write."""
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """An encoder: there is nothing to read."""
+        return cls()
+
 
 class WhisperAudioEncoder:
     """The states of a Whisper encoder: its input with positions, and every block's output.
@@ -94,11 +113,13 @@ class WhisperAudioEncoder:
     with zeros of the normalised mel.
     """
 
+    name: ClassVar[str] = "whisper"
+
     def __init__(self, encoder: WhisperEncoder) -> None:
         self.net = Frozen(encoder)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> Self:
+    def load(cls, folder: Path | str) -> Self:
         """The encoder of a local Whisper folder in the layout of transformers."""
         folder = Path(folder)
         for name in ("config.json", "model.safetensors"):
@@ -128,8 +149,8 @@ class WhisperAudioEncoder:
         encoder.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
         return cls(encoder)
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write a folder that `from_pretrained` reads."""
+    def save(self, folder: Path) -> None:
+        """Write a folder that `load` reads."""
         folder.mkdir(parents=True, exist_ok=True)
         self.net.net.config.save_pretrained(folder)
         state = self.net.net.state_dict()

@@ -125,7 +125,7 @@ def generate_samples(
     generated = model.generate(
         truth,
         batch["audio"],
-        sampler=sampler,
+        sampler=sampler.suited_to(model.process),
         generator=Generator().manual_seed(seed),
         reference=reference,
     )

@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from latentsync.batch import Batch
-from latentsync.diffusion.process import one_step_x0
 from latentsync.losses import clear_clips
 from latentsync.models import Denoised, LatentCodec, LipSyncModel, UNet, load_network
 from latentsync.training.sharding import shard, whole_state
@@ -221,7 +220,7 @@ def decode_truth(denoised: Denoised, model: LipSyncModel) -> Float[Tensor, "b f 
     A perfect prediction equals its target, so the truth is what the target amounts to.
     """
     target, times, noisy = denoised.target, denoised.timesteps, denoised.noisy
-    return denoised.decode(one_step_x0(model.scheduler, target, times, noisy))
+    return denoised.decode(model.process.x0(target, times, noisy))
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def made(make: Callable[[Given], Made], values: Given, path: Path, *, what: str)
         raise ValueError(f"{path} describes no {what}: {one_line(error)}") from error
 
 
-def check_types(values: Mapping[str, object], like: Mapping[str, object], path: Path) -> None:
+def check_types(values: Mapping[str, object], like: Mapping[str, object], path: Path | str) -> None:
     """Refuse a value of another type than its default; names without one are left alone."""
     for name, value in values.items():
         default = like.get(name)
