@@ -21,7 +21,7 @@ from latentsync.models import (
     frame_tokens,
     num_parity_frames,
 )
-from latentsync.models.audio.encoders import (
+from latentsync.models.audio.whisper import (
     WhisperMel,
     block_states,
     whisper_mel,

@@ -23,6 +23,7 @@ class Scaled:
     """An audio encoder of another package: a mel with a weight."""
 
     name: ClassVar[str] = "scaled"
+    rate, width, states_name = 50.0, 80, "scaled"
 
     def __init__(self, scale: torch.Tensor) -> None:
         self.scale = scale

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from latentsync.models import WhisperAudioEncoder, frame_tokens, num_parity_frames
-from latentsync.models.audio.encoders import STATES_PER_SECOND, whisper_mel
+from latentsync.models.audio.encoders import STATES_PER_SECOND
+from latentsync.models.audio.whisper import whisper_mel
 from latentsync.weights import load_official_whisper
 from official.recipe import DATA, official_shapes, recipe_value
 

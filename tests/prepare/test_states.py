@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig
 
 from latentsync.data import AudioStates, ClipDataset, attach_states, read_manifest
-from latentsync.models import MelAudioEncoder, WhisperAudioEncoder, encoder_name, frame_tokens
+from latentsync.models import MelAudioEncoder, WhisperAudioEncoder, frame_tokens
 from latentsync.prepare import Recipe, encode_audio, prepare_clips
 from latentsync.prepare.states import heard
 
@@ -34,7 +34,7 @@ def test_an_item_holds_the_states_of_the_encoder_that_is_asked_for(data_dir: Pat
     assert [folder.parent for folder in folders] == [data_dir / "features"] * 2
     clips = read_manifest(data_dir)
     for encoder in (first, second):
-        dataset = ClipDataset(clips, with_audio=AudioStates(encoder_name(encoder)))
+        dataset = ClipDataset(clips, with_audio=AudioStates(encoder.states_name))
         item = dataset[1]
         frames = int(item["start"]) + torch.arange(16)
         expected = frame_tokens(encoder(heard(clips[1])), frames)
@@ -67,14 +67,14 @@ def test_a_name_is_that_of_the_weights(tmp_path: Path):
     first = tiny_whisper(0)
     first.net.net.save_pretrained(tmp_path / "copy")
     copy = WhisperAudioEncoder.load(tmp_path / "copy")
-    assert encoder_name(copy) == encoder_name(first) != encoder_name(tiny_whisper(1))
-    assert encoder_name(MelAudioEncoder()) == "mel"
+    assert copy.states_name == first.states_name != tiny_whisper(1).states_name
+    assert MelAudioEncoder().states_name == "mel"
 
 
 @pytest.mark.parametrize("spoil", ["interrupted", "deleted"])
 def test_what_is_missing_is_made_when_the_command_is_typed_again(data_dir: Path, spoil: str):
     whisper = tiny_whisper(0)
-    wanted = AudioStates(encoder_name(whisper), "audio_encoder=whisper audio_encoder.folder=F")
+    wanted = AudioStates(whisper.states_name, "audio_encoder=whisper audio_encoder.folder=F")
     clips = read_manifest(data_dir)
     if spoil == "interrupted":
 
@@ -129,7 +129,7 @@ def test_a_set_prepared_with_a_whisper_needs_nothing_more(raw_dir: Path, tmp_pat
     make = partial(WhisperAudioEncoder.load, tmp_path / "whisper")
     prepare_clips(raw_dir, tmp_path / "set", recipe=replace(recipe, make_audio_encoder=make))
     clips = read_manifest(tmp_path / "set")
-    assert attach_states(clips, AudioStates(encoder_name(make()))) == clips
+    assert attach_states(clips, AudioStates(make().states_name)) == clips
     with pytest.raises(FileNotFoundError, match="prepared with whisper-"):
         attach_states(clips, AudioStates("mel", "audio_encoder=mel"))
     encode_audio(tmp_path / "set", MelAudioEncoder())

@@ -1,16 +1,22 @@
 """Which audio encoder a training listens to, known before its networks are built."""
 
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from latentsync.cli.command import conf_dir
 from latentsync.cli.names import build
 from latentsync.data import AudioStates
-from latentsync.models import encoder_name
-from latentsync.models.audio.encoders import MelAudioEncoder, WhisperAudioEncoder
+from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.model_config import read_config
 from latentsync.models.serialization import load_audio_encoder
+
+# The config of an encoder that another package brings.
+REGISTERED = "registered"
 
 
 def listens_to(task: DictConfig) -> AudioStates | None:
@@ -22,18 +28,31 @@ def listens_to(task: DictConfig) -> AudioStates | None:
     if model is None:
         return None
     if "audio_encoder" in model:
-        encoder = build(model.audio_encoder)
-        folder = model.audio_encoder.get("folder")
+        node = model.audio_encoder
+        encoder = build(node)
+        values = cast(dict[str, object], OmegaConf.to_container(node, resolve=True))
+        chosen = {
+            name: value
+            for name, value in values.items()
+            if not name.startswith("_") and value is not None
+        }
     elif "folder" in model:
         folder = Path(model.folder)
         encoder = load_audio_encoder(read_config(folder)["audio_encoder"], folder)
         folder = folder / "audio_encoder"
+        chosen = {"folder": str(folder)} if folder.is_dir() else {}
     else:
         return None
-    if isinstance(encoder, MelAudioEncoder):
-        return AudioStates(encoder_name(encoder), "audio_encoder=mel")
-    if isinstance(encoder, WhisperAudioEncoder):
-        words = f"audio_encoder=whisper audio_encoder.folder={shlex.quote(str(folder))}"
-        return AudioStates(encoder_name(encoder), words)
-    target = model.audio_encoder._target_ if "audio_encoder" in model else "..."
-    return AudioStates(encoder_name(encoder), f"audio_encoder._target_={target}")
+    return AudioStates(encoder.states_name, words_for(encoder, chosen))
+
+
+def words_for(encoder: AudioEncoder, chosen: Mapping[str, object]) -> str:
+    """The words of prepare.py that make this encoder, of the values `chosen` for it."""
+    shipped = (conf_dir() / "audio_encoder" / f"{encoder.name}.yaml").is_file()
+    group = encoder.name if shipped else REGISTERED
+    values = dict(chosen) if shipped else {"name": encoder.name, **chosen}
+    words = [f"audio_encoder={group}"]
+    for name, value in values.items():
+        text = json.dumps(value).replace(" ", "") if isinstance(value, list) else str(value)
+        words.append(f"audio_encoder.{name}={shlex.quote(text)}")
+    return " ".join(words)

@@ -8,7 +8,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from latentsync.cli.names import build
-from latentsync.models.audio.encoders import WhisperAudioEncoder
 from latentsync.prepare import encode_audio, encode_latents, prepare_clips
 
 log = logging.getLogger(__name__)
@@ -50,8 +49,7 @@ def make_latents(config: DictConfig) -> None:
 
 def make_features(config: DictConfig) -> None:
     encoder = build(config.audio_encoder)
-    if isinstance(encoder, WhisperAudioEncoder):
-        encoder.to(config.device)
+    encoder.to(config.device)
     folder = encode_audio(Path(config.output), encoder, progress=config.progress)
     log.info("audio states are in %s", folder)
 

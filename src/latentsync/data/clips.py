@@ -16,6 +16,8 @@ MANIFEST_NAME = "manifest.jsonl"
 LATENTS_FOLDER = "latents"
 FEATURES_FOLDER = "features"
 AUDIO_ENCODER = "audio_encoder"  # metadata of a features file: whose states it holds
+STATES_RATE = "states_per_second"  # and how many; those of files that do not say it:
+USUAL_RATE = 50.0
 
 
 # Of MelAudioEncoder, which names no weights: two rows of 80 bands.
@@ -162,7 +164,7 @@ def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Cl
 
 @dataclass(frozen=True, slots=True)
 class AudioStates:
-    """Whose audio states a model listens to: `encoder` is what `encoder_name` calls it,
+    """Whose audio states a model listens to: `encoder` is its `states_name`,
     `made_with` the words of prepare.py that name it."""
 
     encoder: str
@@ -198,6 +200,22 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
             f"output='{folder.parent.parent}' {wanted.made_with}"
         )
     return [replace(clip, states_path=path) for clip, path in zip(clips, paths, strict=True)]
+
+
+def states_metadata(encoder: str, rate: float) -> dict[str, str]:
+    """What is noted beside audio states: whose they are, and how many a second."""
+    return {AUDIO_ENCODER: encoder, STATES_RATE: repr(float(rate))}
+
+
+def states_rate(clips: Sequence[Clip]) -> float:
+    """How many audio states a second of clips has, by the first one that can be read."""
+    for clip in clips:
+        path = clip.states_path or clip.features_path
+        with suppress(OSError, SafetensorError):  # a bad clip is passed over when it is read
+            clip.bring(path)
+            with safe_open(path, framework="np") as tensors:
+                return float((tensors.metadata() or {}).get(STATES_RATE, USUAL_RATE))
+    return USUAL_RATE
 
 
 def _own_encoder(clips: Sequence[Clip]) -> str | None:

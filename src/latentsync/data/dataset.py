@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states
+from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states, states_rate
 from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
 from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import Gap, choose_reference_start, choose_starts, span
@@ -219,6 +219,7 @@ class ClipDataset(Dataset):
                 before=self.audio_before,
                 after=self.audio_after,
                 fps=clip.fps,
+                rate=self._states_rate,
             ).float()
         if self.with_mel:
             mel = self._feature(clip, "mel")
@@ -269,6 +270,10 @@ class ClipDataset(Dataset):
             columns = [torch.from_numpy(np.asarray(truth[name])) for name in TRUTH_NAMES]
             self._truths[source] = torch.stack(columns, dim=-1).float()
         return self._truths[source]
+
+    @cached_property
+    def _states_rate(self) -> float:
+        return states_rate(self.clips)
 
     @cached_property
     def _mask(self) -> Float[Tensor, "f 1 h w"]:

@@ -2,7 +2,11 @@
 
 from latentsync.diffusion.ddpm import DDPM
 from latentsync.diffusion.flow_matching import EulerSolver, FlowMatching
-from latentsync.diffusion.known import NOISE_PROCESSES, register_noise_process
+from latentsync.diffusion.known import (
+    NOISE_PROCESSES,
+    register_noise_process,
+    registered_noise_process,
+)
 from latentsync.diffusion.noise import mixed_noise, randn_like, stratified_timesteps
 from latentsync.diffusion.process import NoiseProcess, Solver, check_solver, per_clip
 from latentsync.diffusion.sampler import Sampler, guided, sampling_steps
@@ -21,6 +25,7 @@ __all__ = [
     "per_clip",
     "randn_like",
     "register_noise_process",
+    "registered_noise_process",
     "sampling_steps",
     "stratified_timesteps",
 ]

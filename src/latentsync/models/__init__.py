@@ -4,17 +4,17 @@ from latentsync.models.audio.encoders import (
     AudioEncoder,
     MelAudioEncoder,
     TokenStream,
-    WhisperAudioEncoder,
-    encoder_name,
     frame_tokens,
     num_parity_frames,
 )
+from latentsync.models.audio.hubert import HubertAudioEncoder
 from latentsync.models.audio.stream import StateStream
+from latentsync.models.audio.whisper import WhisperAudioEncoder
 from latentsync.models.codec import LatentCodec, PreviewCodec
 from latentsync.models.deepcache import DeepCache
 from latentsync.models.denoised import Denoised
 from latentsync.models.frozen import Frozen
-from latentsync.models.kinds import register_audio_encoder
+from latentsync.models.kinds import register_audio_encoder, registered_audio_encoder
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
@@ -33,6 +33,7 @@ __all__ = [
     "DeepCache",
     "Denoised",
     "Frozen",
+    "HubertAudioEncoder",
     "LatentCodec",
     "LipSyncModel",
     "MelAudioEncoder",
@@ -45,7 +46,6 @@ __all__ = [
     "UNet",
     "WhisperAudioEncoder",
     "best_dtype",
-    "encoder_name",
     "frame_tokens",
     "latent_sync_input",
     "load_network",
@@ -53,6 +53,7 @@ __all__ = [
     "make_ready",
     "num_parity_frames",
     "register_audio_encoder",
+    "registered_audio_encoder",
     "save_network",
     "sync_input",
 ]

@@ -1,5 +1,6 @@
 """Networks that are used but never trained."""
 
+import hashlib
 from typing import Generic, Self, TypeVar
 
 import torch
@@ -36,3 +37,14 @@ def cast(
 ) -> None:
     """Move and cast a network in place, all of it (diffusers' own `to` warns of casting)."""
     nn.Module.to(net, device, dtype)
+
+
+def weights_digest(net: nn.Module, *also: object) -> str:
+    """Eight letters of a hash of all tensors, and of plain values that matter beside them."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    if also:
+        digest.update(repr(also).encode())
+    return digest.hexdigest()[:8]

@@ -11,13 +11,22 @@ from latentsync.config_files import made
 from latentsync.diffusion.ddpm import DDPM
 from latentsync.diffusion.known import NOISE_PROCESSES
 from latentsync.diffusion.process import NoiseProcess
-from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder, WhisperAudioEncoder
+from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
+from latentsync.models.audio.hubert import HubertAudioEncoder
+from latentsync.models.audio.whisper import WhisperAudioEncoder
 from latentsync.registry import Registry
 
 AUDIO_ENCODERS: Registry[AudioEncoder] = Registry(
-    "audio encoder", "latentsync.audio_encoders", [MelAudioEncoder, WhisperAudioEncoder]
+    "audio encoder",
+    "latentsync.audio_encoders",
+    [MelAudioEncoder, WhisperAudioEncoder, HubertAudioEncoder],
 )
 register_audio_encoder = AUDIO_ENCODERS.register
+
+
+def registered_audio_encoder(name: str, folder: Path | str | None = None) -> AudioEncoder:
+    """The encoder of a name, with the weights of a folder if it has any."""
+    return AUDIO_ENCODERS.find(name).load(Path() if folder is None else Path(folder))
 
 
 def described_process(process: NoiseProcess) -> dict[str, object]:

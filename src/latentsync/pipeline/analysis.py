@@ -147,7 +147,13 @@ def encode_speech(
     if cache is not None and net is not None:
         states = _cached(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
     form = model.format
-    tokens = TokenStream(states, before=form.audio_before, after=form.audio_after, fps=form.fps)
+    tokens = TokenStream(
+        states,
+        before=form.audio_before,
+        after=form.audio_after,
+        fps=form.fps,
+        rate=model.audio_encoder.rate,
+    )
     mel = mel_spectrogram(waveform) if with_mel else None
     seconds = len(waveform) / SAMPLE_RATE
     return Speech(tokens, seconds, silent, levels, mel, tuple(joined(damages)))

@@ -231,6 +231,7 @@ def tokens_of(
         before=form.audio_before,
         after=form.audio_after,
         fps=form.fps,
+        rate=model.audio_encoder.rate,
     )
 
 

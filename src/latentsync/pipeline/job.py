@@ -184,7 +184,8 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
     if not found.survey.tracks:
         raise ValueError(f"no face found in any of {found.survey.num_frames} frames of {video}")
     if parity:
-        seconds = num_parity_frames(len(voices[None].tokens.states), fps=form.fps) / form.fps
+        heard = voices[None].tokens
+        seconds = num_parity_frames(len(heard.states), fps=form.fps, rate=heard.rate) / form.fps
         timing = replace(timing, fps="model", tail="cut")
     else:
         seconds = max(voice.seconds for voice in voices.values())

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from latentsync.data.clips import AUDIO_ENCODER, FEATURES_FOLDER, Clip
+from latentsync.data.clips import FEATURES_FOLDER, Clip, states_metadata
 from latentsync.files import aside, publish
 from latentsync.media.audio import write_wav
 from latentsync.media.colour import ColourTags
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoWriter
-from latentsync.models.audio.encoders import AudioEncoder, encoder_name
+from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
 
 # What a loader decodes again and again: a window begins at the key frame before it, and without
@@ -45,7 +45,7 @@ class WriteClips:
         self.resolution = resolution
         self.crf = crf
         self.audio_encoder: AudioEncoder | None = None
-        self.encoder_name = ""
+        self.noted: dict[str, str] = {}
 
     def run(self, aligned: AlignedSegment) -> Iterator[Clip]:
         clip = Clip(
@@ -86,7 +86,8 @@ class WriteClips:
     def _write_features(self, clip: Clip, aligned: AlignedSegment) -> None:
         if self.audio_encoder is None:
             self.audio_encoder = self.make_audio_encoder()
-            self.encoder_name = encoder_name(self.audio_encoder)
+            encoder = self.audio_encoder
+            self.noted = states_metadata(encoder.states_name, encoder.rate)
         with torch.no_grad():
             states = self.audio_encoder(aligned.waveform)
         features = {
@@ -95,4 +96,4 @@ class WriteClips:
             "turn": torch.from_numpy(aligned.turns).float(),
         }
         with publish(clip.features_path) as partial:
-            save_file(features, partial, metadata={AUDIO_ENCODER: self.encoder_name})
+            save_file(features, partial, metadata=self.noted)

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from latentsync.data.clips import AUDIO_ENCODER, Clip, read_manifest
+from latentsync.data.clips import AUDIO_ENCODER, Clip, read_manifest, states_metadata
 from latentsync.files import publish
 from latentsync.media.audio import read_waveform
-from latentsync.models.audio.encoders import AudioEncoder, encoder_name
+from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.stage import SAMPLE_RATE
 
@@ -27,7 +27,7 @@ def encode_audio(data_dir: Path, encoder: AudioEncoder, *, progress: bool = Fals
     What is heard is the sound of the clips, coded as AAC: the raw files need not be there any more.
     """
     clips = read_manifest(data_dir)
-    name = encoder_name(encoder)
+    name = encoder.states_name
     folder = clips[0].features_path.parent / name
     with locked(folder):
         record = Record.open(folder, {AUDIO_ENCODER: name})
@@ -47,7 +47,7 @@ def encode_audio(data_dir: Path, encoder: AudioEncoder, *, progress: bool = Fals
             with torch.no_grad():
                 states = encoder(heard(clip)).half().cpu().contiguous()
             with publish(_states_path(folder, clip)) as partial:
-                save_file({"audio": states}, partial, metadata={AUDIO_ENCODER: name})
+                save_file({"audio": states}, partial, metadata=states_metadata(name, encoder.rate))
             record.add(clip.name, {"num_frames": clip.num_frames})
     return folder
 

@@ -89,6 +89,9 @@ def audio_encoder(node: Node, path: Path) -> AudioEncoder:
     words = str(node["_target_"]).split(".")
     if words[-1] == "load_official_whisper":
         return load_official_whisper(str(node["path"]))
+    if words[-1] == "registered_audio_encoder":
+        kind = AUDIO_ENCODERS.find(node.get("name"), where=f"{path}: ")
+        return kind.load(str(node.get("folder") or "."))
     loads = words[-1] in ("load", "from_pretrained")  # as it was called once
     class_name = words[-2 if loads else -1]
     kinds = [kind for kind in AUDIO_ENCODERS if kind.__name__ == class_name]
@@ -109,6 +112,9 @@ def noise_process(model: Node, path: Path) -> NoiseProcess:
         return DDPM(scheduler(cast(Node, model["scheduler"]), path))
     node = cast(Node, model["process"])
     class_name = str(node["_target_"]).rsplit(".", 1)[-1]
+    if class_name == "registered_noise_process":
+        kind = NOISE_PROCESSES.find(node.get("name"), where=f"{path}: ")
+        return made(kind.from_config, node.get("values") or {}, path, what="noise process")  # type: ignore[arg-type]
     if class_name == DDPM.__name__:
         return DDPM(scheduler(cast(Node, node["scheduler"]), path))
     kinds = [kind for kind in NOISE_PROCESSES if kind.__name__ == class_name]

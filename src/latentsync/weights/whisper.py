@@ -8,7 +8,7 @@ from typing import cast
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from latentsync.models.audio.encoders import WhisperAudioEncoder
+from latentsync.models.audio.whisper import WhisperAudioEncoder
 from latentsync.weights.files import State, build, describe, kind_of, read, replace_all
 
 logger = logging.getLogger(__name__)
