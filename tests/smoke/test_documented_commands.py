@@ -54,6 +54,7 @@ COMPOSED = {
     "ckpt=hf:": "asks the hub; tests/weights/test_fetch.py",
     "torchrun": "wants two machines of eight GPUs",
     "srun": "wants a cluster",
+    "=registered": "wants a package that brings a part; test_extending.py installs one",
 }
 # Minutes together.
 SLOW = (

@@ -20,7 +20,7 @@ from pipeline.inputs import picture, write_video, write_voice
 from smoke.tiny import TINY_UNET, fixed_face, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-BLOCK = re.compile(r"^```(python|toml)\n# (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(py|toml)\n# (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 GROUP = re.compile(r'^\[project\.entry-points\."(.+)"\]\n((?:\w+ = ".+"\n)+)', re.MULTILINE)
 
 
@@ -28,7 +28,7 @@ def install(site: Path) -> None:
     """What pip makes of the page's package: its modules, and a dist-info with entry points."""
     entries = []
     for language, path, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
-        if language == "python":
+        if language == "py":
             (site / path).parent.mkdir(parents=True, exist_ok=True)
             (site / path).write_text(text, encoding="utf-8")
         else:

@@ -25,7 +25,7 @@ from latentsync.media.video import probe
 from latentsync.models.audio.encoders import TokenStream
 from latentsync.models.audio.stream import StateStream
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.cache import Cache, content_hash, network_hash, tensor_hash
+from latentsync.pipeline.cache import Cache, content_hash, tensor_hash
 from latentsync.pipeline.checks import count_frames
 from latentsync.pipeline.inputs import Inputs
 from latentsync.pipeline.silence import SilenceGate, levels_db
@@ -145,7 +145,9 @@ def encode_speech(
     states = model.audio_encoder.stream(heard, parity=parity)
     net = getattr(model.audio_encoder, "net", None)
     if cache is not None and net is not None:
-        states = _cached(states, cache, tensor_hash(heard), network_hash(net.net), str(parity))
+        states = _cached(
+            states, cache, tensor_hash(heard), model.audio_encoder.states_name, str(parity)
+        )
     form = model.format
     tokens = TokenStream(
         states,
