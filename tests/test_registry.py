@@ -55,7 +55,7 @@ def test_a_part_of_an_installed_package_is_found_by_its_name(registry: Registry)
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("fake_parts:Good", 'called "fake_parts:Good"; there are own, good'),
+        ("fake_parts:Good", 'called "fake_parts:Good"; there are own, '),
         (["own"], "no part is called"),
         (None, "no part is called null"),
         ("misnamed", "calls itself 'other'"),

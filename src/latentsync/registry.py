@@ -8,23 +8,18 @@ what this package holds, what a program has registered, or what an installed pac
 """
 
 from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar, Generic, Protocol, TypeVar
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import Generic, TypeVar
 
 from latentsync.config_files import shown
 
 
-class Named(Protocol):
-    """A class whose instances a model folder can hold."""
-
-    name: ClassVar[str]
-
-
-Part = TypeVar("Part", bound=Named)
+Part = TypeVar("Part")
 
 
 class Registry(Generic[Part]):
-    """Classes of one kind of part; `what` is the kind in words, `group` that of entry points.
+    """Classes of one kind of part, each with a `name` of its own; `what` is the kind in words,
+    `group` that of entry points.
 
     Packages are imported when their part is asked for, not before.
     """
@@ -77,15 +72,15 @@ class Registry(Generic[Part]):
         """The name of a part's class; ValueError if no model folder can hold it."""
         kind = type(part)
         name = getattr(kind, "name", None)
-        if name in self.names() and self.find(name) is kind:
-            return kind.name
+        if isinstance(name, str) and name in self.names() and self.find(name) is kind:
+            return name
         raise ValueError(
             f"no model folder can hold a {kind.__name__}, so a model with it could not be saved; "
             f"there are {', '.join(self.names())}: give its class a name of its own and register "
             f"it, by an entry point {self.group} of its package or in the module that defines it"
         )
 
-    def _entries(self) -> Iterable[EntryPoint]:
+    def _entries(self) -> EntryPoints:
         return entry_points(group=self.group)
 
     def _loaded(self, entry: EntryPoint) -> type[Part]:

@@ -50,6 +50,7 @@ class DDPM:
     solvers: ClassVar[tuple[str, ...]] = tuple(SOLVERS)
 
     def __init__(self, scheduler: SchedulerMixin) -> None:
+        schedule_kind(scheduler)
         self.scheduler = scheduler
 
     @property

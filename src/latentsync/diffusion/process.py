@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 
+@runtime_checkable
 class Solver(Protocol):
     """One way from noise to latents, for one chunk: a solver may remember its steps.
 
