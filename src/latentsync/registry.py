@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 
 from latentsync.config_files import shown
 
-
 Part = TypeVar("Part")
 
 
