@@ -13,7 +13,7 @@ from latentsync.diffusion import NOISE_PROCESSES, Sampler
 from latentsync.media.video import read_frames
 from latentsync.models import LipSyncModel, frame_tokens, registered_audio_encoder
 from latentsync.models.kinds import AUDIO_ENCODERS
-from latentsync.pipeline import Timing, lipsync
+from latentsync.pipeline import Choice, Timing, lipsync
 from latentsync.prepare import encode_audio
 from latentsync.weights.folders import model_folder
 from pipeline.inputs import picture, write_video, write_voice
@@ -105,6 +105,7 @@ def test_a_model_with_it_redraws_a_video(loudness_run: Path, tmp_path: Path) -> 
         video, voice, tmp_path / "out.mp4",
         model=LipSyncModel.from_pretrained(loudness_run / "model"), detector=fixed_face(),
         sampler=Sampler("dpmpp", 1, guidance_scale=1.0), timing=Timing(),
+        choice=Choice(min_size=0),
     )  # fmt: skip
     assert report.num_frames_with_face == 20
     assert sum(1 for _ in read_frames(tmp_path / "out.mp4")) == 20
@@ -116,7 +117,7 @@ def test_a_process_of_another_package_trains_and_comes_back(
     folder = run(
         work, "demo/unet_stage1", "middle_flow", *TINY_UNET, f"vae='{work / 'vae'}'",
         "process@task.model.process=registered", "task.model.process.name=middle_flow",
-        "task.model.process.values={num_train_timesteps: 500}",
+        "+task.model.process.values.num_train_timesteps=500",
     )  # fmt: skip
     checkpoint = folder / "checkpoints" / "last.ckpt"
     for path in (folder / "model", model_folder(checkpoint, cache=tmp_path)):
