@@ -105,7 +105,7 @@ def test_a_model_with_it_redraws_a_video(loudness_run: Path, tmp_path: Path) -> 
         video, voice, tmp_path / "out.mp4",
         model=LipSyncModel.from_pretrained(loudness_run / "model"), detector=fixed_face(),
         sampler=Sampler("dpmpp", 1, guidance_scale=1.0), timing=Timing(),
-        choice=Choice(min_size=0),
+        choice=Choice(min_size=0, min_seconds=0),
     )  # fmt: skip
     assert report.num_frames_with_face == 20
     assert sum(1 for _ in read_frames(tmp_path / "out.mp4")) == 20
