@@ -70,7 +70,9 @@ class Bench:
             mine = face.example
             driver = choose_driver(self.examples, index, besides={mine.source})
             voice = self.examples[driver].voice
-            drawn = draw(model, face, voice.states, sampler, reference, seed=SEED + index)
+            drawn = generate_latents(
+                model, face, voice.states, sampler, reference, seed=SEED + index
+            )
             self.evaluator.look(row, drawn, voice, own=mine.voice)
             self.evaluator.compare(row, drawn, mine.faces, same_speech=False)
         names = ("r_open", "r_width", "sync", "sync_confidence", "in_over_off", "leak", "flicker")
@@ -101,7 +103,7 @@ def encoded(example: Example, model: LipSyncModel) -> Face:
 
 
 @torch.no_grad()
-def draw(
+def generate_latents(
     model: LipSyncModel,
     face: Face,
     states: Float[Tensor, "n l d"],
@@ -113,14 +115,14 @@ def draw(
     length = model.format.num_frames
     run = Run(0, 0, 0, len(face.masked), np.ones(len(face.masked), dtype=np.float32))
     windows = cut_chunks([run], length=length, overlap=0, own_reference=reference == "own")
-    noise = model.draw_noise(torch.Generator().manual_seed(seed))
+    noise = model.sample_noise(torch.Generator().manual_seed(seed))
 
     def of(frames: Tensor, indices: list[np.ndarray]) -> Tensor:
         return rearrange(frames[np.stack(indices)], "b f c x y -> b c f x y")
 
     slots = [window.slots for window in windows]
     with torch.autocast("cpu", torch.bfloat16):
-        latents = model.draw(
+        latents = model.generate_latents(
             of(face.masked, slots),
             of(face.seen, [window.reference for window in windows]),
             torch.stack([tokens_of(states, part, model) for part in slots]),

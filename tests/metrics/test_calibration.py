@@ -11,12 +11,12 @@ from latentsync.metrics.calibration import CalibrationCounts
 def test_it_agrees_with_torchmetrics_on_as_many_pairs_of_each(generator):
     cosines = torch.rand(400, 400, generator=generator).sqrt()
     off = ~torch.eye(400, dtype=torch.bool)
-    judgement = CalibrationCounts()
+    calibration = CalibrationCounts()
     # In two parts, as batches come.
     parts = slice(0, 200), slice(200, 400)
     for part in parts:
-        judgement.update(cosines[part, part], off[part, part])
-    values = judgement.compute()
+        calibration.update(cosines[part, part], off[part, part])
+    values = calibration.compute()
     # The library has no weights: every pair in sync as often as there are pairs off for one.
     own = cosines.diagonal()
     others = torch.cat([cosines[part, part][off[part, part]] for part in parts])
@@ -29,10 +29,10 @@ def test_it_agrees_with_torchmetrics_on_as_many_pairs_of_each(generator):
 
 
 def test_in_above_off_of_two_windows_is_counted_pair_by_pair():
-    judgement = CalibrationCounts()
+    calibration = CalibrationCounts()
     # 0.95 is above 0.85, but 0.65 is not above 0.75.
-    judgement.update(torch.tensor([[0.95, 0.85], [0.75, 0.65]]), ~torch.eye(2, dtype=torch.bool))
-    assert judgement.compute() == pytest.approx(
+    calibration.update(torch.tensor([[0.95, 0.85], [0.75, 0.65]]), ~torch.eye(2, dtype=torch.bool))
+    assert calibration.compute() == pytest.approx(
         {
             "cosine_in": 0.8,
             "cosine_off": 0.8,
@@ -50,16 +50,16 @@ def test_a_judge_whose_cosine_is_the_chance_of_sync_is_on_the_diagonal(generator
     num, size = 20_000, 1000
     in_sync = torch.rand(num, generator=generator).sqrt()
     off = 1 - torch.rand(num, generator=generator).sqrt()
-    judgement = CalibrationCounts()
+    calibration = CalibrationCounts()
     for first in range(0, num, size):
         block = slice(first, first + size)
         # Each window with its own sound, and with that of the next one, which is off.
         cosines = torch.diag(in_sync[block]) + torch.diag(off[block]).roll(1, 1)
-        judgement.update(cosines, torch.eye(size, dtype=torch.bool).roll(1, 1))
-    curve = judgement.curve()
+        calibration.update(cosines, torch.eye(size, dtype=torch.bool).roll(1, 1))
+    curve = calibration.curve()
     np.testing.assert_allclose(curve.cosine, curve.in_sync, atol=0.03)
     np.testing.assert_allclose(curve.weight, 0.1, atol=0.01)
-    values = judgement.compute()
+    values = calibration.compute()
     assert values["calibration_error"] < 0.02
     # The library's road to the same: P(in > off) over all pairs is the area under the ROC.
     labels = torch.cat([torch.ones(num), torch.zeros(num)]).long()
@@ -68,8 +68,8 @@ def test_a_judge_whose_cosine_is_the_chance_of_sync_is_on_the_diagonal(generator
 
 
 def test_without_pairs_off_only_the_cosine_in_sync_is_known():
-    judgement = CalibrationCounts()
-    judgement.update(torch.tensor([[0.25]]), torch.zeros(1, 1, dtype=torch.bool))
-    assert judgement.compute() == {"cosine_in": 0.25}
-    judgement.reset()
-    assert judgement.compute() == {}
+    calibration = CalibrationCounts()
+    calibration.update(torch.tensor([[0.25]]), torch.zeros(1, 1, dtype=torch.bool))
+    assert calibration.compute() == {"cosine_in": 0.25}
+    calibration.reset()
+    assert calibration.compute() == {}

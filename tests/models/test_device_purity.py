@@ -109,9 +109,11 @@ def test_generating_stays_on_the_device(model: LipSyncModel, name: str) -> None:
 
 def test_kept_latents_stay_on_the_device(model: LipSyncModel) -> None:
     pixels, audio = faces_and_audio()
-    noise = model.draw_noise(torch.Generator(), num_clips=2)
+    noise = model.sample_noise(torch.Generator(), num_clips=2)
     sampler = PRESETS["dpmpp"]
-    latents = model.draw(*model.encode_faces(pixels), audio, sampler=sampler, noise=noise)
+    latents = model.generate_latents(
+        *model.encode_faces(pixels), audio, sampler=sampler, noise=noise
+    )
     assert latents.device.type == "cuda"
     assert model.finish(latents, pixels, sampler=sampler).device.type == "cuda"
 

@@ -31,7 +31,7 @@ def test_chunks_drawn_at_once_equal_chunks_drawn_one_by_one(model, faces, audio,
     pixels = torch.cat(faces.split(NUM_FRAMES, dim=1))
     sound = torch.cat(audio.split(NUM_FRAMES, dim=1))
     masked, seen = model.encode_faces(pixels)
-    latents = model.draw(
+    latents = model.generate_latents(
         masked, seen, sound, sampler=sampler, noise=noise.expand(2, -1, -1, -1, -1)
     )
     at_once = model.finish(latents, pixels, sampler=sampler)

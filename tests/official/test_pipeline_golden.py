@@ -144,7 +144,7 @@ def spoken(
 
 
 def test_noise_and_times(model: Recording, golden: dict[str, np.ndarray]) -> None:
-    noise = model.draw_noise(torch.Generator().manual_seed(SEED))
+    noise = model.sample_noise(torch.Generator().manual_seed(SEED))
     np.testing.assert_array_equal(noise[:, :, 0], golden["init_latent_frame0"])
     assert SAMPLER.solver(model.process).timesteps == golden["timesteps"].tolist()
 

@@ -19,8 +19,8 @@ from latentsync.models.mouth_reader import MouthReader
 from latentsync.training import GradientMonitor, ReaderTask, SeedEveryStep, reader_task
 
 def main(folder, num_processes, out):
-    # Each process would roughen its faces in its own way; nothing else is drawn.
-    reader_task.roughen = lambda faces, generator: faces
+    # Each process would change its faces in its own way; nothing else is drawn.
+    reader_task.augment = lambda faces, generator: faces
     seed_everything(0, verbose=False)
     items = {"num_frames": 2, "resolution": 64, "with_truth": True, "with_reference": False,
              "with_audio": False, "with_mel": False, "in_memory": True, "samples_per_clip": 8}

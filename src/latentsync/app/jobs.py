@@ -18,7 +18,7 @@ with needed_parts():
 
 log = logging.getLogger(__name__)
 
-TELL_SECONDS = 0.2  # between two words about progress
+PROGRESS_SECONDS = 0.2  # between two words about progress
 STAGES = {"faces": "Looking for faces", "frames": "Drawing mouths"}
 
 
@@ -69,7 +69,7 @@ class Desk:
                 del self.stops[session]
         page = page_path(out).read_text(encoding="utf-8")
         files = [str(path) for path in (out, page_path(out), report_path(out))]
-        return str(out), _said(report), _framed(page), files, plain(asdict(report))
+        return str(out), _summary(report), _framed(page), files, plain(asdict(report))
 
     def cancel(self, request: gr.Request) -> str:
         """Give up the job of this browser; it ends with the frame or chunk in work."""
@@ -94,14 +94,14 @@ def teller(progress: gr.Progress, stop: Event) -> Callable[[str, int, int], None
         if stop.is_set():
             raise Cancelled
         now = time.monotonic()
-        if now - last >= TELL_SECONDS or done == total:
+        if now - last >= PROGRESS_SECONDS or done == total:
             last = now
             progress((done, total), desc=STAGES.get(stage, stage), unit="frames")
 
     return on_progress
 
 
-def _said(report: Report) -> str:
+def _summary(report: Report) -> str:
     share = f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"
     return f"{share} in {report.total_seconds:.1f} s, with the preset {report.preset}."
 

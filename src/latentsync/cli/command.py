@@ -61,7 +61,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 if sentence is None:
                     raise
                 # Leaves Hydra at once, past its own printing of errors.
-                raise SystemExit(_tell(error, sentence)) from error
+                raise SystemExit(_report_error(error, sentence)) from error
 
         @functools.wraps(task)
         def main() -> None:
@@ -80,7 +80,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 sentence = explain(error, config_name)
                 if sentence is None:
                     raise
-                sys.exit(_tell(error, sentence))
+                sys.exit(_report_error(error, sentence))
 
         return main
 
@@ -92,7 +92,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
     return errors.explain(error, config_name, conf=conf_dir())
 
 
-def _tell(error: BaseException, sentence: str) -> int:
+def _report_error(error: BaseException, sentence: str) -> int:
     sys.stderr.write(f"error: {sentence}\n")
     log.debug("the error above comes from here", exc_info=error)
     return EXIT_USER_ERROR

@@ -41,7 +41,7 @@ def missing_sentence(config: DictConfig, command: str, *, conf: Path) -> str | N
         used = USED_BY_STAGE.get(config.stage, ())
     missing = missing_values(config, used)
     experiment = chosen_experiment()
-    if "name" in missing and "," in (said_experiment() or ""):
+    if "name" in missing and "," in (given_experiment() or ""):
         return "name= must be given: a sweep of several experiments has one folder of that name"
     if "name" in missing and experiment is None and (conf / EXPERIMENT).is_dir():
         return f"{EXPERIMENT}= must be given; there are:\n{list_experiments(conf)}"
@@ -77,10 +77,10 @@ def chosen_experiment() -> str | None:
     """What experiment= says, where the command has experiments."""
     if HydraConfig.initialized():
         return HydraConfig.get().runtime.choices.get(EXPERIMENT)
-    return said_experiment()
+    return given_experiment()
 
 
-def said_experiment() -> str | None:
+def given_experiment() -> str | None:
     """The word behind experiment= on the command line."""
     given = [word.split("=", 1)[1] for word in sys.argv[1:] if re.match(rf"\+*{EXPERIMENT}=", word)]
     return given[-1] if given else None

@@ -240,12 +240,12 @@ def beside(
 
     (`itertools.tee` would keep up to 57 pictures longer than needed: it frees by blocks.)
     """
-    ahead: deque[In] = deque()
+    waiting: deque[In] = deque()
 
     def tap() -> Iterator[In]:
         for item in items:
-            ahead.append(item)
+            waiting.append(item)
             yield item
 
     for result in follow(tap()):
-        yield ahead.popleft(), result
+        yield waiting.popleft(), result

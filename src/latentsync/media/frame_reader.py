@@ -175,7 +175,7 @@ class _Cursor:
     def _restart(self, *, from_start: bool) -> None:
         self.frames = self._numbered(from_start)
         self.shown: tuple[int, VideoFrame] | None = None
-        self.ahead: tuple[int, VideoFrame] | None = None
+        self.next_frame: tuple[int, VideoFrame] | None = None
 
     def _numbered(self, from_start: bool) -> Iterator[tuple[int, VideoFrame]]:
         # What is damaged was told while the times were read.
@@ -216,9 +216,9 @@ class _Cursor:
         return self.shown[1]
 
     def _is_far(self, number: int) -> bool:
-        ahead = int(self.times.starts[number] - self.times.starts[self.number])
-        is_far_ahead = ahead * self.times.time_base > JUMP_SECONDS
-        return ahead < 0 or (is_far_ahead and self._has_clock())
+        distance = int(self.times.starts[number] - self.times.starts[self.number])
+        is_far = distance * self.times.time_base > JUMP_SECONDS
+        return distance < 0 or (is_far and self._has_clock())
 
     def _has_clock(self) -> bool:
         """Whether a time names one place: not in recordings glued together."""
@@ -240,12 +240,12 @@ class _Cursor:
 
     def _advance(self, number: int) -> None:
         while self.shown is None or self.shown[0] < number:
-            following = self.ahead or next(self.frames, None)
-            self.ahead = None
+            following = self.next_frame or next(self.frames, None)
+            self.next_frame = None
             if following is None:
                 return
             if self.shown is not None and following[0] > number:
-                self.ahead = following
+                self.next_frame = following
                 return
             self.shown = following
 

@@ -133,11 +133,11 @@ class LipSyncModel:
         Nothing but the noise is drawn from the `generator`, except in parity.
 
         The same in three steps, whose latents can be kept and shared between chunks:
-        `encode_faces`, `draw`, `finish`.
+        `encode_faces`, `generate_latents`, `finish`.
         """
         reference = pixels if reference is None else reference
         if noise is None:
-            noise = self.draw_noise(generator, num_clips=pixels.shape[0]).to(pixels)
+            noise = self.sample_noise(generator, num_clips=pixels.shape[0]).to(pixels)
         chunks = []
         for faces, sound, other in zip(
             *(part.split(self.format.num_frames, dim=1) for part in (pixels, audio, reference)),
@@ -163,7 +163,7 @@ class LipSyncModel:
         return masked, seen
 
     @torch.no_grad()
-    def draw(
+    def generate_latents(
         self,
         masked: Float[Tensor, "b c f x y"],
         reference: Float[Tensor, "b c f x y"],
@@ -207,7 +207,7 @@ class LipSyncModel:
         decoded = self.decode(latents)
         return match_cells(decoded, cells, self.mask) if sampler.match_colours else decoded
 
-    def draw_noise(
+    def sample_noise(
         self, generator: Generator | None, *, num_clips: int = 1
     ) -> Float[Tensor, "b c 1 x y"]:
         """The noise that all frames of a clip start from."""

@@ -19,7 +19,7 @@ from latentsync.models.serialization import load_network
 
 MEL_BANDS = 80
 # Of which faces a network is a judge, in its config.
-DRAWN, RECORDED = "drawn", "recorded"
+SYNTHETIC, RECORDED = "drawn", "recorded"
 MIN_EMBEDDING = 4
 Factor: TypeAlias = int | Sequence[int]
 

@@ -46,7 +46,7 @@ def generate_chunks(
     windows go through the network at once. `latent_cache`: faces that it holds are never asked for.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = model.draw_noise(generator)
+    noise = model.sample_noise(generator)
     if sampler.parity:
         for chunk in chunks:
             pixels = model.generate(
@@ -66,7 +66,7 @@ def generate_chunks(
         masked = stacked(pad(part_of(own, "masked"), length) for own, _ in faces)
         reference = stacked(pad(part_of(other, "seen"), length) for _, other in faces)
         sound = stacked(pad(sound_of(w.run, w.slots), length) for w in group)
-        latents = model.draw(
+        latents = model.generate_latents(
             rearrange(masked, "(b f) c x y -> b c f x y", f=length),
             rearrange(reference, "(b f) c x y -> b c f x y", f=length),
             rearrange(sound, "(b f) s d -> b f s d", f=length).to(model.device),

@@ -236,8 +236,10 @@ def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
 def notes_of(job: Job, result: RenderResult, latent_cache: LatentCache | None = None) -> list[str]:
     """What else a user should know."""
     notes = clipped_in(job)
-    drawn_tracks = [job.analysis.survey.tracks[index] for index in {run.track for run in job.runs}]
-    if drawn_tracks and not any(np.isfinite(track.yaws).any() for track in drawn_tracks):
+    generated_tracks = [
+        job.analysis.survey.tracks[index] for index in {run.track for run in job.runs}
+    ]
+    if generated_tracks and not any(np.isfinite(track.yaws).any() for track in generated_tracks):
         notes.append(
             "how far heads are turned is unknown, since this detector's points do not tell: "
             "faces.max_yaw left none out"

@@ -33,9 +33,9 @@ class Turn:
     confidence: float = 1.0
 
     @classmethod
-    def read(cls, told: Mapping[str, object]) -> Self:
+    def read(cls, fields: Mapping[str, object]) -> Self:
         """A turn of a file; ValueError or TypeError for what is none."""
-        turn = cls(**told)  # type: ignore[arg-type]
+        turn = cls(**fields)  # type: ignore[arg-type]
         for value in (turn.start, turn.end, turn.confidence):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"a turn starts and ends at seconds, got {value!r}")
@@ -124,17 +124,17 @@ def speaking_frames(
 def check_turns(turns: Sequence[Turn], persons: Sequence[int], seconds: float, where: str) -> None:
     """ValueError for a turn of nobody whom the video shows, or at a time that it has not."""
     for number, turn in enumerate(turns):
-        said = f"{where}, turn {number} ({turn.start:g} to {turn.end:g} s)"
+        place = f"{where}, turn {number} ({turn.start:g} to {turn.end:g} s)"
         if turn.person is not None and turn.person not in persons:
             raise ValueError(
-                f"{said}: there is no person {turn.person}, the video shows the persons "
+                f"{place}: there is no person {turn.person}, the video shows the persons "
                 f"{list(persons)} (plan=true lists them)"
             )
         if not 0 <= turn.start < turn.end:
-            raise ValueError(f"{said}: it must end after it starts, at 0 s or later")
+            raise ValueError(f"{place}: it must end after it starts, at 0 s or later")
         if turn.end > seconds + END_TOLERANCE_SECONDS:
             raise ValueError(
-                f"{said}: the video ends at {seconds:.2f} s; are these the turns of another one?"
+                f"{place}: the video ends at {seconds:.2f} s; are these the turns of another one?"
             )
 
 

@@ -21,7 +21,7 @@ NOISE = 0.06
 BLOCK = 8
 
 
-def roughen(
+def augment(
     pixels: Float[Tensor, "n c h w"], generator: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
     """Degraded copies of the pictures; sides must be multiples of eight."""

@@ -123,11 +123,13 @@ def take_from_sd(unet: UNet, folder: Path | str) -> None:
     require(state, path, "UNet of Stable Diffusion", "conv_in.weight", MID_AUDIO_KEY)
     taken = {key: value for key, value in state.items() if not any(n in key for n in NOT_IN_SD)}
     own = unet.state_dict()
-    drawn = (*NOT_IN_SD, ".motion_modules.", "project_audio.")
-    wanted = {key: value for key, value in own.items() if not any(part in key for part in drawn)}
+    initialized = (*NOT_IN_SD, ".motion_modules.", "project_audio.")
+    wanted = {
+        key: value for key, value in own.items() if not any(part in key for part in initialized)
+    }
     check_fit(wanted, taken, path, "UNet")
     unet.load_state_dict({**own, **taken}, strict=True)
-    kept = [part.strip(".") for part in drawn if any(part in key for key in own)]
+    kept = [part.strip(".") for part in initialized if any(part in key for key in own)]
     logger.info(
         "%s: %d of %d tensors taken; drawn anew: %s", path, len(taken), len(own), ", ".join(kept)
     )

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 SHOT_RULE = 2  # of the rule below: what was found by an older one is found again
-AHEAD = 3  # frames that are known beyond the one that is judged
+NUM_LATER_FRAMES = 3  # frames that are known beyond the one that is judged
 SHORTEST = 3  # frames; a shot of fewer belongs to its neighbour
 # Mean change of a level, 0 to 255, below which nothing is a cut.
 MIN_CHANGE = 4
@@ -70,8 +70,8 @@ class ShotDetector:
     """
 
     def __init__(self) -> None:
-        self.pictures: deque[Small] = deque(maxlen=AHEAD + 1 + SHORTEST)
-        self.changes: deque[float] = deque(maxlen=MEMORY + 1 + AHEAD)
+        self.pictures: deque[Small] = deque(maxlen=NUM_LATER_FRAMES + 1 + SHORTEST)
+        self.changes: deque[float] = deque(maxlen=MEMORY + 1 + NUM_LATER_FRAMES)
         self.restart()
 
     def restart(self) -> None:
@@ -89,25 +89,25 @@ class ShotDetector:
             return [*answers, True]
         self.changes.append(change(self.pictures[-1], small))
         self.pictures.append(small)
-        if self.num_waiting < AHEAD:
+        if self.num_waiting < NUM_LATER_FRAMES:
             self.num_waiting += 1
             return []
-        return [self.judge(AHEAD)]
+        return [self.begins_shot(NUM_LATER_FRAMES)]
 
     def finish(self) -> list[bool]:
         """The answers for the frames that still wait; the next frame is a first one."""
         answers = [
-            self.judge(ahead) and ahead >= SHORTEST - 1
-            for ahead in reversed(range(self.num_waiting))
+            self.begins_shot(num_later) and num_later >= SHORTEST - 1
+            for num_later in reversed(range(self.num_waiting))
         ]
         self.restart()
         return answers
 
-    def judge(self, ahead: int) -> bool:
-        """Whether a shot begins with the frame before the last `ahead` ones."""
+    def begins_shot(self, num_later: int) -> bool:
+        """Whether a shot begins with the frame before the last `num_later` ones."""
         self.age += 1
-        if self.begins_in is None and self.age >= SHORTEST and self.is_cut(ahead):
-            self.begins_in = self.settles_in(ahead)
+        if self.begins_in is None and self.age >= SHORTEST and self.is_cut(num_later):
+            self.begins_in = self.settles_in(num_later)
         if self.begins_in is None:
             return False
         self.begins_in -= 1
@@ -116,19 +116,21 @@ class ShotDetector:
         self.age, self.begins_in = 0, None
         return True
 
-    def is_cut(self, ahead: int) -> bool:
+    def is_cut(self, num_later: int) -> bool:
         """Whether this frame, or this one and the next, lead to another shot."""
-        own = [self.changes[-1 - ahead + index] for index in range(min(2, ahead + 1))]
+        own = [self.changes[-1 - num_later + index] for index in range(min(2, num_later + 1))]
         if sum(own) < MIN_CHANGE:
             return False
-        return any(self.stands_out(ahead, num_changes) for num_changes in range(1, len(own) + 1))
+        return any(
+            self.stands_out(num_later, num_changes) for num_changes in range(1, len(own) + 1)
+        )
 
-    def stands_out(self, ahead: int, num_changes: int) -> bool:
+    def stands_out(self, num_later: int, num_changes: int) -> bool:
         """Whether these changes, from this frame on, are more than the motion around them."""
-        place = len(self.pictures) - 1 - ahead
+        place = len(self.pictures) - 1 - num_later
         before, after = place - 1, place + num_changes - 1
         changes = list(self.changes)
-        past, own = changes[: len(changes) - 1 - ahead], changes[len(changes) - 1 - ahead :]
+        past, own = changes[: len(changes) - 1 - num_later], changes[len(changes) - 1 - num_later :]
         whole = own[0]
         if num_changes > 1:
             whole = change(self.pictures[before], self.pictures[after])
@@ -153,9 +155,9 @@ class ShotDetector:
         comes = [(one, pictures[after]) for one in earlier]
         return any(change(one, other) < whole / 2 for one, other in [*goes, *comes])
 
-    def settles_in(self, ahead: int) -> int:
+    def settles_in(self, num_later: int) -> int:
         """Frames from this one to the first that shows nothing but the new shot."""
-        changes = list(islice(self.changes, len(self.changes) - 1 - ahead, None))[:SHORTEST]
+        changes = list(islice(self.changes, len(self.changes) - 1 - num_later, None))[:SHORTEST]
         return max(
             index for index, size in enumerate(changes) if size >= STILL_CHANGING * max(changes)
         )

@@ -26,7 +26,7 @@ from latentsync.metrics.sync import (
     why_invalid,
 )
 from latentsync.models.model_config import ModelFormat
-from latentsync.models.syncnet import DRAWN, StableSyncNet, load_syncnet, sync_input
+from latentsync.models.syncnet import SYNTHETIC, StableSyncNet, load_syncnet, sync_input
 from latentsync.pipeline.chunks import Run
 from latentsync.pipeline.compositing import RunsAt, face_in
 from latentsync.pipeline.job import Job
@@ -109,7 +109,7 @@ class SyncScorer:
         """
         learnt = self.syncnet.config.trained_on
         own = [scores.own for scores in self.scores if scores.own is not None]
-        if learnt not in (None, DRAWN):
+        if learnt not in (None, SYNTHETIC):
             return None
         if own:
             return why_invalid([score_of(torch.stack(own))], trained_on=learnt, subject="the video")
@@ -193,7 +193,7 @@ class SyncScorer:
 def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
     """What the beginning of the video itself sounds like to a judge that must be tested; None
     where it need not be, or there is nothing to hear."""
-    if not job.source.has_audio or syncnet.config.trained_on not in (None, DRAWN):
+    if not job.source.has_audio or syncnet.config.trained_on not in (None, SYNTHETIC):
         return None
     try:
         waveform = read_waveform(job.source.path, max_seconds=OWN_SECONDS)

@@ -18,12 +18,12 @@ class CurvePicture(Callback):
         self.path = Path(path)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer)
+        self._plot(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer)
+        self._plot(trainer)
 
-    def _draw(self, trainer: Trainer) -> None:
+    def _plot(self, trainer: Trainer) -> None:
         logs = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
         if not logs or not trainer.is_global_zero:
             return

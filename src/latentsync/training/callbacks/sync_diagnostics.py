@@ -80,7 +80,7 @@ class SyncDiagnostics(Callback):
         self.num_clips = num_clips
         self.overfit_steps = overfit_steps
         self.overfit_lr = overfit_lr
-        self._told = False
+        self._reported = False
         self._losses: deque[float] = deque(maxlen=patience)
 
     def on_train_batch_end(
@@ -98,9 +98,9 @@ class SyncDiagnostics(Callback):
             return
         mean = sum(self._losses) / len(self._losses)
         if not PLATEAU[0] <= mean <= PLATEAU[1]:
-            self._told = False
-        elif not self._told and trainer.is_global_zero:
-            self._told = True
+            self._reported = False
+        elif not self._reported and trainer.is_global_zero:
+            self._reported = True
             self._examine(trainer, pl_module, batch, mean)
 
     def _examine(self, trainer: Trainer, task: SyncNetTask, batch: Batch, mean: float) -> None:

@@ -74,7 +74,7 @@ class SyncPlots(Callback):
         found = sum(abs(offset) <= TOLERANCE for offset in offsets) / len(offsets)
         pl_module.log("val/offset_accuracy", found)
         if trainer.is_global_zero:
-            self._publish(trainer, "calibration", plot_calibration(pl_module.judgement.curve()))
+            self._publish(trainer, "calibration", plot_calibration(pl_module.calibration.curve()))
             self._publish(trainer, "offsets", plot_offsets(Counter(offsets)))
 
     def _publish(self, trainer: Trainer, name: str, figure: Figure) -> None:

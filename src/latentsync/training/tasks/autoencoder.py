@@ -117,8 +117,8 @@ def tone_error(
     In the error of single pixels such a patch drowns in the grain, and the network learns
     brightness long before it learns colour.
     """
-    patches = avg_pool2d(difference, TONE_PATCH).abs()
-    return (patches * avg_pool2d(weight, TONE_PATCH)).mean()
+    tones = avg_pool2d(difference, TONE_PATCH).abs()
+    return (tones * avg_pool2d(weight, TONE_PATCH)).mean()
 
 
 def chroma_r2(

@@ -230,10 +230,10 @@ def generate_latents(model: LipSyncModel, batch: Batch, generator: Generator) ->
     faces = torch.cat([pixels, pixels * batch["mask"], batch["reference"]])
     latents = model.codec.encode_clips(faces, sample=True, generator=generator)
     truth, masked, reference = rearrange(latents, "(n b) c f x y -> n b f c x y", n=3)
-    drawn: Batch = {
+    latents_of_batch: Batch = {
         "latents": truth, "masked_latents": masked, "reference_latents": reference
     }  # fmt: skip
-    return {**batch, **drawn}
+    return {**batch, **latents_of_batch}
 
 
 def rebuilt(unet: UNet, state: Mapping[str, Tensor], adapter: Adapter | None) -> UNet:

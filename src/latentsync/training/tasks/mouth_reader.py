@@ -15,7 +15,7 @@ from torchmetrics import PearsonCorrCoef
 from latentsync.batch import Batch
 from latentsync.models.mouth_reader import MOUTH_TRAITS, MouthReader, mouth_box
 from latentsync.models.serialization import save_network
-from latentsync.training.augment import roughen
+from latentsync.training.augment import augment
 
 # A share of the face's side.
 MARGIN = 0.0625
@@ -43,7 +43,7 @@ class ReaderTask(LightningModule):
         # From the step and not from a running state: a resumed run draws what it would have.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         # Only what the reader sees is roughened, and a margin that shifts take from.
-        rough = roughen(mouth_box(faces, margin=MARGIN), generator)
+        rough = augment(mouth_box(faces, margin=MARGIN), generator)
         margin = int(MARGIN * faces.shape[-1])
         box = rough[..., margin:-margin, margin:-margin]
         loss = functional.smooth_l1_loss(self.reader.read_box(box), truth, beta=0.1)

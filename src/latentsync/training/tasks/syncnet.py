@@ -66,7 +66,7 @@ class SyncNetTask(LightningModule):
         if offset_weight is not None:
             num_channels = syncnet.config.visual_encoder["block_out_channels"][-1]
             self.offset_head = OffsetHead(num_channels, max_offset_frames=max_offset_frames)
-        self.judgement = CalibrationCounts()
+        self.calibration = CalibrationCounts()
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer(self.parameters())
@@ -149,14 +149,14 @@ class SyncNetTask(LightningModule):
             {f"val/{name}": value for name, value in values.items()}, batch_size=len(vision)
         )
         off = same_clip(batch) & ~near_in_time(batch, self.min_offset_frames)
-        self.judgement.update(vision.float() @ audio.float().T, off)
+        self.calibration.update(vision.float() @ audio.float().T, off)
         return {"vision": vision}
 
     def on_validation_epoch_end(self) -> None:
         # Callbacks come first and may look at the counts.
-        values = self.judgement.compute()
+        values = self.calibration.compute()
         self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
-        self.judgement.reset()
+        self.calibration.reset()
 
     def export(self, folder: Path) -> None:
         """Write the trained SyncNet as a folder."""
