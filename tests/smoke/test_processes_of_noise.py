@@ -42,9 +42,9 @@ def test_a_preset_samples_it_by_euler(flow_run: Path, generator: torch.Generator
     pixels = torch.rand(1, 4, 3, 64, 64, generator=generator) * 2 - 1
     audio = torch.randn(1, 4, 24, 80, generator=generator)
     masked, seen = model.encode_faces(pixels)
-    noise = model.draw_noise(generator)
+    noise = model.sample_noise(generator)
     sampler = Sampler("dpmpp", 2, guidance_scale=1.0).suited_to(model.process)
-    latents = model.draw(masked, seen, audio, sampler=sampler, noise=noise)
+    latents = model.generate_latents(masked, seen, audio, sampler=sampler, noise=noise)
     fixed = model.condition(pixels, pixels, sampler)
     expected = noise.expand_as(latents)
     for timestep in (499, 249):

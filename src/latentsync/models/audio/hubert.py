@@ -94,10 +94,10 @@ class HubertAudioEncoder:
             )
         net = load_net(folder / "config.json", weights)
         own, preprocessor = folder / OWN_CONFIG, folder / "preprocessor_config.json"
-        said = read_json(own) if own.is_file() else {}
+        stored = read_json(own) if own.is_file() else {}
         given = read_json(preprocessor) if preprocessor.is_file() else {}
-        normalize = said.get("normalize", given.get("do_normalize", True))
-        chosen = said.get("layers") if layers is None else list(layers)
+        normalize = stored.get("normalize", given.get("do_normalize", True))
+        chosen = stored.get("layers") if layers is None else list(layers)
         check_types({"normalize": normalize, "layers": chosen}, {"normalize": True, "layers": []},
                     own)  # fmt: skip
         return made(
