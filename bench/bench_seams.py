@@ -31,7 +31,7 @@ MOST = 1.1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sampler", default="balanced", help="of conf/sampler")
+    parser.add_argument("--sampler", default="dpmpp_8", help="of conf/sampler")
     parser.add_argument("--overlap", type=int, default=4, help="frames that windows share")
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--speakers", type=int, default=2)

@@ -30,7 +30,7 @@ LEAST = 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sampler", default="balanced", help="of conf/sampler")
+    parser.add_argument("--sampler", default="dpmpp_8", help="of conf/sampler")
     parser.add_argument("--speakers", type=int, default=2)
     options = parser.parse_args()
     model, sampler = LipSyncModel.from_pretrained(demo_model_dir()), load_sampler(options.sampler)

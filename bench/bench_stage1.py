@@ -58,8 +58,7 @@ def make_task() -> DiffusionTask:
     )
     task = DiffusionTask(
         model,
-        losses={"recon": ReconLoss()},
-        loss_weights={"recon": 1.0},
+        losses={"recon": {"weight": 1.0, "loss": ReconLoss()}},
         optimizer=partial(torch.optim.AdamW, lr=1e-5),
         schedule=partial(ConstantLR, factor=1.0),
     )

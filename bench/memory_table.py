@@ -85,7 +85,8 @@ def composed(experiment: str, data: str) -> DictConfig:
         task.model = whole_model(task.model, config)
     if "vae" in task and "AutoencoderKL" not in task.vae._target_.rsplit(".", 1)[-1]:
         task.vae = network("vae")
-    for name, loss in task.get("losses", {}).items():
+    for name, term in task.get("losses", {}).items():
+        loss = term.loss
         if name == "sync":
             loss.syncnet = network("syncnet")
         elif name == "perceptual":

@@ -112,11 +112,11 @@ def test_the_command_itself_says_so_too(tmp_path: Path):
         (
             prepare,
             ("stage=features", "audio_encoder=whisper"),
-            {"output", "audio_encoder.folder"},
+            {"output", "whisper"},
         ),
         (draw.main, (), {"output"}),
         (infer, ("faces=fixed",), {"faces.points"}),
-        (evaluate, ("audio_encoder=whisper",), {"audio_encoder.folder"}),
+        (evaluate, ("audio_encoder=whisper",), {"whisper"}),
         (doctor.main, ("experiment=syncnet",), set(MANIFESTS)),
         (train, ("-m", "experiment=unet_stage2,syncnet"), {"name"}),
     ],

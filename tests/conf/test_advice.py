@@ -34,4 +34,3 @@ def test_a_loss_whose_file_is_missing_is_left_out_as_advised(experiment: str) ->
         words = shlex.split(re.search(r"leave the loss out with (.*)$", message)[1])
         task = composed(experiment, *words).task
         assert set(task.losses) == set(losses) - {name}
-        assert set(task.loss_weights) == set(task.losses)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.train import build_callbacks
-from latentsync.training import AveragedWeights
+from latentsync.training.callbacks import AveragedWeights
 
 ALLOWED = ("latentsync.", "lightning.", "torch.", "torchmetrics.", "diffusers.", "transformers.")
 CONF = conf_dir()

@@ -163,3 +163,13 @@ def test_every_reader_survives_the_fork_of_workers(data_dir: Path, reader: str):
     first = made[0][0][0]
     numbers = frame_numbers(first)
     assert numbers == list(range(numbers[0], numbers[0] + 4))
+
+
+def test_what_both_say_counts_where_train_and_val_are_silent(data_dir):
+    module = ClipDataModule(
+        data_dir, data_dir, both={"num_frames": 4, "with_audio": False}, val={"num_frames": 6}
+    )
+    module.setup("fit")
+    assert (module.train_set.num_frames, module.val_set.num_frames) == (4, 6)
+    assert "audio" not in module.train_set[0]
+    assert "audio" not in module.val_set[0]

@@ -1,4 +1,4 @@
-"""`sampler=official` draws, steps, decodes and pastes what the official pipeline does.
+"""`preset=official` draws, steps, decodes and pastes what the official pipeline does.
 
 A whole run of the official code with tiny networks: 0.72 s of sound, 14 frames played to and fro.
 """

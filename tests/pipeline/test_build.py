@@ -115,12 +115,12 @@ def test_a_name_that_is_no_utf8_is_read_written_and_told(
     [
         ([], "balanced"),
         (["preset=fast"], "fast"),
-        (["sampler=balanced", "overlap=4"], "balanced"),
+        (["sampler=dpmpp_8", "overlap=4"], "balanced"),
         (["sampler.num_steps=3"], "custom (balanced) with sampler.num_steps=3"),
         (["preset=draft", "measure=true"], "custom (draft) with measure=True"),
         (["encoding.codec=hevc"], "custom (balanced) with encoding.codec=hevc"),
         (["crf=30", "overlap=0"], "custom (balanced) with overlap=0, crf=30"),
-        (["preset=fast", "sampler=draft"], None),
+        (["preset=fast", "sampler=dpmpp_4"], None),
     ],
 )
 def test_a_preset_that_was_changed_by_hand_is_custom(words: list[str], told: str | None) -> None:

@@ -76,7 +76,7 @@ def test_a_syncnet_of_latents_judges_stage_2_without_a_vae(
     assert load_network(StableSyncNet, syncnet_latent).reads_latents
     run_dir = train_stage2(
         work, "unet_stage2_efficient", "latent_judge", stage1, f"syncnet='{syncnet_latent}'",
-        "losses@task.losses=recon_sync", "~task.loss_weights.perceptual",
+        "losses=[recon,sync]",
     )  # fmt: skip
     assert {"train/sync", "val/sync"} <= set(read_curves(run_dir / "csv"))
 
@@ -142,23 +142,21 @@ def test_autoencoder_anew_and_its_decoder_alone(work: Path):
 
 @pytest.mark.parametrize("name", ["unet_stage2", "unet_stage2_512"])
 def test_the_weights_of_stage_2_are_the_published_ones(name: str):
-    assert composed(name).task.loss_weights == OFFICIAL_WEIGHTS
+    losses = composed(name).task.losses
+    assert {loss: term.weight for loss, term in losses.items()} == OFFICIAL_WEIGHTS
 
 
 def test_the_published_form_has_none_of_our_switches():
     task = composed("unet_stage2", "task=diffusion_official").task
     assert (task.audio_dropout, task.sample_latents, task.max_x0_timestep) == (0.0, True, None)
-    assert (task.losses.recon.snr_gamma, task.losses.sync.clamp) == (None, False)
-    assert task.losses.trepa.backbone.dtype == "float16"
+    assert (task.losses.recon.loss.snr_gamma, task.losses.sync.loss.clamp) == (None, False)
+    assert task.losses.trepa.loss.backbone.dtype == "float16"
     assert task.optimizer.lr == 1e-5
 
 
 def test_losses_can_be_left_out_and_lora_put_in():
-    task = composed(
-        "unet_stage2", "losses@task.losses=recon_sync_perceptual", "~task.loss_weights.trepa",
-        "+adapter=lora",
-    ).task  # fmt: skip
-    assert set(task.losses) == set(task.loss_weights) == {"recon", "sync", "perceptual"}
+    task = composed("unet_stage2", "~task.losses.trepa", "+adapter=lora").task
+    assert set(task.losses) == {"recon", "sync", "perceptual"}
     assert task.adapter.rank == 16
 
 
@@ -169,9 +167,7 @@ def test_with_lora_nothing_else_trains(work: Path, stage1: Path, syncnet: Path, 
     files = {
         "vae": work / "sd_vae", "whisper": work / "whisper", "stage1": stage1, "syncnet": syncnet
     }  # fmt: skip
-    fit = (
-        TINY_STAGE1 if name == "unet_stage1" else ["~task.losses.trepa", "~task.loss_weights.trepa"]
-    )
+    fit = TINY_STAGE1 if name == "unet_stage1" else ["~task.losses.trepa"]
     if name == "unet_stage2_efficient":
         fit = []
     words = [

@@ -64,8 +64,8 @@ def loudness_run(installed: None, gains: Path, work: Path) -> Path:
     encode_audio(work / "set", registered_audio_encoder("loudness", gains))
     return run(
         work, "demo/unet_stage1", "loudness", *TINY_UNET, f"vae='{work / 'vae'}'",
-        "audio_encoder@task.model.audio_encoder=registered",
-        "task.model.audio_encoder.name=loudness", f"task.model.audio_encoder.folder='{gains}'",
+        "audio_encoder=registered",
+        "audio_encoder.name=loudness", f"audio_encoder.folder='{gains}'",
         "task.model.unet.audio_projection=null",
     )  # fmt: skip
 

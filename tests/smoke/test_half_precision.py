@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Detected call of .lr_scheduler:UserWarning",
 )
 HALF = "_target_: lightning.pytorch.plugins.MixedPrecision, precision: 16-mixed, device: cpu"
-WHOLE = "{_target_: latentsync.training.WholeCheckpoints}"
+WHOLE = "{_target_: latentsync.training.callbacks.WholeCheckpoints}"
 
 
 def scaled_by(scale: float, **scaler: float) -> tuple[str, ...]:

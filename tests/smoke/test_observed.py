@@ -62,7 +62,7 @@ def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, 
         work, "demo/unet_stage1", "judged", *TINY_UNET, f"vae='{work / 'vae'}'",
         "callbacks=samples", "callbacks.samples.every_n_steps=2",
         "callbacks.samples.sampler.num_steps=1", f"+callbacks.samples.syncnet={judge}",
-        "data.val.with_mel=true", "data.val.num_frames=16", "data.val.stride=1",
+        "+data.val.with_mel=true", "+data.val.num_frames=16", "+data.val.stride=1",
     )  # fmt: skip
     curves = read_curves(run_dir / "csv")
     ((_, drawn),), ((_, truth),) = curves["val/sample_sync"], curves["val/truth_sync"]
@@ -150,7 +150,7 @@ def test_variants_compose(words: list[str]):
     if launcher in ("submitit", "ray"):
         pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="an extra")
     config = composed(*words)
-    assert config.trainer.plugins[0]._target_ == "latentsync.training.WholeCheckpoints"
+    assert config.trainer.plugins[0]._target_ == "latentsync.training.callbacks.WholeCheckpoints"
     if launcher != words[0]:
         assert f"{launcher}_launcher" in config.hydra.launcher._target_
 

@@ -16,7 +16,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.models.mouth_reader import MouthReader
-from latentsync.training import GradientMonitor, ReaderTask, SeedEveryStep, reader_task
+from latentsync.training import ReaderTask
+from latentsync.training.callbacks import GradientMonitor, SeedEveryStep
+from latentsync.training.tasks import mouth_reader as reader_task
 
 def main(folder, num_processes, out):
     # Each process would change its faces in its own way; nothing else is drawn.

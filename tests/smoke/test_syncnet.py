@@ -108,7 +108,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 from latentsync.data.datamodule import ClipDataModule
 from latentsync.models import load_syncnet
-from latentsync.training import GradientMonitor, SyncNetTask
+from latentsync.training import SyncNetTask
+from latentsync.training.callbacks import GradientMonitor
 
 def main(folder, model, num_processes, out):
     seed_everything(0, verbose=False)

@@ -33,7 +33,7 @@ SYNCNETS = {
         "task.syncnet.visual_encoder.downsample_factors=[2,2,2,1,2,1]",
     ],
 }
-READER_OF_64 = [f"{part}.resolution=64" for part in ("task.reader", "data.train", "data.val")]
+READER_OF_64 = [f"{part}.resolution=64" for part in ("task.reader", "data.both")]
 TINY_STAGE1 = [
     *TINY_UNET,
     "task.model.unet.num_attention_heads=2",

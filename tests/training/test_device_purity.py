@@ -109,9 +109,8 @@ def make_task(**switches: object) -> DiffusionTask:
             "perceptual": perceptual_loss(),
             "trepa": trepa_loss(),
         }
-    return DiffusionTask(
-        model, losses=losses, loss_weights=dict.fromkeys(losses, 1.0), **TRAINED, **switches
-    )
+    weighted = {name: {"weight": 1.0, "loss": loss} for name, loss in losses.items()}
+    return DiffusionTask(model, losses=weighted, **TRAINED, **switches)
 
 
 def trepa_loss() -> TrepaLoss:

@@ -49,19 +49,34 @@ def tiny_model(*, motion: str = "all") -> LipSyncModel:
 class Brightness:
     """A judge of decoded frames: their mean square."""
 
-    reads_x0 = True
+    reads = frozenset({"pixels"})
 
     def __call__(self, denoised, batch):
         assert len(denoised.pixels) == len(batch["pixels"])
         return denoised.pixels.square().mean()
 
 
+class Mean:
+    """The mean of the prediction, which has no timestep too noisy for it."""
+
+    reads = frozenset({"latents"})
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self, denoised, batch):
+        self.seen.append(denoised.noisy)
+        return denoised.prediction.mean()
+
+
 def task_of(model: LipSyncModel, **switches) -> DiffusionTask:
     losses = switches.pop("losses", {"bright": Brightness()})
+    weights = switches.pop("weights", {})
     return DiffusionTask(
         model,
-        losses=losses,
-        loss_weights=switches.pop("loss_weights", dict.fromkeys(losses, 1.0)),
+        losses={
+            name: {"weight": weights.get(name, 1.0), "loss": loss} for name, loss in losses.items()
+        },
         optimizer=partial(torch.optim.SGD, lr=0.1),
         schedule=partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
         **switches,
@@ -126,7 +141,7 @@ def test_clips_noised_too_far_count_as_nothing_in_losses_of_decoded_frames(batch
 
 
 def test_losses_of_the_prediction_see_every_clip(batch):
-    task = task_of(tiny_model(), losses={"all": lambda denoised, _: denoised.prediction.mean()})
+    task = task_of(tiny_model(), losses={"all": Mean()})
     denoised = guess_of(task, batch)
     task.max_x0_timestep = -1
     assert task._values(denoised, batch)["all"] == denoised.prediction.mean()
@@ -189,6 +204,8 @@ def test_lora_goes_with_parts_that_train_whole(batch):
 class Sharpness:
     """A judge of decoded frames that must not be asked for a gradient."""
 
+    reads = frozenset({"pixels"})
+
     def __init__(self) -> None:
         self.had_gradient: list[bool] = []
 
@@ -203,7 +220,7 @@ def test_a_loss_of_weight_0_is_reported_and_costs_no_backward(batch, order, most
     judges = {"bright": Brightness(), "sharp": Sharpness()}
     task = task_of(
         tiny_model(), losses={name: judges[name] for name in order},
-        loss_weights={"bright": 1.0, "sharp": 0}, max_x0_timestep=most,
+        weights={"sharp": 0}, max_x0_timestep=most,
     )  # fmt: skip
     alone = task_of(tiny_model(), max_x0_timestep=most)
     values = task._values(guess_of(task, batch), batch)
@@ -219,7 +236,7 @@ def test_a_loss_of_weight_0_is_reported_and_costs_no_backward(batch, order, most
 
 def test_losses_that_all_weigh_nothing_are_refused():
     with pytest.raises(ValueError, match=r"weight 0.*bright.*0\.0"):
-        task_of(tiny_model(), loss_weights={"bright": 0.0})
+        task_of(tiny_model(), weights={"bright": 0.0})
 
 
 def test_weights_of_another_shape_are_told_in_one_short_line(tmp_path):
@@ -258,18 +275,13 @@ def test_what_is_dropped_is_what_guidance_moves_away_from(batch):
 
 
 def test_batches_whose_gradients_are_accumulated_get_noise_of_their_own(batch, monkeypatch):
-    seen = []
-
-    def note(denoised, batch):
-        seen.append(denoised.noisy)
-        return denoised.x0.mean()
-
-    task = task_of(tiny_model(), losses={"note": note})
+    mean = Mean()
+    task = task_of(tiny_model(), losses={"mean": mean})
     for name in ("log", "log_dict"):
         monkeypatch.setattr(task, name, lambda *args, **kwargs: None)
     assert task.global_step == 0
     for batch_idx in (0, 1, 0):
         task.training_step(batch, batch_idx)
-    first, other, again = seen
+    first, other, again = mean.seen
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -18,8 +18,7 @@ from pipeline.inputs import build_tiny_model
 def task_from(model: LipSyncModel, folder: Path | None, **more: object) -> DiffusionTask:
     return DiffusionTask(
         model,
-        losses={"recon": ReconLoss()},
-        loss_weights={"recon": 1.0},
+        losses={"recon": {"weight": 1.0, "loss": ReconLoss()}},
         optimizer=partial(torch.optim.SGD, lr=0.1),
         schedule=lambda optimizer: None,
         init=folder,

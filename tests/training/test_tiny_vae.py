@@ -14,8 +14,7 @@ from training.test_diffusion_task import NUM_FRAMES, SIDE, guess_of, task_of, ti
 class Difference:
     """A judge that compares pixels with the truth, as LPIPS and TREPA do."""
 
-    reads_x0 = True
-    reads_truth = True
+    reads = frozenset({"pixels", "truth"})
 
     def __call__(self, denoised, batch):
         return (denoised.pixels - batch["pixels"]).square().mean()

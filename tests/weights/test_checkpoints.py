@@ -94,6 +94,25 @@ def test_a_unets_checkpoint_becomes_its_runs_model(runs: Path, tmp_path: Path, s
     )
 
 
+def test_a_run_whose_losses_and_weights_were_two_maps_is_read(runs: Path, tmp_path: Path):
+    """As config.yaml was written once, with every default in it."""
+    shutil.copytree(runs / "stage1", tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    config = OmegaConf.load(path)
+    terms = config.task.losses
+    config.task.loss_weights = {name: term.weight for name, term in terms.items()}
+    config.task.losses = {name: term.loss for name, term in terms.items()}
+    config.task.model.model_format.update({"num_frames": 16, "fps": 25.0, "mask": "mask"})
+    OmegaConf.save(config, path)
+    export_model(tmp_path / "run/checkpoints/last.ckpt", tmp_path / "model")
+    written = LipSyncModel.from_pretrained(runs / "stage1" / "model")
+    exported = LipSyncModel.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(
+        exported.unet.state_dict(), written.unet.state_dict(), rtol=0, atol=0
+    )
+    assert exported.format == written.format
+
+
 def test_a_checkpoint_becomes_an_official_file(runs: Path, tmp_path: Path):
     export_model(runs / "stage2" / "checkpoints/last.ckpt", tmp_path / "unet.pt")
     net = load_official_unet(tmp_path / "unet.pt")

@@ -20,7 +20,8 @@ with needed_parts():
     from lightning.pytorch.utilities import move_data_to_device
 
     from latentsync.data.datamodule import ClipDataModule
-    from latentsync.training import SyncDiagnostics, SyncNetTask
+    from latentsync.training import SyncNetTask
+from latentsync.training.callbacks import SyncDiagnostics
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from omegaconf.errors import (
 
 from latentsync.cli.missing import Incomplete, missing_sentence
 from latentsync.cli.names import as_typed
+from latentsync.cli.renamed import CONFIGS, left_out_today, option_of_today
 from latentsync.data.remote import StoreUnreachable
 from latentsync.extras import install, missing_part
 
@@ -43,6 +44,7 @@ PLUGINS = {
 }
 # Parts of a config that are arguments of something, though no _target_ in them says of what.
 ARGUMENTS_OF = {
+    "data.both": "latentsync.data.ClipDataset",
     "data.train": "latentsync.data.ClipDataset",
     "data.val": "latentsync.data.ClipDataset",
 }
@@ -154,15 +156,24 @@ def _no_config(error: MissingConfigException, asked: _Asked) -> str:
     if group is None:
         return f"no config is called {missing!r}{near(missing, asked.members())}"
     wrong = missing.removeprefix(f"{group}/")
+    if missing in CONFIGS:
+        return f"no {group} is called {wrong!r} any more: say {CONFIGS[missing]}"
     return f"no {group} is called {wrong!r}{near(wrong, asked.members(group))}"
 
 
 def _no_override(error: CompactHydraException, asked: _Asked) -> str:
     cause = error.__cause__
+    deleted = re.search(r"Could not delete from config\. '([^']+)'", str(error))
+    instead = left_out_today(deleted[1]) if deleted else None
+    if deleted and instead:
+        return f"no config value is called {deleted[1]!r} any more: {instead}"
     named = re.search(r"Could not override '([^']+)'", str(error))
     if named is None:
         return f"{error} {cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
     key = named[1]
+    today = option_of_today(key)
+    if today is not None:
+        return f"no config value is called {key!r} any more: say {today}..."
     if "No match in the defaults list" in str(error):
         return f"configs of the group {key!r} exist, but {asked.config_name} uses none of them"
     config = asked.config(but=key)

@@ -16,6 +16,8 @@ EXPERIMENT = "experiment"
 
 # The parts of a config that a command reads; a command that is not here reads all of them.
 USED = {"train": ("name", "paths", "data", "task", "trainer", "callbacks", "logger")}
+# Values that count only where something refers to them.
+REFERRED_ONLY = ("whisper",)
 USED_BY_STAGE = {
     "clips": ("input", "output", "prepare", "faces", "audio_encoder", "executor"),
     "latents": ("output", "vae"),
@@ -36,7 +38,7 @@ def check_complete(config: DictConfig, command: str, *, conf: Path) -> None:
 
 def missing_sentence(config: DictConfig, command: str, *, conf: Path) -> str | None:
     """All that is missing and what each is; the experiments, a line each, if none was chosen."""
-    used = USED.get(command, tuple(map(str, config)))
+    used = USED.get(command, tuple(str(name) for name in config if name not in REFERRED_ONLY))
     if command == "prepare":
         used = USED_BY_STAGE.get(config.stage, ())
     missing = missing_values(config, used)

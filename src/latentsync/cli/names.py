@@ -59,6 +59,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "output": NO_WORDS,
         "vae": NO_WORDS,
         "audio_encoder.folder": NO_WORDS,
+        "whisper": NONE,
         **FACES,
     },
     "train": {
@@ -75,6 +76,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "stage1": NONE,
         "syncnet": NONE,
         "tiny_vae": NONE,
+        "audio_encoder.folder": NONE,
         "vgg": NONE,
         "videomae": NONE,
         "init_sd": NONE,
@@ -104,6 +106,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "metrics.reader": NONE,
         "metrics.syncnet": NONE,
         "audio_encoder.folder": NO_WORDS,
+        "whisper": NONE,
         **FACES,
         **PATHS,
     },

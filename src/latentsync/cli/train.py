@@ -53,6 +53,7 @@ def train(config: DictConfig) -> float | None:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
         record_environment(run_dir / "environment.json")
 
+    check_audio_encoder(config)
     data = build(config.data)
     if isinstance(data, ClipDataModule):
         # Before networks of gigabytes are built: a set that does not fit is said at once.
@@ -77,6 +78,17 @@ def train(config: DictConfig) -> float | None:
         task.export(run_dir / "model")
         log.info("the trained model is in %s", run_dir / "model")
     return objective_of(trainer.callback_metrics, config.objective)
+
+
+def check_audio_encoder(config: DictConfig) -> None:
+    """ValueError where audio_encoder= was given and would not be heard."""
+    if config.get("audio_encoder") is None:
+        return
+    if "audio_encoder" not in (config.task.get("model") or {}):
+        raise ValueError(
+            "audio_encoder= is read where a model is made anew; this experiment takes its encoder "
+            "from stage1=, or has none: leave audio_encoder= out"
+        )
 
 
 def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:

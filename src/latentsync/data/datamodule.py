@@ -100,6 +100,8 @@ class ResumableLoader(DataLoader):
 class ClipDataModule(LightningDataModule):
     """Loaders over two manifests; `train` and `val` are arguments of their `ClipDataset`.
 
+    `both`: arguments of both, where `train` or `val` do not say otherwise.
+
     Loaders hand over frames as uint8, and the mask not at all; Lightning calls
     `on_after_batch_transfer`, which makes the `Batch` of them on the device. Whoever asks a loader
     himself calls `unpack`.
@@ -114,6 +116,7 @@ class ClipDataModule(LightningDataModule):
         train_manifest: Path | str,
         val_manifest: Path | str,
         *,
+        both: dict | None = None,
         train: dict | None = None,
         val: dict | None = None,
         batch_size: int = 8,
@@ -129,8 +132,8 @@ class ClipDataModule(LightningDataModule):
         self.val_manifest = val_manifest
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.cache_gigabytes = cache_gigabytes
-        self.train_arguments = train or {}
-        self.val_arguments = val or {}
+        self.train_arguments = {**(both or {}), **(train or {})}
+        self.val_arguments = {**(both or {}), **(val or {})}
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed

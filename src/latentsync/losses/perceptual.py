@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latentsync.batch import Batch
+from latentsync.losses.base import Part
 from latentsync.models import Denoised, Frozen
 
 VGG_NAME = "vgg16-397923af.pth"
@@ -23,15 +24,14 @@ class PerceptualLoss:
     It computes in float32 whatever the precision of training, as the official code does.
     """
 
-    reads_x0 = True
-    reads_truth = True
+    reads: frozenset[Part] = frozenset({"pixels", "truth"})
 
     def __init__(self, backbone_path: Path | str | None, *, random_backbone: bool = False) -> None:
         if backbone_path is None and not random_backbone:
             raise ValueError(
                 f"the perceptual loss needs VGG-16: download {VGG_NAME} from "
                 f"https://download.pytorch.org/models/{VGG_NAME} and give its path as vgg=, or "
-                "leave the loss out with '~task.losses.perceptual' '~task.loss_weights.perceptual'"
+                "leave the loss out with '~task.losses.perceptual'"
             )
         with warnings.catch_warnings():
             # lpips asks torchvision for an empty VGG by the name an argument had until 2022.

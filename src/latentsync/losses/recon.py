@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, ones_like
 
 from latentsync.batch import Batch
+from latentsync.losses.base import Part
 from latentsync.models import Denoised
 
 
@@ -13,6 +14,8 @@ class ReconLoss:
 
     `snr_gamma` weighs clips by their timestep, see `min_snr_weight`; None weighs all alike.
     """
+
+    reads: frozenset[Part] = frozenset({"latents"})
 
     def __init__(self, *, snr_gamma: float | None = None) -> None:
         self.snr_gamma = snr_gamma
@@ -32,6 +35,8 @@ class MaskedReconLoss:
     `mouth_box` is (top, bottom, left, right) in shares of the face's side. `snr_gamma` weighs
     clips by their timestep, see `min_snr_weight`.
     """
+
+    reads: frozenset[Part] = frozenset({"latents"})
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, ones
 
 from latentsync.batch import Batch
+from latentsync.losses.base import Part
 from latentsync.losses.contrast import cosine_bce
 from latentsync.models import Denoised, Frozen, StableSyncNet, latent_sync_input, sync_input
 
@@ -17,8 +18,6 @@ class SyncLoss:
     values stay in [-1, 1], where SyncNet's training frames were; the official code lets them out.
     """
 
-    reads_x0 = True
-
     def __init__(
         self, syncnet: StableSyncNet, *, clamp: bool = True, gradient_checkpointing: bool = False
     ) -> None:
@@ -28,6 +27,7 @@ class SyncLoss:
         self.resolution = syncnet.config.resolution
         self.clamp = clamp
         self.reads_latents = syncnet.reads_latents
+        self.reads: frozenset[Part] = frozenset({"x0" if syncnet.reads_latents else "pixels"})
 
     def __call__(self, denoised: Denoised, batch: Batch) -> Float[Tensor, ""]:
         frames = self._frames(denoised)

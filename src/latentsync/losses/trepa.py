@@ -6,6 +6,7 @@ from torch import Tensor, no_grad
 from torch.nn import functional
 
 from latentsync.batch import Batch
+from latentsync.losses.base import Part
 from latentsync.losses.video_mae import VideoBackbone
 from latentsync.models import Denoised, Frozen
 
@@ -17,8 +18,7 @@ class TrepaLoss:
     most. Its backbone is VideoMAE-v2-g in float16, see `load_video_mae_v2`.
     """
 
-    reads_x0 = True
-    reads_truth = True
+    reads: frozenset[Part] = frozenset({"pixels", "truth"})
 
     def __init__(self, backbone: VideoBackbone) -> None:
         self.backbone = Frozen(backbone)

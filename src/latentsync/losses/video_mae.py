@@ -16,8 +16,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 V2_NAME = "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
 V2_REMEDY = (
     f"download {V2_NAME} (in auxiliary/ of huggingface.co/ByteDance/LatentSync-1.5) and give "
-    "its path as videomae=, or leave the loss out with '~task.losses.trepa' "
-    "'~task.loss_weights.trepa'"
+    "its path as videomae=, or leave the loss out with '~task.losses.trepa'"
 )
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 IMAGE_SIZE = 224
@@ -83,7 +82,7 @@ class VideoBackbone(nn.Module):
         if clips.shape[1] != self.net.config.num_frames:
             raise ValueError(
                 f"the video network of TREPA sees {self.net.config.num_frames} frames at once, "
-                f"the clips have {clips.shape[1]}: set num_frames of data.train and data.val"
+                f"the clips have {clips.shape[1]}: set data.both.num_frames"
             )
         tokens = self.net.embeddings((clips - self.mean) / self.std, None)
         for layer in self.net.encoder.layer:

@@ -1,6 +1,6 @@
 """Trains the VAE that the diffusion model lives in."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -8,18 +8,17 @@ import torch
 from diffusers import AutoencoderKL
 from einops import rearrange
 from jaxtyping import Float
-from lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
-from torch.optim import Optimizer
 
 from latentsync.batch import Batch
 from latentsync.models.serialization import save_network
+from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
 TONE_PATCH = 8  # pixels
 
 
-class AutoencoderTask(LightningModule):
+class AutoencoderTask(Task):
     """Reconstruction with more weight in the mouth, sharp edges, true tones, a breath of KL.
 
     With `decoder_only` the encoder stays as it is, and with it the meaning of the latents: UNets
@@ -30,8 +29,8 @@ class AutoencoderTask(LightningModule):
         self,
         vae: AutoencoderKL,
         *,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., object],
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
         painted_weight: float = 3.0,
         edge_weight: float = 1.0,
         tone_weight: float = 2.0,
@@ -39,9 +38,8 @@ class AutoencoderTask(LightningModule):
         num_measured: int = 100,
         decoder_only: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer=optimizer, schedule=schedule)
         self.vae = vae.train()
-        self.optimizer, self.schedule = optimizer, schedule
         self.painted_weight = painted_weight
         self.edge_weight = edge_weight
         self.tone_weight = tone_weight
@@ -53,14 +51,6 @@ class AutoencoderTask(LightningModule):
             for part in (vae.decoder, vae.post_quant_conv):
                 if part is not None:
                     part.requires_grad_(True)
-
-    def configure_optimizers(self) -> dict[str, object]:
-        trained = [value for value in self.vae.parameters() if value.requires_grad]
-        optimizer = self.optimizer(trained)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
-        }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         pixels = rearrange(batch["pixels"], "b f c h w -> (b f) c h w")

@@ -1,6 +1,6 @@
 """Trains the UNet, stage 1 and stage 2 alike: what differs are losses and trainable parts."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,20 +8,17 @@ from typing import Protocol, runtime_checkable
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from lightning import LightningModule
 from numpy import uint64
 from numpy.random import SeedSequence
 from torch import Generator, Tensor
-from torch.optim import Optimizer
 
 from latentsync.batch import Batch
-from latentsync.losses import clear_clips
+from latentsync.losses import WeightedLoss, check_losses, clear_clips, judges_clean
 from latentsync.models import Denoised, LatentCodec, LipSyncModel, UNet, load_network
 from latentsync.training.sharding import shard, whole_state
+from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 from latentsync.weights.files import check_fit
 from latentsync.weights.unet import take_from_sd
-
-Loss = Callable[[Denoised, Batch], Tensor]
 
 
 @runtime_checkable
@@ -35,8 +32,10 @@ class Adapter(Protocol):
     def merge(self, unet: UNet) -> None: ...
 
 
-class DiffusionTask(LightningModule):
+class DiffusionTask(Task):
     """Weighted losses on what the model predicts for noised clips; a weight of 0 only reports.
+
+    `losses` is one map of name => `{weight, loss}`, see `latentsync.losses.Loss`.
 
     `trainable` holds parts of parameter names; without it everything trains. `audio_dropout` is
     the share of clips that train without audio, so that guidance has a null to move away from.
@@ -56,10 +55,9 @@ class DiffusionTask(LightningModule):
         self,
         model: LipSyncModel,
         *,
-        losses: Mapping[str, Loss],
-        loss_weights: Mapping[str, float],
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., object],
+        losses: Mapping[str, WeightedLoss],
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
         trainable: Sequence[str] | None = None,
         audio_dropout: float = 0.1,
         init: Path | str | None = None,
@@ -71,15 +69,8 @@ class DiffusionTask(LightningModule):
         tiny_vae: Path | str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if set(losses) != set(loss_weights):
-            raise ValueError(
-                f"losses are {sorted(losses)}, weights are given for {sorted(loss_weights)}"
-            )
-        if not any(loss_weights.values()):
-            raise ValueError(
-                f"all losses have the weight 0: {dict(loss_weights)}; nothing would train"
-            )
+        super().__init__(optimizer=optimizer, schedule=schedule)
+        check_losses(losses)
         model.check_can_be_saved()
         self.model = model
         if init is not None and init_sd is not None:
@@ -89,9 +80,8 @@ class DiffusionTask(LightningModule):
         if init_sd is not None:
             take_from_sd(model.unet, init_sd)
         self.unet = model.unet.train()
-        self.losses = dict(losses)
-        self.loss_weights = dict(loss_weights)
-        self.optimizer, self.schedule = optimizer, schedule
+        self.losses = {name: term["loss"] for name, term in losses.items()}
+        self.loss_weights = {name: term["weight"] for name, term in losses.items()}
         self.audio_dropout = audio_dropout
         self.adapter = adapter
         self.max_x0_timestep = max_x0_timestep
@@ -112,14 +102,6 @@ class DiffusionTask(LightningModule):
         if self.device_mesh is not None and not self.spread:
             shard(self.unet, self.device_mesh["data_parallel"])
             self.spread = True
-
-    def configure_optimizers(self) -> dict[str, object]:
-        trained = [value for value in self.unet.parameters() if value.requires_grad]
-        optimizer = self.optimizer(trained)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
-        }
 
     def on_fit_start(self) -> None:
         self.model.codec.to(self.device)
@@ -164,7 +146,7 @@ class DiffusionTask(LightningModule):
     def _values(self, denoised: Denoised, batch: Batch) -> dict[str, Tensor]:
         if self.tiny is not None:
             denoised = replace(denoised, decode=self.tiny.decode_clips)
-            if any(getattr(loss, "reads_truth", False) for loss in self.losses.values()):
+            if any("truth" in loss.reads for loss in self.losses.values()):
                 batch = {**batch, "pixels": decode_truth(denoised, self.model)}
         trained = [name for name, weight in self.loss_weights.items() if weight != 0]
         values = self._measured(trained, denoised, batch)
@@ -184,7 +166,7 @@ class DiffusionTask(LightningModule):
         clear, shown, share = clear_clips(denoised, batch, self.max_x0_timestep)
         values = {}
         for name, loss in losses.items():
-            if not getattr(loss, "reads_x0", False):
+            if not judges_clean(loss):
                 values[name] = loss(denoised, batch)
             elif share == 0:
                 # Of the graph all the same, so that backward always has a way.

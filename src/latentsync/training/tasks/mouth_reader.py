@@ -1,40 +1,37 @@
 """Training of the network that reads mouths, on drawn faces whose truth is known."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 from torchmetrics import PearsonCorrCoef
 
 from latentsync.batch import Batch
 from latentsync.models.mouth_reader import MOUTH_TRAITS, MouthReader, mouth_box
 from latentsync.models.serialization import save_network
 from latentsync.training.augment import augment
+from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
 # A share of the face's side.
 MARGIN = 0.0625
 
 
-class ReaderTask(LightningModule):
+class ReaderTask(Task):
     """Regression of the four mouth traits from roughened faces; validated on clean ones."""
 
     def __init__(
         self,
         reader: MouthReader,
         *,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., object],
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer=optimizer, schedule=schedule)
         self.reader = reader
-        self.optimizer, self.schedule = optimizer, schedule
         self.seed = seed
         self.correlation = PearsonCorrCoef(num_outputs=len(MOUTH_TRAITS))
 
@@ -59,13 +56,6 @@ class ReaderTask(LightningModule):
         for trait, value in zip(MOUTH_TRAITS, values, strict=True):
             self.log(f"val/r_{trait}", value, prog_bar=trait == "open")
         self.correlation.reset()
-
-    def configure_optimizers(self) -> dict[str, object]:
-        optimizer = self.optimizer(self.reader.parameters())
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
-        }
 
     def export(self, folder: Path) -> None:
         """Write the network as a folder that `load_network(MouthReader, folder)` reads."""

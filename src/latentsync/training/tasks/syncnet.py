@@ -1,14 +1,11 @@
 """Trains SyncNet: first by contrast, then to be a calibrated judge."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from lightning import LightningModule
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
 from latentsync.batch import Batch
@@ -17,11 +14,12 @@ from latentsync.data.synthetic import faces_of
 from latentsync.losses import InfoNCE, OffsetHead, cosine_bce
 from latentsync.metrics.calibration import CalibrationCounts
 from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
+from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
 NUM_SAMPLED_SOURCES = 256  # evenly spread, to tell what a set's faces are
 
 
-class SyncNetTask(LightningModule):
+class SyncNetTask(Task):
     """InfoNCE until `bce_from_step`, from then on the official loss, which calibrates the cosine.
 
     Batches hold several windows of each clip, so that an off-sync pair differs in time and not
@@ -39,8 +37,8 @@ class SyncNetTask(LightningModule):
         self,
         syncnet: StableSyncNet,
         *,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., object],
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
         bce_from_step: int,
         min_offset_frames: int = 4,
         official_pairs: bool = False,
@@ -49,14 +47,13 @@ class SyncNetTask(LightningModule):
         offset_weight: float | None = None,
         max_offset_frames: int = 15,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer=optimizer, schedule=schedule)
         if min_offset_frames < 1:
             raise ValueError(f"min_offset_frames must be 1 or more, got {min_offset_frames}")
         if windows_at_once is not None and windows_at_once < 1:
             raise ValueError(f"windows_at_once must be 1 or more, or null, got {windows_at_once}")
         self.syncnet = syncnet
         self.info_nce = InfoNCE(same_clip_weight=same_clip_weight)
-        self.optimizer, self.schedule = optimizer, schedule
         self.bce_from_step = bce_from_step
         self.min_offset_frames = min_offset_frames
         self.official_pairs = official_pairs
@@ -67,13 +64,6 @@ class SyncNetTask(LightningModule):
             num_channels = syncnet.config.visual_encoder["block_out_channels"][-1]
             self.offset_head = OffsetHead(num_channels, max_offset_frames=max_offset_frames)
         self.calibration = CalibrationCounts()
-
-    def configure_optimizers(self) -> dict[str, object]:
-        optimizer = self.optimizer(self.parameters())
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
-        }
 
     def on_fit_start(self) -> None:
         """Note of which faces it becomes a judge; its folder says so."""

@@ -1,0 +1,42 @@
+"""Options and configs that were called otherwise once: what to say instead."""
+
+import re
+
+# An option as it was typed => the option of today.
+OPTIONS = {
+    r"losses@task\.losses": "losses=",
+    r"task\.loss_weights\.(\w+)": r"task.losses.\1.weight=",
+    r"task\.losses\.(\w+)\.(?!weight|loss\b)(.+)": r"task.losses.\1.loss.\2=",
+    r"audio_encoder@task\.model\.audio_encoder": "audio_encoder=",
+    r"task\.model\.audio_encoder\.(.+)": r"audio_encoder.\1=",
+    r"data\.(?:train|val)\.(num_frames|with_\w+|in_memory)": r"data.both.\1=",
+}
+# A group's config => what has its values today.
+CONFIGS = {
+    "sampler/balanced": "preset=balanced, or its sampler alone, sampler=dpmpp_8",
+    "sampler/best": "preset=best, or its sampler alone, sampler=dpmpp_20",
+    "sampler/fast": "preset=fast, or its sampler alone, sampler=dpmpp_6",
+    "sampler/draft": "preset=draft, or its sampler alone, sampler=dpmpp_4",
+    "sampler/official": "preset=official, or its sampler alone, sampler=ddim_official",
+    "losses/recon_sync": "losses=[recon,sync]",
+    "losses/recon_sync_perceptual": "losses=[recon,sync,perceptual]",
+    "losses/official": "losses=[recon,sync_official,perceptual,trepa]",
+    "losses/official_light": "losses=[recon,sync_official,perceptual,trepa_light]",
+}
+
+
+def option_of_today(option: str) -> str | None:
+    """What an option is called now, with its =; None for one that never had another name."""
+    for old, new in OPTIONS.items():
+        found = re.fullmatch(old, option)
+        if found:
+            return found.expand(new)
+    return None
+
+
+def left_out_today(option: str) -> str | None:
+    """How that which an option belonged to is left out now, for `~option`."""
+    found = re.fullmatch(r"task\.loss_weights\.(\w+)", option)
+    return (
+        f"'~task.losses.{found[1]}' alone leaves the loss out, with its weight" if found else None
+    )

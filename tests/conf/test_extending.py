@@ -1,0 +1,56 @@
+"""The parts of docs/extending.md work as they stand there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from latentsync.cli.command import conf_dir, register_resolvers
+from latentsync.cli.names import build
+from latentsync.losses import check_losses
+from losses.guesses import guess
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+FILE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of the page, in a folder of their own that Python imports from."""
+    for name, content in FILE.findall(PAGE.read_text(encoding="utf-8")):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "my_conf"
+
+
+def composed(extra: Path, *words: str) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", overrides=[f"hydra.searchpath=['file://{extra}']", *words])
+
+
+def test_a_loss_is_a_class_and_a_file(written: Path, generator: torch.Generator):
+    config = composed(written, "experiment=unet_stage2", "losses=[recon,motion]")
+    losses = build(config.task.losses)
+    check_losses(losses)
+    assert list(losses) == ["recon", "motion"]
+    target = torch.randn(1, 4, 3, 8, 8, generator=generator)
+    denoised = guess(target, timesteps=[0])
+    still = denoised.pixels.mean(dim=1, keepdim=True).expand_as(denoised.pixels)
+    value = losses["motion"]["loss"](denoised, {"pixels": still})
+    torch.testing.assert_close(value, denoised.pixels.diff(dim=1).abs().mean())
+    assert losses["motion"]["loss"](denoised, {"pixels": denoised.pixels}) == 0
+
+
+def test_an_experiment_is_a_file(written: Path):
+    config = composed(written, "experiment=motion")
+    assert list(config.task.losses) == ["recon", "sync", "motion"]
+    assert (config.name, config.task.optimizer.lr) == ("motion", 2e-5)
+    assert config.task.schedule.num_warmup_steps == 1000
+    # What it builds on stays: the published stage 2.
+    assert config.task.trainable == ["motion_modules.", "attentions."]
