@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsync.faces.detectors.base import Face, FaceDetector
+from latentsync.faces.detectors.base import Face, FaceDetector, overlap
 
 RGB_MEAN = (123.0, 117.0, 104.0)
 # Of the six levels of anchors, in pixels: how far apart they stand and how large they are.
@@ -132,7 +132,7 @@ class S3FDDetector(FaceDetector):
     def refine(self, frame: Frame, face: Face) -> Face | None:
         """The face that overlaps the given one most, by more than half; else None."""
         faces = self(frame)
-        shares = overlaps(face.box, np.array([other.box for other in faces]).reshape(-1, 4))
+        shares = overlap(face.box, np.array([other.box for other in faces]).reshape(-1, 4))
         best = int(shares.argmax()) if faces else 0
         return faces[best] if faces and shares[best] > 0.5 else None
 
@@ -176,17 +176,8 @@ def suppress(rows: Float[np.ndarray, "n 5"], max_overlap: float) -> Int[np.ndarr
     while len(order):
         best, order = order[0], order[1:]
         kept.append(best)
-        order = order[overlaps(rows[best, :4], rows[order, :4]) <= max_overlap]
+        order = order[overlap(rows[best, :4], rows[order, :4]) <= max_overlap]
     return np.array(kept, dtype=np.int64)
-
-
-def overlaps(
-    box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "n 4"]
-) -> Float[np.ndarray, " n"]:
-    """Shared area over united area."""
-    shared = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    area = np.maximum(shared, 0).prod(axis=1)
-    return area / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - area)
 
 
 def anchors(size: tuple[int, int], level_sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "n 4"]:
