@@ -23,7 +23,7 @@ from latentsync.media.frame_reader import Timeline
 from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
 from latentsync.pipeline.analysis import Placements, aligner_for
 from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
-from latentsync.pipeline.compositing import FaceStore, cut_faces, put_back
+from latentsync.pipeline.compositing import FaceStore, Pasting, cut_faces, put_back
 from latentsync.pipeline.generation import GeneratedFaces, generate_chunks, tokens_of
 from latentsync.weights import load_official_whisper, unet_key
 from latentsync.weights.folders import official_scheduler
@@ -202,8 +202,7 @@ def test_finished_frames(
             runs=[run],
             generated=GeneratedFaces(iter(spoken), rounded=False),
             placements=places,
-            mask="mask",
-            region="crop",
+            pasting=Pasting("crop", "mask"),
         )
     )
     picked = np.stack([finished[index].rgb() for index in golden["final_pick"]])[:, 100:340, 80:320]

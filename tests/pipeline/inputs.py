@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from latentsync.diffusion import DDPM
-from latentsync.faces import Face, FixedDetector
+from latentsync.faces import Face, FaceDetector, FixedDetector
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio.encoders import MelAudioEncoder
@@ -15,6 +15,8 @@ from latentsync.models.codec import LatentCodec
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.unet import UNet
+from latentsync.pipeline import Request, Session, Source, prepare_job
+from latentsync.pipeline.job import Job
 
 RESOLUTION = 32
 # Left brow, right brow, nose of the face that every test frame pretends to show.
@@ -82,3 +84,17 @@ def write_voice(path: Path, seconds: float) -> Path:
     time = torch.arange(round(seconds * 16000)) / 16000
     write_wav(path, 0.5 * torch.sin(2 * torch.pi * 220 * time) * torch.sin(7 * time))
     return path
+
+
+def job_of(
+    video: Path,
+    voice: Path,
+    *,
+    model: LipSyncModel,
+    detector: FaceDetector,
+    with_mel: bool = False,
+    **asked: object,
+) -> Job:
+    """What would be done with these files; `asked` are fields of a `Request`."""
+    request = Request(Source.of(video), voice, **asked)
+    return prepare_job(request, Session(model, detector), with_mel=with_mel)

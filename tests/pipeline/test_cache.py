@@ -21,6 +21,7 @@ from latentsync.models.unet import UNet
 from latentsync.pipeline import Choice, lipsync
 from latentsync.pipeline.analysis import analyze_video, encode_speech
 from latentsync.pipeline.cache import Cache, content_hash, network_hash
+from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.silence import SilenceGate
 from pipeline.inputs import POINTS, picture, write_video, write_voice
 
@@ -38,7 +39,9 @@ def cache(tmp_path: Path) -> Cache:
 
 def look(video: Path, cache: Cache, *, aligner: str = "smooth") -> tuple[Counting, object]:
     detector = Counting(POINTS)
-    return detector, analyze_video(video, detector, aligner, 32, cache=cache, progress=False)
+    return detector, analyze_video(
+        Source.of(video), detector, aligner, 32, cache=cache, progress=False
+    )
 
 
 def test_a_video_is_looked_at_once_whatever_its_name(tmp_path: Path, cache: Cache):

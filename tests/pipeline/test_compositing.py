@@ -12,7 +12,7 @@ from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
 from latentsync.pipeline.analysis import Placements, aligner_for
 from latentsync.pipeline.chunks import Chunk, Run
-from latentsync.pipeline.compositing import face_in, put_back, with_face
+from latentsync.pipeline.compositing import Pasting, face_in, put_back, with_face
 from latentsync.pipeline.generation import GeneratedFaces
 from latentsync.pipeline.plan import (
     AS_PERSON,
@@ -138,8 +138,7 @@ def test_a_frame_between_two_slots_gets_the_mouth_between_theirs(offset: float):
         runs=[run],
         generated=GeneratedFaces(drawn),
         placements=places,
-        mask="mask",
-        region="mask",
+        pasting=Pasting("mask", "mask"),
     )
     assert frame.rgb().max() == pytest.approx(60 + 40 * offset, abs=1)
 
@@ -159,8 +158,7 @@ def test_half_the_strength_shows_half_of_the_mouth():
             placements=Placements(
                 survey_of([True]), lambda: aligner_for("smooth", RESOLUTION, fps=25)
             ),
-            mask="mask",
-            region="mask",
+            pasting=Pasting("mask", "mask"),
         )
         shown.append(int(frame.rgb().max()))
     assert shown == [200, 100, 0]
@@ -216,7 +214,7 @@ def test_a_face_put_into_its_part_of_the_picture_is_the_one_put_into_the_whole(
     frame = blurred_noise()
     face = 255 - blurred_noise()[:RESOLUTION, :RESOLUTION]
     whole = paste(frame, face, place, region=region).astype(int)
-    part = with_face(Picture.of(frame), face, place, region=region, mask="mask", strength=1.0).rgb()
+    part = with_face(Picture.of(frame), face, place, Pasting(region, "mask"), strength=1.0).rgb()
     assert np.abs(part - whole).max() <= 3
     assert (part != whole).mean() < 0.02
     assert (part == frame).all() == (place is PLACES["outside"])

@@ -11,11 +11,12 @@ from latentsync.faces import MeshDetector
 from latentsync.media.audio import read_waveform
 from latentsync.media.frame_reader import read_times, stored_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline import Choice, Generation, Timing, lipsync, prepare_job
+from latentsync.pipeline import Choice, Generation, Timing, lipsync
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.render import finished_frames
 from latentsync.pipeline.reporting.report import Report
 from latentsync.runtime import Stopwatch
+from pipeline.inputs import job_of
 from pipeline.scenes import Scene, draw_scene
 
 QUICK = Generation(Sampler(num_steps=1, guidance_scale=1.0))
@@ -103,7 +104,7 @@ def test_black_and_the_back_of_a_head_are_left_alone_and_said(
 @pytest.fixture(scope="module")
 def spoken(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> Job:
     """Whoever speaks is to be redrawn to the film's own sound."""
-    return prepare_job(
+    return job_of(
         scene.video,
         scene.video,
         model=tiny_model,
@@ -150,7 +151,7 @@ def test_who_listens_stays_as_it_was_to_the_bit(
 def test_only_the_person_asked_for_is_redrawn(
     scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel, person: int
 ):
-    job: Job = prepare_job(
+    job: Job = job_of(
         scene.video,
         scene.video,
         model=tiny_model,

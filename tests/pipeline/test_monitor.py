@@ -23,7 +23,7 @@ from latentsync.media.video import VideoWriter, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.serialization import save_network
 from latentsync.models.syncnet import StableSyncNet
-from latentsync.pipeline import Choice, Generation, Timing, lipsync, prepare_job, render, to_pixels
+from latentsync.pipeline import Choice, Generation, Timing, lipsync, render, to_pixels
 from latentsync.pipeline.analysis import Placements, aligner_for
 from latentsync.pipeline.reporting import monitor as witness
 from latentsync.pipeline.reporting.monitor import Mouths, OutputMonitor, times_in
@@ -33,6 +33,7 @@ from pipeline.inputs import (
     POINTS,
     RESOLUTION,
     build_tiny_model,
+    job_of,
     picture,
     write_video,
     write_voice,
@@ -115,7 +116,7 @@ def test_the_times_of_a_file_are_known_without_reading_it(
     source = write_video(tmp_path / "in.mp4", [still(i) for i in range(45)], fps=30000 / 1001)
     out = tmp_path / name
     lipsync(source, voice, out, **parts)
-    job = prepare_job(
+    job = job_of(
         source,
         voice,
         generation=Generation(parts["sampler"]),
@@ -160,7 +161,7 @@ def test_the_judge_says_what_evaluation_says_of_the_whole_clip(
     video = write_video(tmp_path / "in.mp4", before)
     voice = write_voice(tmp_path / "voice.wav", num_frames / 25)
     detector = FixedDetector([np.array(POINTS) + 0.2 * index for index in range(num_frames)])
-    job = prepare_job(
+    job = job_of(
         video,
         voice,
         model=tiny_model,
@@ -209,7 +210,7 @@ def test_a_face_fits_its_own_voice_and_no_other(drawn: Path, parts: dict):
     frames = list(read_frames(drawn / "face.mp4"))
     scores = {}
     for name in ("face", "other"):
-        job = prepare_job(
+        job = job_of(
             drawn / "face.mp4",
             drawn / f"{name}.wav",
             model=model,
@@ -263,7 +264,7 @@ def test_a_judge_that_does_not_know_the_faces_is_no_judge(
     net.register_to_config(trained_on=trained_on)
     model = build_tiny_model()
     model.format = replace(model.format, resolution=128)
-    job = prepare_job(
+    job = job_of(
         tmp_path / "in.mp4", drawn / "other.wav", model=model, detector=MeshDetector(),
         generation=Generation(parts["sampler"]), choice=parts["choice"],
         timing=parts["timing"], with_mel=True,
@@ -324,7 +325,7 @@ class Counts(MeshDetector):
 
 def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, parts):
     detector = Counts()
-    job = prepare_job(
+    job = job_of(
         drawn / "face.mp4",
         drawn / "face.wav",
         model=tiny_model,

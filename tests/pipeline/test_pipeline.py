@@ -27,14 +27,13 @@ from latentsync.pipeline import (
     analysis,
     generate_clip,
     lipsync,
-    prepare_job,
     render,
 )
 from latentsync.pipeline.analysis import aligner_for
 from latentsync.pipeline.chunks import Run, cut_chunks
 from latentsync.pipeline.generation import tokens_of
 from latentsync.pipeline.outputs import parts_folder
-from pipeline.inputs import POINTS, RESOLUTION, SeesLight, picture, write_video, write_voice
+from pipeline.inputs import POINTS, RESOLUTION, SeesLight, job_of, picture, write_video, write_voice
 
 BLACK = np.zeros_like(picture(0))
 PLAIN = Choice(min_size=0)
@@ -343,7 +342,7 @@ def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_shor
 
 def test_a_plan_in_parity_leaves_no_face_alone(video: Path, voice: Path, parts: dict):
     job = {
-        parity: prepare_job(
+        parity: job_of(
             video,
             voice,
             model=parts["model"],
@@ -374,7 +373,7 @@ def test_a_plan_that_is_edited_by_hand_is_followed(
 ):
     path = tmp_path / "plan.json"
     names = ("model", "detector", "choice", "timing")
-    job = prepare_job(
+    job = job_of(
         video, voice, generation=Generation(parts["sampler"]), **{n: parts[n] for n in names}
     )
     job.plan.save(path)

@@ -27,7 +27,6 @@ from latentsync.pipeline import (
     SpeakerChoice,
     Timing,
     lipsync,
-    prepare_job,
 )
 from latentsync.pipeline.film_slots import FaceSlots, FilmSlots
 from latentsync.pipeline.job import Job
@@ -46,7 +45,7 @@ from latentsync.pipeline.speaker_scorers import (
 from latentsync.pipeline.speakers import doubts_of
 from latentsync.pipeline.turns import Turn
 from official.recipe import official_shapes
-from pipeline.inputs import SeesLight, write_voice
+from pipeline.inputs import SeesLight, job_of, write_voice
 
 LINE = "SPEAKER film 1 {:g} {:g} <NA> <NA> {} <NA> <NA>\n"
 
@@ -67,7 +66,7 @@ def by_rttm(path: Path, *turns: tuple[float, float, int]) -> SpeakerChoice:
 
 
 def prepared(video: Path, voice: Path, parts: dict, sampler: object, **more: object) -> Job:
-    return prepare_job(video, voice, generation=Generation(sampler), **parts, **more)
+    return job_of(video, voice, generation=Generation(sampler), **parts, **more)
 
 
 def spans(job: Job) -> list[tuple[int, int]]:

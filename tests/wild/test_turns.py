@@ -19,6 +19,7 @@ from latentsync.media.video import probe
 from latentsync.pipeline import LRASDScorer, SpeakerChoice
 from latentsync.pipeline.analysis import analyze_video
 from latentsync.pipeline.film_slots import SAMPLE_RATE, SLOTS_PER_SECOND, FilmSlots
+from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer, MouthMotionScorer
 from latentsync.pipeline.speakers import find_turns, who_speaks
 from latentsync.weights import load_official_lr_asd
@@ -42,7 +43,9 @@ PLACES: dict[str, list[tuple[float, list[tuple[float, str]]]]] = {
 def analyzed(path: Path) -> tuple[Survey, FrameTimes]:
     if not all((default_cache() / name).is_file() for name in SHA256):
         pytest.skip("the face models are not fetched: python -m latentsync.faces.fetch")
-    found = analyze_video(path, MeshDetector(), "smooth", 256, cache=None, progress=False)
+    found = analyze_video(
+        Source.of(path), MeshDetector(), "smooth", 256, cache=None, progress=False
+    )
     return found.survey, found.times
 
 

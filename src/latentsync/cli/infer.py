@@ -30,14 +30,18 @@ from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import (
     Cache,
+    Generation,
     Plan,
+    Request,
+    Session,
+    Source,
     check_paths,
     lipsync,
     page_path,
     report_path,
 )
 from latentsync.pipeline.batch import Row, run_jobs, status_path
-from latentsync.pipeline.job import Generation, prepare_job, with_estimate
+from latentsync.pipeline.job import prepare_job, with_estimate
 from latentsync.pipeline.lipsync import warn_of
 from latentsync.pipeline.reporting.build import clipped_in, damage_of
 from latentsync.pipeline.reporting.report import Report
@@ -75,8 +79,8 @@ def run(config: DictConfig) -> None:
             sys.stdout.write(plan.to_json())
             return
         work = Work(config)
-        check_paths(video, audio, out, overwrite=config.overwrite)
-        report = work.speak(video, audio, out, config)
+        source = check_paths(video, audio, out, overwrite=config.overwrite)
+        report = work.speak(source, audio, out, config)
     log_outcome(report, out)
 
 
@@ -107,8 +111,8 @@ def run_list(config: DictConfig) -> None:
     def one(row: Row) -> Report:
         own = with_options(row.options)
         own.overwrite = row.overwrite or own.overwrite
-        check_paths(row.video, row.audio, row.out, overwrite=own.overwrite)
-        report = work.speak(row.video, row.audio, row.out, own)
+        source = check_paths(row.video, row.audio, row.out, overwrite=own.overwrite)
+        report = work.speak(source, row.audio, row.out, own)
         log_outcome(report, row.out)
         return report
 
@@ -182,23 +186,20 @@ class Work:
             self.config.overlap,
             silence=parts["silence"],
         )
-        job = prepare_job(
-            video,
+        request = Request(
+            Source.of(video),
             audio,
-            model=self.model,
-            detector=self.detector,
-            generation=generation,
-            choice=parts["choice"],
-            timing=parts["timing"],
-            assign=assigned(self.config),
+            assigned(self.config),
+            generation,
+            parts["choice"],
+            parts["timing"],
             speakers=chosen_speakers(self.config, self.scorer),
-            cache=self.cache,
-            progress=True,
         )
+        job = prepare_job(request, Session(self.model, self.detector, self.cache, progress=True))
         warn_of(video, [*damage_of(job), *clipped_in(job)])
         return with_estimate(job, self.model, generation)
 
-    def speak(self, video: Path, audio: Path, out: Path, config: DictConfig) -> Report:
+    def speak(self, video: Source, audio: Path, out: Path, config: DictConfig) -> Report:
         plan = None if config.plan is None else Plan.load(Path(config.plan))
         return lipsync(
             video,

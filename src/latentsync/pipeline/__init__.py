@@ -1,15 +1,17 @@
 """A video and a voice => the video speaking it.
 
-`lipsync` is the door; `engine` says how it works.
+`lipsync` is the door: analyze, plan (`job`), render, report.
 """
 
 from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.checks import check_paths
 from latentsync.pipeline.generation import generate_clip, to_pixels
-from latentsync.pipeline.job import Encoding, Generation, Timing, prepare_job
+from latentsync.pipeline.inputs import Source
+from latentsync.pipeline.job import prepare_job
 from latentsync.pipeline.lipsync import lipsync
 from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
+from latentsync.pipeline.request import Encoding, Generation, Request, Session, Timing
 from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speaker_scorers import LRASDScorer
 from latentsync.pipeline.speakers import SpeakerChoice
@@ -21,7 +23,10 @@ __all__ = [
     "Generation",
     "LRASDScorer",
     "Plan",
+    "Request",
+    "Session",
     "SilenceGate",
+    "Source",
     "SpeakerChoice",
     "Timing",
     "check_paths",

@@ -21,13 +21,12 @@ from latentsync.media.container import Damage
 from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.frame_reader import FrameTimes, TimesLog, stored_frames
 from latentsync.media.mel import mel_spectrogram
-from latentsync.media.video import probe
 from latentsync.models.audio.encoders import TokenStream
 from latentsync.models.audio.stream import StateStream
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.cache import Cache, content_hash, tensor_hash
+from latentsync.pipeline.cache import Cache, tensor_hash
 from latentsync.pipeline.checks import count_frames
-from latentsync.pipeline.inputs import Inputs
+from latentsync.pipeline.inputs import Inputs, Source
 from latentsync.pipeline.silence import SilenceGate, levels_db
 from latentsync.runtime import Bar, Progress
 
@@ -61,7 +60,7 @@ class Speech:
 
 
 def analyze_video(
-    video: Path,
+    source: Source,
     detector: FaceDetector,
     aligner: str,
     resolution: int,
@@ -75,24 +74,23 @@ def analyze_video(
 
     `inputs`, looked at since before the pass, tells whether the video stayed as it was.
     """
-    inputs = inputs or Inputs(video)
+    inputs = inputs or Inputs(source.path)
     key = detector.cache_key
     paths = None
     if cache is not None and key is not None:
-        name = (content_hash(video), key, str(SHOT_RULE), aligner, deinterlace)
+        name = (source.content_hash, key, str(SHOT_RULE), aligner, deinterlace)
         paths = cache.path("faces", *name), cache.path("times", *name)
         known, stored = cache.read(paths[0], Survey.load), cache.read(paths[1], _load_times)
         if known is not None and stored is not None and known.num_frames == len(stored[0]):
             return VideoAnalysis(known, stored[0], [], stored[1])
-    info = probe(video)
-    log = TimesLog(info.time_base)
+    log = TimesLog(source.info.time_base)
     damages: list[Damage] = []
     deinterlacer = Deinterlacer(deinterlace)
-    bar = Bar("faces", info.num_frames, progress)
+    bar = Bar("faces", source.info.num_frames, progress)
 
     def pictures() -> Iterator[np.ndarray]:
         stored = stored_frames(
-            video, on_damage=damages.append, quick=True, deinterlacer=deinterlacer
+            source.path, on_damage=damages.append, quick=True, deinterlacer=deinterlacer
         )
         for start, duration, frame in stored:
             log.add(start, duration)

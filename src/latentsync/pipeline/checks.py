@@ -18,7 +18,8 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.cut import missing_seconds
-from latentsync.media.video import VideoInfo, probe
+from latentsync.media.video import VideoInfo
+from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.outputs import check_free, parts_folder, tidy, written_files
 
 Reference = Literal["auto", "previous", "self"]
@@ -28,9 +29,10 @@ HAVE_AN_INDEX = frozenset(("mov", "matroska", "avi"))
 CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
 
 
-def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None:
-    """Raise if the run cannot end well."""
-    for path in (video, audio):
+def check_paths(video: Path | Source, audio: Path, out: Path, *, overwrite: bool) -> Source:
+    """The video, opened; raise if the run cannot end well."""
+    given = video.path if isinstance(video, Source) else video
+    for path in (given, audio):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file")
     if out.suffix.lower() not in CONTAINERS:
@@ -38,7 +40,7 @@ def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None
     if not out.parent.is_dir():
         raise FileNotFoundError(f"out={out}: the folder {out.parent} does not exist; make it first")
     check_names_fit(out)
-    for path in (video, audio):
+    for path in (given, audio):
         if out.exists() and out.samefile(path):
             raise ValueError(f"out={out} is the input {path} itself; choose another name")
     tidy(out)
@@ -48,7 +50,11 @@ def check_paths(video: Path, audio: Path, out: Path, *, overwrite: bool) -> None
             pass
     except OSError as error:
         raise ValueError(f"out={out}: the folder {out.parent} is not writable") from error
-    check_decodes(probe(video))
+    if isinstance(video, Source):
+        return video
+    source = Source.of(video)
+    check_decodes(source.info)
+    return source
 
 
 def check_names_fit(out: Path) -> None:

@@ -35,6 +35,15 @@ class RunsAt:
 
 
 @dataclass(frozen=True, slots=True)
+class Pasting:
+    """What of a drawn face is pasted: the painted part of this mask ("mask"), or the whole square
+    with its edges blended ("crop"), as in the official pipeline."""
+
+    region: str
+    mask: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """A frame's faces in one slot, by run."""
 
@@ -101,7 +110,7 @@ class FaceStore:
             del self.faces[key]
 
 
-def put_back(  # noqa: PLR0913 - everything a finished frame is made of
+def put_back(
     pictures: Iterable[Picture],
     entries: range,
     timeline: Timeline,
@@ -110,8 +119,7 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
     runs: Sequence[Run],
     generated: GeneratedFaces,
     placements: Placements,
-    mask: str,
-    region: str,
+    pasting: Pasting,
 ) -> Iterator[Picture]:
     """The output's pictures: each as the source has it, with the drawn mouths in their places.
 
@@ -125,9 +133,7 @@ def put_back(  # noqa: PLR0913 - everything a finished frame is made of
             face = generated.at(mouth.run, mouth.lower)
             if mouth.share > 0 and mouth.upper > mouth.lower:
                 face = between(face, generated.at(mouth.run, mouth.upper), mouth.share)
-            picture = with_face(
-                picture, face, mouth.placement, region=region, mask=mask, strength=mouth.strength
-            )
+            picture = with_face(picture, face, mouth.placement, pasting, strength=mouth.strength)
         yield picture
 
 
@@ -167,10 +173,10 @@ def shown_mouths(
 
 
 def with_face(
-    picture: Picture, face: Face, placement: Placement, *, region: str, mask: str, strength: float
+    picture: Picture, face: Face, placement: Placement, pasting: Pasting, *, strength: float
 ) -> Picture:
     """The picture with the face pasted; only the part that changes is converted."""
-    size = picture.shape[:2]
+    size, region, mask = picture.shape[:2], pasting.region, pasting.mask
     box = pasted_box(placement, face.shape[0], size, region=region, mask=mask)
     if box[2] <= box[0] or box[3] <= box[1]:
         return picture

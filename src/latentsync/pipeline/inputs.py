@@ -6,7 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from latentsync.media.video import VideoInfo, probe
 from latentsync.pipeline.cache import content_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The video that a run reads: opened, probed and hashed once, where the run begins."""
+
+    info: VideoInfo
+    content_hash: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file: check the path")
+        return cls(probe(path), content_hash(path))
+
+    @property
+    def path(self) -> Path:
+        return self.info.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,27 +8,21 @@ the output has the frames and times of the source.
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from math import floor
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from latentsync.diffusion import Sampler
-from latentsync.faces import FaceDetector
-from latentsync.media.deinterlace import MODES
-from latentsync.media.formats import CODECS, check_source
+from latentsync.media.formats import check_source
 from latentsync.media.frame_reader import (
     FrameReader,
     Timeline,
     build_timeline,
 )
 from latentsync.media.limits import MAX_FPS
-from latentsync.media.soundtrack import CopyAudio
-from latentsync.media.video import VideoInfo, probe
 from latentsync.models.audio.encoders import num_parity_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.analysis import (
@@ -37,10 +31,9 @@ from latentsync.pipeline.analysis import (
     analyze_video,
     encode_speech,
 )
-from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
 from latentsync.pipeline.generation import generate_chunks
-from latentsync.pipeline.inputs import Inputs
+from latentsync.pipeline.inputs import Inputs, Source
 from latentsync.pipeline.persons import with_persons_of
 from latentsync.pipeline.plan import (
     Choice,
@@ -49,66 +42,20 @@ from latentsync.pipeline.plan import (
     make_plan,
     slot_entries,
 )
+from latentsync.pipeline.request import Generation, Request, Session, Timing
 from latentsync.pipeline.runs import find_runs
-from latentsync.pipeline.silence import SilenceGate, shown_in_slots
-from latentsync.pipeline.speakers import SpeakerChoice, check_plan, check_speeches, who_speaks
-from latentsync.runtime import Progress, Stopwatch, peak_memory_mib
+from latentsync.pipeline.silence import shown_in_slots
+from latentsync.pipeline.speakers import check_plan, check_speeches, who_speaks
+from latentsync.runtime import peak_memory_mib
 
 FRAMES_IN_HAND = 8  # decoded frames of both streams and of the encoder, about
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """`fps`: "source" keeps the frames and times of the video, "model" the model's grid, a number
-    any grid. `loop`: what a video shorter than the voice does; `tail`: whether the rest of a longer
-    one passes through ("keep") or is cut. `deinterlace`: "auto" makes frames that are marked as
-    interlaced progressive, "off" leaves their lines as they are."""
-
-    fps: str | float = "source"
-    loop: str = "to_and_fro"
-    tail: str = "keep"
-    deinterlace: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.deinterlace not in MODES:
-            raise ValueError(
-                f"timing.deinterlace={self.deinterlace} must be one of {', '.join(MODES)}"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How the output is written: quality (0 is lossless), x264 or x265 ("auto": x265 for sources of
-    more than 8 bits), and whether the voice's stream is copied where the file can hold it."""
-
-    crf: float = 18
-    codec: str = "auto"
-    preset: str = "medium"
-    copy_audio: CopyAudio = "auto"
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ValueError(f"encoding.codec={self.codec} must be one of {', '.join(CODECS)}")
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """How windows are cut and drawn: slots that neighbours share, windows per pass of the network,
-    what the mouth does in silence, and what is shown beside (see `lipsync`)."""
-
-    sampler: Sampler = field(default_factory=Sampler)
-    seed: int = 1247
-    overlap: int = 4
-    batch: int = 1
-    silence: SilenceGate = field(default_factory=SilenceGate)
-    own_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """Everything decided, nothing drawn."""
 
-    source: VideoInfo
+    source: Source
     analysis: VideoAnalysis
     timeline: Timeline
     voices: dict[int | str | None, Speech]
@@ -130,94 +77,77 @@ class Job:
         return FrameReader(self.source.path, self.analysis.times, deinterlace=self.deinterlace)
 
 
-def prepare_job(  # noqa: PLR0913 - the first half of the one public door
-    video: Path,
-    audio: Path,
-    *,
-    model: LipSyncModel,
-    detector: FaceDetector,
-    generation: Generation,
-    choice: Choice,
-    timing: Timing,
-    assign: Mapping[int | str, Path] | None = None,
-    plan: Plan | None = None,
-    speakers: SpeakerChoice | None = None,
-    cache: Cache | None = None,
-    progress: Progress = False,
-    stopwatch: Stopwatch | None = None,
-    with_mel: bool = False,
-) -> Job:
-    """Look at the video, listen to the voices (`with_mel`: for a SyncNet too), decide what is
-    drawn where."""
-    stopwatch = stopwatch or Stopwatch()
-    form, parity = model.format, generation.sampler.parity
-    if parity:
-        generation, choice = _as_official(generation, choice)
-    fps = Fraction(form.fps).limit_denominator(1001)
-    inputs = Inputs(video, audio, *(assign or {}).values())
-    source = probe(video)
-    check_source(source)
+def prepare_job(request: Request, session: Session, *, with_mel: bool = False) -> Job:
+    """Analyze and plan: what is drawn where. `with_mel`: what a SyncNet hears is kept, too."""
+    if request.generation.sampler.parity:
+        request = request.as_official()
+    return plan_job(request, analyze(request, session, with_mel=with_mel), session)
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What is seen in the video and heard in the voices, whose files `inputs` watches."""
+
+    video: VideoAnalysis
+    voices: dict[int | str | None, Speech]
+    inputs: Inputs
+
+
+def analyze(request: Request, session: Session, *, with_mel: bool = False) -> Analysis:
+    """Look at the video, listen to the voices."""
+    source, form, stopwatch = request.source, session.model.format, session.stopwatch
+    inputs = Inputs(source.path, *request.voices)
+    check_source(source.info)
     with stopwatch.stage("audio"), inputs.watched():
         hear = partial(
             encode_speech,
-            model=model,
-            gate=generation.silence,
-            parity=parity,
-            cache=cache,
+            model=session.model,
+            gate=request.generation.silence,
+            parity=request.generation.sampler.parity,
+            cache=session.cache,
             with_mel=with_mel,
         )
         voices: dict[int | str | None, Speech] = {
-            None: hear(audio),
-            **{name: hear(path) for name, path in (assign or {}).items()},
+            None: hear(request.audio),
+            **{name: hear(path) for name, path in request.assign.items()},
         }
     with stopwatch.stage("faces"):
         found = analyze_video(
-            video,
-            detector,
+            source,
+            session.detector,
             form.aligner,
             form.resolution,
-            cache=cache,
-            progress=progress,
-            deinterlace=timing.deinterlace,
+            cache=session.cache,
+            progress=session.progress,
+            deinterlace=request.timing.deinterlace,
             inputs=inputs,
         )
     if not found.survey.tracks:
-        raise ValueError(f"no face found in any of {found.survey.num_frames} frames of {video}")
+        raise ValueError(
+            f"no face found in any of {found.survey.num_frames} frames of {source.path}"
+        )
+    return Analysis(found, voices, inputs)
+
+
+def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
+    """Decide who is redrawn in which frames, on the model's grid, and cut that into chunks."""
+    found, voices, generation = analysis.video, analysis.voices, request.generation
+    form, parity = session.model.format, generation.sampler.parity
     if parity:
         heard = voices[None].tokens
         seconds = num_parity_frames(len(heard.states), fps=form.fps, rate=heard.rate) / form.fps
-        timing = replace(timing, fps="model", tail="cut")
     else:
         seconds = max(voice.seconds for voice in voices.values())
-    timeline = build_timeline(
-        found.times,
-        seconds=seconds,
-        loop=timing.loop,
-        tail=timing.tail,
-        fps=fps if timing.fps == "model" else _own_rate(timing.fps),
-    )
-    if plan is None:
-        turns = None
-        if choice.select == "speaker":
-            with stopwatch.stage("speakers"), inputs.watched():
-                turns = who_speaks(
-                    source,
-                    found.survey,
-                    found.times,
-                    speakers or SpeakerChoice(),
-                    deinterlace=timing.deinterlace,
-                    progress=progress,
-                )
-        plan = make_plan(
-            video, found.survey, found.times, choice, turns=turns, notes=detector.notes
-        )
+    timeline, fps = timeline_of(request.timing, found, seconds=seconds, model_fps=form.fps)
+    if request.plan is None:
+        plan = _make_plan(request, analysis, session)
     else:
-        seen, plan = with_persons_of(plan, found.survey, found.times)
+        seen, plan = with_persons_of(request.plan, found.survey, found.times)
         found = replace(found, survey=seen)
     check_plan(plan, found.survey, found.times)
-    voiced = check_speeches(list(assign or {}), plan.turns, found.survey)
+    voiced = check_speeches(list(request.assign), plan.turns, found.survey)
     runs, left = _find_runs(
-        found, plan, timeline, choice, fps=fps, seconds_spoken=seconds, voiced_turns=voiced
+        found, plan, timeline, request.choice, fps=fps, seconds_spoken=seconds, voiced_turns=voiced
     )
     runs = [_silenced(run, voice_of(voices, run), generation, form.fps) for run in runs]
     chunks = cut_chunks(
@@ -228,25 +158,54 @@ def prepare_job(  # noqa: PLR0913 - the first half of the one public door
         short_last=parity,
     )
     return Job(
-        source,
-        found,
-        timeline,
-        voices,
-        runs,
-        chunks,
-        left,
-        plan,
-        fps,
-        inputs,
-        timing.deinterlace,
+        source=request.source,
+        analysis=found,
+        timeline=timeline,
+        voices=voices,
+        runs=runs,
+        chunks=chunks,
+        left=left,
+        plan=plan,
+        slot_rate=fps,
+        inputs=analysis.inputs,
+        deinterlace=request.timing.deinterlace,
     )
 
 
-def _as_official(generation: Generation, choice: Choice) -> tuple[Generation, Choice]:
-    """The official pipeline knows no silences, and no face that is better left alone."""
-    return (
-        replace(generation, silence=SilenceGate("off")),
-        replace(choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0),
+def timeline_of(
+    timing: Timing, found: VideoAnalysis, *, seconds: float, model_fps: float
+) -> tuple[Timeline, Fraction]:
+    """The output's frames, and the rate of the model's grid."""
+    rate = Fraction(model_fps).limit_denominator(1001)
+    timeline = build_timeline(
+        found.times,
+        seconds=seconds,
+        loop=timing.loop,
+        tail=timing.tail,
+        fps=rate if timing.fps == "model" else _own_rate(timing.fps),
+    )
+    return timeline, rate
+
+
+def _make_plan(request: Request, analysis: Analysis, session: Session) -> Plan:
+    found, source, turns = analysis.video, request.source, None
+    if request.choice.select == "speaker":
+        with session.stopwatch.stage("speakers"), analysis.inputs.watched():
+            turns = who_speaks(
+                source.info,
+                found.survey,
+                found.times,
+                request.speakers,
+                deinterlace=request.timing.deinterlace,
+                progress=session.progress,
+            )
+    return make_plan(
+        source.path,
+        found.survey,
+        found.times,
+        request.choice,
+        turns=turns,
+        notes=session.detector.notes,
     )
 
 
@@ -339,7 +298,7 @@ def with_estimate(job: Job, model: LipSyncModel, generation: Generation) -> Plan
     sampler = generation.sampler
     passes = sum(2 if sampler.is_guided(place) else 1 for place in range(sampler.num_steps))
     per_window = (one - step) + passes * step
-    frame_mib = job.source.width * job.source.height * 3 / 2**20
+    frame_mib = job.source.info.width * job.source.info.height * 3 / 2**20
     expected = {
         "windows": float(len(job.chunks)),
         "network_seconds": round(len(job.chunks) * per_window, 1),

@@ -1,7 +1,6 @@
 """The one public door: `lipsync`, and what it says of its work."""
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +14,17 @@ from latentsync.faces.tracking.shots import SHOT_RULE
 from latentsync.media.formats import codec_for, what_changes
 from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.cache import Cache, content_hash, network_hash
+from latentsync.models.model_config import ModelFormat
+from latentsync.pipeline.cache import Cache, network_hash
 from latentsync.pipeline.checks import Reference, check_choices, check_paths
-from latentsync.pipeline.job import Encoding, Generation, Job, Timing, prepare_job
+from latentsync.pipeline.inputs import Source
+from latentsync.pipeline.job import Job, prepare_job
 from latentsync.pipeline.latent_cache import LatentCache, bytes_per_face
 from latentsync.pipeline.outputs import Outputs, page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan, slot_entries
-from latentsync.pipeline.render import RenderResult, run_job, settings_key
+from latentsync.pipeline.render import RenderResult, run_job
 from latentsync.pipeline.reporting.build import (
+    Measured,
     clipped_in,
     curves_of,
     damage_of,
@@ -31,19 +33,21 @@ from latentsync.pipeline.reporting.build import (
     report_of,
     shots_of,
 )
+from latentsync.pipeline.reporting.curves import Curves
 from latentsync.pipeline.reporting.html import write_page
 from latentsync.pipeline.reporting.monitor import OutputMonitor
 from latentsync.pipeline.reporting.report import Report
 from latentsync.pipeline.reporting.sync_scorer import SyncScorer, load_sync_scorer
+from latentsync.pipeline.request import Encoding, Generation, Request, Session, Timing
 from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speakers import SpeakerChoice, doubts_of
-from latentsync.runtime import Progress, Stopwatch
+from latentsync.runtime import Progress
 
 logger = logging.getLogger(__name__)
 
 
 def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where it is called
-    video: Path,
+    video: Path | Source,
     audio: Path,
     out: Path,
     *,
@@ -80,114 +84,89 @@ def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where
     source and result (else the mouth's opening is compared with the loudness). `preset` is only
     told there. With `sampler.parity` all else follows the official pipeline.
     """
-    check_paths(video, audio, out, overwrite=overwrite)
+    source = check_paths(video, audio, out, overwrite=overwrite)
     encoding = encoding or Encoding()
-    if crf is not None:
-        encoding = replace(encoding, crf=crf)
+    encoding = encoding if crf is None else replace(encoding, crf=crf)
     check_choices(crf=encoding.crf, reference=reference)
     if encoding.copy_audio is True:
         check_copy(audio, out)
-    started, stopwatch = time.perf_counter(), Stopwatch()
     sampler = sampler.suited_to(model.process)
-    generation = Generation(
-        sampler=sampler,
-        seed=seed,
-        overlap=overlap,
-        batch=batch,
-        silence=silence or SilenceGate(),
-        own_reference=reference == "self" or (reference == "auto" and sampler.parity),
+    own_reference = reference == "self" or (reference == "auto" and sampler.parity)
+    request = Request(
+        source,
+        audio,
+        assign or {},
+        Generation(sampler, seed, overlap, batch, silence or SilenceGate(), own_reference),
+        choice or Choice(),
+        timing or Timing(),
+        encoding,
+        plan,
+        speakers or SpeakerChoice(),
     )
-    choice, timing, assigned = choice or Choice(), timing or Timing(), dict(assign or {})
+    session = Session(model, detector, cache, progress)
+    with Outputs(out, overwrite=overwrite) as outputs:
+        return carry_out(request, session, outputs, measure=measure, preset=preset)
+
+
+def carry_out(
+    request: Request, session: Session, outputs: Outputs, *, measure: bool, preset: str | None
+) -> Report:
+    """Analyze, plan, render, report."""
+    model, encoding, source = session.model, request.encoding, request.source
     judged = measure and model.syncnet_dir is not None
     syncnet = load_sync_scorer(model.syncnet_dir, model.device) if judged else None
-    with Outputs(out, overwrite=overwrite) as outputs:
-        job = prepare_job(
-            video,
-            audio,
-            model=model,
-            detector=detector,
-            generation=generation,
-            choice=choice,
-            timing=timing,
-            assign=assigned,
-            plan=plan,
-            speakers=speakers,
-            cache=cache,
-            progress=progress,
-            stopwatch=stopwatch,
-            with_mel=syncnet is not None,
-        )
-        codec = codec_for(encoding.codec, job.source, out.suffix)
-        changes = changes_of(job, codec=codec, crf=encoding.crf)
-        warn_of(video, [*damage_of(job), *clipped_in(job), *changes])
-        scorer = None if syncnet is None else SyncScorer(job, model.format, syncnet)
-        monitor = OutputMonitor(job, detector=detector if measure else None, scorer=scorer)
-        latent_cache = (
-            latent_cache_for(job, model, detector, cache) if cache and not sampler.parity else None
-        )
-        name = fingerprint(model)
-        voices = [audio, *assigned.values()]
-        result = run_job(
-            job,
-            outputs,
-            audio=audio,
-            model=model,
-            generation=generation,
-            encoding=encoding,
-            key=settings_key(
-                job,
-                voices,
-                name,
-                generation,
-                choice,
-                timing,
-                sorted(map(str, assigned)),
-                SMOOTHING_RULE,
-            ),
-            progress=progress,
-            stopwatch=stopwatch,
-            latent_cache=latent_cache,
-            see=monitor.see,
-        )
-        if result is None:
-            outputs.clear()
-            return Report.load(report_path(out))
-        warn_of(video, missed_again(result.num_missed))
-        with stopwatch.stage("report"), job.inputs.watched():
-            monitor.catch_up(outputs.path(out))
-            curves = curves_of(job, None if monitor.mouths is None else monitor.mouths.openings)
-        reasons = reasons_of(job, model.format)
-        invalid = None if scorer is None else scorer.why_invalid()
-        believed = scorer if invalid is None else None
-        report = report_of(
-            job,
-            audio,
-            out,
-            model=model,
-            name=name,
-            generation=generation,
-            encoding=encoding,
-            sync_measure="loudness" if believed is None else "syncnet",
-            shots=shots_of(job, curves, reasons, believed),
-            reasons=reasons,
-            stage_seconds=stopwatch.seconds,
-            total_seconds=time.perf_counter() - started,
-            preset=preset,
-            num_missed=result.num_missed,
-            notes=[
-                *detector.notes,
-                *changes,
-                *notes_of(job, result, latent_cache),
-                *([invalid] if invalid else []),
-            ],
-        )
-        report.save(outputs.path(report_path(out)))
-        monitor.sheet.save(outputs.path(sheet_path(out)))
-        page = outputs.path(page_path(out))
-        write_page(page, report, sheet=monitor.sheet, curves=curves)
-        outputs.publish()
+    job = prepare_job(request, session, with_mel=syncnet is not None)
+    codec = codec_for(encoding.codec, source.info, outputs.out.suffix)
+    changes = changes_of(job, codec=codec, crf=encoding.crf)
+    warn_of(source.path, [*damage_of(job), *clipped_in(job), *changes])
+    scorer = None if syncnet is None else SyncScorer(job, model.format, syncnet)
+    monitor = OutputMonitor(job, detector=session.detector if measure else None, scorer=scorer)
+    latent_cache = latent_cache_for(job, request, session)
+    result = run_job(job, outputs, request, session, latent_cache=latent_cache, see=monitor.see)
+    if result is None:
         outputs.clear()
+        return Report.load(report_path(outputs.out))
+    warn_of(source.path, missed_again(result.num_missed))
+    with session.stopwatch.stage("report"), job.inputs.watched():
+        monitor.catch_up(outputs.path(outputs.out))
+        curves = curves_of(job, None if monitor.mouths is None else monitor.mouths.openings)
+    invalid = None if scorer is None else scorer.why_invalid()
+    report = report_of(
+        job,
+        request,
+        session,
+        outputs.out,
+        measured=measured_in(job, curves, model.format, scorer if invalid is None else None),
+        num_missed=result.num_missed,
+        preset=preset,
+        notes=[
+            *session.detector.notes,
+            *changes,
+            *notes_of(job, result, latent_cache),
+            *([invalid] if invalid else []),
+        ],
+    )
+    publish_report(report, outputs, monitor, curves)
     return report
+
+
+def measured_in(job: Job, curves: Curves, form: ModelFormat, scorer: SyncScorer | None) -> Measured:
+    """By the scorer if there is one that knows these faces, else by loudness."""
+    reasons = reasons_of(job, form)
+    shots = shots_of(job, curves, reasons, scorer)
+    return Measured(shots, reasons, "loudness" if scorer is None else "syncnet")
+
+
+def publish_report(
+    report: Report, outputs: Outputs, monitor: OutputMonitor, curves: Curves
+) -> None:
+    """Write the report's files; then all that the run wrote appears."""
+    out = outputs.out
+    report.save(outputs.path(report_path(out)))
+    monitor.sheet.save(outputs.path(sheet_path(out)))
+    write_page(outputs.path(page_path(out)), report, sheet=monitor.sheet, curves=curves)
+    outputs.publish()
+    outputs.clear()
 
 
 def warn_of(video: Path, lines: list[str]) -> None:
@@ -195,19 +174,17 @@ def warn_of(video: Path, lines: list[str]) -> None:
         logger.warning("%s: %s", video, line)
 
 
-def latent_cache_for(
-    job: Job, model: LipSyncModel, detector: FaceDetector, cache: Cache
-) -> LatentCache | None:
-    """Where the latents of the job's faces are kept; None if nobody knows what faces the detector
-    will find again."""
-    detected_by = detector.cache_key
-    if detected_by is None:
+def latent_cache_for(job: Job, request: Request, session: Session) -> LatentCache | None:
+    """Where the latents of the job's faces are kept; None where they are drawn anew each time, and
+    if nobody knows what faces the detector will find again."""
+    model, cache, detected_by = session.model, session.cache, session.detector.cache_key
+    if cache is None or detected_by is None or request.generation.sampler.parity:
         return None
     form, vae = model.format, model.codec.vae.net
     entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
     numbers = job.timeline.numbers[entries]
     key = (
-        f"{content_hash(job.source.path)} {job.deinterlace}",
+        f"{job.source.content_hash} {job.deinterlace}",
         f"{detected_by} {SHOT_RULE}",
         f"{form.aligner} {SMOOTHING_RULE} {form.resolution} {form.mask}",
         f"{network_hash(vae)} {vae.dtype} {model.unet.dtype} {model.device.type}",
@@ -230,7 +207,7 @@ def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
             f"{job.analysis.num_deinterlaced} of {len(job.analysis.times)} frames were interlaced "
             "and are progressive now; timing.deinterlace=off leaves their lines as they are"
         )
-    return changes + what_changes(job.source, codec=codec, crf=crf)
+    return changes + what_changes(job.source.info, codec=codec, crf=crf)
 
 
 def notes_of(job: Job, result: RenderResult, latent_cache: LatentCache | None = None) -> list[str]:
@@ -252,8 +229,3 @@ def notes_of(job: Job, result: RenderResult, latent_cache: LatentCache | None = 
     if silent > 0:
         notes.append(f"the voice is silent for {silent:.0%} of its time")
     return notes
-
-
-def fingerprint(model: LipSyncModel) -> str:
-    """Twelve letters that tell models apart: a hash of all weights of the UNet and the VAE."""
-    return (network_hash(model.unet)[:6] + network_hash(model.codec.vae.net)[:6]).lower()

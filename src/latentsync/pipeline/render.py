@@ -1,17 +1,17 @@
 """The second half of a run: two streams, faces out and mouths back, into parts of the result."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from latentsync.faces.align import SMOOTHING_RULE
 from latentsync.media.formats import codec_for
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import (
@@ -26,16 +26,24 @@ from latentsync.pipeline.analysis import (
 )
 from latentsync.pipeline.cache import content_hash
 from latentsync.pipeline.chunks import Chunk
-from latentsync.pipeline.compositing import FaceStore, RunsAt, cut_faces, put_back, wanted_slots
+from latentsync.pipeline.compositing import (
+    FaceStore,
+    Pasting,
+    RunsAt,
+    cut_faces,
+    put_back,
+    wanted_slots,
+)
 from latentsync.pipeline.generation import GeneratedFaces, Slots, generate_chunks
-from latentsync.pipeline.job import Encoding, Generation, Job
+from latentsync.pipeline.job import Job
 from latentsync.pipeline.latent_cache import LatentCache
 from latentsync.pipeline.outputs import Outputs
 from latentsync.pipeline.plan import (
     slot_entries,
 )
 from latentsync.pipeline.prefetch import prefetch
-from latentsync.runtime import Bar, Progress, Stopwatch
+from latentsync.pipeline.request import Encoding, Generation, Request, Session
+from latentsync.runtime import Bar, Stopwatch
 
 NUM_PREFETCHED_FACES = 8
 PART_SECONDS = 10
@@ -50,17 +58,12 @@ class RenderResult:
     num_missed: int
 
 
-def run_job(  # noqa: PLR0913 - the second half of the one public door
+def run_job(
     job: Job,
     outputs: Outputs,
+    request: Request,
+    session: Session,
     *,
-    audio: Path,
-    model: LipSyncModel,
-    generation: Generation,
-    encoding: Encoding,
-    key: str,
-    progress: Progress,
-    stopwatch: Stopwatch,
     latent_cache: LatentCache | None = None,
     see: Callable[[int, Picture], None] | None = None,
 ) -> RenderResult | None:
@@ -69,15 +72,18 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
 
     `see` is shown every picture of this run on its way to the encoder.
     """
-    timeline = job.timeline
+    timeline, encoding, stopwatch = job.timeline, request.encoding, session.stopwatch
     reader = job.reader()
+    key = settings_key(job, request, session)
     with parts_writer(job, outputs, encoding, key) as writer:
         if outputs.settle(is_same=writer.is_resumed):
             return None
         done = writer.next_entry
         entries = range(done, len(timeline))
-        finished = finished_frames(job, reader, entries, model, generation, stopwatch, latent_cache)
-        bar = Bar("frames", len(timeline), progress, done=done)
+        finished = finished_frames(
+            job, reader, entries, session.model, request.generation, stopwatch, latent_cache
+        )
+        bar = Bar("frames", len(timeline), session.progress, done=done)
         with stopwatch.stage("write"), bar, job.inputs.watched(), closing(finished):
             for entry, frame in enumerate(finished, start=done):
                 job.inputs.check()  # before the frame: a part that is whole is right
@@ -89,7 +95,7 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
             job.inputs.check()
             writer.finish_at(timeline.start(len(timeline)))
             writer.join(
-                audio=audio,
+                audio=request.audio,
                 audio_seconds=timeline.seconds(len(timeline)),
                 copy_audio=encoding.copy_audio,
                 into=outputs.path(outputs.out),
@@ -99,7 +105,7 @@ def run_job(  # noqa: PLR0913 - the second half of the one public door
 
 def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> PartsWriter:
     """Writes the pictures of a job."""
-    timeline, source = job.timeline, job.source
+    timeline, source = job.timeline, job.source.info
     fps = len(timeline) / timeline.start(len(timeline))
     return PartsWriter(
         outputs.out,
@@ -179,8 +185,7 @@ def finished_frames(
                         stopwatch.over("wait", prefetched), rounded=not generation.sampler.parity
                     ),
                     placements=placements,
-                    mask=form.mask,
-                    region="crop" if generation.sampler.parity else "mask",
+                    pasting=Pasting("crop" if generation.sampler.parity else "mask", form.mask),
                 ),
             )
 
@@ -210,13 +215,23 @@ def _last(slots: Slots) -> int:
     return int(slots[-1]) + 1 if len(slots) else 0
 
 
-def settings_key(job: Job, voices: Iterable[Path], *parts: object) -> str:
+def settings_key(job: Job, request: Request, session: Session) -> str:
     """A hash of all that the frames of an output depend on, so that parts of two never mix."""
     fields = [
-        content_hash(job.source.path),
-        *(content_hash(path) for path in voices),
+        job.source.content_hash,
+        *(content_hash(path) for path in request.voices),
         job.plan.to_json(),
         # Dataclasses of plain values: their repr says all of them.
-        *(repr(part) for part in parts),
+        *map(
+            repr,
+            (
+                session.model_name,
+                request.generation,
+                request.choice,
+                request.timing,
+                sorted(map(str, request.assign)),
+                SMOOTHING_RULE,
+            ),
+        ),
     ]
     return hashlib.blake2b("\0".join(fields).encode(), digest_size=16).hexdigest()

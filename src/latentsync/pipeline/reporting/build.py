@@ -1,7 +1,8 @@
 """What a job did, told: shots, spans left alone, the curves of mouths."""
 
+import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -10,52 +11,55 @@ from jaxtyping import Float, Int32
 
 from latentsync.files import printable
 from latentsync.media.container import CLIPPED
-from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.compositing import RunsAt, shown_mouths
-from latentsync.pipeline.job import Encoding, Generation, Job
+from latentsync.pipeline.job import Job
 from latentsync.pipeline.plan import slot_entries, slot_of
 from latentsync.pipeline.render import placements_of
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans
 from latentsync.pipeline.reporting.sync_scorer import SyncScorer
+from latentsync.pipeline.request import Request, Session
 from latentsync.runtime import peak_memory_mib
 
 SILENT = "the voice is silent there (silence=source)"
 
 
-def report_of(  # noqa: PLR0913 - what a job cannot know of itself
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a job that is done: by shot, and for every frame why it was left alone
+    ("" where it was not); `sync_measure` is how."""
+
+    shots: list[ShotReport]
+    reasons: list[str]
+    sync_measure: str
+
+
+def report_of(
     job: Job,
-    audio: Path,
+    request: Request,
+    session: Session,
     out: Path,
     *,
-    model: LipSyncModel,
-    name: str,
-    generation: Generation,
-    encoding: Encoding,
-    sync_measure: str,
-    shots: list[ShotReport],
-    reasons: list[str],
-    stage_seconds: dict[str, float],
-    total_seconds: float,
-    preset: str | None,
+    measured: Measured,
     num_missed: int,
+    preset: str | None,
     notes: list[str],
 ) -> Report:
-    """The report of a job that is done; `name` tells the model's weights from others."""
-    timeline = job.timeline
-    seconds = timeline.seconds(len(timeline))
+    """The report of a job that is done."""
+    timeline, generation, reasons = job.timeline, request.generation, measured.reasons
+    model, seconds = session.model, timeline.seconds(len(timeline))
     return Report(
         video=printable(job.source.path),
-        audio=printable(audio),
+        audio=printable(request.audio),
         out=printable(out),
-        model=name,
+        model=session.model_name,
         model_format=asdict(model.format),
         sampler=asdict(generation.sampler),
         seed=generation.seed,
         reference="self" if generation.own_reference else "previous",
-        crf=encoding.crf,
-        source_fps=float(job.source.fps),
+        crf=request.encoding.crf,
+        source_fps=float(job.source.info.fps),
         fps=round(len(timeline) / seconds, 6),
         num_frames=len(timeline),
         num_frames_with_face=reasons.count(""),
@@ -63,14 +67,14 @@ def report_of(  # noqa: PLR0913 - what a job cannot know of itself
         audio_seconds=job.voices[None].seconds,
         skipped=left_alone(job, reasons),
         frames_left=dict(Counter(reason for reason in reasons if reason)),
-        stage_seconds=stage_seconds,
-        total_seconds=total_seconds,
+        stage_seconds=session.stopwatch.seconds,
+        total_seconds=time.perf_counter() - session.started,
         peak_memory_mib=peak_memory_mib(),
         preset=preset,
         device=str(model.device),
         dtype=str(model.unet.dtype).removeprefix("torch."),
-        shots=shots,
-        sync_measure=sync_measure,
+        shots=measured.shots,
+        sync_measure=measured.sync_measure,
         damage=[*missed_again(num_missed), *damage_of(job)],
         notes=notes,
     )

@@ -193,7 +193,7 @@ class SyncScorer:
 def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
     """What the beginning of the video itself sounds like to a judge that must be tested; None
     where it need not be, or there is nothing to hear."""
-    if not job.source.has_audio or syncnet.config.trained_on not in (None, SYNTHETIC):
+    if not job.source.info.has_audio or syncnet.config.trained_on not in (None, SYNTHETIC):
         return None
     try:
         waveform = read_waveform(job.source.path, max_seconds=OWN_SECONDS)

@@ -1,0 +1,36 @@
+"""No function and no file is longer than a reader takes in at once."""
+
+import ast
+from pathlib import Path
+
+import latentsync
+
+PACKAGE = Path(latentsync.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 60
+MAX_OF_MANY_ARGUMENTS = 9
+
+
+def test_no_file_is_longer_than_a_reader_takes_in():
+    lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
+    assert len(lengths) > 100
+    assert {path: n for path, n in lengths.items() if n > MAX_FILE_LINES} == {}
+
+
+def test_no_function_is_longer_than_a_screen():
+    lengths = {
+        f"{path}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(lengths) > 1000
+    assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES} == {}
+
+
+def test_many_arguments_are_the_exception():
+    excused = [path for path in SOURCES for _ in range(path.read_text().count("noqa: PLR0913"))]
+    assert len(excused) <= MAX_OF_MANY_ARGUMENTS
+    in_pipeline = [path.name for path in excused if "pipeline" in path.parts]
+    assert in_pipeline == ["lipsync.py"]  # the one door
