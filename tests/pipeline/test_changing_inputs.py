@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latentsync.pipeline import Cache, Choice, lipsync, render
-from latentsync.pipeline.inputs import Inputs
+from latentsync.pipeline.inputs import Inputs, Source
 from latentsync.pipeline.outputs import parts_folder, written_files
 from pipeline.inputs import picture, write_video, write_voice
 
@@ -126,3 +126,24 @@ def test_what_is_only_touched_or_copied_over_itself_is_the_same(tmp_path: Path) 
     grow(path)
     with pytest.raises(ValueError, match="changed while it was read, from 3244 to 7340 bytes"):
         inputs.check()
+
+
+def test_a_video_that_changes_before_it_is_read_is_not_taken_for_what_was_opened(
+    tmp_path: Path, parts: dict
+) -> None:
+    video = write_video(tmp_path / "in.mp4", [still(index) for index in range(10)])
+    source = Source.of(video)
+    write_video(video, [still(index + 9) for index in range(10)])
+    with pytest.raises(ValueError, match=r"in\.mp4 changed after it was opened"):
+        lipsync(source, write_voice(tmp_path / "v.wav", 0.4), tmp_path / "out.mp4", **parts)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_video_is_opened_once_and_serves_many_runs(
+    tmp_path: Path, parts: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source.of(write_video(tmp_path / "in.mp4", [still(index) for index in range(10)]))
+    monkeypatch.setattr("latentsync.pipeline.inputs.probe", pytest.fail)
+    voice = write_voice(tmp_path / "v.wav", 0.4)
+    report = lipsync(source, voice, tmp_path / "out.mp4", **parts)
+    assert report.num_frames_with_face == report.num_frames == 10

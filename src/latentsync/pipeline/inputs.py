@@ -52,6 +52,14 @@ class Inputs:
         self.states = {path: _State.of(path) for path in paths}
         self.hashes = {path: content_hash(path) for path in paths}
 
+    def check_still(self, source: Source) -> None:
+        """ValueError if the video was changed since it was opened."""
+        if self.hashes[source.path] != source.content_hash:
+            raise ValueError(
+                f"{source.path} changed after it was opened: run the same command again when "
+                "nothing writes it"
+            )
+
     def check(self) -> None:
         """ValueError or FileNotFoundError if one of them is another now."""
         for path, before in self.states.items():

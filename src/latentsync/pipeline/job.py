@@ -97,6 +97,7 @@ def analyze(request: Request, session: Session, *, with_mel: bool = False) -> An
     """Look at the video, listen to the voices."""
     source, form, stopwatch = request.source, session.model.format, session.stopwatch
     inputs = Inputs(source.path, *request.voices)
+    inputs.check_still(source)
     check_source(source.info)
     with stopwatch.stage("audio"), inputs.watched():
         hear = partial(
