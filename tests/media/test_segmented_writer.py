@@ -1,6 +1,7 @@
 import os
 import shutil
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -35,8 +36,10 @@ END = {name: start(NUM_FRAMES) for name, (start, _, _) in CLOCKS.items()}
 
 def parts_writer(path: Path, clock: str = "uneven", **options) -> PartsWriter:
     _, time_base, fps = CLOCKS[clock]
-    chosen = {"key": "plan 1", "entries_per_part": 16, "width": SIZE, "height": SIZE, **options}
-    return PartsWriter(path, path.parent / "parts", fps=fps, time_base=time_base, **chosen)
+    own = {"key": "plan 1", "entries_per_part": 16}
+    own |= {name: options.pop(name) for name in own if name in options}
+    video = {"fps": fps, "time_base": time_base, "width": SIZE, "height": SIZE, **options}
+    return PartsWriter(path, path.parent / "parts", partial(VideoWriter, **video), **own)
 
 
 def write(writer: PartsWriter, until: int, clock: str = "uneven") -> None:

@@ -16,7 +16,6 @@ from av.packet import Packet
 from jaxtyping import Int64, UInt8
 
 from latentsync.files import publish
-from latentsync.media.colour import ColourTags
 from latentsync.media.container import find_video, open_media, seconds, time_zero
 from latentsync.media.frame import Picture
 from latentsync.media.segments import (
@@ -41,42 +40,24 @@ class PartsWriter:
     earlier run with the same `key` and settings (`is_resumed`) are kept, and the frames go on at
     `next_entry`; those of another are removed. Leaving before `finish_at` drops the part that is
     open. A part ends after `entries_per_part` frames, so a resumed run writes the same parts.
-    `time_base`: seconds per tick of the frames' starts; the rest is as in `VideoWriter`.
+    `new_writer`: a `VideoWriter` of a part's path, with every setting but the sound; `time_base`
+    (seconds per tick of the frames' starts) among them.
     """
 
-    def __init__(  # noqa: PLR0913  (a VideoWriter's choices, and the folder)
+    def __init__(
         self,
         out: Path,
         folder: Path,
+        new_writer: "partial[VideoWriter]",
         *,
         key: str,
-        fps: float | Fraction,
-        time_base: Fraction,
-        width: int,
-        height: int,
-        crf: float = 18,
-        preset: str = "medium",
-        codec: str = "h264",
-        colour: ColourTags | None = None,
-        sample_aspect_ratio: Fraction = Fraction(1),
         entries_per_part: int = 250,
     ) -> None:
         if entries_per_part < 1:
             raise ValueError(f"entries_per_part must be 1 or more, got {entries_per_part}")
         self.out, self.folder, self.key = out, folder, key
-        self.time_base, self.entries_per_part = time_base, entries_per_part
-        self.new_writer = partial(
-            VideoWriter,
-            fps=fps,
-            time_base=time_base,
-            width=width,
-            height=height,
-            crf=crf,
-            preset=preset,
-            codec=codec,
-            colour=colour or ColourTags(),
-            sample_aspect_ratio=sample_aspect_ratio,
-        )
+        self.new_writer, self.entries_per_part = new_writer, entries_per_part
+        self.time_base: Fraction = new_writer.keywords["time_base"]
         # Wrong settings are told now.
         self.encoder = self.new_writer(folder / part_name(0)).encoder
         self.finished: list[Part] = []

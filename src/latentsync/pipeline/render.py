@@ -18,6 +18,7 @@ from latentsync.media.frame_reader import (
     FrameReader,
 )
 from latentsync.media.segmented_writer import PartsWriter
+from latentsync.media.writer import VideoWriter
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.analysis import (
@@ -107,10 +108,8 @@ def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> Pa
     """Writes the pictures of a job."""
     timeline, source = job.timeline, job.source.info
     fps = len(timeline) / timeline.start(len(timeline))
-    return PartsWriter(
-        outputs.out,
-        outputs.folder,
-        key=key,
+    new_writer = partial(
+        VideoWriter,
         fps=fps,
         time_base=timeline.time_base,
         width=source.width,
@@ -120,7 +119,10 @@ def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> Pa
         codec=codec_for(encoding.codec, source, outputs.out.suffix),
         colour=source.colour,
         sample_aspect_ratio=source.sample_aspect_ratio,
-        entries_per_part=max(25, round(PART_SECONDS * float(fps))),
+    )
+    entries_per_part = max(25, round(PART_SECONDS * float(fps)))
+    return PartsWriter(
+        outputs.out, outputs.folder, new_writer, key=key, entries_per_part=entries_per_part
     )
 
 
