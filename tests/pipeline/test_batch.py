@@ -210,7 +210,7 @@ def test_after_a_kill_the_list_goes_on(folder: Path):
         import os, signal, sys
         from pathlib import Path
         from latentsync.pipeline.batch import run_jobs
-        from pipeline.test_jobs import report_of
+        from pipeline.test_batch import report_of
         def one(row):
             row.out.write_text("half")
             if row.out.name == "b.mp4":

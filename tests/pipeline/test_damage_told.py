@@ -1,5 +1,6 @@
 """What of the inputs could not be used as it is stands in the report and on the terminal."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,7 +111,11 @@ def test_damage_is_told_in_one_line_each(
         video, voice, out, model=tiny_model, detector=detector, sampler=sampler, choice=PLAIN
     )
     place, expected = DAMAGED[make]
-    said = [line for line in report.damage + report.notes if "silent for" not in line]
+    said = [
+        line
+        for line in report.damage + report.notes
+        if not re.search("silent for|heads are turned is unknown", line)
+    ]
     assert len(said) == 1, said
     assert getattr(report, place)[0].startswith(expected)
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

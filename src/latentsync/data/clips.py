@@ -203,7 +203,13 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
 
 
 def states_metadata(encoder: str, rate: float) -> dict[str, str]:
-    """What is noted beside audio states: whose they are, and how many a second."""
+    """What is noted beside audio states: whose they are, and how many a second if not the usual.
+
+    One entry only where that is enough: safetensors writes several in any order, and prepared
+    sets are equal to the byte.
+    """
+    if rate == USUAL_RATE:
+        return {AUDIO_ENCODER: encoder}
     return {AUDIO_ENCODER: encoder, STATES_RATE: repr(float(rate))}
 
 
