@@ -130,6 +130,8 @@ def explained(line: int, lines: list[str]) -> bool:
     ids=lambda path: path.relative_to(CONF).as_posix(),
 )
 def test_a_value_that_repeats_its_default_says_what_it_is(path: Path):
+    if path.parent.name == "adapter":
+        pytest.importorskip("peft", reason="the extra `lora` is not installed")
     assert repeats(path) == []
 
 
