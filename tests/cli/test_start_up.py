@@ -49,6 +49,23 @@ def test_help_imports_nothing_heavy(tmp_path: Path, program: str):
         (("train.py", "experiment=nothere"), "no experiment is called 'nothere'; there are:"),
         (("train.py", "experiment=syncnet"), "experiment=syncnet needs data.train_manifest="),
         (("train.py", "experimint=syncnet"), "no config value is called 'experimint'"),
+        (
+            ("train.py", "experiment=unet_stage1", "task.maks_rows=3"),
+            "no config value is called 'task.maks_rows'",
+        ),
+        (
+            ("train.py", "experiment=unet_stage1", "trainer.precison=16-mixed"),
+            "no config value is called 'trainer.precison'; near: trainer.precision",
+        ),
+        (
+            ("train.py", "experiment=syncnet", "trainer.fast_dev_run=true"),
+            "trainer.fast_dev_run is left out in the config, but there is such an argument: "
+            "say +trainer.fast_dev_run=true, with a +",
+        ),
+        (
+            ("infer.py", "faces.min_scor=.5"),
+            "no config value is called 'faces.min_scor'; near: faces.min_score",
+        ),
         (("prepare.py",), "input="),
         (("prepare.py", "inputt=a"), "no config value is called 'inputt'; near: input"),
         (("evaluate.py", "num_clip=4"), "no config value is called 'num_clip'; near: num_clips"),
@@ -66,3 +83,11 @@ def test_every_name_imported_at_first_use_is_there(package):
         assert getattr(package, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = package.nothing
+
+
+def test_help_lists_every_group_and_its_configs(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "infer.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for folder in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
+        files = sorted(path.stem for path in folder.glob("*.yaml"))
+        assert f"\n{folder.name}: {', '.join(files)}\n" in done.stdout

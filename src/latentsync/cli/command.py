@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,10 @@ from latentsync.cli.names import names_as_typed
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+# Hydra copies the one store of its own configs for each group that --help lists, 180 times: more
+# than half of what --help took. Nothing changes a copy, so the store may be shared.
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 log = logging.getLogger(__name__)
 

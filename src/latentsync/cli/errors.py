@@ -1,7 +1,6 @@
 """Errors that the user can put right => one sentence; a bug gets none, it keeps its traceback."""
 
 import difflib
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,6 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationResolutionError,
@@ -28,6 +26,7 @@ from omegaconf.errors import (
 from latentsync.cli.missing import Incomplete, missing_sentence
 from latentsync.cli.names import as_typed
 from latentsync.cli.renamed import CONFIGS, left_out_today, option_of_today
+from latentsync.cli.signatures import parameters_of
 from latentsync.data.remote import StoreUnreachable
 from latentsync.extras import install, missing_part
 
@@ -200,7 +199,7 @@ def _arguments(config: DictConfig, above: str) -> Sequence[str]:
     if not isinstance(node, DictConfig):
         return ()
     target = ARGUMENTS_OF.get(above) or node.get("_target_")
-    return list(inspect.signature(get_object(target)).parameters) if target else ()
+    return parameters_of(target) if target else ()
 
 
 def near(wrong: str, names: Sequence[str], *, few: Sequence[str] | None = None) -> str:
