@@ -83,13 +83,14 @@ def fenced(language: str) -> Iterator[tuple[str, str]]:
 
 
 def documented() -> list[Documented]:
-    """All commands, without continuation lines and comments."""
-    return [
+    """All commands, each once, without continuation lines and comments."""
+    commands = (
         Documented(name, re.sub(r"\s+", " ", line.split(" # ")[0]).strip())
         for name, body in fenced("")
         for line in body.replace("\\\n", " ").splitlines()
         if line.strip() and not line.startswith("#")
-    ]
+    )
+    return list({command.text: command for command in reversed(list(commands))}.values())[::-1]
 
 
 def chosen(kind: str) -> list:
