@@ -4,6 +4,8 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from latentsync.diffusion import DDPM, FlowMatching
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector
 from latentsync.media.audio import write_wav
@@ -20,7 +23,7 @@ from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.unet import UNet
 from latentsync.pipeline import Choice, lipsync
 from latentsync.pipeline.analysis import analyze_video, encode_speech
-from latentsync.pipeline.cache import Cache, content_hash, network_hash
+from latentsync.pipeline.cache import Cache, content_hash, model_hash, network_hash
 from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.silence import SilenceGate
 from pipeline.inputs import POINTS, picture, write_video, write_voice
@@ -87,6 +90,31 @@ def test_networks_are_told_apart_by_training_and_alike_otherwise(tiny_model: Lip
     with torch.no_grad():
         twin.conv_in.bias[0] += 1e-3
     assert network_hash(net) != network_hash(twin)
+
+
+def test_models_of_the_same_weights_are_told_apart_by_what_else_they_generate_by(
+    tiny_model: LipSyncModel,
+):
+    ddpm = tiny_model.process.to_config()
+    other = {
+        "process": [
+            FlowMatching(),
+            FlowMatching(num_train_timesteps=500),
+            DDPM.from_config({**ddpm, "prediction_type": "v_prediction"}),
+            DDPM.from_config({**ddpm, "beta_end": 0.03}),
+        ],
+        "format": [replace(tiny_model.format, audio_after=tiny_model.format.audio_after + 1)],
+    }
+    hashes = [model_hash(tiny_model)]
+    for part, values in other.items():
+        for value in values:
+            model = copy(tiny_model)
+            setattr(model, part, value)
+            hashes.append(model_hash(model))
+    assert len(set(hashes)) == len(hashes)
+    same = copy(tiny_model)
+    same.process = DDPM.from_config(tiny_model.process.to_config())
+    assert model_hash(same) == hashes[0]
 
 
 def test_a_file_that_changed_has_another_hash(tmp_path: Path):

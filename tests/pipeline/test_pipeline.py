@@ -3,6 +3,7 @@
 import json
 import weakref
 from collections.abc import Iterator
+from copy import copy
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from latentsync.diffusion import DDPM
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector, paint_weights
 from latentsync.media.frame import Picture
@@ -311,8 +313,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(
     assert not parts_folder(resumed).exists()
 
 
+@pytest.mark.parametrize("change", ["seed", "process"])
 def test_other_settings_do_not_go_on_from_the_same_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict, change: str
 ):
     monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(75)])
@@ -325,8 +328,18 @@ def test_other_settings_do_not_go_on_from_the_same_parts(
 
     with pytest.raises(KeyboardInterrupt):
         lipsync(video, voice, out, progress=die, **parts)
-    again = lipsync(video, voice, out, seed=2, **parts)
+    other = {"seed": 2} if change == "seed" else {"model": of_another_process(parts["model"])}
+    again = lipsync(video, voice, out, **{**parts, **other})
     assert not [note for note in again.notes if "earlier run" in note]
+
+
+def of_another_process(model: LipSyncModel) -> LipSyncModel:
+    """A model of the same weights, whose UNet is taken to predict velocities."""
+    other = copy(model)
+    other.process = DDPM.from_config(
+        {**model.process.to_config(), "prediction_type": "v_prediction"}
+    )
+    return other
 
 
 def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(

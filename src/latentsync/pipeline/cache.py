@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentsync.files import cache_root, publish
+from latentsync.models.lipsync import LipSyncModel
 
 log = logging.getLogger(__name__)
 
@@ -148,3 +149,18 @@ def network_hash(net: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
+
+
+def model_hash(model: LipSyncModel) -> str:
+    """A hash of all that what a model generates depends on: its networks, what its format says, and
+    its noise process, which gives the same weights another way back from noise."""
+    process, encoder = model.process, model.audio_encoder
+    fields = [
+        network_hash(model.unet),
+        network_hash(model.codec.vae.net),
+        repr(model.format),
+        encoder.states_name,
+        process.name,
+        repr(sorted(process.to_config().items())),
+    ]
+    return hashlib.blake2b("\0".join(fields).encode(), digest_size=16).hexdigest()

@@ -13,7 +13,7 @@ from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS
 from latentsync.media.soundtrack import CopyAudio
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.cache import Cache, network_hash
+from latentsync.pipeline.cache import Cache, model_hash
 from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.plan import Choice, Plan
 from latentsync.pipeline.silence import SilenceGate
@@ -111,6 +111,5 @@ class Session:
 
     @cached_property
     def model_name(self) -> str:
-        """Twelve letters that tell models apart: a hash of the weights of the UNet and the VAE."""
-        nets = self.model.unet, self.model.codec.vae.net
-        return "".join(network_hash(net)[:6] for net in nets).lower()
+        """Twelve letters that tell models apart."""
+        return model_hash(self.model)[:12]
