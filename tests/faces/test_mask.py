@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.faces import load_mask
-from latentsync.faces.mask import paint_weights
+from latentsync.faces import Placement, load_mask, paste
+from latentsync.faces.mask import Rows, paint_weights
 
 
 def test_the_mask_is_the_official_one(official: dict) -> None:
@@ -36,3 +36,32 @@ def test_paint_weights_rise_from_the_edge_inwards(resolution: int) -> None:
     assert weights.max() == 1
     steps = np.abs(np.diff(weights, axis=0)).max()
     assert steps < max(0.5, 2 / (0.035 * resolution))
+
+
+@pytest.mark.parametrize("resolution", [256, 512])
+def test_a_narrowed_mask_paints_exactly_its_rows(resolution: int) -> None:
+    narrowed = load_mask("mask", resolution, rows=Rows(120, 200)) < 0.5
+    whole, scale = load_mask("mask", resolution) < 0.5, resolution // 256
+    assert np.flatnonzero(narrowed.any(axis=1)).tolist() == [*range(120 * scale, 200 * scale)]
+    np.testing.assert_array_equal(
+        narrowed[122 * scale : 198 * scale], whole[122 * scale : 198 * scale]
+    )
+    assert not paint_weights("mask", resolution, rows=Rows(120, 200))[~narrowed].any()
+
+
+def test_rows_that_leave_nothing_are_refused_with_those_of_the_mask() -> None:
+    with pytest.raises(ValueError, match=r"mask_top=243 .*'mask', which has the rows 95 to 242"):
+        load_mask("mask", rows=Rows(243, 256))
+
+
+def test_what_is_kept_keeps_its_bits_and_so_do_other_rows() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    face, place = np.zeros_like(frame), Placement(np.eye(2, 3), (256, 256))
+    kept = np.zeros((256, 256), dtype=np.float32)
+    kept[:, 128:] = 1
+    out = paste(frame, face, place, rows=Rows(120, 200), kept=kept)
+    np.testing.assert_array_equal(out[:120], frame[:120])
+    np.testing.assert_array_equal(out[200:], frame[200:])
+    np.testing.assert_array_equal(out[:, 128:], frame[:, 128:])
+    assert (out[140:180, 100:127] == 0).all()
+    np.testing.assert_array_equal(paste(frame, face, place, kept=kept + 1 - kept), frame)

@@ -4,6 +4,7 @@ import json
 import math
 from functools import lru_cache
 from importlib import resources
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,13 +13,31 @@ from jaxtyping import Float
 SPANS_SIZE = 256
 
 
-def load_mask(name: str = "mask", resolution: int = 256) -> Float[np.ndarray, "r r"]:
-    """A mask as float32; {0, 1} at 256, with greys at its edges elsewhere."""
+class Rows(NamedTuple):
+    """From row `top` of a face of 256 pixels to before row `bottom`."""
+
+    top: int = 0
+    bottom: int = SPANS_SIZE
+
+
+ALL_ROWS = Rows()
+
+
+def load_mask(
+    name: str = "mask", resolution: int = 256, *, rows: Rows = ALL_ROWS
+) -> Float[np.ndarray, "r r"]:
+    """A mask as float32; {0, 1} at 256, with greys at its edges elsewhere. `rows`: keep others."""
     spans = _spans()
     if name not in spans:
         raise ValueError(f"no mask is called {name!r}; there are {', '.join(sorted(spans))}")
+    inside = [span for span in spans[name] if rows.top <= span[0] < rows.bottom]
+    if not inside:
+        raise ValueError(
+            f"faces.mask_top={rows.top} and faces.mask_bottom={rows.bottom} leave nothing to paint "
+            f"of {name!r}, which has the rows {spans[name][0][0]} to {spans[name][-1][0]} of 256"
+        )
     levels = np.full((SPANS_SIZE, SPANS_SIZE), 255, dtype=np.uint8)
-    for row, first, last in spans[name]:
+    for row, first, last in inside:
         levels[row, first : last + 1] = 0
     size = (resolution, resolution)
     levels = cv2.resize(levels, size, interpolation=cv2.INTER_LANCZOS4)
@@ -38,14 +57,19 @@ def _spans() -> dict[str, list[list[int]]]:
 
 @lru_cache(maxsize=64)
 def paint_weights(
-    name: str = "mask", resolution: int = 256, *, margin: int = 0, feather: float = 0.035
+    name: str = "mask",
+    resolution: int = 256,
+    *,
+    margin: int = 0,
+    feather: float = 0.035,
+    rows: Rows = ALL_ROWS,
 ) -> Float[np.ndarray, "r r"]:
     """How much of the painted face goes into the frame: 0 outside the mask and at its edge.
 
     Read-only. It rises over `feather` of the face's size, inside the painted region. The edge is
     as wide as bilinear sampling reaches, and `margin` pixels more for faces that will be shrunk.
     """
-    painted = (load_mask(name, resolution) < 0.5).astype(np.uint8)
+    painted = (load_mask(name, resolution, rows=rows) < 0.5).astype(np.uint8)
     edge = math.sqrt(2) + margin
     depth = cv2.distanceTransform(painted, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) - edge
     rise = np.clip(depth / max(feather * resolution, 1), 0, 1)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch.nn.functional import interpolate
 
-from latentsync.faces.mask import paint_weights
+from latentsync.faces.mask import ALL_ROWS, Rows, paint_weights
 from latentsync.faces.placement import Placement
 from latentsync.faces.warp import Box, Matrix, compose, invert, mean_scale, source_box, warp
 
@@ -39,27 +39,36 @@ def paste(
     *,
     region: str = "mask",
     mask: str = "mask",
+    rows: Rows = ALL_ROWS,
+    kept: Float[np.ndarray, "r r"] | None = None,
     strength: float = 1.0,
 ) -> Frame:
     """A copy of the frame with the face in its place; `strength` below 1 lets the frame through.
 
-    `mask` blends the painted region in, with a soft edge inside it: all else keeps its levels.
+    `mask` blends the painted region in, with a soft edge inside it: all else keeps its levels, and
+    so do rows of the face other than `rows` and what `kept`, a share of 0 to 1 for every pixel of
+    the face, says.
     `crop` blends the whole crop rectangle in, as the official code does.
     """
     if region == "mask":
-        return paste_mask(frame, face, placement, mask, strength)
+        weights = _square_weights(placement, face.shape[0], mask, rows)
+        weights = weights if kept is None else weights * (1 - kept)
+        return paste_mask(frame, face, placement, weights, strength)
     if region == "crop":
         return paste_crop(frame, face, placement, strength)
     raise ValueError(f'region is "mask" or "crop", got {region!r}')
 
 
 def paste_mask(
-    frame: Frame, face: Square, placement: Placement, mask: str, strength: float = 1.0
+    frame: Frame,
+    face: Square,
+    placement: Placement,
+    weights: Float[np.ndarray, "r r"],
+    strength: float = 1.0,
 ) -> Frame:
-    """The frame with the painted region of the face blended in."""
+    """The frame with the face blended in by the weights of its pixels."""
     resolution = face.shape[0]
     matrix = placement.square_matrix(resolution)
-    weights = _square_weights(placement, resolution, mask)
     box = _frame_box(matrix, _rectangle(weights), frame.shape[:2])
     back = _into_box(invert(matrix), box)
     size = (box[2] - box[0], box[3] - box[1])
@@ -101,6 +110,7 @@ def pasted_box(
     *,
     region: str = "mask",
     mask: str = "mask",
+    rows: Rows = ALL_ROWS,
 ) -> Box:
     """The box x0, y0, x1, y1 of a (h, w) frame outside of which `paste` changes nothing.
 
@@ -108,14 +118,17 @@ def pasted_box(
     """
     if region == "crop":
         return _frame_box(placement.matrix, (0, 0, *placement.size), frame_size)
-    inside = _rectangle(_square_weights(placement, resolution, mask))
+    inside = _rectangle(_square_weights(placement, resolution, mask, rows))
     return _frame_box(placement.square_matrix(resolution), inside, frame_size)
 
 
-def _square_weights(placement: Placement, resolution: int, mask: str) -> Float[np.ndarray, "r r"]:
+def _square_weights(
+    placement: Placement, resolution: int, mask: str, rows: Rows
+) -> Float[np.ndarray, "r r"]:
     # A frame pixel covers this many pixels of the face where the face is shrunk.
     shrink = int(mean_scale(placement.square_matrix(resolution)))
-    return paint_weights(mask, resolution, margin=2 * shrink if shrink >= 2 else 0)
+    margin = 2 * shrink if shrink >= 2 else 0
+    return paint_weights(mask, resolution, margin=margin, rows=rows)
 
 
 def _rectangle(weights: Float[np.ndarray, "r r"]) -> tuple[int, int, int, int]:

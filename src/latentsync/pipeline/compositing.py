@@ -4,13 +4,14 @@ ones back. Neither holds a frame while the network works: faces are small, frame
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import floor
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from latentsync.faces import Placement, align, aligned_box, paste, pasted_box
+from latentsync.faces.mask import ALL_ROWS, Rows
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
 from latentsync.pipeline.analysis import Placements
@@ -37,10 +38,11 @@ class RunsAt:
 @dataclass(frozen=True, slots=True)
 class Pasting:
     """What of a drawn face is pasted: the painted part of this mask ("mask"), or the whole square
-    with its edges blended ("crop"), as in the official pipeline."""
+    with its edges blended ("crop"), as in the official pipeline. `rows`: of the face, no others."""
 
     region: str
     mask: str
+    rows: Rows = ALL_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +178,14 @@ def with_face(
     picture: Picture, face: Face, placement: Placement, pasting: Pasting, *, strength: float
 ) -> Picture:
     """The picture with the face pasted; only the part that changes is converted."""
-    size, region, mask = picture.shape[:2], pasting.region, pasting.mask
-    box = pasted_box(placement, face.shape[0], size, region=region, mask=mask)
+    what = asdict(pasting)
+    box = pasted_box(placement, face.shape[0], picture.shape[:2], **what)
     if box[2] <= box[0] or box[3] <= box[1]:
         return picture
     box = picture.around(box)
     before = picture.rgb(box)
     part = placement.inside(box[0], box[1])
-    after = paste(before, face, part, region=region, mask=mask, strength=strength)
+    after = paste(before, face, part, **what, strength=strength)
     return picture.with_part(box, before, after)
 
 

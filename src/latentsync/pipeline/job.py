@@ -16,6 +16,7 @@ from math import floor
 import numpy as np
 import torch
 
+from latentsync.faces.mask import ALL_ROWS, Rows, load_mask
 from latentsync.media.formats import check_source
 from latentsync.media.frame_reader import (
     FrameReader,
@@ -68,6 +69,7 @@ class Job:
     slot_rate: Fraction
     inputs: Inputs
     deinterlace: str = "auto"
+    mask_rows: Rows = ALL_ROWS
 
     def voice_of(self, run: Run) -> Speech:
         return voice_of(self.voices, run)
@@ -81,6 +83,7 @@ def prepare_job(request: Request, session: Session, *, with_mel: bool = False) -
     """Analyze and plan: what is drawn where. `with_mel`: what a SyncNet hears is kept, too."""
     if request.generation.sampler.parity:
         request = request.as_official()
+    load_mask(session.model.format.mask, rows=request.choice.mask_rows)  # or say why not, at once
     return plan_job(request, analyze(request, session, with_mel=with_mel), session)
 
 
@@ -170,6 +173,7 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
         slot_rate=fps,
         inputs=analysis.inputs,
         deinterlace=request.timing.deinterlace,
+        mask_rows=request.choice.mask_rows,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int32
 
+from latentsync.faces.mask import SPANS_SIZE, Rows
 from latentsync.faces.tracking.survey import Survey, Track, usable
 from latentsync.files import publish
 from latentsync.media.frame_reader import FrameTimes, Timeline
@@ -32,7 +33,9 @@ class Choice:
     `select`: the largest of each shot, all, whoever speaks when, a person's number, or
     who is at x, y (pixels). `min_size`: height of the face's box in pixels. `max_yaw`: degrees
     turned away. `min_seconds`: a face seen for less is left alone. `fade_slots`: over how many
-    slots the drawn mouth comes and goes beside frames that stay as they are.
+    slots the drawn mouth comes and goes beside frames that stay as they are. `mask_top`,
+    `mask_bottom`: the first row of a face of 256 pixels that is painted and the first one below
+    that is not; None is the mask's own edge.
     """
 
     select: Select = "largest"
@@ -40,6 +43,26 @@ class Choice:
     max_yaw: float = 60.0
     min_seconds: float = 0.2
     fade_slots: int = 4
+    mask_top: int | None = None
+    mask_bottom: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, row in (("mask_top", self.mask_top), ("mask_bottom", self.mask_bottom)):
+            if row is not None and (type(row) is not int or not 0 <= row <= SPANS_SIZE):
+                raise ValueError(
+                    f"faces.{name}={row} must be a row of a face of {SPANS_SIZE} pixels, a whole "
+                    f"number from 0 to {SPANS_SIZE}, or null for the mask's own edge"
+                )
+        if self.mask_rows.top >= self.mask_rows.bottom:
+            raise ValueError(
+                f"faces.mask_top={self.mask_top} must be less than "
+                f"faces.mask_bottom={self.mask_bottom}: rows are counted from the top"
+            )
+
+    @property
+    def mask_rows(self) -> Rows:
+        top, bottom = self.mask_top, self.mask_bottom
+        return Rows(top or 0, SPANS_SIZE if bottom is None else bottom)
 
 
 @dataclass(frozen=True, slots=True)

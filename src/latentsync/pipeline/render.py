@@ -187,7 +187,9 @@ def finished_frames(
                         stopwatch.over("wait", prefetched), rounded=not generation.sampler.parity
                     ),
                     placements=placements,
-                    pasting=Pasting("crop" if generation.sampler.parity else "mask", form.mask),
+                    pasting=Pasting(
+                        "crop" if generation.sampler.parity else "mask", form.mask, job.mask_rows
+                    ),
                 ),
             )
 

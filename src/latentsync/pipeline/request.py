@@ -9,6 +9,7 @@ from typing import Self
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
+from latentsync.faces.mask import ALL_ROWS
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS
 from latentsync.media.soundtrack import CopyAudio
@@ -88,8 +89,13 @@ class Request:
         return [self.audio, *self.assign.values()]
 
     def as_official(self) -> Self:
-        """The official pipeline knows no silences, no face that is better left alone, and no rate
-        but the model's."""
+        """The official pipeline knows no silences, no face that is better left alone, no rate
+        but the model's, and no mask but the published one."""
+        if self.choice.mask_rows != ALL_ROWS:
+            raise ValueError(
+                "faces.mask_top and faces.mask_bottom are not part of the official pipeline: leave "
+                "them out, or choose another preset"
+            )
         return replace(
             self,
             generation=replace(self.generation, silence=SilenceGate("off")),
