@@ -17,7 +17,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_coded_video(raw_dir / f"{num_frames}.mp4", num_frames, loud=LOUD)
     output_dir = tmp_path_factory.mktemp("sets") / "coded"
     recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION)
-    prepare_clips(raw_dir, output_dir, recipe=recipe)
+    prepare_clips(raw_dir, output_dir, stages=recipe.stages())
     return output_dir
 
 

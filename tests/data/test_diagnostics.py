@@ -74,6 +74,8 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
         return FixedDetector([[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]])
 
     prepare_clips(
-        folder / "raw", folder / "set", recipe=Recipe(make_detector=make_detector, resolution=64)
+        folder / "raw",
+        folder / "set",
+        stages=Recipe(make_detector=make_detector, resolution=64).stages(),
     )
     return read_manifest(folder / "set")

@@ -31,7 +31,7 @@ def save_vae(folder: Path, seed: int) -> Path:
 
 @pytest.fixture
 def data_dir(raw_dir: Path, recipe: Recipe, tmp_path: Path) -> Path:
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     return tmp_path / "set"
 
 

@@ -54,7 +54,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_clip_is_its_source_frame_by_frame_and_sample_by_sample(raw_dir, recipe, tmp_path):
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     clip = read_manifest(tmp_path / "set")[0]
     assert shown(clip.path) == list(range(55))
     video = probe(clip.path)
@@ -73,7 +73,7 @@ def test_a_clip_is_its_source_frame_by_frame_and_sample_by_sample(raw_dir, recip
 
 
 def test_the_manifest_is_in_the_order_of_names_and_names_do_not_collide(raw_dir, recipe, tmp_path):
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     clips = read_manifest(tmp_path / "set")
     sources = [Path(clip.source).relative_to(raw_dir).as_posix() for clip in clips]
     assert sources == ["anna/00001.mp4", "anna/00002.mp4", "ben/00001.mp4", "ben/00002.mp4"]
@@ -82,7 +82,7 @@ def test_the_manifest_is_in_the_order_of_names_and_names_do_not_collide(raw_dir,
 
 def test_other_rates_land_on_the_grid(recipe, tmp_path):
     write_coded_video(tmp_path / "raw" / "fast.mp4", 120, fps=50)
-    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     (clip,) = read_manifest(tmp_path / "set")
     assert clip.num_frames == 60
     # ffmpeg's fps filter rounds times to the nearest slot, halves up: frame 2k - 1 or 2k.
@@ -92,7 +92,7 @@ def test_other_rates_land_on_the_grid(recipe, tmp_path):
 def test_long_recordings_are_cut_into_equal_segments(recipe, tmp_path):
     write_coded_video(tmp_path / "raw" / "long.mp4", 230, loud=range(100, 120))
     recipe = replace(recipe, min_seconds=1.0, max_seconds=4.0)
-    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     clips = read_manifest(tmp_path / "set")
     assert [(clip.start_frame, clip.num_frames) for clip in clips] == [(0, 76), (76, 77), (153, 77)]
     assert [number for clip in clips for number in shown(clip.path)] == list(range(230))
@@ -105,7 +105,7 @@ def test_long_recordings_are_cut_into_equal_segments(recipe, tmp_path):
 def test_every_drop_has_its_reason(spoiled_dir, recipe, tmp_path):
     before = {path: path.read_bytes() for path in spoiled_dir.iterdir()}
     recipe = replace(recipe, make_detector=partial(SeesStripes, POINTS))
-    prepare_clips(spoiled_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(spoiled_dir, tmp_path / "set", stages=recipe.stages())
     assert [Path(clip.source).name for clip in read_manifest(tmp_path / "set")] == ["good.mp4"]
     found = reasons(tmp_path / "set")
     expected = {
@@ -143,7 +143,7 @@ def test_the_longest_stretch_with_a_face_is_kept(recipe, tmp_path):
         for frame in frames:
             writer.write(frame)
     recipe = replace(recipe, make_detector=partial(SeesStripes, POINTS))
-    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     (clip,) = read_manifest(tmp_path / "set")
     assert (clip.start_frame, clip.num_frames) == (32, 63)
     assert shown(clip.path) == list(range(32, 95))
@@ -153,8 +153,10 @@ def test_the_longest_stretch_with_a_face_is_kept(recipe, tmp_path):
 
 
 def test_processes_give_what_one_process_gives(raw_dir, recipe, tmp_path):
-    prepare_clips(raw_dir, tmp_path / "one", recipe=recipe, executor=SerialExecutor())
-    prepare_clips(raw_dir, tmp_path / "two", recipe=recipe, executor=LocalExecutor(num_workers=2))
+    prepare_clips(raw_dir, tmp_path / "one", stages=recipe.stages(), executor=SerialExecutor())
+    prepare_clips(
+        raw_dir, tmp_path / "two", stages=recipe.stages(), executor=LocalExecutor(num_workers=2)
+    )
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
@@ -174,7 +176,7 @@ class KilledAtThird(SerialExecutor):
 prepare_clips(
     Path(sys.argv[1]),
     Path(sys.argv[2]),
-    recipe=Recipe(make_detector=make_detector, resolution=RESOLUTION),
+    stages=Recipe(make_detector=make_detector, resolution=RESOLUTION).stages(),
     executor=KilledAtThird(),
 )
 """
@@ -201,8 +203,8 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(raw_dir, recipe, tmp
     done = {path: path.stat().st_mtime_ns for path in (broken / "clips").glob("[!.]*")}
     assert len(done) == 3
 
-    prepare_clips(raw_dir, broken, recipe=recipe)
-    prepare_clips(raw_dir, unbroken, recipe=recipe)
+    prepare_clips(raw_dir, broken, stages=recipe.stages())
+    prepare_clips(raw_dir, unbroken, stages=recipe.stages())
     assert content(broken) == content(unbroken)
     assert list(broken.rglob(".*partial*")) == [theirs]
     unchanged = [path for path, time in done.items() if path.stat().st_mtime_ns == time]
@@ -210,19 +212,19 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(raw_dir, recipe, tmp
 
 
 def test_a_finished_run_does_nothing_again(raw_dir, recipe, tmp_path):
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "set" / "clips").iterdir()}
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_other_parameters_in_the_same_folder_are_refused_with_both_values(
     raw_dir, recipe, tmp_path
 ):
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     other = replace(recipe, resolution=128, aligner="official")
     with pytest.raises(ValueError, match=r"resolution was 64, is now 128") as error:
-        prepare_clips(raw_dir, tmp_path / "set", recipe=other)
+        prepare_clips(raw_dir, tmp_path / "set", stages=other.stages())
     assert 'aligner was "smooth", is now "official"' in str(error.value)
     assert "another output folder" in str(error.value)
 
@@ -230,16 +232,16 @@ def test_other_parameters_in_the_same_folder_are_refused_with_both_values(
 def test_a_changed_raw_file_is_prepared_again(recipe, tmp_path):
     raw_dir = tmp_path / "raw"
     write_coded_video(raw_dir / "one.mp4", 55)
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     write_coded_video(raw_dir / "one.mp4", 70)
     write_coded_video(raw_dir / "two.mp4", 60)
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     assert [clip.num_frames for clip in read_manifest(tmp_path / "set")] == [70, 60]
 
 
 @pytest.mark.parametrize("folders", [("clips",), ("features",), ("clips", "features")])
 def test_what_was_deleted_is_made_again_and_nothing_else(raw_dir, recipe, tmp_path, folders):
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     whole = content(tmp_path / "set")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "set" / "clips").iterdir()}
     clip = read_manifest(tmp_path / "set")[1]
@@ -247,7 +249,7 @@ def test_what_was_deleted_is_made_again_and_nothing_else(raw_dir, recipe, tmp_pa
         (clip.path if folder == "clips" else clip.features_path).unlink()
     with pytest.raises(FileNotFoundError, match="prepare this data set again"):
         read_manifest(tmp_path / "set")
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     assert len(read_manifest(tmp_path / "set")) == 4
     assert content(tmp_path / "set") == whole
     made = [path for path, time in times.items() if path.stat().st_mtime_ns != time]
@@ -266,7 +268,7 @@ def test_a_video_is_what_its_content_says(recipe, tmp_path):
     for name, container in CONTAINERS.items():
         remux(source, tmp_path / "raw" / name, container)
     (tmp_path / "raw" / ".hidden.flv").write_bytes(source.read_bytes())
-    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     assert reasons(tmp_path / "set") == {}
     clips = read_manifest(tmp_path / "set")
     assert {Path(clip.source).name for clip in clips} == CONTAINERS.keys()
@@ -294,7 +296,7 @@ def test_linked_folders_are_gone_into_once(recipe, tmp_path):
     (disk / "self").symlink_to(".")
     (raw / "also").symlink_to("own")
     (raw / "another").symlink_to(disk / "tape")
-    prepare_clips(raw, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw, tmp_path / "set", stages=recipe.stages())
     sources = [Path(clip.source) for clip in read_manifest(tmp_path / "set")]
     assert sorted(path.resolve().name for path in sources) == ["a.mp4", "b.mp4"]
     assert {path.relative_to(raw).parts[0] for path in sources} == {"another", "own"}
@@ -302,10 +304,10 @@ def test_linked_folders_are_gone_into_once(recipe, tmp_path):
 
 def test_a_link_from_the_input_into_the_output_is_refused(recipe, tmp_path):
     write_coded_video(tmp_path / "raw" / "a.mp4", 55)
-    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     (tmp_path / "raw" / "clips").symlink_to(tmp_path / "set" / "clips")
     with pytest.raises(ValueError, match="leads into the output"):
-        prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+        prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
 
 
 # What lies beside videos: made how, in part; what is said of each.
@@ -330,7 +332,7 @@ def test_what_is_no_video_is_listed_with_its_reason(recipe, tmp_path):
     (raw / "nowhere.mp4").symlink_to("gone")
     os.mkfifo(raw / "pipe.mp4")
     (raw / "locked.mp4").write_bytes(b"\0" * 4096)
-    prepare_clips(raw, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw, tmp_path / "set", stages=recipe.stages())
     assert [Path(clip.source).name for clip in read_manifest(tmp_path / "set")] == ["good"]
     found = reasons(tmp_path / "set")
     assert found.keys() == OTHERS.keys()
@@ -342,15 +344,15 @@ def test_two_runs_do_not_write_one_folder(raw_dir, recipe, tmp_path):
     class SecondRunInside(SerialExecutor):
         def run(self, make_work, items):
             with pytest.raises(ValueError, match="being written by another run"):
-                prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+                prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
             yield from super().run(make_work, items)
 
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe, executor=SecondRunInside())
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages(), executor=SecondRunInside())
     assert len(read_manifest(tmp_path / "set")) == 4
 
 
 def test_a_picture_shows_the_faces(raw_dir, recipe, tmp_path):
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     sheet = cv2.imread(str(tmp_path / "set" / "contact_sheet.png"))
     assert sheet.shape == (128, 4 * 128, 3)
     middles = [sheet[:, 128 * index : 128 * (index + 1)] for index in range(4)]
@@ -371,7 +373,7 @@ def test_a_wrong_input_is_one_sentence(raw, output, message, recipe, tmp_path):
     (tmp_path / "hidden" / "._a.mp4").touch()
     (tmp_path / "hidden" / ".trash" / "a.mp4").touch()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        prepare_clips(tmp_path / raw, tmp_path / output, recipe=recipe)
+        prepare_clips(tmp_path / raw, tmp_path / output, stages=recipe.stages())
     assert not (tmp_path / "set").exists()
 
 
@@ -381,13 +383,13 @@ def test_a_wrong_input_is_one_sentence(raw, output, message, recipe, tmp_path):
 )
 def test_a_wrong_recipe_is_refused(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values()))).split(".")[0]):
-        Recipe(**wrong)
+        Recipe(**wrong).stages()
 
 
 def test_a_drawn_mouth_opens_when_its_sound_is_loud(talking_clip, recipe, tmp_path):
     (tmp_path / "raw").mkdir()
     shutil.copy(talking_clip, tmp_path / "raw" / "talking.mp4")
-    prepare_clips(tmp_path / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     (clip,) = read_manifest(tmp_path / "set")
     opening = torch.from_numpy(read_truth(talking_clip)["open"]).float()[: clip.num_frames]
     states = load_file(clip.features_path)["audio"].float()

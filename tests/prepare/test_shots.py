@@ -32,7 +32,7 @@ def aligned(lengths: list[int], min_seconds: float) -> AlignedSegment | Dropped:
     )
     frames = [picture(seed) for seed, length in enumerate(lengths) for _ in range(length)]
     sound = torch.arange(len(frames)).repeat_interleave(SAMPLES).float()
-    segment = Segment(Source(Path("a.mp4"), "a.mp4", "a"), 0, 100, iter(frames), sound)
+    segment = Segment(Source(Path("a.mp4"), "a.mp4", "a", Path()), 0, 100, iter(frames), sound)
     (made,) = stage.run(segment)
     return made
 

@@ -24,7 +24,7 @@ def tiny_whisper(seed: int) -> WhisperAudioEncoder:
 
 @pytest.fixture
 def data_dir(raw_dir: Path, recipe: Recipe, tmp_path: Path) -> Path:
-    prepare_clips(raw_dir, tmp_path / "set", recipe=recipe)
+    prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     return tmp_path / "set"
 
 
@@ -127,7 +127,9 @@ def test_a_set_prepared_with_a_whisper_needs_nothing_more(raw_dir: Path, tmp_pat
 
     tiny_whisper(0).net.net.save_pretrained(tmp_path / "whisper")
     make = partial(WhisperAudioEncoder.load, tmp_path / "whisper")
-    prepare_clips(raw_dir, tmp_path / "set", recipe=replace(recipe, make_audio_encoder=make))
+    prepare_clips(
+        raw_dir, tmp_path / "set", stages=replace(recipe, make_audio_encoder=make).stages()
+    )
     clips = read_manifest(tmp_path / "set")
     assert attach_states(clips, AudioStates(make().states_name)) == clips
     with pytest.raises(FileNotFoundError, match="prepared with whisper-"):

@@ -20,7 +20,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (1, 2):
         render_clip(folder / "raw" / str(seed), seed=seed, seconds=2.6, size=128)
     prepare_clips(
-        folder / "raw", folder / "set", recipe=Recipe(make_detector=fixed_face, resolution=64)
+        folder / "raw",
+        folder / "set",
+        stages=Recipe(make_detector=fixed_face, resolution=64).stages(),
     )
     torch.manual_seed(0)
     for name, channels in (("vae", 8), ("sd_vae", 4)):

@@ -19,7 +19,7 @@ from smoke.tiny import TINY_UNET, fixed_face, run, tiny_whisper
 def mel_set(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "mel set"
     recipe = Recipe(make_detector=fixed_face, resolution=64)
-    prepare_clips(work / "raw", folder, recipe=recipe)
+    prepare_clips(work / "raw", folder, stages=recipe.stages())
     return folder
 
 
@@ -68,7 +68,7 @@ def test_a_demo_model_on_a_set_of_whisper_is_refused_as_well(work: Path, tmp_pat
         return WhisperAudioEncoder(tiny_whisper().encoder)
 
     recipe = Recipe(make_detector=fixed_face, resolution=64, make_audio_encoder=make)
-    prepare_clips(work / "raw", tmp_path / "set", recipe=recipe)
+    prepare_clips(work / "raw", tmp_path / "set", stages=recipe.stages())
     encode_latents(tmp_path / "set", work / "vae")
     sets = [f"data.{part}_manifest='{tmp_path / 'set'}'" for part in ("train", "val")]
     asked = [work, "demo/unet_stage1", "deaf_demo", *TINY_UNET, *sets]

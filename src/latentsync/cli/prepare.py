@@ -4,25 +4,21 @@ the audio states of other encoders."""
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from latentsync.cli.names import build
-from latentsync.prepare import encode_audio, encode_latents, prepare_clips
+from latentsync.prepare import Stage, encode_audio, encode_latents, prepare_clips
 
 log = logging.getLogger(__name__)
 
 
 def make_clips(config: DictConfig) -> None:
-    make_recipe = build(config.prepare, _partial_=True)
-    recipe = make_recipe(
-        make_detector=build(config.faces, _partial_=True),
-        make_audio_encoder=build(config.audio_encoder, _partial_=True),
-    )
     outcomes = prepare_clips(
         Path(config.input),
         Path(config.output),
-        recipe=recipe,
+        stages=build_stages(config),
         executor=build(config.executor),
         progress=config.progress,
     )
@@ -33,6 +29,15 @@ def make_clips(config: DictConfig) -> None:
             f"{config.output}/dropped.jsonl says why of each"
         )
     log.info("%d clips of %d files: %s/report.md", num_clips, len(outcomes), config.output)
+
+
+def build_stages(config: DictConfig) -> list[Stage]:
+    """The stages of conf/prepare/stages that were chosen, in their order."""
+    # They are given what makes a detector and an encoder: every process has its own.
+    makers = {"faces": {"_partial_": True}, "audio_encoder": {"_partial_": True}}
+    with open_dict(config):
+        given = cast(DictConfig, OmegaConf.merge(config, makers))
+    return list(build(given.prepare.stages).values())
 
 
 def make_latents(config: DictConfig) -> None:

@@ -1,17 +1,30 @@
 """Raw files to clips: stages say what is done, executors where."""
 
+from latentsync.prepare.align import Align
 from latentsync.prepare.clips import Recipe, prepare_clips
 from latentsync.prepare.executors import LocalExecutor, SerialExecutor
+from latentsync.prepare.features import WriteClips
 from latentsync.prepare.latents import encode_latents
-from latentsync.prepare.stage import Dropped, Outcome
+from latentsync.prepare.probe import Probe
+from latentsync.prepare.resample import Resample
+from latentsync.prepare.segment import Cut
+from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
 
 __all__ = [
+    "Align",
+    "AlignedSegment",
+    "Cut",
     "Dropped",
     "LocalExecutor",
     "Outcome",
+    "Probe",
     "Recipe",
+    "Resample",
+    "Segment",
     "SerialExecutor",
+    "Stage",
+    "WriteClips",
     "encode_audio",
     "encode_latents",
     "prepare_clips",

@@ -3,7 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,30 +20,36 @@ from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
 FaceFrame = UInt8[np.ndarray, "r r 3"]
 
 
+@dataclass(kw_only=True)
 class Align:
-    """Follows one face and cuts it out; holds the faces of one segment, never its frames."""
+    """Follows one face and cuts it out; holds the faces of one segment, never its frames.
 
-    name = "align"
+    `make_detector` is called once in every process.
+    """
 
-    def __init__(
-        self,
-        *,
-        make_detector: Callable[[], FaceDetector],
-        aligner: str,
-        resolution: int,
-        fps: float,
-        min_seconds: float,
-    ) -> None:
-        self.make_detector = make_detector
-        self.aligner = aligner
-        self.resolution = resolution
-        self.fps = fps
-        self.min_frames = ceil(min_seconds * fps)
-        self.detector: FaceDetector | None = None
+    name: ClassVar[str] = "align"
+    takes: ClassVar[type] = Segment
+    makes: ClassVar[type] = AlignedSegment
+
+    make_detector: Callable[[], FaceDetector]
+    aligner: str
+    resolution: int
+    fps: float
+    min_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.aligner not in ALIGNERS:
+            raise ValueError(f"no aligner is called {self.aligner!r}; there are {list(ALIGNERS)}")
+        # Latents are an eighth as wide, and the UNet halves them three times.
+        if self.resolution < 64 or self.resolution % 64:
+            raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
+        self.min_frames = ceil(self.min_seconds * self.fps)
+
+    @cached_property
+    def detector(self) -> FaceDetector:
+        return self.make_detector()
 
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
-        if self.detector is None:
-            self.detector = self.make_detector()
         faces: list[AlignedFace | None] = []
         runs = [(0, 0)]
         # A clip shows one shot: behind a cut may be somebody else.

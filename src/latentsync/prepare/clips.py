@@ -4,15 +4,14 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from latentsync.data.clips import MANIFEST_NAME, write_manifest
-from latentsync.faces.align import ALIGNERS
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.files import publish, visible_files
@@ -20,19 +19,20 @@ from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
+from latentsync.prepare.parameters import of_today, parameters
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.report import write_report
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
-from latentsync.prepare.stage import Outcome, Source, Stage, run_stages
+from latentsync.prepare.stage import Outcome, Source, Stage, check_stages, run_stages
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How clips are made; one output folder holds clips of one recipe.
+    """The values of the standard stages, those of conf/prepare, each said once.
 
     Detector and audio encoder are given as callables that make them, once in every process.
     """
@@ -46,47 +46,22 @@ class Recipe:
     max_seconds: float = 10.0
     crf: int = 8
 
-    def __post_init__(self) -> None:
-        if self.aligner not in ALIGNERS:
-            raise ValueError(f"no aligner is called {self.aligner!r}; there are {list(ALIGNERS)}")
-        if self.max_seconds < 2 * self.min_seconds:
-            raise ValueError(
-                f"max_seconds={self.max_seconds:g} must be twice min_seconds={self.min_seconds:g} "
-                "or more: a recording is cut into equal segments"
-            )
-        # Latents are an eighth as wide, and the UNet halves them three times.
-        if self.resolution < 64 or self.resolution % 64:
-            raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
-
-    def parameters(self) -> dict:
-        """Everything that makes one data set another, as plain values."""
-        return {
-            "detector": describe(self.make_detector),
-            "audio_encoder": describe(self.make_audio_encoder),
-            "aligner": self.aligner,
-            "resolution": self.resolution,
-            "fps": self.fps,
-            "min_seconds": self.min_seconds,
-            "max_seconds": self.max_seconds,
-            "crf": self.crf,
-        }
-
-    def stages(self, output_dir: Path) -> list[Stage]:
+    def stages(self) -> list[Stage]:
+        fps, min_seconds = self.fps, self.min_seconds
         return [
-            Probe(min_seconds=self.min_seconds),
-            Resample(fps=self.fps),
-            Cut(fps=self.fps, min_seconds=self.min_seconds, max_seconds=self.max_seconds),
+            Probe(min_seconds=min_seconds),
+            Resample(fps=fps),
+            Cut(fps=fps, min_seconds=min_seconds, max_seconds=self.max_seconds),
             Align(
                 make_detector=self.make_detector,
                 aligner=self.aligner,
                 resolution=self.resolution,
-                fps=self.fps,
-                min_seconds=self.min_seconds,
+                fps=fps,
+                min_seconds=min_seconds,
             ),
             WriteClips(
-                output_dir=output_dir,
                 make_audio_encoder=self.make_audio_encoder,
-                fps=self.fps,
+                fps=fps,
                 resolution=self.resolution,
                 crf=self.crf,
             ),
@@ -97,23 +72,30 @@ def prepare_clips(
     input_dir: Path,
     output_dir: Path,
     *,
-    recipe: Recipe | None = None,
+    stages: Sequence[Stage] | None = None,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Outcome]:
     """Make a data set of every video under `input_dir`, or go on with one that was interrupted.
 
+    `stages` take a source to its clips, the standard ones of a `Recipe` unless others are given;
+    one output folder holds clips of equal stages of equal parameters.
     The raw files are only read. What becomes of each is the same in any order and any number of
     processes. A clip that was deleted since is made again.
     """
-    recipe = recipe or Recipe()
+    stages = Recipe().stages() if stages is None else list(stages)
+    check_stages(stages)
     executor = executor or SerialExecutor()
     input_dir, output_dir = input_dir.resolve(), output_dir.resolve()
     sources = find_sources(input_dir, output_dir)
     with locked(output_dir):
         for folder in ("clips", "features"):
             (output_dir / folder).mkdir(exist_ok=True)
-        record = Record.open(output_dir, {"input": str(input_dir), **recipe.parameters()})
+        record = Record.open(
+            output_dir,
+            {"input": str(input_dir), **parameters(stages)},
+            of_today=partial(of_today, stages=stages),
+        )
         # As they are now: one that changes while it is read is prepared again by the next run.
         versions = {source: version(source) for source in sources}
         todo = [
@@ -121,7 +103,7 @@ def prepare_clips(
             for source, name in versions.items()
             if name not in record.rows or not is_whole(record.rows[name], output_dir)
         ]
-        make_work = partial(make_preparer, recipe, output_dir)
+        make_work = partial(make_preparer, stages)
         fresh = executor.run(make_work, todo) if todo else ()
         with tqdm(
             total=len(sources),
@@ -135,13 +117,13 @@ def prepare_clips(
                 bar.update()
         rows = {source: record.rows[name] for source, name in versions.items()}
         outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
-        _summarise(outcomes, output_dir, recipe)
+        _summarise(outcomes, output_dir, stages)
     return outcomes
 
 
-def make_preparer(recipe: Recipe, output_dir: Path) -> Callable[[Source], Outcome]:
-    """The work on one source; detector and audio encoder are made at its first use."""
-    return partial(run_stages, recipe.stages(output_dir))
+def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:
+    """The work on one source, by stages of its own, which have made nothing yet."""
+    return partial(run_stages, [replace(stage) for stage in stages])  # type: ignore[type-var]
 
 
 def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
@@ -162,7 +144,7 @@ def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
     names = [path.relative_to(input_dir).as_posix() for path in paths]
     if not names:
         raise FileNotFoundError(f"{input_dir} holds no file: input= is a folder of videos")
-    return [Source(path=input_dir / name, name=name, key=key_of(name)) for name in names]
+    return [Source(input_dir / name, name, key_of(name), output_dir) for name in names]
 
 
 def is_whole(row: dict, output_dir: Path) -> bool:
@@ -183,19 +165,12 @@ def version(source: Source) -> str:
     return f"{source.name} {status.st_size} {status.st_mtime_ns}"
 
 
-def describe(make: Callable) -> dict:
-    """A class or a partial of one, as plain values."""
-    made = make if isinstance(make, partial) else partial(make)
-    name = f"{made.func.__module__}.{made.func.__qualname__}"
-    return {"made_by": name, "arguments": list(made.args), **made.keywords}
-
-
-def _summarise(outcomes: list[Outcome], output_dir: Path, recipe: Recipe) -> None:
+def _summarise(outcomes: list[Outcome], output_dir: Path, stages: Sequence[Stage]) -> None:
     clips = [clip for outcome in outcomes for clip in outcome.clips]
     dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
     write_manifest(clips, output_dir / MANIFEST_NAME)
     write_lines(dropped, output_dir / "dropped.jsonl")
-    write_report(outcomes, output_dir, parameters=recipe.parameters())
+    write_report(outcomes, output_dir, parameters=parameters(stages))
     logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
 
 

@@ -1,7 +1,9 @@
 """Aligned segments => clips on disk: one near-lossless encode, and what the sound says."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -24,33 +26,29 @@ TUNE = "fastdecode"
 COLOUR = ColourTags(matrix=6)
 
 
+@dataclass(kw_only=True)
 class WriteClips:
     """Writes clips/NAME.mp4 and features/NAME.safetensors (`audio`: states, `mel`: SyncNet's,
-    `turn`: of the head, degrees)."""
+    `turn`: of the head, degrees). `make_audio_encoder` is called once in every process."""
 
-    name = "features"
+    name: ClassVar[str] = "write"
+    takes: ClassVar[type] = AlignedSegment
+    makes: ClassVar[type] = Clip
 
-    def __init__(
-        self,
-        *,
-        output_dir: Path,
-        make_audio_encoder: Callable[[], AudioEncoder],
-        fps: float,
-        resolution: int,
-        crf: int,
-    ) -> None:
-        self.output_dir = output_dir
-        self.make_audio_encoder = make_audio_encoder
-        self.fps = fps
-        self.resolution = resolution
-        self.crf = crf
-        self.audio_encoder: AudioEncoder | None = None
-        self.noted: dict[str, str] = {}
+    make_audio_encoder: Callable[[], AudioEncoder]
+    fps: float
+    resolution: int
+    crf: int
+
+    @cached_property
+    def audio_encoder(self) -> AudioEncoder:
+        return self.make_audio_encoder()
 
     def run(self, aligned: AlignedSegment) -> Iterator[Clip]:
+        folder = aligned.source.output_dir
         clip = Clip(
-            path=self.output_dir / "clips" / f"{aligned.name}.mp4",
-            features_path=self.output_dir / FEATURES_FOLDER / f"{aligned.name}.safetensors",
+            path=folder / "clips" / f"{aligned.name}.mp4",
+            features_path=folder / FEATURES_FOLDER / f"{aligned.name}.safetensors",
             latents_path=None,
             num_frames=len(aligned.faces),
             source=str(aligned.source.path),
@@ -84,16 +82,14 @@ class WriteClips:
             sound_path.unlink()
 
     def _write_features(self, clip: Clip, aligned: AlignedSegment) -> None:
-        if self.audio_encoder is None:
-            self.audio_encoder = self.make_audio_encoder()
-            encoder = self.audio_encoder
-            self.noted = states_metadata(encoder.states_name, encoder.rate)
+        encoder = self.audio_encoder
         with torch.no_grad():
-            states = self.audio_encoder(aligned.waveform)
+            states = encoder(aligned.waveform)
         features = {
             "audio": states.to(torch.float16).contiguous(),
             "mel": mel_spectrogram(aligned.waveform),
             "turn": torch.from_numpy(aligned.turns).float(),
         }
         with publish(clip.features_path) as partial:
-            save_file(features, partial, metadata=self.noted)
+            noted = states_metadata(encoder.states_name, encoder.rate)
+            save_file(features, partial, metadata=noted)

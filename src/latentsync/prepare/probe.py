@@ -1,19 +1,23 @@
 """Which raw files are worth decoding."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 from latentsync.media.container import UNREADABLE
 from latentsync.media.video import probe
 from latentsync.prepare.stage import Dropped, Recording, Source
 
 
+@dataclass(kw_only=True)
 class Probe:
     """Drops what is no video, has no sound, or says itself that it is too short."""
 
-    name = "probe"
+    name: ClassVar[str] = "probe"
+    takes: ClassVar[type] = Source
+    makes: ClassVar[type] = Recording
 
-    def __init__(self, *, min_seconds: float) -> None:
-        self.min_seconds = min_seconds
+    min_seconds: float
 
     def run(self, source: Source) -> Iterator[Recording | Dropped]:
         if not source.path.is_file():

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -20,8 +20,13 @@ class Record:
         self.rows = rows
 
     @classmethod
-    def open(cls, folder: Path, parameters: dict) -> Self:
-        """The record of a folder, new or gone on with; parameters other than its are refused."""
+    def open(
+        cls, folder: Path, parameters: dict, *, of_today: Callable[[dict], dict] | None = None
+    ) -> Self:
+        """The record of a folder, new or gone on with; parameters other than its are refused.
+
+        `of_today`: what makes parameters of today's form of those that were recorded once.
+        """
         path = folder / RECORD_NAME
         lines = whole_lines(path)
         if not lines:
@@ -29,7 +34,8 @@ class Record:
             record = cls(path, {})
             record._append({"parameters": parameters})
             return record
-        check_same(json.loads(lines[0])["parameters"], parameters, folder)
+        before = json.loads(lines[0])["parameters"]
+        check_same(of_today(before) if of_today else before, parameters, folder)
         rows = [json.loads(line) for line in lines[1:]]
         return cls(path, {row["item"]: row for row in rows})
 
@@ -59,8 +65,8 @@ def whole_lines(path: Path) -> list[str]:
 
 def check_same(before: dict, now: dict, folder: Path) -> None:
     """Refuse to mix two ways of preparing in one folder; says every value on both sides."""
-    # Through JSON, as `before` came: tuples are lists, paths are strings.
-    now = json.loads(json.dumps(now, default=str))
+    # Through JSON, as what was read: tuples are lists, paths are strings.
+    before, now = (json.loads(json.dumps(each, default=str)) for each in (before, now))
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
         changes = "; ".join(

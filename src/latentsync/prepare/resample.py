@@ -1,6 +1,8 @@
 """Any rate, any sound => the model's frame rate and 16 kHz mono, as streams."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import UNREADABLE
@@ -15,13 +17,15 @@ from latentsync.prepare.stage import (
 )
 
 
+@dataclass(kw_only=True)
 class Resample:
     """Puts frames on a grid of `fps` and sound at 16 kHz; nothing is written in between."""
 
-    name = "resample"
+    name: ClassVar[str] = "resample"
+    takes: ClassVar[type] = Recording
+    makes: ClassVar[type] = Resampled
 
-    def __init__(self, *, fps: float) -> None:
-        self.fps = fps
+    fps: float
 
     def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
         source, info = recording.source, recording.info

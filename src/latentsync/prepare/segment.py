@@ -1,12 +1,15 @@
 """Long recordings => segments of nearly equal length."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from math import ceil
+from typing import ClassVar
 
 from latentsync.prepare.stage import SAMPLE_RATE, Dropped, Resampled, Segment
 
 
+@dataclass(kw_only=True)
 class Cut:
     """Cuts into the fewest equal segments of at most `max_seconds`.
 
@@ -14,12 +17,22 @@ class Cut:
     `min_seconds` is dropped.
     """
 
-    name = "segment"
+    name: ClassVar[str] = "segment"
+    takes: ClassVar[type] = Resampled
+    makes: ClassVar[type] = Segment
 
-    def __init__(self, *, fps: float, min_seconds: float, max_seconds: float) -> None:
-        self.fps = fps
-        self.min_frames = ceil(min_seconds * fps)
-        self.max_frames = int(max_seconds * fps)
+    fps: float
+    min_seconds: float
+    max_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.max_seconds < 2 * self.min_seconds:
+            raise ValueError(
+                f"max_seconds={self.max_seconds:g} must be twice min_seconds={self.min_seconds:g} "
+                "or more: a recording is cut into equal segments"
+            )
+        self.min_frames = ceil(self.min_seconds * self.fps)
+        self.max_frames = int(self.max_seconds * self.fps)
 
     def run(self, resampled: Resampled) -> Iterator[Segment | Dropped]:
         if resampled.num_frames < self.min_frames:

@@ -5,9 +5,9 @@ Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with fe
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -25,11 +25,13 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A raw file; `name` is its path relative to the input folder, `key` a file name of its own."""
+    """A raw file; `name` is its path relative to the input folder, `key` a file name of its own,
+    `output_dir` the data set that its clips go to."""
 
     path: Path
     name: str
     key: str
+    output_dir: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,16 @@ class UnreadableError(Exception):
 
 @runtime_checkable
 class Stage(Protocol[Item]):
-    """One step of preparation."""
+    """One step of preparation, a dataclass: its fields are the parameters that a data set records.
+
+    What takes time to make, or does not go to another process, is made at first use (a
+    `functools.cached_property`): every process works with stages of its own.
+    """
+
+    name: ClassVar[str]
+    """Of the stage, in what was dropped and in the record."""
+    takes: ClassVar[type]
+    makes: ClassVar[type]
 
     def run(self, item: Item, /) -> Iterator[object]:
         """What becomes of the item: items for the next stage, and what it dropped of it."""
@@ -116,6 +127,32 @@ class Outcome:
             source=source,
             clips=[Clip.from_row(clip, folder) for clip in row["clips"]],
             dropped=[Dropped(**dropped) for dropped in row["dropped"]],
+        )
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """ValueError unless each stage takes what the one before makes, from sources to clips."""
+    for stage in stages:
+        if not isinstance(stage, Stage) or not is_dataclass(stage):
+            raise ValueError(
+                f"{type(stage).__name__} is no stage of preparation: a stage is a dataclass with "
+                "name, takes, makes and run (latentsync.prepare.Stage)"
+            )
+    names = [stage.name for stage in stages]
+    if len(set(names)) < len(names):
+        raise ValueError(f"stages must have names of their own, got {', '.join(names)}")
+    made: type = Source
+    for stage in stages:
+        if stage.takes is not made:
+            raise ValueError(
+                f"the stage {stage.name} takes a {stage.takes.__name__} and is given a "
+                f"{made.__name__}: the stages are {', '.join(names)}"
+            )
+        made = stage.makes
+    if made is not Clip:
+        raise ValueError(
+            f"the last stage must make a Clip, not a {made.__name__}: the stages are "
+            f"{', '.join(names) or 'none'}"
         )
 
 

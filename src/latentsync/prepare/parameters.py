@@ -1,0 +1,143 @@
+"""What a data set records of how it was made: the fields of its stages, as plain values."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import partial
+from pathlib import Path
+
+from latentsync.prepare.stage import Stage
+
+# Records of earlier versions have one value under one name: whose stage's fields it was.
+EARLIER: Mapping[str, tuple[str, ...]] = {
+    "detector": ("align.make_detector",),
+    "audio_encoder": ("write.make_audio_encoder",),
+    "aligner": ("align.aligner",),
+    "resolution": ("align.resolution", "write.resolution"),
+    "fps": ("resample.fps", "segment.fps", "align.fps", "write.fps"),
+    "min_seconds": ("probe.min_seconds", "segment.min_seconds", "align.min_seconds"),
+    "max_seconds": ("segment.max_seconds",),
+    "crf": ("write.crf",),
+}
+EARLIER_STAGES = ["probe", "resample", "segment", "align", "write"]
+
+
+def parameters(stages: Sequence[Stage]) -> dict[str, object]:
+    """Everything that makes one data set another: the stages in order, and what each is set to."""
+    return {"stages": [stage.name for stage in stages]} | {
+        name: describe(name, value) for name, _, value in _fields(stages)
+    }
+
+
+def of_today(recorded: Mapping, stages: Sequence[Stage]) -> dict:
+    """A record's parameters as `parameters` says them, for a record of any version.
+
+    A part that was recorded by the path of its class is the same wherever the class lies now, and a
+    field that came in since is taken to have been at its default.
+    """
+    if "stages" in recorded:
+        upgraded = dict(recorded)
+    else:
+        upgraded = {name: value for name, value in recorded.items() if name not in EARLIER}
+        upgraded["stages"] = EARLIER_STAGES
+        for earlier, names in EARLIER.items():
+            upgraded |= {name: recorded[earlier] for name in names if earlier in recorded}
+    for name, field, value in _fields(stages):
+        if name not in upgraded:
+            same = _default(field) == value
+        else:
+            same = _is_maker(value) and is_same_part(upgraded[name], value)
+        if same:
+            upgraded[name] = describe(name, value)
+    return upgraded
+
+
+def describe(name: str, value: object) -> object:
+    """The field of this name as a plain value; of what makes a part: what that is called, and every
+    argument, those at their defaults too."""
+    if _is_maker(value):
+        make, given = _call_of(value)
+        return {"part": name_of(make), **_arguments(make, given.args, given.keywords)}
+    try:
+        return json.loads(json.dumps(value, default=_path))
+    except TypeError as error:
+        raise ValueError(
+            f"{name} is a {type(value).__name__}, which no record can hold: a stage's fields are "
+            "plain values, and classes, functions or partials that make what it works with"
+        ) from error
+
+
+def name_of(make: Callable) -> str:
+    """The name that a class says of itself, or else what it is called, wherever it lies."""
+    kind = _class_of(make)
+    if kind is None:
+        return make.__name__
+    name = getattr(kind, "name", None)
+    return name if isinstance(name, str) else kind.__name__
+
+
+def is_same_part(before: object, value: object) -> bool:
+    """Whether a recorded part is that which `value` makes."""
+    if not isinstance(before, Mapping):
+        return False
+    make, given = _call_of(value)
+    now = _arguments(make, given.args, given.keywords)
+    rest = {name: each for name, each in before.items() if name not in NOT_ARGUMENTS}
+    if "part" in before:
+        called = before["part"] == name_of(make)
+    else:
+        # module.Class, module.Class.load, module.function
+        kind = _class_of(make)
+        called = (make if kind is None else kind).__name__ in str(before["made_by"]).split(".")
+    try:
+        then = _arguments(make, before.get("arguments", ()), rest)
+    except TypeError:  # not an argument of today's
+        return False
+    return called and _plain(then) == _plain(now)
+
+
+NOT_ARGUMENTS = ("part", "made_by", "arguments")
+
+
+def _fields(stages: Iterable[Stage]) -> Iterable[tuple[str, Field, object]]:
+    for stage in stages:
+        for field in fields(stage):  # type: ignore[arg-type]  # check_stages has seen to it
+            if field.init:
+                yield f"{stage.name}.{field.name}", field, getattr(stage, field.name)
+
+
+def _default(field: Field) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _is_maker(value: object) -> bool:
+    return isinstance(value, partial | type) or inspect.isroutine(value)
+
+
+def _call_of(value: object) -> tuple[Callable, partial]:
+    assert callable(value)
+    made = value if isinstance(value, partial) else partial(value)
+    return made.func, made
+
+
+def _class_of(make: Callable) -> type | None:
+    """The class that is made; None for a function."""
+    owner = make if isinstance(make, type) else getattr(make, "__self__", None)
+    return owner if isinstance(owner, type) else None
+
+
+def _arguments(make: Callable, args: Sequence, keywords: Mapping) -> dict[str, object]:
+    bound = inspect.signature(make).bind_partial(*args, **keywords)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _path(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(type(value))
+
+
+def _plain(value: object) -> object:
+    return json.loads(json.dumps(value, default=str))

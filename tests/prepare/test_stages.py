@@ -1,0 +1,122 @@
+"""The list of stages: what a data set records of it, and sets that earlier versions recorded."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from coded import POINTS, make_detector, write_coded_video
+from latentsync.cli.command import conf_dir
+from latentsync.cli.prepare import build_stages
+from latentsync.faces import FixedDetector, MeshDetector
+from latentsync.models import WhisperAudioEncoder
+from latentsync.prepare import AlignedSegment, Recipe, prepare_clips
+from latentsync.prepare.parameters import of_today, parameters
+
+
+def test_conf_and_the_recipe_say_the_same_stages() -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("prepare", ["input=raw", "output=set"])
+    before = OmegaConf.to_container(config)
+    assert parameters(build_stages(config)) == parameters(Recipe().stages())
+    assert OmegaConf.to_container(config) == before
+
+
+# What the version before stages were a list wrote, of four ways of preparing.
+WHERE = {"input": "/raw", "aligner": "smooth", "resolution": 256, "fps": 25.0, "min_seconds": 2.0,
+         "max_seconds": 10.0, "crf": 8}  # fmt: skip
+MESH = {"made_by": "latentsync.faces.mesh.MeshDetector", "arguments": [], "cache_dir": None,
+        "detector_path": None, "landmark_path": None, "min_score": 0.5}  # fmt: skip
+MEL = {"made_by": "latentsync.models.audio_encoder.MelAudioEncoder", "arguments": []}
+FIXED = {"made_by": "latentsync.faces.detect.FixedDetector", "arguments": [], "points": POINTS}
+WHISPER = {"made_by": "latentsync.models.audio_encoder.WhisperAudioEncoder.from_pretrained",
+           "arguments": [], "folder": "whisper"}  # fmt: skip
+EARLIER = [
+    (WHERE | {"detector": MESH, "audio_encoder": MEL}, Recipe()),
+    (
+        WHERE | {"detector": FIXED, "audio_encoder": MEL},
+        Recipe(make_detector=partial(FixedDetector, POINTS)),
+    ),
+    (
+        WHERE | {"detector": MESH, "audio_encoder": WHISPER},
+        Recipe(make_audio_encoder=partial(WhisperAudioEncoder.load, folder="whisper")),
+    ),
+    (
+        WHERE | {"detector": MESH | {"min_score": 0.7}, "audio_encoder": MEL, "resolution": 128},
+        Recipe(make_detector=partial(MeshDetector, min_score=0.7), resolution=128),
+    ),
+]
+
+
+@pytest.mark.parametrize(("recorded", "recipe"), EARLIER)
+def test_what_earlier_versions_recorded_is_the_same_today(recorded: dict, recipe: Recipe) -> None:
+    stages = recipe.stages()
+    assert of_today(recorded, stages) == {"input": "/raw", **parameters(stages)}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "recipe"),
+    [(EARLIER[first][0], EARLIER[second][1]) for first in range(4) for second in range(4)
+     if first != second],
+)  # fmt: skip
+def test_another_way_of_preparing_is_still_another(recorded: dict, recipe: Recipe) -> None:
+    stages = recipe.stages()
+    assert of_today(recorded, stages) != {"input": "/raw", **parameters(stages)}
+
+
+def test_a_set_that_an_earlier_version_began_is_gone_on_with(recipe: Recipe, tmp_path: Path):
+    write_coded_video(tmp_path / "raw" / "one.mp4", 55)
+    (first,) = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
+    record = tmp_path / "set" / "record.jsonl"
+    _, row = record.read_text().splitlines()
+    detector = {"made_by": "latentsync.faces.detect.FixedDetector", "arguments": [POINTS]}
+    values = {"input": str(tmp_path / "raw"), "detector": detector, "audio_encoder": MEL}
+    earlier = json.dumps({"parameters": WHERE | values | {"resolution": 64}})
+    record.write_text(f"{earlier}\n{row}\n")
+    written = first.clips[0].path.stat().st_mtime_ns
+    write_coded_video(tmp_path / "raw" / "two.mp4", 60)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
+    assert first.clips[0].path.stat().st_mtime_ns == written
+    rows = map(json.loads, record.read_text().splitlines()[1:])
+    assert [row["item"].split()[0] for row in rows] == ["one.mp4", "two.mp4"]
+    with pytest.raises(ValueError, match=r"align\.resolution was 64, is now 128"):
+        other = replace(recipe, resolution=128).stages()
+        prepare_clips(tmp_path / "raw", tmp_path / "set", stages=other)
+
+
+@dataclass(kw_only=True)
+class Late:
+    """A stage that came to have a field that it had not."""
+
+    name = "late"
+    takes = makes = AlignedSegment
+    strength: object = 1.0
+
+    def run(self, aligned):
+        yield aligned
+
+
+def test_a_field_that_came_in_since_was_at_its_default() -> None:
+    first, *rest, last = Recipe().stages()
+    recorded = parameters([first, *rest, Late(), last])
+    del recorded["late.strength"]
+    for strength in (1.0, 2.0):
+        stages = [first, *rest, Late(strength=strength), last]
+        same = of_today(recorded, stages) == parameters(stages)
+        assert same is (strength == 1.0)
+
+
+def test_what_no_record_can_hold_is_no_field(recipe: Recipe, tmp_path: Path) -> None:
+    write_coded_video(tmp_path / "raw" / "one.mp4", 55)
+    *rest, last = recipe.stages()
+    with pytest.raises(ValueError, match=r"late\.strength is a FixedDetector"):
+        stages = [*rest, Late(strength=make_detector()), last]
+        prepare_clips(tmp_path / "raw", tmp_path / "set", stages=stages)
+    with pytest.raises(ValueError, match=r"names of their own, got .*late, late"):
+        prepare_clips(tmp_path / "raw", tmp_path / "set", stages=[*rest, Late(), Late(), last])
+    with pytest.raises(ValueError, match="must make a Clip, not a AlignedSegment"):
+        prepare_clips(tmp_path / "raw", tmp_path / "set", stages=rest)
