@@ -11,7 +11,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from latentsync.cli.command import conf_dir, register_resolvers
+from latentsync.cli.names import build
 from latentsync.cli.renamed import CONFIGS, option_of_today
+from latentsync.cli.train import check_parts
+from latentsync.diffusion import FlowMatching
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))
@@ -64,6 +67,26 @@ def test_the_audio_encoder_is_chosen_by_name():
     }
 
 
+def test_the_noise_process_is_chosen_by_name():
+    words = ("process=flow_matching", "process.num_train_timesteps=500")
+    process = build(composed("experiment=unet_stage1", *words).task.model.process)
+    assert isinstance(process, FlowMatching)
+    assert process.num_train_timesteps == 500
+    published, demo = (
+        build(composed(f"experiment={name}").task.model.process)
+        for name in ("unet_stage1", "demo/unet_stage1")
+    )
+    assert (published.prediction_type, demo.prediction_type) == ("epsilon", "sample")
+
+
+@pytest.mark.parametrize("word", ["process=flow_matching", "audio_encoder=mel"])
+@pytest.mark.parametrize("experiment", ["unet_stage2", "demo/unet_stage2", "syncnet"])
+def test_a_part_that_would_not_be_used_is_refused(experiment: str, word: str):
+    check_parts(composed(f"experiment={experiment}"))
+    with pytest.raises(ValueError, match=f"{word.split('=')[0]}= is read where a model is made"):
+        check_parts(composed(f"experiment={experiment}", word))
+
+
 def test_optimizer_and_schedule_are_chosen_by_name():
     task = composed("experiment=syncnet", "schedule=cosine", "optimizer=adamw").task
     assert task.schedule._target_.endswith("cosine_with_min_lr_schedule_with_warmup")
@@ -83,6 +106,8 @@ def test_a_config_that_has_another_name_now_is_gone(path: str):
         ("task.losses.recon.snr_gamma", "task.losses.recon.loss.snr_gamma="),
         ("task.losses.recon.loss.snr_gama", None),
         ("task.model.audio_encoder.folder", "audio_encoder.folder="),
+        ("process@task.model.process", "process="),
+        ("task.model.process.scheduler.beta_end", "process.scheduler.beta_end="),
         ("data.train.num_frames", "data.both.num_frames="),
         ("data.train.resolution", None),
     ],

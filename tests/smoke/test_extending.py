@@ -116,8 +116,8 @@ def test_a_process_of_another_package_trains_and_comes_back(
 ) -> None:
     folder = run(
         work, "demo/unet_stage1", "middle_flow", *TINY_UNET, f"vae='{work / 'vae'}'",
-        "process@task.model.process=registered", "task.model.process.name=middle_flow",
-        "+task.model.process.values.num_train_timesteps=500",
+        "process=registered", "process.name=middle_flow",
+        "+process.values.num_train_timesteps=500",
     )  # fmt: skip
     checkpoint = folder / "checkpoints" / "last.ckpt"
     for path in (folder / "model", model_folder(checkpoint, cache=tmp_path)):

@@ -16,8 +16,7 @@ from smoke.tiny import TINY_UNET, run
 def flow_run(work: Path) -> Path:
     return run(
         work, "demo/unet_stage1", "flow", *TINY_UNET, f"vae='{work / 'vae'}'",
-        "process@task.model.process=flow_matching",
-        "task.model.process.num_train_timesteps=500",
+        "process=flow_matching", "process.num_train_timesteps=500",
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ OPTIONS = {
     r"task\.losses\.(\w+)\.(?!weight|loss\b)(.+)": r"task.losses.\1.loss.\2=",
     r"audio_encoder@task\.model\.audio_encoder": "audio_encoder=",
     r"task\.model\.audio_encoder\.(.+)": r"audio_encoder.\1=",
+    r"process@task\.model\.process": "process=",
+    r"task\.model\.process\.(.+)": r"process.\1=",
     r"data\.(?:train|val)\.(num_frames|with_\w+|in_memory)": r"data.both.\1=",
 }
 # A group's config => what has its values today.

@@ -53,7 +53,7 @@ def train(config: DictConfig) -> float | None:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
         record_environment(run_dir / "environment.json")
 
-    check_audio_encoder(config)
+    check_parts(config)
     data = build(config.data)
     if isinstance(data, ClipDataModule):
         # Before networks of gigabytes are built: a set that does not fit is said at once.
@@ -80,14 +80,14 @@ def train(config: DictConfig) -> float | None:
     return objective_of(trainer.callback_metrics, config.objective)
 
 
-def check_audio_encoder(config: DictConfig) -> None:
-    """ValueError where audio_encoder= was given and would not be heard."""
-    if config.get("audio_encoder") is None:
-        return
-    if "audio_encoder" not in (config.task.get("model") or {}):
+def check_parts(config: DictConfig) -> None:
+    """ValueError where a part of a new model was given and would not be used."""
+    for name, what in {"audio_encoder": "encoder", "process": "noise process"}.items():
+        if config.get(name) is None or name in (config.task.get("model") or {}):
+            continue
         raise ValueError(
-            "audio_encoder= is read where a model is made anew; this experiment takes its encoder "
-            "from stage1=, or has none: leave audio_encoder= out"
+            f"{name}= is read where a model is made anew; this experiment takes its {what} "
+            f"from stage1=, or has none: leave {name}= out"
         )
 
 
