@@ -98,3 +98,11 @@ def job_of(
     """What would be done with these files; `asked` are fields of a `Request`."""
     request = Request(Source.of(video), voice, **asked)
     return prepare_job(request, Session(model, detector), with_mel=with_mel)
+
+
+def presets_of_the_command() -> dict:
+    """What the page is given; imported here, since the page's library is an extra."""
+    from latentsync.cli.page import PRESETS, build_preset, composed
+
+    usual = composed()
+    return {name: build_preset(name, usual=usual) for name in PRESETS}

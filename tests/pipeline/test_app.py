@@ -13,8 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from latentsync.cli.command import conf_dir
+from latentsync.faces import MeshDetector
 from latentsync.pipeline.outputs import parts_folder
-from pipeline.inputs import build_tiny_model, write_voice
+from pipeline.inputs import build_tiny_model, presets_of_the_command, write_voice
 
 gradio = pytest.importorskip("gradio", reason="the extra `app` is not installed")
 gradio_client = pytest.importorskip("gradio_client")
@@ -33,9 +34,8 @@ def url(jobs_dir: Path):
     from latentsync.app import Engine, serve
     from pipeline.inputs import POINTS, SeesLight
 
-    page = serve(
-        Engine(build_tiny_model(), SeesLight(POINTS), jobs_dir), host="127.0.0.1", wait=False
-    )
+    engine = Engine(build_tiny_model(), SeesLight(POINTS), jobs_dir, presets_of_the_command())
+    page = serve(engine, host="127.0.0.1", wait=False)
     yield page.local_url
     page.close()
     gc.collect()  # here, where its warnings are let through
@@ -119,9 +119,7 @@ def wait_for(seen, seconds: float = 30):
 
 
 def test_the_presets_are_those_of_the_command():
-    from latentsync.app import read_presets
-
-    presets = read_presets()
+    presets = presets_of_the_command()
     files = {path.stem for path in (conf_dir() / "preset").glob("*.yaml")}
     assert set(presets) == files
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -132,6 +130,9 @@ def test_the_presets_are_those_of_the_command():
             assert (preset.overlap, preset.measure) == (config.overlap, config.measure)
             assert preset.encoding.preset == config.encoding.preset
             assert preset.encoding.crf == config.crf
+    # The published pipeline's own finder, and the page's for all others.
+    assert {name for name, preset in presets.items() if preset.detector} == {"official"}
+    assert isinstance(presets["official"].detector, MeshDetector)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,8 @@ def test_the_page_is_not_rendered_by_a_second_server(monkeypatch: pytest.MonkeyP
     from pipeline.inputs import POINTS, SeesLight
 
     monkeypatch.setenv("GRADIO_SSR_MODE", "True")
-    page = serve(
-        Engine(build_tiny_model(), SeesLight(POINTS), tmp_path), host="127.0.0.1", wait=False
-    )
+    engine = Engine(build_tiny_model(), SeesLight(POINTS), tmp_path, presets_of_the_command())
+    page = serve(engine, host="127.0.0.1", wait=False)
     assert page.ssr_mode is False
     page.close()
     gc.collect()

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pipeline.inputs import presets_of_the_command
+
 pytest.importorskip("gradio", reason="the extra `app` is not installed")
 browsers = pytest.importorskip(
     "playwright.sync_api", reason="pip install playwright; its own browsers are not needed"
@@ -26,7 +28,9 @@ pytestmark = [
 def url(tmp_path, tiny_model, detector):
     from latentsync.app import Engine, serve
 
-    page = serve(Engine(tiny_model, detector, tmp_path / "jobs"), host="127.0.0.1", wait=False)
+    presets = presets_of_the_command()
+    engine = Engine(tiny_model, detector, tmp_path / "jobs", presets)
+    page = serve(engine, host="127.0.0.1", wait=False)
     yield page.local_url
     page.close()
     gc.collect()

@@ -44,7 +44,7 @@ NOT_RUN = {
     "make train-demo": "takes hours; test_train.py runs each of its trainings",
     "pip install": "asks a package index",
     "aws s3 sync": "asks a cloud",
-    "python -m latentsync.app": "serves until it is interrupted; test_app.py asks it",
+    "python app.py": "serves until it is interrupted; test_app.py asks it",
     "python -m latentsync.weights fetch": "asks the hub; tests/weights/test_fetch.py",
     "python bench/bench_wild.py": "wants labelled clips; tests/wild asks its arithmetic",
     "PYTHONPATH=.": "wants the files that the page shows; tests/conf/test_extending.py makes them",

@@ -2,6 +2,6 @@
 
 from latentsync.app.api import KnownHosts, serve
 from latentsync.app.engine import Engine
-from latentsync.app.presets import Preset, read_presets
+from latentsync.app.presets import Preset
 
-__all__ = ["Engine", "KnownHosts", "Preset", "read_presets", "serve"]
+__all__ = ["Engine", "KnownHosts", "Preset", "serve"]

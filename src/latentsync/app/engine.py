@@ -1,7 +1,7 @@
 """One model that stays loaded, and one job at a time, each in a folder of its own."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,11 +19,13 @@ from latentsync.runtime import Progress, forget_peak_memory
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What stays loaded between jobs, and where their folders are made."""
+    """What stays loaded between jobs, and where their folders are made; `presets` by their names,
+    as the page lists them."""
 
     model: LipSyncModel
     detector: FaceDetector
     jobs_dir: Path
+    presets: Mapping[str, Preset]
     cache: Cache | None = None
     turn: Lock = field(default_factory=Lock)
 
@@ -50,7 +52,7 @@ class Engine:
                 Path(audio),
                 out,
                 model=self.model,
-                detector=self.detector,
+                detector=preset.detector or self.detector,
                 sampler=preset.sampler,
                 seed=seed,
                 encoding=preset.encoding,

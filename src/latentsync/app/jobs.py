@@ -8,7 +8,6 @@ from html import escape
 from threading import Event
 
 from latentsync.app.engine import Engine
-from latentsync.app.presets import read_presets
 from latentsync.extras import needed_parts
 from latentsync.pipeline import page_path, report_path
 from latentsync.pipeline.reporting.report import Report, custom_preset, plain
@@ -31,7 +30,7 @@ class Desk:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.presets = read_presets()
+        self.presets = engine.presets
         self.stops: dict[str, Event] = {}
 
     def start(

@@ -2,7 +2,7 @@
 
 from latentsync.app.engine import Engine
 from latentsync.app.jobs import Desk
-from latentsync.app.presets import FIRST_PRESET, PRESETS
+from latentsync.app.presets import FIRST_PRESET
 from latentsync.extras import needed_parts
 
 with needed_parts():
@@ -28,7 +28,7 @@ def build_page(engine: Engine) -> gr.Blocks:
         with gr.Row():
             audio = gr.Audio(label="Voice", sources=["upload"], type="filepath", elem_id="voice")
             with gr.Column():
-                preset = gr.Radio(list(PRESETS), value=FIRST_PRESET, label="Preset")
+                preset = gr.Radio(list(desk.presets), value=FIRST_PRESET, label="Preset")
                 with gr.Accordion("By hand", open=False):
                     steps = gr.Slider(1, 50, value=first.num_steps, step=1, label="Steps")
                     guidance = gr.Slider(

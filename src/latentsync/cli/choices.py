@@ -9,6 +9,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from latentsync.cli.names import build
+from latentsync.faces import FaceDetector
 from latentsync.pipeline import (
     Choice,
     Encoding,
@@ -82,6 +83,11 @@ def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> S
             f"turns= says who is redrawn when: leave out faces.select={config.faces.select}"
         )
     return SpeakerChoice(rttm=Path(config.turns))
+
+
+def build_detector(config: DictConfig) -> FaceDetector:
+    """What finds faces; the rest of the group says which of them are redrawn."""
+    return build(config.faces, without=OF_CHOICE | {"speaker"})
 
 
 def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:

@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from latentsync.cli.choices import (
-    OF_CHOICE,
     assigned,
+    build_detector,
     choices,
     choose_device,
     choose_dtype,
@@ -22,7 +22,7 @@ from latentsync.cli.choices import (
     load_scorer,
     preset_of,
 )
-from latentsync.cli.names import as_typed, build
+from latentsync.cli.names import as_typed
 from latentsync.data.synthetic import render_clip
 from latentsync.faces import FaceDetector
 from latentsync.files import printable
@@ -162,7 +162,7 @@ class Work:
         choices(self.config)
         self.scorer = load_scorer(self.config)
         chosen_speakers(self.config, self.scorer)
-        self.detector: FaceDetector = build(self.config.faces, without=OF_CHOICE | {"speaker"})
+        self.detector: FaceDetector = build_detector(self.config)
         self.cache = Cache.of_user() if self.config.cache else None
         self._model: LipSyncModel | None = None
 
