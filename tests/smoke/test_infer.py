@@ -65,15 +65,35 @@ def test_a_video_and_a_voice_become_a_video_and_a_report(inputs: Path, tmp_path:
     assert {path.name for path in inputs.iterdir()} == {"model", "face.mp4", "voice.wav"}
 
 
-def test_a_plan_is_printed_and_nothing_is_made(inputs: Path):
-    before = sorted(inputs.rglob("*"))
-    done = infer(inputs, "video=face.mp4", "audio=voice.wav", "plan=true", *TINY)
+def test_a_plan_is_printed_and_its_page_is_all_that_is_made(inputs: Path, tmp_path: Path):
+    before, out = sorted(inputs.rglob("*")), tmp_path / "a <b> & c.mp4"
+    words = ("video=face.mp4", "audio=voice.wav", "plan=true", f"out='{out}'")
+    done = infer(inputs, *words, *TINY)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["num_frames"] == 25
     assert [face["edit"] for face in plan["shots"][0]["faces"]] == [True]
     assert plan["expected"]["windows"] == 3  # 38 slots: 0-16, 12-28, 22-38
     assert sorted(inputs.rglob("*")) == before
+    (page,) = tmp_path.iterdir()
+    assert page.name == "a <b> & c.plan.html"
+    assert str(page) in done.stderr
+    text = page.read_text()
+    assert "<h1>Plan of face.mp4</h1>" in text
+    # Whatever is shown of the one person lies in the page itself.
+    assert text.count('<img src="data:image/jpeg;base64,') == 1
+    assert "http" not in text
+    assert 'class="drawn" x="0.000%" width="100.000%"' in text
+
+
+def test_the_page_of_a_plan_replaces_nobodys_file(inputs: Path, tmp_path: Path):
+    (tmp_path / "out.plan.html").write_text("my notes")
+    out = f"out='{tmp_path / 'out.mp4'}'"
+    done = infer(inputs, "video=face.mp4", "audio=voice.wav", "plan=true", out, *TINY)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "out.plan.html" in line]
+    assert "is not the page of a plan: move it away" in line
+    assert (tmp_path / "out.plan.html").read_text() == "my notes"
 
 
 def test_a_plan_warns_of_damage_and_stays_a_plan(inputs: Path, tmp_path: Path):

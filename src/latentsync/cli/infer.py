@@ -44,6 +44,11 @@ from latentsync.pipeline.batch import Row, run_jobs, status_path
 from latentsync.pipeline.job import prepare_job, with_estimate
 from latentsync.pipeline.lipsync import warn_of
 from latentsync.pipeline.reporting.build import clipped_in, damage_of
+from latentsync.pipeline.reporting.plan_page import (
+    check_plan_page,
+    plan_page_path,
+    write_plan_page,
+)
 from latentsync.pipeline.reporting.report import Report
 from latentsync.runtime import return_large_blocks
 from latentsync.weights import model_folder
@@ -65,7 +70,7 @@ def run(config: DictConfig) -> None:
     out, folder = Path(config.out), Path(config.folder)
     if (config.video is None) != (config.audio is None):
         raise ValueError("give both video= and audio=, or neither for the drawn demo")
-    wanted = config.plan is not True and (config.video is None or out.parent == folder)
+    wanted = config.video is None or out.parent == folder
     with made(folder, wanted=wanted):
         if config.video is None:
             if config.plan is True:
@@ -75,8 +80,9 @@ def run(config: DictConfig) -> None:
             video, audio = Path(config.video), Path(config.audio)
         if config.plan is True:
             with only_warnings_on_stderr():
-                plan = Work(config).plan(video, audio)
+                plan = Work(config).plan(video, audio, page=plan_page_path(out))
             sys.stdout.write(plan.to_json())
+            sys.stderr.write(f"the plan with pictures: {plan_page_path(out)}\n")
             return
         work = Work(config)
         source = check_paths(video, audio, out, overwrite=config.overwrite)
@@ -177,8 +183,9 @@ class Work:
             )
         return self._model
 
-    def plan(self, video: Path, audio: Path) -> Plan:
-        """What would be done, and how long it would take here."""
+    def plan(self, video: Path, audio: Path, *, page: Path) -> Plan:
+        """What would be done, and how long it would take here; `page` shows it with pictures."""
+        check_plan_page(page)
         parts = choices(self.config)
         generation = Generation(
             parts["sampler"].suited_to(self.model.process),
@@ -197,7 +204,9 @@ class Work:
         )
         job = prepare_job(request, Session(self.model, self.detector, self.cache, progress=True))
         warn_of(video, [*damage_of(job), *clipped_in(job)])
-        return with_estimate(job, self.model, generation)
+        plan = with_estimate(job, self.model, generation)
+        write_plan_page(page, job, plan)
+        return plan
 
     def speak(self, video: Source, audio: Path, out: Path, config: DictConfig) -> Report:
         plan = None if config.plan is None else Plan.load(Path(config.plan))
