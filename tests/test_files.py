@@ -1,14 +1,17 @@
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentsync.files import locked, publish
+from latentsync.files import held, locked, publish
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -101,6 +104,52 @@ def test_a_folder_is_held_by_one_and_goes_when_nothing_is_in_it(tmp_path: Path) 
     with locked(folder):
         (folder / "part").write_text("whole")
     assert (folder / "part").read_text() == "whole"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from latentsync.files import held, locked
+with {hold}(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("hold", [locked, held], ids=["locked", "held"])
+def test_a_killed_process_lets_go_of_what_it_held(
+    tmp_path: Path, hold: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "part").write_text("half")
+    command = [sys.executable, "-c", HOLDER.format(hold=hold.__name__), folder]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(BlockingIOError, match="parts is in use"), hold(folder):
+                pass
+        finally:
+            other.kill()
+    with hold(folder):
+        assert (folder / "part").read_text() == "half"
+
+
+def test_holding_a_list_changes_nothing_about_it(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("video,audio,out\n")
+    path.chmod(0o444)
+    before = path.stat()
+    with held(path):
+        assert list(tmp_path.iterdir()) == [path]
+    after = path.stat()
+    assert (before.st_ino, before.st_mtime_ns, before.st_mode) == (
+        after.st_ino,
+        after.st_mtime_ns,
+        after.st_mode,
+    )
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)

@@ -1,20 +1,20 @@
 """Whole files only: what is written appears under its name when it is finished. And the cache."""
 
-import fcntl
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
+
+from filelock import AcquireReturnProxy, FileLock, Timeout, lock_descriptor
+from platformdirs import user_cache_path
 
 
 def cache_root() -> Path:
     """The user's cache of this program."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentsync"
+    return user_cache_path("latentsync", appauthor=False)
 
 
 # A folder that takes names of this many bytes takes ours; all file systems in use take 143.
@@ -103,7 +103,7 @@ def publish(path: Path) -> Iterator[Path]:
 
 LOCK = ".lock"
 # One that only looks whether a folder is held lets go of it at once.
-LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+LOCK_TRIES, LOCK_SECONDS = 5, 0.2
 
 
 @contextmanager
@@ -123,25 +123,33 @@ def locked(folder: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def _lock_of(folder: Path) -> IO[bytes]:
-    """The open lock file of a folder, held."""
-    path = folder / LOCK
+@contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a file or folder that is there, and change nothing about it, until the block ends.
+
+    BlockingIOError if another process holds it and we do not wait; one that is killed lets go.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if not lock_descriptor(handle, blocking=wait):
+            raise BlockingIOError(f"{path} is in use by another run")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock_of(folder: Path) -> AcquireReturnProxy:
+    """The lock file of a folder, held: by the kernel, as a file that is only there would outlive
+    whoever was killed."""
+    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS, thread_local=False, fallback_to_soft=False)
     for _ in range(LOCK_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("ab")
+            return lock.acquire()
         except FileNotFoundError:  # its last owner removed the folder just now
             continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            time.sleep(LOCK_SECONDS)
-            continue
-        # Its last owner may have removed it between our opening and holding it.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()
+        except Timeout:
+            break
     raise BlockingIOError(f"{folder} is in use by another run")
 
 

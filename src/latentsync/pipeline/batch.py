@@ -6,7 +6,6 @@ passed over, all others are done.
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -15,12 +14,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from latentsync.files import printable, publish
+from latentsync.files import held, printable, publish
 from latentsync.pipeline.cache import content_hash
 from latentsync.pipeline.reporting.report import Report
 from latentsync.runtime import forget_peak_memory
@@ -280,9 +279,9 @@ def _only_run(list_path: Path) -> Iterator[None]:
     """Hold the list, so that no second run works on it; a run that is killed lets go of it."""
     if not list_path.is_file():
         raise FileNotFoundError(f"jobs={list_path} is not a file")
-    with list_path.open("rb") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(held(list_path))
         except BlockingIOError as error:
             raise ValueError(f"{list_path}: another run is working on this list") from error
         yield

@@ -1,15 +1,15 @@
 """What was done already, one line of JSON per item, so that a run can go on where it was killed."""
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from latentsync import files
+
 RECORD_NAME = "record.jsonl"
-LOCK = ".lock"
 
 
 class Record:
@@ -85,16 +85,15 @@ def locked(folder: Path) -> Iterator[None]:
 
     A folder inside with a lock of its own belongs to whoever holds that.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(files.locked(folder))
         except BlockingIOError as error:
             raise ValueError(
                 f"{folder} is being written by another run: wait for it to end"
             ) from error
         for partial in folder.rglob(".*.partial*"):
             inside = partial.relative_to(folder).parents
-            if not any((folder / parent / LOCK).exists() for parent in inside[:-1]):
+            if not any((folder / parent / files.LOCK).exists() for parent in inside[:-1]):
                 partial.unlink()
         yield

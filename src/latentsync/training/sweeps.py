@@ -1,15 +1,12 @@
 """What a sweep says: a table of its runs and a picture of objective over each value."""
 
 import csv
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from latentsync.files import publish
+from latentsync.files import held, publish
 
 RESULT_NAME = "result.json"
 
@@ -43,20 +40,10 @@ def read_runs(sweep_dir: Path) -> list[Run]:
 
 def write_sweep(sweep_dir: Path) -> list[Path]:
     """Write table.csv, table.md and scatter.png beside the runs; nothing where none began."""
-    with _alone_in(sweep_dir):
+    # Runs that end together write one after the other: the last one's table has all of them.
+    with held(sweep_dir, wait=True):
         runs = read_runs(sweep_dir)
         return _write_runs(runs, sweep_dir) if runs else []
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Runs that end together write one after the other: the last one's table has all of them."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_runs(runs: Sequence[Run], sweep_dir: Path) -> list[Path]:
