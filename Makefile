@@ -94,4 +94,4 @@ $(RUN)/infer/out.mp4: $(RUN)/unet_stage2/model/config.json
 $(RUN)/evaluate/metrics.json: $(RUN)/infer/out.mp4 $(RUN)/mouth_reader/model/config.json
 	$(BIN)/python evaluate.py ckpt=$(RUN)/unet_stage2/model out=$(RUN)/evaluate \
 	  num_clips=12 max_frames=48 \
-	  metrics.reader=$(RUN)/mouth_reader/model metrics.syncnet=$(RUN)/syncnet/model
+	  evaluator.reader=$(RUN)/mouth_reader/model evaluator.syncnet=$(RUN)/syncnet/model

@@ -110,6 +110,7 @@ def test_a_config_that_has_another_name_now_is_gone(path: str):
         ("task.model.process.scheduler.beta_end", "process.scheduler.beta_end="),
         ("data.train.num_frames", "data.both.num_frames="),
         ("data.train.resolution", None),
+        ("metrics.reader", "evaluator.reader="),
     ],
 )
 def test_an_option_that_has_another_name_now_says_which(option: str, today: str | None):

@@ -13,13 +13,14 @@ import torch
 
 from latentsync import demo_model_dir
 from latentsync.data.synthetic import render_clip
-from latentsync.evaluation.model import measure_sync
+from latentsync.evaluation.model import sync_cosines
 from latentsync.faces import Face, FixedDetector, MeshDetector, align, mouth_shape
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameReader, read_times
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoWriter, read_frames
+from latentsync.metrics.sync import score_of
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.serialization import save_network
 from latentsync.models.syncnet import StableSyncNet
@@ -181,7 +182,8 @@ def test_the_judge_says_what_evaluation_says_of_the_whole_clip(
     mel = mel_spectrogram(read_waveform(voice))
     for frames, score in zip((before, after), scores, strict=True):
         faces = [align(frame, places.at(0, i), RESOLUTION) for i, frame in enumerate(frames)]
-        wanted = measure_sync(net, to_pixels(np.stack(faces)), mel, fps=25, stride=8)
+        cosines = sync_cosines(net, to_pixels(np.stack(faces)), mel, fps=25, stride=8)
+        wanted = score_of(cosines)
         assert score.score == pytest.approx(wanted.score, abs=1e-5)
         assert score.confidence == pytest.approx(wanted.confidence, abs=1e-5)
         assert (score.offset, score.in_over_off) == (wanted.offset, wanted.in_over_off)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,22 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from torchmetrics import MeanMetric
 
 from latentsync.cli.command import conf_dir
-from latentsync.cli.evaluate import build_evaluator, run
+from latentsync.cli.evaluate import build_evaluator, build_metrics, run
 from latentsync.data.clips import Clip, read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion import DDPM
+from latentsync.evaluation.aggregate import check_metrics, figures_of
 from latentsync.evaluation.folders import Comparison, compare_folders
 from latentsync.evaluation.model import Evaluator, choose_clips, choose_driver, load_example
 from latentsync.faces import Face, FaceDetector, FixedDetector
 from latentsync.faces.detectors.base import THREE_POINTS
 from latentsync.media.video import VideoWriter, probe
+from latentsync.metrics.correlation import LandmarkCorrelation
+from latentsync.metrics.masked import MaskedPSNR
+from latentsync.metrics.sync import score_of
 from latentsync.models import (
     LatentCodec,
     LipSyncModel,
@@ -106,7 +112,7 @@ def config_for(test_set: Path, networks: Path, *more: str) -> DictConfig:
         f"paths.demo_model={networks / 'model'}",
         f"test_set={test_set}",
         f"num_clips={NUM_CLIPS}",
-        "metrics.mesh=false",
+        "evaluator.mesh=false",
         "max_frames=24",
         "sampler.num_steps=2",
         "sampler.guidance_scale=1.0",
@@ -145,13 +151,15 @@ def test_a_model_on_drawn_clips(test_set: Path, networks: Path, tmp_path: Path):
 
 
 def test_the_judge_scores_equal_pictures_as_equal(test_set: Path, networks: Path):
-    evaluator = build_evaluator(config_for(test_set, networks), tiny_model().format)
+    config = config_for(test_set, networks)
+    evaluator = build_evaluator(config, tiny_model().format, build_metrics(config))
     example = load_example(read_manifest(test_set)[0], resolution=RESOLUTION, max_frames=40)
     reading = evaluator.read(example.faces)
     assert reading.shape == (40, 4)
     torch.testing.assert_close(evaluator.read(example.faces[10:20]), reading[10:20])
-    first = evaluator.sync(example.faces, example.voice.mel)
-    again = evaluator.sync(example.faces, example.voice.mel)
+    first, again = (
+        score_of(evaluator.sync_cosines(example.faces, example.voice.mel)) for _ in range(2)
+    )
     assert first == again
     assert -1 <= first.score <= 1
 
@@ -160,7 +168,7 @@ def test_networks_that_are_null_leave_their_columns_out(
     test_set: Path, networks: Path, tmp_path: Path
 ):
     config = config_for(
-        test_set, networks, "metrics.reader=null", "metrics.syncnet=null", "max_frames=4"
+        test_set, networks, "evaluator.reader=null", "evaluator.syncnet=null", "max_frames=4"
     )
     config.out = str(tmp_path)
     run(config)
@@ -206,7 +214,12 @@ SPEECH = [2 + index * 5 % 12 for index in range(30)]
 
 def compared(pred: Path, ref: Path) -> Comparison:
     evaluator = Evaluator(ModelFormat(resolution=64), None, None, SeesTheMouth())
-    comparison = Comparison()
+    metrics = {
+        "landmarks": LandmarkCorrelation(),
+        "inside": MaskedPSNR("inside"),
+        "outside": MaskedPSNR("outside"),
+    }
+    comparison = Comparison(metrics)
     for result in compare_folders(pred, ref, evaluator=evaluator, max_frames=100):
         comparison.add(result)
     return comparison
@@ -248,7 +261,8 @@ def test_equal_videos_have_a_number_in_the_mean(tmp_path: Path):
     for folder in ("pred", "ref"):
         write_bar(tmp_path / folder / "same.mp4", SPEECH)
         write_bar(tmp_path / folder / "other.mp4", SPEECH if folder == "ref" else SPEECH[::-1])
-    both = compared(tmp_path / "pred", tmp_path / "ref").rows["pred"].values["psnr_inside"]
+    inside = compared(tmp_path / "pred", tmp_path / "ref").rows["pred"].metrics["inside"]
+    both = torch.cat(inside.values).tolist()
     assert sorted(both) == [pytest.approx(min(both)), 100]
     assert min(both) < 40
 
@@ -268,7 +282,8 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
 def compare_command(tmp_path: Path, networks: Path, *more: str) -> None:
     overrides = [
         f"pred={tmp_path / 'pred'}", f"ref={tmp_path / 'ref'}", f"out={tmp_path / 'out'}",
-        "compare.resolution=64", "metrics.reader=null", "metrics.syncnet=null", "metrics.mesh=true",
+        "compare.resolution=64",
+        "evaluator.reader=null", "evaluator.syncnet=null", "evaluator.mesh=true",
         "~faces", "+faces._target_=smoke.test_evaluate.SeesTheMouth",
     ]  # fmt: skip
     run(config_for(tmp_path, networks, *overrides, *more))
@@ -332,16 +347,17 @@ def test_two_rates_are_compared_by_time_and_said(
     comparison = compared(tmp_path / "pred", tmp_path / "ref")
     assert ("rate" in comparison.notes) is warned
     # By number, 30 fps would be a sixth of a second late after one: far from the same height.
-    ((pred, ref),) = comparison.rows["pred"].traits["r_open_mesh"]
+    landmarks = comparison.rows["pred"].metrics["landmarks"]
+    (pred,), (ref,) = landmarks.readings, landmarks.wanted
     assert len(pred) == 25
-    assert (pred - ref).abs().max() <= 1.5 / 12  # a row or so of the mouth, in its own unit
+    assert (pred - ref)[:, 0].abs().max() <= 1.5 / 12  # a row or so of the mouth, in its own unit
 
 
 def test_a_pair_too_short_for_sync_is_measured_all_the_same(tmp_path: Path, networks: Path):
     for folder in ("pred", "ref"):
         write_bar(tmp_path / folder / "brief.mp4", SPEECH[:10])
         write_bar(tmp_path / folder / "long.mp4", SPEECH)
-    compare_command(tmp_path, networks, f"metrics.syncnet={networks / 'model' / 'syncnet'}")
+    compare_command(tmp_path, networks, f"evaluator.syncnet={networks / 'model' / 'syncnet'}")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["pairs"] == 2
     assert metrics["notes"] == ["no sync: it needs 16 frames or more, got 10"]
@@ -368,3 +384,94 @@ def test_a_driver_is_always_somebody_else(test_set: Path):
         assert examples[driver].source != example.source
     with pytest.raises(ValueError, match="no voice of another speaker"):
         choose_driver(examples, 0, besides={example.source for example in examples})
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+FILE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
+
+
+def blurred(path: Path, size: int) -> None:
+    """Stripes, averaged over so many pixels beside each other."""
+    path.parent.mkdir(exist_ok=True)
+    stripes = np.full((64, 64, 3), 40, np.uint8)
+    stripes[:, ::8] = 200
+    stripes[:, 1::8] = 200
+    with VideoWriter(path, fps=25, width=64, height=64, crf=4) as writer:
+        for _ in range(20):
+            frame = cv2.blur(stripes, (size, 1))
+            frame[40:52, 20:44] = 255  # the bar that the detector looks for
+            writer.write(frame)
+
+
+def test_the_metric_of_the_page_is_a_class_and_a_file(
+    tmp_path: Path, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chapter = PAGE.read_text(encoding="utf-8").split("## A metric\n")[1].split("\n## ")[0]
+    for name, content in FILE.findall(chapter):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = re.findall(r"'(~?metrics[^']*)'", chapter)
+    assert words == ["metrics=[default,sharpness]", "~metrics.leak"]
+    for name in ("same", "soft"):
+        blurred(tmp_path / "ref" / f"{name}.mp4", 1)
+        blurred(tmp_path / "pred" / f"{name}.mp4", 4 if name == "soft" else 1)
+    conf = f"hydra.searchpath=['file://{tmp_path / 'my_conf'}']"
+    compare_command(tmp_path, networks, conf, *words)
+    lines = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
+    rows = {row["pred"]: row["rows"]["pred"] for row in map(json.loads, lines)}
+    # Each edge is as high and four times as wide: as many steps of its height, in all.
+    same, soft = (rows[f"{name}.mp4"]["sharpness"] for name in ("same", "soft"))
+    assert same == 1
+    assert soft < 0.8
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["rows"]["pred"]["sharpness"] == pytest.approx((same + soft) / 2)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| sharpness, truth 1 | " in table
+    assert "| sharpness | ratio | 1 | 0 | inf | my paper |" in table
+    # What cannot be measured on videos, or was not asked, and why.
+    assert metrics["not_measured"].keys() == {"traits", "sync", "closed_in_silence"}
+    assert "evaluator.syncnet is null" in metrics["not_measured"]["sync"]
+    assert "no drawn truth" in metrics["not_measured"]["traits"]
+
+
+class NeedsSmell(MaskedPSNR):
+    def __init__(self) -> None:
+        super().__init__("inside")
+        self.needs = frozenset({"pixels", "smell"})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"mine": NeedsSmell()}, "metrics.mine needs smell, which no clip is given with; there"),
+        ({"mine": torch.nn.Identity()}, "metrics.mine is a Identity: a metric is a torchmetrics"),
+        ({"mine": MeanMetric()}, "metrics.mine is a MeanMetric: a metric is a torchmetrics"),
+        (
+            {"one": MaskedPSNR("inside"), "two": MaskedPSNR("inside")},
+            "metrics.one and metrics.two both have 'psnr_inside'",
+        ),
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused_before_anything_is_measured(
+    metrics: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_metrics(metrics)
+
+
+def test_every_figure_lies_where_it_says(test_set: Path, networks: Path, tmp_path: Path) -> None:
+    config = config_for(test_set, networks, f"out={tmp_path}", "~metrics.sync")
+    metrics = build_metrics(config)
+    # SyncNet is not even loaded: nothing needs it.
+    assert build_evaluator(config, tiny_model().format, metrics).syncnet is None
+    run(config)
+    rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
+    assert all("sync" not in row for row in rows.values())
+    figures = {figure.key: figure for figure in figures_of(metrics)}
+    for row in rows.values():
+        assert row.keys() - figures.keys() == {"num_clips"}
+        for key in row.keys() & figures.keys():
+            if row[key] is not None:
+                assert figures[key].low <= row[key] <= figures[key].high, key

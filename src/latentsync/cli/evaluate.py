@@ -6,18 +6,32 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
+from torchmetrics import Metric
 from tqdm import tqdm
 
 from latentsync.cli.choices import choose_device, choose_dtype
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.infer import made
 from latentsync.cli.names import build
-from latentsync.evaluation.aggregate import Row
-from latentsync.evaluation.folders import Comparison, compare_folders, leave_out_invalid_sync
+from latentsync.evaluation.aggregate import (
+    Row,
+    check_metrics,
+    figures_of,
+    needs_of,
+    why_not_measured,
+)
+from latentsync.evaluation.folders import (
+    UNKNOWN_OF_VIDEOS,
+    Comparison,
+    compare_folders,
+    leave_out_invalid_sync,
+)
 from latentsync.evaluation.model import ROWS, Evaluator, Spoken, evaluate_model
+from latentsync.evaluation.pairs import Failed
 from latentsync.evaluation.report import (
     SHEET_CLIPS,
     append_line,
+    key_table,
     markdown_table,
     rich_table,
     sheet,
@@ -53,20 +67,31 @@ def run(config: DictConfig) -> None:
 
 def compare(config: DictConfig, out: Path) -> None:
     """A folder of results against a folder of references; pairs.jsonl grows pair by pair."""
-    evaluator = build_evaluator(config, ModelFormat(**config.compare))
-    comparison = Comparison()
+    metrics = build_metrics(config)
+    evaluator = build_evaluator(config, ModelFormat(**config.compare), metrics)
+    comparison = Comparison(metrics)
     results = compare_folders(
         Path(config.pred), Path(config.ref), evaluator=evaluator, max_frames=config.max_frames
     )
     for result in results:
         comparison.add(result)
-        append_line(out / "pairs.jsonl", result.as_row(), first=comparison.num_pairs == 1)
+        line = result.as_row() if isinstance(result, Failed) else result.as_row(metrics)
+        append_line(out / "pairs.jsonl", line, first=comparison.num_pairs == 1)
     settings = {"pred": config.pred, "ref": config.ref, "fps": evaluator.model_format.fps}
     if comparison.num_measured:
         more = comparison.finish(trained_on=evaluator.trained_on)
+        more |= left_out(metrics, evaluator.missing() | UNKNOWN_OF_VIDEOS)
         write_figures(config, out, settings, comparison.rows, title=str(config.pred), more=more)
         log.info("figures are in %s: metrics.json, table.md and pairs.jsonl", out)
     comparison.raise_failed(out / "pairs.jsonl")
+
+
+def left_out(metrics: Mapping[str, Metric], missing: Mapping[str, str]) -> dict[str, object]:
+    """The metrics that could not be asked, for metrics.json; said in the log too."""
+    reasons = why_not_measured(metrics, missing)
+    for name, reason in reasons.items():
+        log.info("metrics.%s is not measured: it %s", name, reason)
+    return {"not_measured": reasons} if reasons else {}
 
 
 def write_figures(
@@ -80,10 +105,12 @@ def write_figures(
 ) -> None:
     """metrics.json and table.md, and the table on the terminal."""
     summaries = {name: row.summary() for name, row in rows.items()}
+    figures = figures_of(next(iter(rows.values())).metrics)
     settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
     write_metrics(out / "metrics.json", {"settings": settings, "rows": summaries, **more})
-    write_text(out / "table.md", markdown_table(summaries))
-    Console().print(rich_table(summaries, title=title))
+    tables = (markdown_table(summaries, figures), key_table(summaries, figures))
+    write_text(out / "table.md", "\n".join(tables))
+    Console().print(rich_table(summaries, figures, title=title))
 
 
 def evaluate(config: DictConfig, out: Path) -> None:
@@ -91,8 +118,9 @@ def evaluate(config: DictConfig, out: Path) -> None:
     model = LipSyncModel.from_pretrained(model_folder(config.ckpt))
     make_ready(model, device=choose_device(config.device), dtype=choose_dtype(config.dtype))
     examples = load_examples(config, model.format)
-    rows = {name: Row() for name in ROWS}
-    evaluator = build_evaluator(config, model.format)
+    metrics = build_metrics(config)
+    evaluator = build_evaluator(config, model.format, metrics)
+    rows = {name: Row(metrics) for name in ROWS}
     results = evaluate_model(
         examples,
         rows=rows,
@@ -116,18 +144,33 @@ def evaluate(config: DictConfig, out: Path) -> None:
         "sampler": dict(config.sampler),
     }
     invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=evaluator.trained_on)
-    more = {"sync_not_valid": invalid}
+    more = {"sync_not_valid": invalid, **left_out(metrics, evaluator.missing())}
     write_figures(config, out, settings, rows, title=str(config.ckpt), more=more)
     log.info("figures, pictures and videos are in %s", out)
 
 
-def build_evaluator(config: DictConfig, model_format: ModelFormat) -> Evaluator:
-    """The measuring networks that the config names, on the device."""
+def build_metrics(config: DictConfig) -> dict[str, Metric]:
+    """The list of conf/metrics."""
+    metrics = build(config.metrics)
+    check_metrics(metrics)
+    return metrics
+
+
+def build_evaluator(
+    config: DictConfig, model_format: ModelFormat, metrics: Mapping[str, Metric]
+) -> Evaluator:
+    """The networks that the config names and a metric needs, on the device."""
     device = choose_device(config.device)
-    folders = {MouthReader: config.metrics.reader, StableSyncNet: config.metrics.syncnet}
+    needs = set().union(*map(needs_of, metrics.values()))
+    named = {
+        "reading": (MouthReader, config.evaluator.reader),
+        "sync_cosines": (StableSyncNet, config.evaluator.syncnet),
+    }
     reader, syncnet = (
-        None if folder is None else load_network(kind, folder).to(device)
-        for kind, folder in folders.items()
+        None if folder is None or need not in needs else load_network(kind, folder).to(device)
+        for need, (kind, folder) in named.items()
     )
-    detector = build(config.faces) if config.metrics.mesh else None
-    return Evaluator(model_format, reader, syncnet, detector, config.metrics.sync_stride)
+    # Pairs of videos cannot be cut without one.
+    wanted = "landmarks" in needs or config.pred is not None
+    detector = build(config.faces) if config.evaluator.mesh and wanted else None
+    return Evaluator(model_format, reader, syncnet, detector, config.evaluator.sync_stride)

@@ -1,130 +1,93 @@
 """One line of an evaluation: clip after clip goes in, a summary comes out."""
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from torchmetrics import Metric
 
-from latentsync.metrics.correlation import correlate
-from latentsync.metrics.masked import masked_psnr, masked_ssim
-from latentsync.metrics.mouth import closed_share
-from latentsync.metrics.sync import NOT_VALID, SyncScore
-from latentsync.metrics.temporal import border_contrast, flicker
-
-TRAITS = ("open", "width", "round", "teeth")
-NEAR_OFFSET = 1
-MAX_PSNR = 100.0  # what equal pictures count, whose PSNR is infinite
+from latentsync.metrics.base import INPUTS, ClipMetric, Figure, Sample
+from latentsync.metrics.sync import NOT_VALID
 
 
-@dataclass
 class Row:
-    """What was measured on the clips of one condition."""
+    """What was measured on the clips of one condition, by metrics of its own.
 
-    traits: dict[str, list[tuple[Tensor, Tensor]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    num_clips: int = 0
-    syncs: list[SyncScore] = field(default_factory=list)
-    sync_is_valid: bool = True
+    A metric counts the clips that are given with all it needs.
+    """
 
-    def add(self, other: "Row") -> None:
-        """All clips of another row."""
-        self.num_clips += other.num_clips
-        self.syncs += other.syncs
-        for name, pairs in other.traits.items():
-            self.traits[name] += pairs
-        for name, values in other.values.items():
-            self.values[name] += values
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self.metrics = {name: metric.clone() for name, metric in metrics.items()}
+        self.num_clips = 0
+        self.not_valid: set[str] = set()
 
-    def add_mouth(
-        self,
-        reading: Float[Tensor, "f 4"],
-        driving: Float[Tensor, "f 4"],
-        own: Float[Tensor, "f 4"] | None,
-        silent: Bool[Tensor, " f"],
-    ) -> None:
-        """A mouth as read, as the voice that drives it wants it, as it was before (if another)."""
-        for column, trait in enumerate(TRAITS):
-            self.traits[f"r_{trait}"].append((reading[:, column], driving[:, column]))
-        if own is not None:
-            self.traits["leak"].append((reading[:, 0], own[:, 0]))
-        self.values["closed_in_silence"].append(closed_share(reading[:, 0], silent))
+    def add(self, sample: Sample) -> None:
+        """One more clip."""
+        self.num_clips += 1
+        for metric in self.metrics.values():
+            needs = needs_of(metric)
+            if sample.keys() >= needs:
+                metric.update(**{name: sample[name] for name in needs})
 
-    def add_sync(self, sync: SyncScore) -> None:
-        self.syncs.append(sync)
-
-    def invalidate_sync(self) -> None:
-        """The judge of sync is no judge of these clips: say so instead of its figures."""
-        self.sync_is_valid = False
-
-    def add_pixels(
-        self,
-        pixels: Float[Tensor, "b f c h w"],
-        original: Float[Tensor, "b f c h w"],
-        mask: Float[Tensor, "b f 1 h w"],
-        *,
-        same_speech: bool,
-    ) -> None:
-        """Pictures against the untouched ones; inside the mask only if they say the same.
-
-        PSNR counts MAX_PSNR at most: one equal clip must not make a mean infinite.
-        """
-        # Masks are soft at their edge: what is neither painted nor kept whole is not counted.
-        painted, kept = (mask < 0.5).float(), (mask > 0.999).float()
-        self.values["psnr_outside"] += _psnr(pixels, original, kept)
-        self.values["ssim_outside"] += masked_ssim(pixels, original, kept).tolist()
-        if same_speech:
-            self.values["psnr_inside"] += _psnr(pixels, original, painted)
-            self.values["ssim_inside"] += masked_ssim(pixels, original, painted).tolist()
-        self.values["flicker"] += flicker(pixels, original, painted).tolist()
-        self.values["border"] += border_contrast(pixels, original, painted).tolist()
-
-    def add_mesh(self, reading: Float[Tensor, "f 2"], driving: Float[Tensor, "f 2"]) -> None:
-        """Opening and width as landmarks give them; frames without a face are NaN."""
-        seen = ~(reading.isnan().any(dim=1) | driving.isnan().any(dim=1))
-        self.values["mesh_seen"].append(seen.float().mean().item())
-        if seen.sum() > 2:
-            for column, name in enumerate(("r_open_mesh", "r_width_mesh")):
-                self.traits[name].append((reading[seen, column], driving[seen, column]))
+    def invalidate(self, name: str) -> None:
+        """Let a metric's figures say that they mean nothing here."""
+        self.not_valid.add(name)
 
     def summary(self) -> dict[str, float | str]:
-        """Means over clips; `_spread` is over clips, `_pooled` is r over all frames at once."""
+        """Every figure that there is, by its key."""
         result: dict[str, float | str] = {"num_clips": self.num_clips}
-        for name, pairs in self.traits.items():
-            tracks, targets = zip(*pairs, strict=True)
-            correlation = correlate(list(tracks), list(targets))
-            result[name] = correlation.mean
-            result[f"{name}_spread"] = correlation.spread
-            result[f"{name}_pooled"] = correlation.pooled
-        for name, values in self.values.items():
-            result[name] = torch.tensor(values, dtype=torch.float64).nanmean().item()
-        return result | self._sync_summary()
-
-    def _sync_summary(self) -> dict[str, float | str]:
-        if not self.syncs:
-            return {}
-        columns = {
-            "sync": [each.score for each in self.syncs],
-            "sync_confidence": [each.confidence for each in self.syncs],
-            "in_over_off": [each.in_over_off for each in self.syncs],
-            "offset_near": [float(abs(each.offset) <= NEAR_OFFSET) for each in self.syncs],
-        }
-        if not self.sync_is_valid:
-            return dict.fromkeys([*columns, "offset"], NOT_VALID)
-        offsets = torch.tensor([float(each.offset) for each in self.syncs], dtype=torch.float64)
-        means = {
-            name: torch.tensor(values, dtype=torch.float64).nanmean().item()
-            for name, values in columns.items()
-        }
-        return {**means, "offset": offsets.nanmedian().item()}
+        for name, metric in self.metrics.items():
+            if metric.update_called:
+                values = metric.compute()
+                result |= dict.fromkeys(values, NOT_VALID) if name in self.not_valid else values
+        return result
 
 
-def _psnr(
-    pixels: Float[Tensor, "b f c h w"],
-    original: Float[Tensor, "b f c h w"],
-    region: Float[Tensor, "b f 1 h w"],
-) -> list[float]:
-    return masked_psnr(pixels, original, region).clamp(max=MAX_PSNR).tolist()
+def needs_of(metric: Metric) -> frozenset[str]:
+    """What a metric needs of a clip; `check_metrics` has seen that it says so."""
+    assert isinstance(metric, ClipMetric)
+    return metric.needs
+
+
+def figures_of(metrics: Mapping[str, Metric]) -> list[Figure]:
+    """The figures of all metrics, in their order."""
+    return [
+        figure
+        for metric in metrics.values()
+        if isinstance(metric, ClipMetric)
+        for figure in metric.figures
+    ]
+
+
+def check_metrics(metrics: Mapping[str, object]) -> None:
+    """ValueError for what is no metric of ours, needs what no clip has, or has another's key."""
+    owners: dict[str, str] = {}
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric) or not isinstance(metric, ClipMetric):
+            raise ValueError(
+                f"metrics.{name} is a {type(metric).__name__}: a metric is a torchmetrics.Metric "
+                "that says its figures and what it needs (latentsync.metrics.base)"
+            )
+        unknown = sorted(metric.needs - INPUTS.keys())
+        if unknown:
+            raise ValueError(
+                f"metrics.{name} needs {', '.join(unknown)}, which no clip is given with; there "
+                f"are {', '.join(INPUTS)}"
+            )
+        for figure in metric.figures:
+            owner = owners.setdefault(figure.key, name)
+            if owner != name:
+                raise ValueError(f"metrics.{owner} and metrics.{name} both have {figure.key!r}")
+
+
+def why_not_measured(metrics: Mapping[str, Metric], missing: Mapping[str, str]) -> dict[str, str]:
+    """The metrics that no clip can be measured by, and why; `missing`: inputs that none is given
+    with, and why not."""
+    reasons = {}
+    for name, metric in metrics.items():
+        lacking = [need for need in INPUTS if need in needs_of(metric) and need in missing]
+        if lacking:
+            reasons[name] = f"needs {_each(lacking)}: {missing[lacking[0]]}"
+    return reasons
+
+
+def _each(names: Iterable[str]) -> str:
+    return " and ".join(names)

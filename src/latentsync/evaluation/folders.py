@@ -7,13 +7,14 @@ mouths are read by landmarks. A pair's first `max_frames` are held in memory, no
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torchmetrics import Metric
 from tqdm import tqdm
 
 from latentsync.evaluation.aggregate import Row
@@ -26,7 +27,8 @@ from latentsync.media.container import UNREADABLE
 from latentsync.media.formats import is_padded
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoInfo, probe, read_frames
-from latentsync.metrics.sync import why_invalid
+from latentsync.metrics.base import Sample
+from latentsync.metrics.sync import SyncFigures, why_invalid
 from latentsync.models.syncnet import StableSyncNet
 
 Frame = UInt8[np.ndarray, "h w 3"]
@@ -41,25 +43,29 @@ SAME_RATE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One pair's rows; `notes`: what to know of them, a sentence by its kind."""
+    """One pair as far as it is known; `notes`: what to know of it, a sentence by its kind."""
 
     name: str
-    rows: dict[str, Row]
+    samples: dict[str, Sample]
     notes: dict[str, str]
 
-    def as_row(self) -> dict[str, object]:
+    def as_row(self, metrics: Mapping[str, Metric]) -> dict[str, object]:
         """A line of pairs.jsonl."""
-        rows = {name: row.summary() for name, row in self.rows.items()}
+        rows = {}
+        for name, sample in self.samples.items():
+            row = Row(metrics)
+            row.add(sample)
+            rows[name] = row.summary()
         return {"pred": self.name, "rows": rows, "notes": list(self.notes.values())}
 
 
-@dataclass
 class Comparison:
-    """What a comparison has come to so far."""
+    """What a comparison by some metrics has come to so far."""
 
-    rows: dict[str, Row] = field(default_factory=lambda: {"pred": Row(), "ref": Row()})
-    failed: list[Failed] = field(default_factory=list)
-    notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self.rows = {"pred": Row(metrics), "ref": Row(metrics)}
+        self.failed: list[Failed] = []
+        self.notes: dict[str, list[str]] = defaultdict(list)
 
     @property
     def num_measured(self) -> int:
@@ -75,8 +81,8 @@ class Comparison:
             self.failed.append(result)
             log.warning("%s is left out: %s", result.name, result.reason)
             return
-        for name, row in result.rows.items():
-            self.rows[name].add(row)
+        for name, sample in result.samples.items():
+            self.rows[name].add(sample)
         for kind, note in result.notes.items():
             self.notes[kind].append(note)
 
@@ -107,12 +113,21 @@ def leave_out_invalid_sync(
     rows: Mapping[str, Row], truth: Row, *, trained_on: str | None
 ) -> str | None:
     """Take the sync figures out of all rows where the judge does not know the truth; says why."""
-    invalid = why_invalid(truth.syncs, trained_on=trained_on)
-    if invalid is not None:
-        for row in rows.values():
-            row.invalidate_sync()
-        log.warning("the sync figures are left out: %s", invalid)
-    return invalid
+    for name, metric in truth.metrics.items():
+        if not isinstance(metric, SyncFigures):
+            continue
+        invalid = why_invalid(metric.scores(), trained_on=trained_on)
+        if invalid is not None:
+            for row in rows.values():
+                row.invalidate(name)
+            log.warning("the sync figures are left out: %s", invalid)
+            return invalid
+    return None
+
+
+# What no folder of videos is given with: it has a reference's picture, and no drawn truth.
+UNKNOWN = "a reference is a video, and no drawn truth"
+UNKNOWN_OF_VIDEOS = dict.fromkeys(("reading", "driving", "own", "silent"), UNKNOWN)
 
 
 def compare_folders(
@@ -134,7 +149,7 @@ def compare_folders(
 
 
 def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measured:
-    """The rows `pred` and `ref` of one pair."""
+    """What is known of one pair, of its `pred` and its `ref`."""
     fps, detector = evaluator.model_format.fps, evaluator.detector
     if detector is None:
         raise ValueError("comparing folders needs a face detector: faces=mesh")
@@ -147,9 +162,14 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
     pred_faces, ref_faces, ref_mesh = cut_alike(pred_frames, ref_frames, evaluator, detector)
     if not len(ref_faces):
         raise ValueError(f"no face found in any of {len(ref_mesh)} frames of {pair.ref}")
-    rows = {"pred": Row(num_clips=1), "ref": Row(num_clips=1)}
-    rows["pred"].add_mesh(shapes(track(again, detector))[: len(ref_mesh)], ref_mesh)
-    evaluator.compare(rows["pred"], pred_faces, ref_faces, same_speech=True)
+    mesh = {
+        "landmarks": shapes(track(again, detector))[: len(ref_mesh)],
+        "driving_landmarks": ref_mesh,
+    }
+    samples = {
+        "pred": mesh | evaluator.compare(pred_faces, ref_faces, same_speech=True),
+        "ref": Sample(),
+    }
     notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
     if evaluator.syncnet is not None:
         wanting = why_no_sync(evaluator.syncnet, ref_faces, num_frames=len(ref_mesh))
@@ -159,8 +179,8 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
             for name, info, faces in (("pred", pred, pred_faces), ("ref", ref, ref_faces)):
                 if info.has_audio:
                     mel = mel_spectrogram(read_waveform(info.path))
-                    rows[name].add_sync(evaluator.sync(faces, mel))
-    return Measured(pair.name, rows, notes)
+                    samples[name]["sync_cosines"] = evaluator.sync_cosines(faces, mel)
+    return Measured(pair.name, samples, notes)
 
 
 def check_sizes(pred: VideoInfo, ref: VideoInfo) -> None:

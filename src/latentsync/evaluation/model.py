@@ -19,13 +19,15 @@ from latentsync.data.clips import Clip
 from latentsync.data.stores import map_tensors, shrink
 from latentsync.data.synthetic import read_truth
 from latentsync.diffusion.sampler import Sampler
-from latentsync.evaluation.aggregate import TRAITS, Row
+from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.landmarks import read_mesh
 from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.media.mel import mel_window
 from latentsync.media.video import VideoWriter, open_clip, read_frames
+from latentsync.metrics.base import Sample
+from latentsync.metrics.correlation import TRAITS
 from latentsync.metrics.mouth import silent_frames
-from latentsync.metrics.sync import SyncScore, sync_score
+from latentsync.metrics.sync import shift_cosines
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
@@ -162,30 +164,40 @@ class Evaluator:
         """What faces the SyncNet learnt from, as far as its folder says."""
         return None if self.syncnet is None else self.syncnet.config.trained_on
 
-    def look(self, row: Row, faces: Faces, voice: Voice, *, own: Voice | None) -> None:
+    def missing(self) -> dict[str, str]:
+        """The inputs of metrics that none of its networks gives, and why."""
+        given = {
+            "reading": ("evaluator.reader is null", self.reader),
+            "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
+            "landmarks": ("evaluator.mesh is false", self.detector),
+        }
+        return {name: why for name, (why, network) in given.items() if network is None}
+
+    def look(self, faces: Faces, voice: Voice, *, own: Voice | None) -> Sample:
         """Mouth and sync of the faces against a voice; `own` is what the face itself once said."""
         num_frames = min(len(faces), len(voice.truth))
-        row.num_clips += 1
+        sample = {"driving": voice.truth[:num_frames], "silent": voice.silent[:num_frames]}
+        if own is not None:
+            sample["own"] = own.truth[:num_frames]
         if self.reader is not None:
-            row.add_mouth(
-                self.read(faces[:num_frames]),
-                voice.truth[:num_frames],
-                None if own is None else own.truth[:num_frames],
-                voice.silent[:num_frames],
-            )
+            sample["reading"] = self.read(faces[:num_frames])
         if self.syncnet is not None:
-            row.add_sync(self.sync(faces[:num_frames], voice.mel))
+            sample["sync_cosines"] = self.sync_cosines(faces[:num_frames], voice.mel)
+        return sample
 
-    def compare(self, row: Row, faces: Faces, original: Faces, *, same_speech: bool) -> None:
-        """Pictures against the faces as they were."""
+    def compare(self, faces: Faces, original: Faces, *, same_speech: bool) -> Sample:
+        """Pictures against the faces as they were: the truth only if they say the same."""
         form = self.model_format
         mask = torch.from_numpy(load_mask(form.mask, form.resolution)).float()
-        row.add_pixels(
-            to_pixels(faces),
-            to_pixels(original[: len(faces)]),
-            mask.expand(1, len(faces), 1, -1, -1),
-            same_speech=same_speech,
-        )
+        mask = mask.expand(1, len(faces), 1, -1, -1)
+        sample = {
+            "pixels": to_pixels(faces),
+            "original": to_pixels(original[: len(faces)]),
+            # Masks are soft at their edge.
+            "painted": (mask < 0.5).float(),
+            "kept": (mask > 0.999).float(),
+        }
+        return sample | {"truth": sample["original"]} if same_speech else sample
 
     @torch.no_grad()
     def read(self, faces: Faces) -> Float[Tensor, "f 4"]:
@@ -193,11 +205,11 @@ class Evaluator:
         assert self.reader is not None
         return self.reader(to_pixels(faces)[0].to(self.reader.device)).cpu()
 
-    def sync(self, faces: Faces, mel: Float[Tensor, "80 t"]) -> SyncScore:
-        """Sync of consecutive faces with the sound that begins with them."""
+    def sync_cosines(self, faces: Faces, mel: Float[Tensor, "80 t"]) -> Float[Tensor, "n k"]:
+        """Of consecutive faces with the sound that begins with them, at every shift."""
         assert self.syncnet is not None
         fps = self.model_format.fps
-        return measure_sync(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
+        return sync_cosines(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
 
     def mesh(self, faces: Faces) -> Float[Tensor, "f 2"] | None:
         """Opening and width of every face by landmarks; None without a detector."""
@@ -205,15 +217,15 @@ class Evaluator:
 
 
 @torch.no_grad()
-def measure_sync(
+def sync_cosines(
     syncnet: StableSyncNet,
     pixels: Float[Tensor, "1 f 3 h w"],
     mel: Float[Tensor, "80 t"],
     *,
     fps: float,
     stride: int,
-) -> SyncScore:
-    """Sync of a clip: every `stride`-th window of frames against the sound of every window."""
+) -> Float[Tensor, "n k"]:
+    """Of a clip: every `stride`-th window of frames with the sound of every shift."""
     length = syncnet.config.num_frames
     num_windows = pixels.shape[1] - length + 1
     if num_windows < 1:
@@ -224,7 +236,7 @@ def measure_sync(
     mels = torch.stack(
         [mel_window(mel, start, num_frames=length, fps=fps) for start in range(num_windows)]
     )
-    return sync_score(
+    return shift_cosines(
         _in_parts(syncnet.embed_frames, frames.to(syncnet.device)),
         _in_parts(syncnet.embed_mel, mels[:, None].to(syncnet.device)),
         starts,
@@ -296,24 +308,28 @@ def _fill(
     mesh: Tensor | None,
     driver_mesh: Tensor | None,
 ) -> None:
-    truth, own, swapped, copied, shuffled = (rows[name] for name in ROWS)
     face, driver = shown.example.voice, shown.driver.voice
-    evaluator.look(truth, shown.truth, face, own=None)
-    evaluator.look(own, shown.own, face, own=None)
-    evaluator.look(swapped, shown.swapped, driver, own=face)
-    evaluator.look(copied, shown.truth, driver, own=face)
-    evaluator.look(shuffled, shown.swapped, third, own=None)
-    original = shown.example.faces
-    evaluator.compare(truth, shown.truth, original, same_speech=True)
-    evaluator.compare(own, shown.own, original, same_speech=True)
-    evaluator.compare(swapped, shown.swapped, original, same_speech=False)
-    if mesh is not None and driver_mesh is not None:
-        for row, faces, wanted in (
-            (own, shown.own, mesh),
-            (swapped, shown.swapped, driver_mesh),
-            (copied, shown.truth, driver_mesh),
-        ):
-            reading = evaluator.mesh(faces)
-            assert reading is not None, "the examples were read by this judge"
-            num_frames = min(len(reading), len(wanted))
-            row.add_mesh(reading[:num_frames], wanted[:num_frames])
+    original, look, compare = shown.example.faces, evaluator.look, evaluator.compare
+
+    def by_landmarks(faces: Faces, wanted: Tensor | None) -> Sample:
+        reading = evaluator.mesh(faces)
+        if reading is None or wanted is None:
+            return {}
+        num_frames = min(len(reading), len(wanted))
+        return {"landmarks": reading[:num_frames], "driving_landmarks": wanted[:num_frames]}
+
+    samples = {
+        "ground truth": look(shown.truth, face, own=None)
+        | compare(shown.truth, original, same_speech=True),
+        "model, own voice": look(shown.own, face, own=None)
+        | compare(shown.own, original, same_speech=True)
+        | by_landmarks(shown.own, mesh),
+        "model, another's voice": look(shown.swapped, driver, own=face)
+        | compare(shown.swapped, original, same_speech=False)
+        | by_landmarks(shown.swapped, driver_mesh),
+        "copied source": look(shown.truth, driver, own=face)
+        | by_landmarks(shown.truth, driver_mesh),
+        "shuffled audio": look(shown.swapped, third, own=None),
+    }
+    for name, sample in samples.items():
+        rows[name].add(sample)

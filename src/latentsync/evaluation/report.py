@@ -15,26 +15,8 @@ from latentsync.evaluation.model import Spoken
 from latentsync.faces import load_mask
 from latentsync.files import publish
 from latentsync.media.video import VideoWriter
+from latentsync.metrics.base import Figure
 
-# Name in metrics.json -> name in the table and format.
-FIGURES = {
-    "r_open": ("r(open)", "{:.3f}"),
-    "r_width": ("r(width)", "{:.3f}"),
-    "r_round": ("r(round)", "{:.3f}"),
-    "r_teeth": ("r(teeth)", "{:.3f}"),
-    "r_open_mesh": ("r(open), landmarks", "{:.3f}"),
-    "leak": ("leak r(open)", "{:+.3f}"),
-    "sync": ("sync score", "{:.3f}"),
-    "offset_near": ("offset within 1", "{:.0%}"),
-    "in_over_off": ("P(in>off)", "{:.3f}"),
-    "psnr_inside": ("PSNR inside, dB", "{:.1f}"),
-    "psnr_outside": ("PSNR outside, dB", "{:.1f}"),
-    "ssim_inside": ("SSIM inside", "{:.3f}"),
-    "ssim_outside": ("SSIM outside", "{:.3f}"),
-    "flicker": ("flicker, truth 1", "{:.2f}"),
-    "border": ("border, truth 1", "{:.2f}"),
-    "closed_in_silence": ("closed in silence", "{:.0%}"),
-}
 CELL = 128
 SHEET_CLIPS = 10
 STRIP_CLIPS = 5
@@ -42,16 +24,19 @@ STRIP_CLIPS = 5
 Faces = UInt8[np.ndarray, "f r r 3"]
 
 
-Figures = Mapping[str, float | str]
+Summaries = Mapping[str, Mapping[str, float | str]]
 
 
-def lines(rows: Mapping[str, Figures]) -> list[list[str]]:
-    """One line a figure that any row has, its name first; a figure that does not exist: a dash,
-    and words where something is said instead of it."""
+def lines(rows: Summaries, figures: Sequence[Figure]) -> list[list[str]]:
+    """One line a figure that has a name and that any row has, its name first; a figure that does
+    not exist: a dash, and words where something is said instead of it."""
     return [
-        [name, *(_as_text(summary.get(key, math.nan), form) for summary in rows.values())]
-        for key, (name, form) in FIGURES.items()
-        if any(key in summary for summary in rows.values())
+        [
+            figure.label,
+            *(_as_text(row.get(figure.key, math.nan), figure.form) for row in rows.values()),
+        ]
+        for figure in figures
+        if figure.label is not None and any(figure.key in row for row in rows.values())
     ]
 
 
@@ -61,18 +46,29 @@ def _as_text(value: float | str, form: str) -> str:
     return "-" if math.isnan(value) else form.format(value)
 
 
-def rich_table(rows: Mapping[str, Figures], title: str) -> Table:
+def rich_table(rows: Summaries, figures: Sequence[Figure], *, title: str) -> Table:
     """What was measured downwards, on what across: fits a terminal of 80 columns."""
     table = Table("", *map(escape, rows), title=escape(title))
-    for line in lines(rows):
+    for line in lines(rows, figures):
         table.add_row(*map(escape, line))
     return table
 
 
-def markdown_table(rows: Mapping[str, Figures]) -> str:
+def markdown_table(rows: Summaries, figures: Sequence[Figure]) -> str:
     """The same as text for a README."""
     head = [["", *rows], ["---"] * (len(rows) + 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows, figures)])
+
+
+def key_table(rows: Summaries, figures: Sequence[Figure]) -> str:
+    """What each figure of metrics.json is."""
+    head = "| in metrics.json | in | better | from | to | defined by |\n|---|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| {each.key} | {each.unit} | {each.better} | {each.low:g} | {each.high:g} | "
+        f"{each.source} |\n"
+        for each in figures
+        if any(each.key in row for row in rows.values())
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,14 +1,19 @@
 """How well one track follows another: Pearson's r, clip by clip, then over all clips."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.functional import pearson_corrcoef
+
+from latentsync.metrics.base import Figure
 
 # A track that moves less than this says nothing about following (traits live in [0, 1]).
 SMALLEST_SPREAD = 1e-3
+TRAITS = ("open", "width", "round", "teeth")
+PEARSON = "Pearson 1895"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +52,123 @@ def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _
         pooled=pearson(torch.cat(tracks), torch.cat(targets)).item(),
         num_clips=len(values),
     )
+
+
+def figures_of(key: str, label: str | None, form: str = "{:.3f}") -> tuple[Figure, ...]:
+    """The mean over clips, which the table shows, its spread, and r over all frames at once."""
+    return (
+        Figure(key, label, "r", "higher", -1.0, 1.0, PEARSON, form),
+        Figure(f"{key}_spread", None, "r", "-", 0.0, 2.0, PEARSON),
+        Figure(f"{key}_pooled", None, "r", "higher", -1.0, 1.0, PEARSON),
+    )
+
+
+def values_of(key: str, tracks: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
+    """What `figures_of` announces."""
+    correlation = correlate(tracks, targets)
+    return {
+        key: correlation.mean,
+        f"{key}_spread": correlation.spread,
+        f"{key}_pooled": correlation.pooled,
+    }
+
+
+class TraitCorrelation(Metric):
+    """Opening, width, roundness and teeth as they are read, against what the voice wants."""
+
+    full_state_update = False
+    needs = frozenset({"reading", "driving"})
+    figures = tuple(
+        figure for trait in TRAITS for figure in figures_of(f"r_{trait}", f"r({trait})")
+    )
+    readings: list[Tensor]
+    wanted: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("readings", [])
+        self.add_state("wanted", [])
+
+    def update(self, reading: Float[Tensor, "f 4"], driving: Float[Tensor, "f 4"]) -> None:
+        """One more clip."""
+        self.readings.append(reading)
+        self.wanted.append(driving)
+
+    def compute(self) -> dict[str, float]:
+        """The figures by their keys."""
+        values: dict[str, float] = {}
+        for column, trait in enumerate(TRAITS):
+            tracks, targets = (
+                [each[:, column] for each in side] for side in (self.readings, self.wanted)
+            )
+            values |= values_of(f"r_{trait}", tracks, targets)
+        return values
+
+
+class OpeningLeak(Metric):
+    """How far the mouth still follows the face's own voice where it is given another's."""
+
+    full_state_update = False
+    needs = frozenset({"reading", "own"})
+    figures = tuple(
+        replace(figure, better="0" if figure.better == "higher" else "-")
+        for figure in figures_of("leak", "leak r(open)", "{:+.3f}")
+    )
+    openings: list[Tensor]
+    own_openings: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("openings", [])
+        self.add_state("own_openings", [])
+
+    def update(self, reading: Float[Tensor, "f 4"], own: Float[Tensor, "f 4"]) -> None:
+        """One more clip."""
+        self.openings.append(reading[:, 0])
+        self.own_openings.append(own[:, 0])
+
+    def compute(self) -> dict[str, float]:
+        """The figures by their keys."""
+        return values_of("leak", self.openings, self.own_openings)
+
+
+class LandmarkCorrelation(Metric):
+    """Opening and width by landmarks, over the frames in which both faces are found."""
+
+    full_state_update = False
+    needs = frozenset({"landmarks", "driving_landmarks"})
+    figures = (
+        *figures_of("r_open_mesh", "r(open), landmarks"),
+        *figures_of("r_width_mesh", None),
+        Figure("mesh_seen", None, "share of frames", "higher", 0.0, 1.0, "here"),
+    )
+    readings: list[Tensor]
+    wanted: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("readings", [])
+        self.add_state("wanted", [])
+
+    def update(
+        self, landmarks: Float[Tensor, "f 2"], driving_landmarks: Float[Tensor, "f 2"]
+    ) -> None:
+        """One more clip; frames without a face are NaN."""
+        self.readings.append(landmarks)
+        self.wanted.append(driving_landmarks)
+
+    def compute(self) -> dict[str, float]:
+        """The figures by their keys; no correlation where no clip shows its face three times."""
+        pairs = list(zip(self.readings, self.wanted, strict=True))
+        seen = [~(one.isnan().any(dim=1) | other.isnan().any(dim=1)) for one, other in pairs]
+        shares = torch.tensor([each.float().mean().item() for each in seen], dtype=torch.float64)
+        values = {"mesh_seen": shares.nanmean().item()}
+        usable = [
+            (one[where], other[where])
+            for (one, other), where in zip(pairs, seen, strict=True)
+            if where.sum() > 2
+        ]
+        for column, key in enumerate(("r_open_mesh", "r_width_mesh") if usable else ()):
+            tracks = [one[:, column] for one, _ in usable]
+            values |= values_of(key, tracks, [other[:, column] for _, other in usable])
+        return values

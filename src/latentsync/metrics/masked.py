@@ -9,7 +9,12 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from latentsync.metrics.base import Figure, MeanOverClips
+
 PIXEL_RANGE = 2.0
+MAX_PSNR = 100.0  # what equal pictures count, whose PSNR is infinite
+# Region => what the pixels are compared with, and where it is.
+REGIONS = {"inside": ("truth", "painted"), "outside": ("original", "kept")}
 
 
 def masked_psnr(
@@ -42,3 +47,52 @@ def masked_ssim(
     similarity = rearrange(similarity, "(b f) c h w -> b f c h w", b=len(pixels))
     chosen = region.expand_as(similarity)
     return (similarity * chosen).sum(dim=(1, 2, 3, 4)) / chosen.sum(dim=(1, 2, 3, 4))
+
+
+class MaskedMean(MeanOverClips):
+    """A comparison of pictures, `inside` what the model paints or `outside` of it.
+
+    Masks are soft at their edge: what is neither painted nor kept whole is in neither.
+    """
+
+    def __init__(self, region: str) -> None:
+        super().__init__()
+        if region not in REGIONS:
+            raise ValueError(f"region={region!r} must be one of {', '.join(REGIONS)}")
+        self.reference, self.where = REGIONS[region]
+        self.needs = frozenset({"pixels", self.reference, self.where})
+
+
+class MaskedPSNR(MaskedMean):
+    """PSNR; an equal clip counts MAX_PSNR: it must not make the mean infinite."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__(region)
+        self.figures = (
+            Figure(
+                f"psnr_{region}", f"PSNR {region}, dB", "dB", "higher", 0.0, MAX_PSNR,
+                "10 log10(range^2 / MSE)", "{:.1f}",
+            ),
+        )  # fmt: skip
+
+    def update(self, pixels: Float[Tensor, "b f c h w"], **given: Tensor) -> None:
+        """More clips, with what `needs` names."""
+        values = masked_psnr(pixels, given[self.reference], given[self.where])
+        self.add(values.clamp(max=MAX_PSNR))
+
+
+class MaskedSSIM(MaskedMean):
+    """SSIM, Gaussian 11x11."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__(region)
+        self.figures = (
+            Figure(
+                f"ssim_{region}", f"SSIM {region}", "SSIM", "higher", -1.0, 1.0,
+                "Wang et al. 2004",
+            ),
+        )  # fmt: skip
+
+    def update(self, pixels: Float[Tensor, "b f c h w"], **given: Tensor) -> None:
+        """More clips, with what `needs` names."""
+        self.add(masked_ssim(pixels, given[self.reference], given[self.where]))

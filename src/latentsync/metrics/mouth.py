@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from latentsync.metrics.base import Figure, MeanOverClips
+
 MEL_FRAMES_PER_SECOND = 80
 # The official mel lives in [-4, 4]; -4 is digital silence.
 SILENT_LEVEL = -3.0
@@ -31,3 +33,19 @@ def closed_share(
 ) -> float:
     """Share of silent frames with a closed mouth (opening in [0, 1]); NaN without silence."""
     return (opening[silent] < below).float().mean().item()
+
+
+class ClosedInSilence(MeanOverClips):
+    """Share of silent frames in which the mouth is closed."""
+
+    needs = frozenset({"reading", "silent"})
+    figures = (
+        Figure(
+            "closed_in_silence", "closed in silence", "share of silent frames", "higher", 0.0, 1.0,
+            "here", "{:.0%}",
+        ),
+    )  # fmt: skip
+
+    def update(self, reading: Float[Tensor, "f 4"], silent: Bool[Tensor, " f"]) -> None:
+        """One more clip."""
+        self.add(torch.tensor([closed_share(reading[:, 0], silent)]))

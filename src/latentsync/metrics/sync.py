@@ -5,12 +5,15 @@ Nothing is padded: a shift that leaves the clip is not counted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import isnan
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torchmetrics import Metric
+
+from latentsync.metrics.base import Figure
 
 MAX_SHIFT = 15
 SMALLEST_OFF = 4
@@ -21,6 +24,8 @@ SMALLEST_OFF = 4
 LEAD = 0.3
 SHARE = 0.75
 NOT_VALID = "not valid here"
+NEAR_OFFSET = 1
+SOURCE = "StableSyncNet (arXiv 2412.09262); offset and lead: Chung and Zisserman 2016"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +99,49 @@ def in_over_off(cosines: Float[Tensor, "n k"]) -> float:
     off = cosines[:, shifts.abs() >= SMALLEST_OFF]
     wins = (cosines[:, MAX_SHIFT : MAX_SHIFT + 1] > off)[~off.isnan()]
     return wins.float().mean().item()
+
+
+class SyncFigures(Metric):
+    """Means of the clips' scores; the median of their offsets."""
+
+    full_state_update = False
+    needs = frozenset({"sync_cosines"})
+    figures = (
+        Figure("sync", "sync score", "cosine", "higher", -1.0, 1.0, SOURCE),
+        Figure("offset_near", "offset within 1", "share of clips", "higher", 0.0, 1.0, SOURCE,
+               "{:.0%}"),
+        Figure("in_over_off", "P(in>off)", "probability", "higher", 0.0, 1.0, SOURCE),
+        Figure("sync_confidence", None, "cosine", "higher", 0.0, 2.0, SOURCE),
+        Figure("offset", None, "frames", "0", -MAX_SHIFT, MAX_SHIFT, SOURCE),
+    )  # fmt: skip
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", [])
+
+    def update(self, sync_cosines: Float[Tensor, "n k"]) -> None:
+        """One more clip."""
+        self.rows.append(torch.tensor(astuple(score_of(sync_cosines)), dtype=torch.float64))
+
+    def scores(self) -> list[SyncScore]:
+        """Those of the clips so far."""
+        return (
+            [
+                SyncScore(score, int(offset), confidence, in_over_off)
+                for score, offset, confidence, in_over_off in torch.stack(self.rows).tolist()
+            ]
+            if self.rows
+            else []
+        )
+
+    def compute(self) -> dict[str, float]:
+        """The figures by their keys."""
+        scores, offsets, leads, shares = torch.stack(self.rows).T
+        return {
+            "sync": scores.nanmean().item(),
+            "sync_confidence": leads.nanmean().item(),
+            "in_over_off": shares.nanmean().item(),
+            "offset_near": (offsets.abs() <= NEAR_OFFSET).double().mean().item(),
+            "offset": offsets.nanmedian().item(),
+        }

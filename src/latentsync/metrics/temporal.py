@@ -1,8 +1,12 @@
 """What the eye notices first: flicker between frames, and the border of the mask."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from latentsync.metrics.base import Figure, MeanOverClips
 
 # A still picture flickers 0: the ratio needs a floor, half a grey level in [-1, 1].
 SMALLEST_STEP = 0.5 / 127.5
@@ -28,6 +32,40 @@ def border_contrast(
     """Mean |step| between neighbours on two sides of the mask over the truth's; 1 = unseen."""
     ours, theirs = _border_step(pixels, mask), _border_step(truth, mask)
     return ours / theirs.clamp(min=SMALLEST_STEP)
+
+
+class Flicker(MeanOverClips):
+    """How unsteady the painted part is, against the untouched faces."""
+
+    needs = frozenset({"pixels", "original", "painted"})
+    figures = (
+        Figure("flicker", "flicker, truth 1", "ratio", "1", 0.0, math.inf, "here", "{:.2f}"),
+    )
+
+    def update(
+        self,
+        pixels: Float[Tensor, "b f c h w"],
+        original: Float[Tensor, "b f c h w"],
+        painted: Float[Tensor, "b f 1 h w"],
+    ) -> None:
+        """More clips."""
+        self.add(flicker(pixels, original, painted))
+
+
+class BorderContrast(MeanOverClips):
+    """How much the border of the mask shows, against the untouched faces."""
+
+    needs = frozenset({"pixels", "original", "painted"})
+    figures = (Figure("border", "border, truth 1", "ratio", "1", 0.0, math.inf, "here", "{:.2f}"),)
+
+    def update(
+        self,
+        pixels: Float[Tensor, "b f c h w"],
+        original: Float[Tensor, "b f c h w"],
+        painted: Float[Tensor, "b f 1 h w"],
+    ) -> None:
+        """More clips."""
+        self.add(border_contrast(pixels, original, painted))
 
 
 def _second_difference(pixels: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f-2 c h w"]:
