@@ -82,11 +82,11 @@ def main() -> None:
 
 
 def preset(name: str) -> tuple[Sampler, int]:
-    """What `infer.py preset=name` draws with; windows stand side by side in parity."""
+    """What `infer.py preset=name` draws with; official windows stand side by side."""
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("infer", overrides=[f"preset={name}"])
     sampler = instantiate(config.sampler, _convert_="all")
-    return sampler, 0 if sampler.parity else config.overlap
+    return sampler, 0 if sampler.sample_latents else config.overlap
 
 
 def make_unet() -> UNet:

@@ -109,6 +109,7 @@ def test_a_config_that_has_another_name_now_is_gone(path: str):
         ("process@task.model.process", "process="),
         ("task.model.process.scheduler.beta_end", "process.scheduler.beta_end="),
         ("data.train.num_frames", "data.both.num_frames="),
+        ("sampler.parity", "preset=official"),
         ("data.train.resolution", None),
         ("metrics.reader", "evaluator.reader="),
     ],

@@ -28,6 +28,7 @@ FORBIDDEN = {
     "patches": "generated faces",
     "drawn": "generated; synthetic",
     "draw": "generate; plot; sample",
+    "parity": "a field of OfficialProfile, or of what it sets",
 }
 # (file or folder, word) => why it stays.
 EXCEPTIONS = {

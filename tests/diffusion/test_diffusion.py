@@ -159,9 +159,9 @@ def test_a_wrong_sampler_names_the_value(arguments, value):
         Sampler(**arguments)
 
 
-def test_parity_steps_lead_by_one_whatever_the_model_was_trained_with():
+def test_leading_steps_lead_by_one_whatever_the_model_was_trained_with():
     trained_with = DDPM(DDIMScheduler(timestep_spacing="trailing"))
-    own, official = (Sampler(num_steps=20, parity=parity) for parity in (False, True))
+    own, official = (Sampler(num_steps=20, spacing=name) for name in ("model", "leading"))
     assert official.solver(trained_with).timesteps == list(range(951, 0, -50))
     assert own.solver(trained_with).timesteps == list(range(999, 0, -50))
 
@@ -171,4 +171,4 @@ def test_parity_steps_lead_by_one_whatever_the_model_was_trained_with():
 )
 def test_the_official_pipeline_guides_above_one_only(scale: float, own: bool, official: bool):
     assert Sampler(guidance_scale=scale).is_guided(0) is own
-    assert Sampler(guidance_scale=scale, parity=True).is_guided(0) is official
+    assert Sampler(guidance_scale=scale, guides_below_one=False).is_guided(0) is official

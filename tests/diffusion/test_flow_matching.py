@@ -87,6 +87,6 @@ def test_a_solver_of_another_process_is_refused_and_a_preset_s_is_replaced(
 
 
 def test_the_official_pipeline_has_no_flow() -> None:
-    sampler = Sampler(parity=True).suited_to(FlowMatching())
-    with pytest.raises(ValueError, match=r"sampler\.scheduler=euler, got 'ddim'"):
+    sampler = Sampler(spacing="leading").suited_to(FlowMatching())
+    with pytest.raises(ValueError, match=r"no leading timesteps.*preset=official"):
         sampler.solver(FlowMatching())

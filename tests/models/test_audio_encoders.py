@@ -19,7 +19,7 @@ from latentsync.models import (
     TokenStream,
     WhisperAudioEncoder,
     frame_tokens,
-    num_parity_frames,
+    num_official_frames,
 )
 from latentsync.models.audio.whisper import (
     WhisperMel,
@@ -77,7 +77,7 @@ def test_whisper_states_come_fifty_times_a_second(whisper: WhisperAudioEncoder) 
 @pytest.mark.parametrize("num_states", [1, 36, 250, 251, 1500, 2400])
 def test_parity_counts_frames_past_the_last_state(num_states: int, fps: float) -> None:
     """The first frame whose centre is beyond all states, counted from 0, and one more."""
-    assert num_parity_frames(num_states, fps=fps) == math.ceil((num_states + 1) * fps / 50) + 1
+    assert num_official_frames(num_states, fps=fps) == math.ceil((num_states + 1) * fps / 50) + 1
 
 
 @pytest.mark.parametrize("num_mel_frames", [1, 2999, 3001, 3002, 3100, 5400, 5403, 9000])
@@ -139,15 +139,15 @@ def test_hours_of_states_keep_few_alive_and_make_each_window_once(generator) -> 
 
 
 @pytest.mark.parametrize("seconds", [0.5, 29.99, 30.0, 61.37])
-@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("overlap", [False, True])
 def test_tokens_of_a_stream_are_those_of_all_states(
-    whisper: WhisperAudioEncoder, generator: torch.Generator, seconds: float, parity: bool
+    whisper: WhisperAudioEncoder, generator: torch.Generator, seconds: float, overlap: bool
 ) -> None:
     waveform = torch.randn(int(seconds * 16000), generator=generator) * 0.1
     frames = torch.tensor([0, 1, 2, 11, 10, int(seconds * 25) - 1, int(seconds * 25) + 2])
     for encoder in (MelAudioEncoder(), whisper):
-        states = encoder(waveform, parity=parity)
-        stream = TokenStream(encoder.stream(waveform, parity=parity))
+        states = encoder(waveform, overlap=overlap)
+        stream = TokenStream(encoder.stream(waveform, overlap=overlap))
         assert len(stream.states) == len(states)
         torch.testing.assert_close(stream.tokens(frames), frame_tokens(states, frames))
 
@@ -174,11 +174,11 @@ def test_a_mel_in_stretches_is_the_mel_of_the_whole(generator: torch.Generator) 
         )
 
 
-def test_long_sound_has_a_seam_every_thirty_seconds_in_parity_only(
+def test_long_sound_has_a_seam_every_thirty_seconds_without_overlap_only(
     whisper: WhisperAudioEncoder,
 ) -> None:
     waveform = torch.randn(31 * 16000, generator=torch.Generator().manual_seed(0)) * 0.1
-    plain, default = whisper(waveform, parity=True), whisper(waveform)
+    plain, default = whisper(waveform, overlap=False), whisper(waveform)
     assert plain.shape == default.shape == (1550, 3, 16)
 
     mel = whisper_mel(waveform)
@@ -199,9 +199,9 @@ def test_long_sound_has_a_seam_every_thirty_seconds_in_parity_only(
     assert smooth[1490:1510].max() < 1.5 * smooth[:700].max()
 
 
-def test_short_sound_is_the_same_in_parity(whisper: WhisperAudioEncoder) -> None:
+def test_short_sound_is_the_same_without_overlap(whisper: WhisperAudioEncoder) -> None:
     waveform = torch.randn(30 * 16000, generator=torch.Generator().manual_seed(0)) * 0.1
-    assert torch.equal(whisper(waveform), whisper(waveform, parity=True))
+    assert torch.equal(whisper(waveform), whisper(waveform, overlap=False))
 
 
 def test_states_of_a_wide_whisper_are_those_of_transformers() -> None:

@@ -28,10 +28,10 @@ class Scaled:
     def __init__(self, scale: torch.Tensor) -> None:
         self.scale = scale
 
-    def __call__(self, waveform: torch.Tensor, *, parity: bool = False) -> torch.Tensor:
+    def __call__(self, waveform: torch.Tensor, *, overlap: bool = True) -> torch.Tensor:
         return MelAudioEncoder()(waveform) * self.scale
 
-    def stream(self, waveform: torch.Tensor, *, parity: bool = False) -> StateStream:
+    def stream(self, waveform: torch.Tensor, *, overlap: bool = True) -> StateStream:
         states = self(waveform)
         return StateStream([(0, len(states))], lambda _: states)
 

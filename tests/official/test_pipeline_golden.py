@@ -20,7 +20,8 @@ from latentsync.faces import FixedDetector
 from latentsync.faces.tracking.survey import survey
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
-from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_parity_frames
+from latentsync.models import LatentCodec, LipSyncModel, ModelFormat, UNet, num_official_frames
+from latentsync.pipeline import Generation, OfficialProfile
 from latentsync.pipeline.analysis import Placements, aligner_for
 from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
 from latentsync.pipeline.compositing import FaceStore, Pasting, cut_faces, put_back
@@ -31,7 +32,9 @@ from official.recipe import fill, official_shapes, recipe_value
 from official.test_whisper_golden import DIMS, sinusoids
 
 GOLDEN = Path(__file__).parents[3] / "shared/golden/data"
-SAMPLER = Sampler(num_steps=3, guidance_scale=1.5, match_colours=False, parity=True)
+PROFILE = OfficialProfile()
+SAMPLER = Sampler(num_steps=3, guidance_scale=1.5, match_colours=False)
+SAMPLER = PROFILE.generation(Generation(SAMPLER)).sampler
 SEED = 1247
 SIZES = (16, 4)
 
@@ -121,9 +124,15 @@ def spoken(
     golden: dict[str, np.ndarray],
 ) -> list[tuple[Chunk, np.ndarray]]:
     waveform = torch.from_numpy(golden["audio"]).float() / 32768
-    states = model.audio_encoder(waveform, parity=True)
-    assert num_parity_frames(len(states)) == golden["n_chunks"] == len(run)
-    chunks = cut_chunks([run], length=16, overlap=0, own_reference=True, short_last=True)
+    states = model.audio_encoder(waveform, overlap=PROFILE.overlap_audio)
+    assert num_official_frames(len(states)) == golden["n_chunks"] == len(run)
+    chunks = cut_chunks(
+        [run],
+        length=16,
+        overlap=0,
+        reference=PROFILE.reference,
+        short_last=PROFILE.short_last_chunk,
+    )
     cuts = cut_faces(
         (Picture.of(frames[number]) for number in NUMBERS),
         np.arange(len(run)),
@@ -200,9 +209,9 @@ def test_finished_frames(
             timeline,
             fps=25.0,
             runs=[run],
-            generated=GeneratedFaces(iter(spoken), rounded=False),
+            generated=GeneratedFaces(iter(spoken), rounded=PROFILE.round_faces),
             placements=places,
-            pasting=Pasting("crop", "mask"),
+            pasting=Pasting(PROFILE.region, "mask"),
         )
     )
     picked = np.stack([finished[index].rgb() for index in golden["final_pick"]])[:, 100:340, 80:320]

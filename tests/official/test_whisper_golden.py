@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.models import WhisperAudioEncoder, frame_tokens, num_parity_frames
+from latentsync.models import WhisperAudioEncoder, frame_tokens, num_official_frames
 from latentsync.models.audio.encoders import STATES_PER_SECOND
 from latentsync.models.audio.whisper import whisper_mel
 from latentsync.weights import load_official_whisper
@@ -72,7 +72,7 @@ def test_rows_of_every_frame(golden: dict[str, np.ndarray]) -> None:
     rows = torch.arange(250.0)[:, None, None]
     frames = torch.arange(len(golden["chunk_index"]))
     np.testing.assert_array_equal(frame_tokens(rows, frames)[..., 0], golden["chunk_index"])
-    assert num_parity_frames(250) == len(frames)
+    assert num_official_frames(250) == len(frames)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

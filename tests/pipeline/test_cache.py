@@ -137,7 +137,7 @@ def test_a_noisy_silence_sounds_like_no_sound_at_all(tmp_path: Path, tiny_model:
 
     def tokens(name: str, mode: str) -> torch.Tensor:
         gate = SilenceGate(mode)
-        voice = encode_speech(tmp_path / name, tiny_model, gate, parity=False, cache=None)
+        voice = encode_speech(tmp_path / name, tiny_model, gate, overlap=True, cache=None)
         return voice.tokens.tokens(slots)
 
     nothing = tokens("nothing.wav", "off")

@@ -35,7 +35,7 @@ def test_only_neighbours_share_a_slot_and_only_for_the_overlap():
 
 def test_official_windows_follow_each_other_and_the_last_is_short():
     chunks = cut_chunks(
-        [run_of(0, 35)], length=LENGTH, overlap=0, own_reference=True, short_last=True
+        [run_of(0, 35)], length=LENGTH, overlap=0, reference="self", short_last=True
     )
     assert [(window.first, window.end) for window in chunks] == [(0, 16), (16, 32), (32, 35)]
     for window in chunks:

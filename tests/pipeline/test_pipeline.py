@@ -21,9 +21,11 @@ from latentsync.media.frame_reader import FrameReader, read_times
 from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import (
+    PROFILES,
     Choice,
     Encoding,
     Generation,
+    OfficialProfile,
     Plan,
     Timing,
     analysis,
@@ -278,12 +280,13 @@ def test_a_seed_means_a_result(tmp_path: Path, video: Path, voice: Path, parts: 
     assert not np.array_equal(files[0], files[2])
 
 
-@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_killed_run_goes_on_and_gives_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict, parity: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict, profile: str
 ):
-    # In parity every window draws from one generator, so none may be left out.
-    parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0, parity=parity)
+    # In the official one every window draws from one generator, so none may be left out.
+    parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0)
+    parts["profile"] = PROFILES[profile]
     monkeypatch.setattr(render, "PART_SECONDS", 1)
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(100)])
     voice = write_voice(tmp_path / "voice.wav", 4.0)
@@ -342,32 +345,33 @@ def of_another_process(model: LipSyncModel) -> LipSyncModel:
     return other
 
 
-def test_in_parity_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(
+def test_by_the_official_rules_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(
     tmp_path: Path, video: Path, parts: dict
 ):
     voice = write_voice(tmp_path / "voice.wav", 0.7)  # 35 states: frames 0 to 17 see some of them
     out = tmp_path / "out.mp4"
-    sampler = Sampler(num_steps=1, guidance_scale=1.0, match_colours=False, parity=True)
-    report = lipsync(video, voice, out, **{**parts, "sampler": sampler})
+    parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0)
+    report = lipsync(video, voice, out, profile=OfficialProfile(), **parts)
     assert report.num_frames == sum(1 for _ in read_frames(out)) == 35 // 2 + 2
     assert report.reference == "self"
 
 
-def test_a_plan_in_parity_leaves_no_face_alone(video: Path, voice: Path, parts: dict):
+def test_a_plan_by_the_official_rules_leaves_no_face_alone(video: Path, voice: Path, parts: dict):
     job = {
-        parity: job_of(
+        name: job_of(
             video,
             voice,
             model=parts["model"],
             detector=parts["detector"],
-            generation=Generation(Sampler(num_steps=1, parity=parity)),
+            generation=Generation(Sampler(num_steps=1)),
             choice=Choice(min_size=1000),  # larger than the picture
             timing=Timing(),
+            profile=profile,
         )
-        for parity in (False, True)
+        for name, profile in PROFILES.items()
     }
     edits = {p: [f.edit for s in job[p].plan.shots for f in s.faces] for p in job}
-    assert edits == {False: [False], True: [True]}
+    assert edits == {"own": [False], "official": [True]}
 
 
 def test_the_face_of_a_frame_is_where_it_was_when_the_frame_is_played_again(

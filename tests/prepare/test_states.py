@@ -83,7 +83,7 @@ def test_what_is_missing_is_made_when_the_command_is_typed_again(data_dir: Path,
 
             left = 2
 
-            def __call__(self, waveform, *, parity=False):
+            def __call__(self, waveform, *, overlap=True):
                 if not self.left:
                     raise KeyboardInterrupt
                 self.left -= 1

@@ -58,6 +58,7 @@ class Engine:
                 encoding=preset.encoding,
                 overlap=preset.overlap,
                 measure=preset.measure,
+                profile=preset.profile,
                 cache=self.cache,
                 preset=preset.name,
                 progress=progress,

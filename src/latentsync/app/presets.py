@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces.detectors.base import FaceDetector
-from latentsync.pipeline import Encoding
+from latentsync.pipeline import PROFILES, Encoding, Profile
 
 FIRST_PRESET = "balanced"
 
@@ -19,3 +19,4 @@ class Preset:
     measure: bool
     encoding: Encoding
     detector: FaceDetector | None = None
+    profile: Profile = PROFILES["own"]

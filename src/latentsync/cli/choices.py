@@ -11,9 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from latentsync.cli.names import build
 from latentsync.faces import FaceDetector
 from latentsync.pipeline import (
+    PROFILES,
     Choice,
     Encoding,
     LRASDScorer,
+    Profile,
     SilenceGate,
     SpeakerChoice,
     Timing,
@@ -23,7 +25,7 @@ from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.weights import load_official_lr_asd
 
 # What the files of conf/preset/ set.
-OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure")
+OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure", "profile")
 # Persons and turns as `assign` names them.
 SPEECH = re.compile(r"(turn)?(\d+)")
 OF_CHOICE = frozenset(Choice.__dataclass_fields__)
@@ -43,7 +45,15 @@ def choices(config: DictConfig) -> dict:
         "timing": Timing(**plain["timing"]),
         "encoding": Encoding(crf=config.crf, **plain["encoding"]),
         "silence": SilenceGate(plain["silence"]),
+        "profile": profile_called(plain["profile"]),
     }
+
+
+def profile_called(name: object) -> Profile:
+    """The profile of a name."""
+    if name not in PROFILES:
+        raise ValueError(f"profile={name} must be one of {', '.join(PROFILES)}")
+    return PROFILES[str(name)]
 
 
 def selection(value: object) -> str | int | tuple[float, float]:

@@ -201,10 +201,11 @@ class Work:
             parts["choice"],
             parts["timing"],
             speakers=chosen_speakers(self.config, self.scorer),
+            profile=parts["profile"],
         )
         job = prepare_job(request, Session(self.model, self.detector, self.cache, progress=True))
         warn_of(video, [*damage_of(job), *clipped_in(job)])
-        plan = with_estimate(job, self.model, generation)
+        plan = with_estimate(job, self.model, request.generation)
         write_plan_page(page, job, plan)
         return plan
 

@@ -39,6 +39,7 @@ def build_preset(name: str, *, usual: DictConfig) -> Preset:
         overlap=config.overlap,
         measure=config.measure,
         encoding=parts["encoding"],
+        profile=parts["profile"],
         detector=None if config.faces == usual.faces else build_detector(config),
     )
 

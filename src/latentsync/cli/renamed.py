@@ -12,6 +12,7 @@ OPTIONS = {
     r"process@task\.model\.process": "process=",
     r"task\.model\.process\.(.+)": r"process.\1=",
     r"metrics\.(reader|syncnet|mesh|sync_stride)": r"evaluator.\1=",
+    r"sampler\.parity": "preset=official",
     r"data\.(?:train|val)\.(num_frames|with_\w+|in_memory)": r"data.both.\1=",
 }
 # A group's config => what has its values today.

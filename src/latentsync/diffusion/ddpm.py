@@ -109,11 +109,13 @@ class DDPM:
     def signal(self, timesteps: Int[Tensor, " b"], *, like: Tensor) -> Float[Tensor, " b"]:
         return self.scheduler.alphas_cumprod.to(like)[timesteps]
 
-    def solver(self, scheduler: str, num_steps: int, *, parity: bool = False) -> Solver:
-        """A fresh solver on the schedule; in parity its timesteps lead with an offset of 1."""
+    def solver(self, scheduler: str, num_steps: int, *, spacing: str = "model") -> Solver:
+        """A fresh solver on the schedule; leading timesteps have an offset of 1."""
         check_solver(self, scheduler)
-        leading = {"timestep_spacing": "leading", "steps_offset": 1} if parity else {}
-        solver = SOLVERS[scheduler].from_config(self.scheduler.config, **leading)
+        leading = {"timestep_spacing": "leading", "steps_offset": 1}
+        solver = SOLVERS[scheduler].from_config(
+            self.scheduler.config, **(leading if spacing == "leading" else {})
+        )
         solver.set_timesteps(num_steps)
         if isinstance(solver, LCMScheduler):
             return ConsistencySolver(solver)

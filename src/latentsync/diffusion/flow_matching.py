@@ -62,10 +62,13 @@ class FlowMatching:
         truth, noise = (1 - share).square(), share.square()
         return truth / (truth + noise)
 
-    def solver(self, scheduler: str, num_steps: int, *, parity: bool = False) -> "EulerSolver":
+    def solver(self, scheduler: str, num_steps: int, *, spacing: str = "model") -> "EulerSolver":
         check_solver(self, scheduler)
-        if parity:
-            raise ValueError("the official pipeline samples DDPM, not flow_matching: parity=false")
+        if spacing != "model":
+            raise ValueError(
+                f"flow_matching has no {spacing} timesteps, which are DDPM's: leave out "
+                "preset=official, or say sampler.spacing=model"
+            )
         return EulerSolver(num_steps, self.num_train_timesteps)
 
     def to_config(self) -> dict[str, object]:

@@ -7,6 +7,9 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+# How a solver chooses its timesteps: as the model's schedule does, or each the first of its share.
+SPACINGS = ("model", "leading")
+
 
 @runtime_checkable
 class Solver(Protocol):
@@ -80,8 +83,9 @@ class NoiseProcess(Protocol):
         """SNR / (1 + SNR) of the noisy latents, in the dtype and on the device of `like`."""
         ...
 
-    def solver(self, scheduler: str, num_steps: int, *, parity: bool = False) -> Solver:
-        """A fresh solver; ValueError for a name that is none of `solvers`."""
+    def solver(self, scheduler: str, num_steps: int, *, spacing: str = "model") -> Solver:
+        """A fresh solver; ValueError for a name that is none of `solvers`, and for a spacing that
+        the process does not have."""
         ...
 
     def to_config(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentsync.diffusion.ddpm import SOLVERS
 from latentsync.diffusion.known import NOISE_PROCESSES
-from latentsync.diffusion.process import NoiseProcess, Solver
+from latentsync.diffusion.process import SPACINGS, NoiseProcess, Solver
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,11 @@ class Sampler:
     one pass of the network instead of two (arXiv 2404.07724). Step i of n is guided if i / n lies
     in [start, end).
     `deepcache_interval`: the deep part of the UNet runs in every so many steps only (1: in all).
-    `parity`: draw for draw what the official pipeline does. Latents are samples of the VAE's
-    posterior, from the generator that drew the noise; timesteps lead with an offset of 1; and for
-    `lipsync`: windows of audio are cut every 30 s and two more than it lasts, the last chunk stays
-    short, the faces are their own reference, and the whole crop goes back into the frame.
+    `spacing`: timesteps as the model's own schedule spaces them ("model"), or leading with an
+    offset of 1 ("leading"). `guides_below_one`: whether scales below 1 are guidance, too.
+    `sample_latents`: latents are samples of the VAE's posterior instead of its mean, from the
+    generator that drew the noise, chunk after chunk. The official pipeline has "leading", false and
+    true here.
     """
 
     scheduler: str = "ddim"
@@ -46,7 +47,9 @@ class Sampler:
     guidance_interval: Sequence[float] = (0.0, 1.0)
     match_colours: bool = True
     deepcache_interval: int = 1
-    parity: bool = False
+    spacing: str = "model"
+    guides_below_one: bool = True
+    sample_latents: bool = False
 
     def __post_init__(self) -> None:
         if self.scheduler not in SOLVERS:
@@ -71,6 +74,8 @@ class Sampler:
             raise ValueError(
                 f"deepcache_interval must be 1 (off) or more, got {self.deepcache_interval}"
             )
+        if self.spacing not in SPACINGS:
+            raise ValueError(f"spacing must be one of {SPACINGS}, got {self.spacing!r}")
         if self.scheduler == "lcm":
             log.warning("scheduler=lcm needs a UNet distilled for it; any other draws blurred")
 
@@ -92,8 +97,7 @@ class Sampler:
         """Whether the step (counted from 0) is drawn away from the answer without audio."""
         start, end = (share * self.num_steps for share in self.guidance_interval)
         # Shares such as 1 / 3 must not lose a step to rounding.
-        # The official pipeline guides above 1 only.
-        wanted = self.guidance_scale > 1.0 if self.parity else self.guidance_scale != 1.0
+        wanted = self.guidance_scale > 1.0 or (self.guidance_scale < 1.0 and self.guides_below_one)
         return wanted and start - 1e-6 <= step < end - 1e-6
 
     def solver(self, process: NoiseProcess) -> Solver:
@@ -101,11 +105,11 @@ class Sampler:
 
         Multistep solvers remember their last steps, so every chunk needs one of its own.
         """
-        return process.solver(self.scheduler, self.num_steps, parity=self.parity)
+        return process.solver(self.scheduler, self.num_steps, spacing=self.spacing)
 
     def suited_to(self, process: NoiseProcess) -> Self:
         """This sampler with a solver that the process has: presets name those of DDPM."""
-        if self.scheduler in process.solvers or self.parity:
+        if self.scheduler in process.solvers:
             return self
         solver = process.solvers[0]
         log.warning(

@@ -5,7 +5,7 @@ from latentsync.models.audio.encoders import (
     MelAudioEncoder,
     TokenStream,
     frame_tokens,
-    num_parity_frames,
+    num_official_frames,
 )
 from latentsync.models.audio.hubert import HubertAudioEncoder
 from latentsync.models.audio.stream import StateStream
@@ -51,7 +51,7 @@ __all__ = [
     "load_network",
     "load_syncnet",
     "make_ready",
-    "num_parity_frames",
+    "num_official_frames",
     "register_audio_encoder",
     "registered_audio_encoder",
     "save_network",

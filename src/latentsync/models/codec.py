@@ -144,7 +144,10 @@ class PreviewCodec(LatentCodec):
     ) -> Float[Tensor, "n c x y"]:
         """Pixels in [-1, 1] => about the scaled latents of the whole VAE."""
         if sample:
-            raise ValueError("a preview VAE has no posterior to sample: parity needs the whole VAE")
+            raise ValueError(
+                "a preview VAE has no posterior to sample: sampler.sample_latents, and so"
+                " preset=official, needs the whole VAE"
+            )
         with torch.no_grad():
             latents = [
                 self.vae.net.encode(some.to(self.vae.net.dtype)).latents

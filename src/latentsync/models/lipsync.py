@@ -130,7 +130,7 @@ class LipSyncModel:
 
         Without a `reference` the faces are their own, as in the official pipeline. All frames
         start from one `noise`, which keeps the mouth from flickering; without one it is drawn.
-        Nothing but the noise is drawn from the `generator`, except in parity.
+        Nothing but the noise is drawn from the `generator`, unless latents are sampled.
 
         The same in three steps, whose latents can be kept and shared between chunks:
         `encode_faces`, `generate_latents`, `finish`.
@@ -155,8 +155,8 @@ class LipSyncModel:
         """Pixels in [-1, 1] => scaled latents of the masked faces and of the seen ones.
 
         Every frame is encoded by itself, so latents may be kept per frame and put together anew:
-        the masked ones for the frames to draw, the seen ones as their reference. Not for parity,
-        which samples them anew for every chunk.
+        the masked ones for the frames to draw, the seen ones as their reference. Not for samplers
+        with `sample_latents`, which makes them anew for every chunk.
         """
         both = torch.cat([pixels * self.mask.to(pixels), pixels])
         masked, seen = self.codec.encode_clips(both).chunk(2)
@@ -224,10 +224,10 @@ class LipSyncModel:
     ) -> Float[Tensor, "b c2 f x y"]:
         """What the UNet sees beside the noisy latents: mask, masked faces, reference, in latents.
 
-        In parity the masked faces draw from the generator first, then the reference.
+        Sampled latents draw from the generator for the masked faces first, then for the reference.
         """
         masked = pixels * self.mask.to(pixels)
-        if not sampler.parity:
+        if not sampler.sample_latents:
             return self._fixed(*self.codec.encode_clips(torch.cat([masked, reference])).chunk(2))
         # In channels-last memory torch's group norm is off by more than a thousandth here.
         return self._fixed(

@@ -11,18 +11,30 @@ from latentsync.pipeline.job import prepare_job
 from latentsync.pipeline.lipsync import lipsync
 from latentsync.pipeline.outputs import page_path, report_path, sheet_path
 from latentsync.pipeline.plan import Choice, Plan
-from latentsync.pipeline.request import Encoding, Generation, Request, Session, Timing
+from latentsync.pipeline.request import (
+    PROFILES,
+    Encoding,
+    Generation,
+    OfficialProfile,
+    Profile,
+    Request,
+    Session,
+    Timing,
+)
 from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speaker_scorers import LRASDScorer
 from latentsync.pipeline.speakers import SpeakerChoice
 
 __all__ = [
+    "PROFILES",
     "Cache",
     "Choice",
     "Encoding",
     "Generation",
     "LRASDScorer",
+    "OfficialProfile",
     "Plan",
+    "Profile",
     "Request",
     "Session",
     "SilenceGate",

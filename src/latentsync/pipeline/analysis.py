@@ -126,13 +126,14 @@ def encode_speech(
     model: LipSyncModel,
     gate: SilenceGate,
     *,
-    parity: bool,
+    overlap: bool,
     cache: Cache | None,
     with_mel: bool = False,
 ) -> Speech:
     """The voice as the model hears it; silences are nothing at all if the gate says so.
 
-    The file is read once. `with_mel`: for a SyncNet, 26 kB a second of sound.
+    The file is read once. `overlap`: see `AudioEncoder`. `with_mel`: for a SyncNet,
+    26 kB a second of sound.
     """
     damages: list[Damage] = []
     waveform = read_waveform(audio, SAMPLE_RATE, on_damage=damages.append)
@@ -140,11 +141,12 @@ def encode_speech(
     levels = levels_db(waveform, SAMPLE_RATE)
     silent = gate.silent_at(levels) if gate.mode != "off" else np.zeros(0, bool)
     heard = gate.gated(waveform, SAMPLE_RATE, silent)
-    states = model.audio_encoder.stream(heard, parity=parity)
+    states = model.audio_encoder.stream(heard, overlap=overlap)
     net = getattr(model.audio_encoder, "net", None)
     if cache is not None and net is not None:
+        windows = "overlapping" if overlap else "side by side"
         states = _cached(
-            states, cache, tensor_hash(heard), model.audio_encoder.states_name, str(parity)
+            states, cache, tensor_hash(heard), model.audio_encoder.states_name, windows
         )
     form = model.format
     tokens = TokenStream(

@@ -4,7 +4,7 @@ import os
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -19,10 +19,9 @@ from latentsync.media.container import (
 )
 from latentsync.media.cut import missing_seconds
 from latentsync.media.video import VideoInfo
+from latentsync.pipeline.chunks import Reference
 from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.outputs import check_free, parts_folder, tidy, written_files
-
-Reference = Literal["auto", "previous", "self"]
 
 MAX_MISSING_SECONDS = 1
 HAVE_AN_INDEX = frozenset(("mov", "matroska", "avi"))

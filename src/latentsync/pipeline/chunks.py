@@ -6,9 +6,12 @@ so that no seam stands between them, and the last one ends with the run instead 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int
+
+Reference = Literal["auto", "previous", "self"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +66,28 @@ def cut_chunks(
     *,
     length: int,
     overlap: int,
-    own_reference: bool = False,
+    reference: str = "previous",
     short_last: bool = False,
 ) -> list[Chunk]:
     """The windows of all runs, in the order in which their faces come.
 
-    `short_last`: windows follow each other and the last one stays short, as in the official
-    pipeline; else it reaches back to be full, unless the whole run is shorter than a window.
+    `reference`: the faces shown unmasked beside a window are those a window before ("previous") or
+    its own ("self"). `short_last`: windows follow each other and the last one stays short, as in
+    the official pipeline; else it reaches back to be full, unless the whole run is shorter than a
+    window.
     """
     if not 0 <= overlap <= length // 2:
         raise ValueError(f"overlap={overlap} must lie between 0 and half a window, {length // 2}")
     chunks = [
         chunk
         for index, run in enumerate(runs)
-        for chunk in _of_run(index, run, length, overlap, own_reference, short_last)
+        for chunk in _of_run(index, run, length, overlap, reference, short_last)
     ]
     return sorted(chunks, key=lambda chunk: (chunk.needs_until, chunk.run, chunk.first))
 
 
 def _of_run(
-    index: int, run: Run, length: int, overlap: int, own_reference: bool, short_last: bool
+    index: int, run: Run, length: int, overlap: int, reference: str, short_last: bool
 ) -> list[Chunk]:
     starts = [run.first]
     while starts[-1] + length < run.end:
@@ -97,8 +102,8 @@ def _of_run(
             weights *= _ramp(slots, ends[place - 1], overlap)
         if place + 1 < len(starts):
             weights *= 1 - _ramp(slots, end, overlap)
-        reference = slots if own_reference else apart(slots, run, length)
-        chunks.append(Chunk(index, start, end, weights, reference))
+        shown = slots if reference == "self" else apart(slots, run, length)
+        chunks.append(Chunk(index, start, end, weights, shown))
     return chunks
 
 

@@ -41,13 +41,13 @@ def generate_chunks(
     """Every window with its drawn faces as levels, about in 0..255.
 
     All share one noise, as in the official pipeline. The network sees full windows: a short one
-    repeats its last frame, except in parity, where windows also draw from the seed in order.
-    What lies outside the mask is of use in parity only, and elsewhere the VAE's. `batch`: how many
+    repeats its last frame, except where latents are sampled: there windows draw from the seed in
+    order, and what lies outside the mask is the faces' own, elsewhere the VAE's. `batch`: how many
     windows go through the network at once. `latent_cache`: faces that it holds are never asked for.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = model.sample_noise(generator)
-    if sampler.parity:
+    if sampler.sample_latents:
         for chunk in chunks:
             pixels = model.generate(
                 to_pixels(faces_of(chunk.run, chunk.slots)).to(model.device),

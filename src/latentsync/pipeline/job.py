@@ -24,7 +24,6 @@ from latentsync.media.frame_reader import (
     build_timeline,
 )
 from latentsync.media.limits import MAX_FPS
-from latentsync.models.audio.encoders import num_parity_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.analysis import (
     Speech,
@@ -81,8 +80,6 @@ class Job:
 
 def prepare_job(request: Request, session: Session, *, with_mel: bool = False) -> Job:
     """Analyze and plan: what is drawn where. `with_mel`: what a SyncNet hears is kept, too."""
-    if request.generation.sampler.parity:
-        request = request.as_official()
     load_mask(session.model.format.mask, rows=request.choice.mask_rows)  # or say why not, at once
     return plan_job(request, analyze(request, session, with_mel=with_mel), session)
 
@@ -107,7 +104,7 @@ def analyze(request: Request, session: Session, *, with_mel: bool = False) -> An
             encode_speech,
             model=session.model,
             gate=request.generation.silence,
-            parity=request.generation.sampler.parity,
+            overlap=request.profile.overlap_audio,
             cache=session.cache,
             with_mel=with_mel,
         )
@@ -136,12 +133,10 @@ def analyze(request: Request, session: Session, *, with_mel: bool = False) -> An
 def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
     """Decide who is redrawn in which frames, on the model's grid, and cut that into chunks."""
     found, voices, generation = analysis.video, analysis.voices, request.generation
-    form, parity = session.model.format, generation.sampler.parity
-    if parity:
-        heard = voices[None].tokens
-        seconds = num_parity_frames(len(heard.states), fps=form.fps, rate=heard.rate) / form.fps
-    else:
-        seconds = max(voice.seconds for voice in voices.values())
+    form, profile = session.model.format, request.profile
+    seconds = profile.seconds_spoken(
+        voices[None].tokens, max(voice.seconds for voice in voices.values())
+    )
     timeline, fps = timeline_of(request.timing, found, seconds=seconds, model_fps=form.fps)
     if request.plan is None:
         plan = _make_plan(request, analysis, session)
@@ -157,9 +152,9 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
     chunks = cut_chunks(
         runs,
         length=form.num_frames,
-        overlap=0 if parity else min(generation.overlap, form.num_frames // 2),
-        own_reference=generation.own_reference,
-        short_last=parity,
+        overlap=min(generation.overlap, form.num_frames // 2),
+        reference=generation.reference,
+        short_last=profile.short_last_chunk,
     )
     return Job(
         source=request.source,

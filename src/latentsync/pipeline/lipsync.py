@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.cache import Cache, network_hash
-from latentsync.pipeline.checks import Reference, check_choices, check_paths
+from latentsync.pipeline.checks import check_choices, check_paths
+from latentsync.pipeline.chunks import Reference
 from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.job import Job, prepare_job
 from latentsync.pipeline.latent_cache import LatentCache, bytes_per_face
@@ -38,7 +40,14 @@ from latentsync.pipeline.reporting.html import write_page
 from latentsync.pipeline.reporting.monitor import OutputMonitor
 from latentsync.pipeline.reporting.report import Report
 from latentsync.pipeline.reporting.sync_scorer import SyncScorer, load_sync_scorer
-from latentsync.pipeline.request import Encoding, Generation, Request, Session, Timing
+from latentsync.pipeline.request import (
+    Encoding,
+    Generation,
+    Profile,
+    Request,
+    Session,
+    Timing,
+)
 from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speakers import SpeakerChoice, doubts_of
 from latentsync.runtime import Progress
@@ -46,66 +55,83 @@ from latentsync.runtime import Progress
 logger = logging.getLogger(__name__)
 
 
-def lipsync(  # noqa: PLR0913 - the one public door: every choice is named where it is called
+class Options(TypedDict, total=False):
+    """What `lipsync` may be told; None is as if left out."""
+
+    sampler: Required[Sampler]
+    seed: int
+    overlap: int
+    batch: int
+    silence: SilenceGate | None
+    # Faces shown unmasked beside a window: "previous" are those a window before, "self" its own,
+    # as in the official pipeline; "auto" is what the profile has.
+    reference: Reference
+    choice: Choice | None
+    timing: Timing | None
+    encoding: Encoding | None
+    crf: float | None  # before that of `encoding`
+    # Voices of single persons or turns ("turn3"); all others speak `audio`, which is also heard.
+    assign: Mapping[int | str, Path] | None
+    plan: Plan | None
+    speakers: SpeakerChoice | None  # how it is told who speaks
+    profile: Profile | None  # whose rules all else follows
+    # Look at the finished mouths for the report's curve and, if the model came with a SyncNet, let
+    # it judge source and result (else the mouth's opening is compared with the loudness).
+    measure: bool
+    preset: str | None  # is only told in the report
+
+
+def lipsync(
     video: Path | Source,
     audio: Path,
     out: Path,
     *,
     model: LipSyncModel,
     detector: FaceDetector,
-    sampler: Sampler,
-    seed: int = 1247,
-    crf: float | None = None,
-    reference: Reference = "auto",
+    cache: Cache | None = None,
     overwrite: bool = False,
     progress: Progress = False,
-    choice: Choice | None = None,
-    timing: Timing | None = None,
-    encoding: Encoding | None = None,
-    silence: SilenceGate | None = None,
-    overlap: int = 4,
-    batch: int = 1,
-    assign: Mapping[int | str, Path] | None = None,
-    plan: Plan | None = None,
-    speakers: SpeakerChoice | None = None,
-    cache: Cache | None = None,
-    measure: bool = False,
-    preset: str | None = None,
+    **options: Unpack[Options],
 ) -> Report:
     """Write `out`, its report and its contact sheet; or none of them and raise ValueError.
 
     Frames without a usable face pass through. A killed run goes on after its last finished part
-    when it is called again. `reference`: the faces shown unmasked beside a window: "previous" are
-    those a window before, "self" its own, as in the official pipeline; "auto" is what the sampler
-    goes with. `assign`: voices of single persons or turns ("turn3"); all others speak `audio`,
-    which is also what is heard. `speakers`: how it is told who speaks. `crf`, if given, goes before
-    that of `encoding`. `cache` keeps what depends on the inputs alone. `measure`: look at the
-    finished mouths for the report's curve and, if the model came with a SyncNet, let it judge
-    source and result (else the mouth's opening is compared with the loudness). `preset` is only
-    told there. With `sampler.parity` all else follows the official pipeline.
+    when it is called again. `cache` keeps what depends on the inputs alone.
     """
     source = check_paths(video, audio, out, overwrite=overwrite)
-    encoding = encoding or Encoding()
-    encoding = encoding if crf is None else replace(encoding, crf=crf)
-    check_choices(crf=encoding.crf, reference=reference)
-    if encoding.copy_audio is True:
+    request = request_of(source, audio, model, options)
+    if request.encoding.copy_audio is True:
         check_copy(audio, out)
-    sampler = sampler.suited_to(model.process)
-    own_reference = reference == "self" or (reference == "auto" and sampler.parity)
-    request = Request(
-        source,
-        audio,
-        assign or {},
-        Generation(sampler, seed, overlap, batch, silence or SilenceGate(), own_reference),
-        choice or Choice(),
-        timing or Timing(),
-        encoding,
-        plan,
-        speakers or SpeakerChoice(),
-    )
     session = Session(model, detector, cache, progress)
     with Outputs(out, overwrite=overwrite) as outputs:
-        return carry_out(request, session, outputs, measure=measure, preset=preset)
+        return carry_out(
+            request,
+            session,
+            outputs,
+            measure=options.get("measure", False),
+            preset=options.get("preset"),
+        )
+
+
+def request_of(source: Source, audio: Path, model: LipSyncModel, options: Options) -> Request:
+    """The request that options make; ValueError or TypeError for those that cannot be."""
+    unknown = sorted(options.keys() - Options.__annotations__)
+    if unknown:
+        raise TypeError(
+            f"lipsync() has no option {unknown[0]}: there are {', '.join(Options.__annotations__)}"
+        )
+    encoding, crf = options.get("encoding") or Encoding(), options.get("crf")
+    encoding = encoding if crf is None else replace(encoding, crf=crf)
+    check_choices(crf=encoding.crf, reference=options.get("reference", "auto"))
+    given = {name: value for name, value in options.items() if value is not None}
+
+    def of(kind: type) -> dict[str, Any]:
+        return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+    sampler = options["sampler"].suited_to(model.process)
+    generation = Generation(**{**of(Generation), "sampler": sampler})
+    chosen = {**of(Request), "generation": generation, "encoding": encoding}
+    return Request(source, audio, **chosen)
 
 
 def carry_out(
@@ -175,10 +201,10 @@ def warn_of(video: Path, lines: list[str]) -> None:
 
 
 def latent_cache_for(job: Job, request: Request, session: Session) -> LatentCache | None:
-    """Where the latents of the job's faces are kept; None where they are drawn anew each time, and
-    if nobody knows what faces the detector will find again."""
+    """Where the latents of the job's faces are kept; None where they are sampled anew each time,
+    and if nobody knows what faces the detector will find again."""
     model, cache, detected_by = session.model, session.cache, session.detector.cache_key
-    if cache is None or detected_by is None or request.generation.sampler.parity:
+    if cache is None or detected_by is None or request.generation.sampler.sample_latents:
         return None
     form, vae = model.format, model.codec.vae.net
     entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))

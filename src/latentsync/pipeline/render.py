@@ -43,7 +43,14 @@ from latentsync.pipeline.plan import (
     slot_entries,
 )
 from latentsync.pipeline.prefetch import prefetch
-from latentsync.pipeline.request import Encoding, Generation, Request, Session
+from latentsync.pipeline.request import (
+    PROFILES,
+    Encoding,
+    Generation,
+    Profile,
+    Request,
+    Session,
+)
 from latentsync.runtime import Bar, Stopwatch
 
 NUM_PREFETCHED_FACES = 8
@@ -82,7 +89,14 @@ def run_job(
         done = writer.next_entry
         entries = range(done, len(timeline))
         finished = finished_frames(
-            job, reader, entries, session.model, request.generation, stopwatch, latent_cache
+            job,
+            reader,
+            entries,
+            session.model,
+            request.generation,
+            stopwatch,
+            latent_cache,
+            request.profile,
         )
         bar = Bar("frames", len(timeline), session.progress, done=done)
         with stopwatch.stage("write"), bar, job.inputs.watched(), closing(finished):
@@ -142,6 +156,7 @@ def finished_frames(
     generation: Generation,
     stopwatch: Stopwatch,
     latent_cache: LatentCache | None = None,
+    profile: Profile = PROFILES["own"],
 ) -> Generator[Picture]:
     """The output's pictures of these entries; only the windows that they show are drawn, and only
     the faces cut that `latent_cache` does not hold."""
@@ -184,18 +199,16 @@ def finished_frames(
                     fps=form.fps,
                     runs=job.runs,
                     generated=GeneratedFaces(
-                        stopwatch.over("wait", prefetched), rounded=not generation.sampler.parity
+                        stopwatch.over("wait", prefetched), rounded=profile.round_faces
                     ),
                     placements=placements,
-                    pasting=Pasting(
-                        "crop" if generation.sampler.parity else "mask", form.mask, job.mask_rows
-                    ),
+                    pasting=Pasting(profile.region, form.mask, job.mask_rows),
                 ),
             )
 
 
 def _chunks_shown(job: Job, entries: range, generation: Generation) -> list[Chunk]:
-    if generation.sampler.parity:  # which draws from one generator, window after window
+    if generation.sampler.sample_latents:  # from one generator, window after window
         return job.chunks
     first_slot = int(job.timeline.seconds(entries.start) * float(job.slot_rate)) if entries else 0
     return [chunk for chunk in job.chunks if chunk.end > first_slot]
@@ -233,6 +246,7 @@ def settings_key(job: Job, request: Request, session: Session) -> str:
                 request.generation,
                 request.choice,
                 request.timing,
+                request.profile,
                 sorted(map(str, request.assign)),
                 SMOOTHING_RULE,
             ),

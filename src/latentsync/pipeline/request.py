@@ -1,11 +1,10 @@
-"""What is asked of a video, and what the work is done with."""
+"""What is asked of a video, by whose rules it is done, and what the work is done with."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
@@ -13,8 +12,10 @@ from latentsync.faces.mask import ALL_ROWS
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS
 from latentsync.media.soundtrack import CopyAudio
+from latentsync.models.audio.encoders import TokenStream, num_official_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, model_hash
+from latentsync.pipeline.chunks import Reference
 from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.plan import Choice, Plan
 from latentsync.pipeline.silence import SilenceGate
@@ -66,7 +67,85 @@ class Generation:
     overlap: int = 4
     batch: int = 1
     silence: SilenceGate = field(default_factory=SilenceGate)
-    own_reference: bool = False
+    reference: Reference = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The rules of a pipeline, as far as no single option names them: these are our own.
+
+    `overlap_audio`: windows of the audio encoder overlap and fade into each other. `reference`: the
+    faces shown beside a chunk where nothing else is asked. `short_last_chunk`: see `cut_chunks`.
+    `region`: what of a drawn face is pasted, see `Pasting`. `round_faces`: drawn faces are whole
+    levels before they are pasted.
+    """
+
+    overlap_audio: bool = True
+    reference: Reference = "previous"
+    short_last_chunk: bool = False
+    region: str = "mask"
+    round_faces: bool = True
+
+    def generation(self, asked: Generation) -> Generation:
+        reference = self.reference if asked.reference == "auto" else asked.reference
+        return replace(asked, reference=reference)
+
+    def choice(self, asked: Choice) -> Choice:
+        return asked
+
+    def timing(self, asked: Timing) -> Timing:
+        return asked
+
+    def seconds_spoken(self, tokens: TokenStream, seconds: float) -> float:
+        """How long mouths move to voices of so many `seconds`; `tokens` are those of the first."""
+        return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialProfile(Profile):
+    """What the official pipeline does, draw for draw, with whatever model: `preset=official`.
+
+    Latents are sampled, timesteps lead, colours stay as they are drawn; audio is cut every 30 s and
+    drawn two frames beyond its end; faces are their own reference, and whole crops are pasted. It
+    knows no silences, no face that is better left alone, no rate but the model's, and no mask but
+    the published one.
+    """
+
+    overlap_audio: bool = False
+    reference: Reference = "self"
+    short_last_chunk: bool = True
+    region: str = "crop"
+    round_faces: bool = False
+
+    def generation(self, asked: Generation) -> Generation:
+        sampler = replace(
+            asked.sampler,
+            spacing="leading",
+            guides_below_one=False,
+            sample_latents=True,
+            match_colours=False,
+        )
+        asked = replace(asked, sampler=sampler, overlap=0, silence=SilenceGate("off"))
+        return Profile.generation(self, asked)
+
+    def choice(self, asked: Choice) -> Choice:
+        if asked.mask_rows != ALL_ROWS:
+            raise ValueError(
+                "faces.mask_top and faces.mask_bottom are not part of the official pipeline: leave "
+                "them out, or choose another preset"
+            )
+        return replace(asked, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0)
+
+    def timing(self, asked: Timing) -> Timing:
+        return replace(asked, fps="model", tail="cut")
+
+    def seconds_spoken(self, tokens: TokenStream, seconds: float) -> float:
+        num_frames = num_official_frames(len(tokens.states), fps=tokens.fps, rate=tokens.rate)
+        return num_frames / tokens.fps
+
+
+# By the names that `profile=` of a command has.
+PROFILES: dict[str, Profile] = {"own": Profile(), "official": OfficialProfile()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +162,17 @@ class Request:
     encoding: Encoding = field(default_factory=Encoding)
     plan: Plan | None = None
     speakers: SpeakerChoice = field(default_factory=SpeakerChoice)
+    profile: Profile = field(default_factory=lambda: PROFILES["own"])
+
+    def __post_init__(self) -> None:
+        """Whatever was asked, a request is as its profile has it."""
+        object.__setattr__(self, "generation", self.profile.generation(self.generation))
+        object.__setattr__(self, "choice", self.profile.choice(self.choice))
+        object.__setattr__(self, "timing", self.profile.timing(self.timing))
 
     @property
     def voices(self) -> list[Path]:
         return [self.audio, *self.assign.values()]
-
-    def as_official(self) -> Self:
-        """The official pipeline knows no silences, no face that is better left alone, no rate
-        but the model's, and no mask but the published one."""
-        if self.choice.mask_rows != ALL_ROWS:
-            raise ValueError(
-                "faces.mask_top and faces.mask_bottom are not part of the official pipeline: leave "
-                "them out, or choose another preset"
-            )
-        return replace(
-            self,
-            generation=replace(self.generation, silence=SilenceGate("off")),
-            choice=replace(self.choice, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0),
-            timing=replace(self.timing, fps="model", tail="cut"),
-        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ MARGIN_MEL_FRAMES = 4
 class AudioEncoder(Protocol):
     """Anything that turns a 16 kHz waveform into `l` states of width `d`, `rate` times a second.
 
-    `parity` asks for the states that the official code makes, where there is a better way.
+    `overlap`: whether windows of long sounds overlap and fade into each other, where there would be
+    seams; false is what the official code does.
     `stream` gives the same states in windows, made when they are asked for: hours of sound need
     memory for some minutes. It keeps the waveform (which may be mapped from a file) and reads
     slices of it.
@@ -47,10 +48,10 @@ class AudioEncoder(Protocol):
     def states_name(self) -> str: ...
 
     def __call__(
-        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+        self, waveform: Float[Tensor, " t"], *, overlap: bool = True
     ) -> Float[Tensor, "n l d"]: ...
 
-    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream: ...
+    def stream(self, waveform: Float[Tensor, " t"], *, overlap: bool = True) -> StateStream: ...
 
     def to(self, device: torch.device | str) -> Self: ...
 
@@ -63,7 +64,7 @@ class AudioEncoder(Protocol):
 class MelAudioEncoder:
     """Audio states without weights: two log-mel rows of 10 ms per state, in [-1, 1].
 
-    The official code has no such states: `parity` changes nothing.
+    Windows of it have no seams: `overlap` changes nothing.
     """
 
     name: ClassVar[str] = "mel"
@@ -72,12 +73,12 @@ class MelAudioEncoder:
     states_name = "mel"
 
     def __call__(
-        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+        self, waveform: Float[Tensor, " t"], *, overlap: bool = True
     ) -> Float[Tensor, "n 2 80"]:
-        states = self.stream(waveform, parity=parity)
+        states = self.stream(waveform, overlap=overlap)
         return states.read(0, len(states))
 
-    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream:
+    def stream(self, waveform: Float[Tensor, " t"], *, overlap: bool = True) -> StateStream:
         num_states = (len(waveform) // HOP + 1) // 2
         step = WINDOW_MEL_FRAMES // 2
         spans = [
@@ -172,7 +173,7 @@ def token_rows(
     return centres[:, None] + torch.arange(-before, after, device=frames.device)
 
 
-def num_parity_frames(
+def num_official_frames(
     num_states: int, *, fps: float = 25.0, rate: float = STATES_PER_SECOND
 ) -> int:
     """How many video frames the official code gives so many states: two more than they last.

@@ -43,8 +43,8 @@ class HubertAudioEncoder:
 
     As many a second as the network's convolutions make, 50 in every published one; state i is of
     the i-th such piece of the sound. `normalize` says whether the network was trained on sounds of
-    mean 0 and variance 1. Windows of 30 s overlap and fade into each other. The official code knows
-    no such states: `parity` changes nothing.
+    mean 0 and variance 1. Windows of 30 s always overlap and fade into each other: `overlap`
+    changes nothing.
     """
 
     name: ClassVar[str] = "hubert"
@@ -122,17 +122,17 @@ class HubertAudioEncoder:
         return self
 
     def __call__(
-        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+        self, waveform: Float[Tensor, " t"], *, overlap: bool = True
     ) -> Float[Tensor, "n l d"]:
-        states = self.stream(waveform, parity=parity)
+        states = self.stream(waveform, overlap=overlap)
         return states.read(0, len(states))
 
-    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream:
+    def stream(self, waveform: Float[Tensor, " t"], *, overlap: bool = True) -> StateStream:
         num_states = max(1, len(waveform) // self._hop)
-        window, overlap = (
+        window, shared = (
             max(1, round(seconds * self.rate)) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS)
         )
-        spans = overlapping_spans(num_states, window, overlap=min(overlap, window - 1))
+        spans = overlapping_spans(num_states, window, overlap=min(shared, window - 1))
         mean, deviation = moments(waveform) if self.normalize else (0.0, 1.0)
 
         @torch.no_grad()

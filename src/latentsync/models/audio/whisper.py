@@ -30,8 +30,8 @@ class WhisperAudioEncoder:
 
     The last one is taken before the final layer norm, as the published UNets were trained with.
     Windows of 30 s are encoded one by one. They overlap and fade into each other, so that no seam
-    is heard; in parity they stand side by side, as in the official code. A short one is padded
-    with zeros of the normalised mel.
+    is heard; without `overlap` they stand side by side, as in the official code. A short one is
+    padded with zeros of the normalised mel.
     """
 
     name: ClassVar[str] = "whisper"
@@ -100,15 +100,15 @@ class WhisperAudioEncoder:
         return self
 
     def __call__(
-        self, waveform: Float[Tensor, " t"], *, parity: bool = False
+        self, waveform: Float[Tensor, " t"], *, overlap: bool = True
     ) -> Float[Tensor, "n l d"]:
-        states = self.stream(waveform, parity=parity)
+        states = self.stream(waveform, overlap=overlap)
         return states.read(0, len(states))
 
-    def stream(self, waveform: Float[Tensor, " t"], *, parity: bool = False) -> StateStream:
+    def stream(self, waveform: Float[Tensor, " t"], *, overlap: bool = True) -> StateStream:
         encoder = self.net.net
         mel = WhisperMel(waveform, num_bands=encoder.config.num_mel_bins)
-        starts = window_starts(len(mel), overlap=0 if parity else OVERLAP_MEL_FRAMES)
+        starts = window_starts(len(mel), overlap=OVERLAP_MEL_FRAMES if overlap else 0)
         spans = [(start, min(start + WINDOW_MEL_FRAMES, len(mel))) for start in starts]
 
         @torch.no_grad()

@@ -57,7 +57,7 @@ def report_of(
         model_format=asdict(model.format),
         sampler=asdict(generation.sampler),
         seed=generation.seed,
-        reference="self" if generation.own_reference else "previous",
+        reference=generation.reference,
         crf=request.encoding.crf,
         source_fps=float(job.source.info.fps),
         fps=round(len(timeline) / seconds, 6),
