@@ -9,7 +9,7 @@ PACKAGE = Path(latentsync.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
-MAX_OF_MANY_ARGUMENTS = 8
+MAX_OF_MANY_ARGUMENTS = 6
 
 
 def test_no_file_is_longer_than_a_reader_takes_in():
@@ -32,5 +32,4 @@ def test_no_function_is_longer_than_a_screen():
 def test_many_arguments_are_the_exception():
     excused = [path for path in SOURCES for _ in range(path.read_text().count("noqa: PLR0913"))]
     assert len(excused) <= MAX_OF_MANY_ARGUMENTS
-    in_pipeline = [path.name for path in excused if "pipeline" in path.parts]
-    assert in_pipeline == ["lipsync.py"]  # the one door
+    assert not [path.name for path in excused if "pipeline" in path.parts or "media" in path.parts]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,7 @@ CHROMA_PLACES = {"left": 0, "centre": 1, "topleft": 2}
 LOOKING_FAR = frozenset(("fast", "medium", "slow", "slower", "veryslow", "placebo"))
 
 
+@dataclass(eq=False)
 class VideoWriter:
     """H.264 or H.265; the file appears under its name when the block ends without error.
 
@@ -52,27 +54,29 @@ class VideoWriter:
     players expect in this kind of file.
     """
 
-    def __init__(  # noqa: PLR0913  (one file, one call: a config object would only hide them)
-        self,
-        path: Path,
-        *,
-        fps: float | Fraction,
-        width: int,
-        height: int,
-        crf: float = 18,
-        preset: str = "medium",
-        tune: str | None = None,
-        codec: str = "h264",
-        time_base: Fraction | None = None,
-        colour: ColourTags | None = None,
-        sample_aspect_ratio: Fraction = Fraction(1),
-        audio: Path | None = None,
-        audio_seconds: float | None = None,
-        copy_audio: CopyAudio = False,
-        keyframe_interval: int | None = None,
-    ) -> None:
-        if fps <= 0 or width <= 0 or height <= 0:
-            raise ValueError(f"a video needs fps and size above 0, got {width}x{height} at {fps}")
+    path: Path
+    _: KW_ONLY
+    fps: float | Fraction
+    width: int
+    height: int
+    crf: float = 18
+    preset: str = "medium"
+    tune: str | None = None
+    codec: str = "h264"
+    time_base: Fraction | None = None
+    colour: ColourTags | None = None
+    sample_aspect_ratio: Fraction = Fraction(1)
+    audio: Path | None = None
+    audio_seconds: float | None = None
+    copy_audio: CopyAudio = False
+    keyframe_interval: int | None = None
+
+    def __post_init__(self) -> None:
+        width, height, crf, codec = self.width, self.height, self.crf, self.codec
+        if self.fps <= 0 or width <= 0 or height <= 0:
+            raise ValueError(
+                f"a video needs fps and size above 0, got {width}x{height} at {self.fps}"
+            )
         if not 0 <= crf <= MAX_CRF:
             raise ValueError(f"crf must be from 0 (lossless) to {MAX_CRF} (worst), got {crf}")
         if codec not in ENCODERS:
@@ -82,18 +86,16 @@ class VideoWriter:
                 f"hevc needs {HEVC_SMALLEST}x{HEVC_SMALLEST} pixels or more, got {width}x{height}: "
                 "use codec h264"
             )
-        self.path = path
-        self.fps = rational(fps)
-        self.time_base = time_base or 1 / self.fps
-        self.width, self.height = width, height
-        self.sample_aspect_ratio = sample_aspect_ratio
+        self.rate = rational(self.fps)
+        self.tick = self.time_base or 1 / self.rate
         self.encoder = ENCODERS[codec]
-        colour = colour or ColourTags()
+        colour = self.colour or ColourTags()
         self.yuv = YuvMaker(pixel_format_for(self.encoder, crf, colour), colour)
-        self.options = _options(codec, crf, preset, tune, keyframe_interval, self.yuv)
-        if codec == "h264" and width * height > HD_PIXELS and preset in LOOKING_FAR:
+        self.options = _options(
+            codec, crf, self.preset, self.tune, self.keyframe_interval, self.yuv
+        )
+        if codec == "h264" and width * height > HD_PIXELS and self.preset in LOOKING_FAR:
             self.options["rc-lookahead"] = LARGE_LOOKAHEAD
-        self.audio, self.audio_seconds, self.copy_audio = audio, audio_seconds, copy_audio
         self.num_frames = 0
         self.waiting: VideoFrame | None = None
         self.end: int | None = None
@@ -137,7 +139,7 @@ class VideoWriter:
                 f"{frame.shape[1]}x{frame.shape[0]}: all frames of a video have one size"
             )
         yuv = self.yuv.make(frame)
-        yuv.pts, yuv.time_base = self._ticks(start), self.time_base
+        yuv.pts, yuv.time_base = self._ticks(start), self.tick
         if self.waiting is None and yuv.pts != 0:
             raise ValueError(f"the first frame of {self.path} must start at 0, got {start}")
         self._encode(until=yuv.pts)
@@ -146,12 +148,10 @@ class VideoWriter:
 
     def finish_at(self, end: Fraction) -> None:
         """Say when the last frame ends (seconds), where it is not 1/fps after its start."""
-        self.end = round_half_up(end / self.time_base)
+        self.end = round_half_up(end / self.tick)
 
     def _ticks(self, start: Fraction | None) -> int:
-        return round_half_up(
-            (self.num_frames / self.fps if start is None else start) / self.time_base
-        )
+        return round_half_up((self.num_frames / self.rate if start is None else start) / self.tick)
 
     def _encode(self, until: int) -> None:
         """Encode the frame that waits for its end."""
@@ -161,19 +161,19 @@ class VideoWriter:
         if until <= last:
             raise ValueError(
                 f"frames of {self.path} must start and end later than the one before starts, got "
-                f"{float(until * self.time_base):.6f} s after {float(last * self.time_base):.6f} s"
+                f"{float(until * self.tick):.6f} s after {float(last * self.tick):.6f} s"
             )
         self.waiting.duration = until - last
         with explained_errors(self.path):
             self.container.mux(self.video.encode(self.waiting))
-        self._mux_sound(until * self.time_base)
+        self._mux_sound(until * self.tick)
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return
         if self.waiting is None:
             raise ValueError(f"no frame was written to {self.path}: there is nothing to save")
-        usual = max(1, round_half_up(1 / self.fps / self.time_base))
+        usual = max(1, round_half_up(1 / self.rate / self.tick))
         self._encode(until=(self.waiting.pts or 0) + usual if self.end is None else self.end)
         with explained_errors(self.path):
             self.container.mux(self.video.encode(None))
@@ -184,12 +184,12 @@ class VideoWriter:
             mux(self.container, self.sound.until(until), self.path)
 
     def _add_video(self) -> VideoStream:
-        stream = self.container.add_stream(self.encoder, rate=self.fps, options=self.options)
+        stream = self.container.add_stream(self.encoder, rate=self.rate, options=self.options)
         assert isinstance(stream, VideoStream), "the encoder's name decides"
         odd = (self.width % 2, self.height % 2) if self.yuv.is_halved else (0, 0)
         stream.width, stream.height = self.width + odd[0], self.height + odd[1]
         stream.pix_fmt = self.yuv.pixel_format
-        stream.time_base = stream.codec_context.time_base = self.time_base
+        stream.time_base = stream.codec_context.time_base = self.tick
         stream.codec_context.flags |= Flags.frame_duration
         stream.codec_context.sample_aspect_ratio = self.sample_aspect_ratio
         if self.encoder == ENCODERS["hevc"] and self.container.format.name != "matroska":
