@@ -17,9 +17,9 @@ from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.pipeline import Choice, SilenceGate, lipsync
-from latentsync.pipeline.film_slots import FilmSlots
 from latentsync.pipeline.outputs import written_files
 from latentsync.pipeline.reporting.report import Report
+from latentsync.pipeline.speaker_scorers import FilmSlots
 from latentsync.pipeline.speakers import find_turns
 from pipeline.inputs import HEIGHT, WIDTH, picture, write_video, write_voice
 

@@ -24,7 +24,7 @@ from latentsync.models.unet import UNet
 from latentsync.pipeline import Choice, lipsync
 from latentsync.pipeline.analysis import analyze_video, encode_speech
 from latentsync.pipeline.cache import Cache, content_hash, model_hash, network_hash
-from latentsync.pipeline.inputs import Source
+from latentsync.pipeline.checks import Source
 from latentsync.pipeline.silence import SilenceGate
 from pipeline.inputs import POINTS, picture, write_video, write_voice
 

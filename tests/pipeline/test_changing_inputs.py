@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latentsync.pipeline import Cache, Choice, lipsync, render
-from latentsync.pipeline.inputs import Inputs, Source
+from latentsync.pipeline.checks import Inputs, Source
 from latentsync.pipeline.outputs import parts_folder, written_files
 from pipeline.inputs import picture, write_video, write_voice
 
@@ -143,7 +143,7 @@ def test_a_video_is_opened_once_and_serves_many_runs(
     tmp_path: Path, parts: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Source.of(write_video(tmp_path / "in.mp4", [still(index) for index in range(10)]))
-    monkeypatch.setattr("latentsync.pipeline.inputs.probe", pytest.fail)
+    monkeypatch.setattr("latentsync.pipeline.checks.probe", pytest.fail)
     voice = write_voice(tmp_path / "v.wav", 0.4)
     report = lipsync(source, voice, tmp_path / "out.mp4", **parts)
     assert report.num_frames_with_face == report.num_frames == 10

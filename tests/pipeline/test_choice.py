@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentsync.faces.mask import ALL_ROWS, Rows
-from latentsync.pipeline.inputs import Source
+from latentsync.pipeline.checks import Source
 from latentsync.pipeline.plan import Choice
 from latentsync.pipeline.request import Request
 

@@ -11,16 +11,10 @@ from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
 from latentsync.pipeline.analysis import Placements, aligner_for
-from latentsync.pipeline.chunks import Chunk, Run
+from latentsync.pipeline.chunks import NOT_SPEAKING, Chunk, Run, find_runs, slot_entries
 from latentsync.pipeline.compositing import Pasting, face_in, put_back, with_face
 from latentsync.pipeline.generation import GeneratedFaces
-from latentsync.pipeline.plan import (
-    AS_PERSON,
-    LEFT_ALONE,
-    Choice,
-    slot_entries,
-)
-from latentsync.pipeline.runs import NOT_SPEAKING, find_runs
+from latentsync.pipeline.plan import AS_PERSON, LEFT_ALONE, Choice
 from pipeline.inputs import POINTS, RESOLUTION
 
 SIZE = (112, 128)

@@ -10,9 +10,9 @@ import pytest
 
 from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame_reader import FrameTimes
-from latentsync.pipeline.persons import with_persons_of
-from latentsync.pipeline.plan import Choice, Plan, PlannedPerson, edited_tracks, make_plan
-from latentsync.pipeline.turns import Turn
+from latentsync.pipeline.chunks import edited_tracks
+from latentsync.pipeline.plan import Choice, Plan, PlannedPerson, make_plan, with_persons_of
+from latentsync.pipeline.speakers import Turn
 
 NUM_FRAMES = 40
 TIMES = FrameTimes(Fraction(1, 25), np.arange(NUM_FRAMES), NUM_FRAMES)

@@ -13,7 +13,7 @@ from latentsync.pipeline.reporting.plan_page import (
     plan_page_path,
     redrawn_spans,
 )
-from latentsync.pipeline.turns import Turn
+from latentsync.pipeline.speakers import Turn
 
 
 def face(*, edit: bool = True, person: int = 1) -> PlannedFace:

@@ -28,22 +28,22 @@ from latentsync.pipeline import (
     Timing,
     lipsync,
 )
-from latentsync.pipeline.film_slots import FaceSlots, FilmSlots
+from latentsync.pipeline.chunks import NOT_SPEAKING
 from latentsync.pipeline.job import Job
-from latentsync.pipeline.plan import NO_TURN
-from latentsync.pipeline.runs import NOT_SPEAKING
+from latentsync.pipeline.plan import NO_TURN, doubts_of
 from latentsync.pipeline.speaker_scorers import (
     PIECE_SLOTS,
     UNKNOWN_SCORE,
     ActiveSpeakerScorer,
+    FaceSlots,
+    FilmSlots,
     MouthMotionScorer,
     crop_squares,
     cut_square,
     loudness_fit,
     score_matrix,
 )
-from latentsync.pipeline.speakers import doubts_of
-from latentsync.pipeline.turns import Turn
+from latentsync.pipeline.speakers import Turn
 from official.recipe import official_shapes
 from pipeline.inputs import SeesLight, job_of, write_voice
 

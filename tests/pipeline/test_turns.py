@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latentsync.media.frame_reader import FrameTimes
-from latentsync.pipeline.turns import (
+from latentsync.pipeline.speakers import (
     CHANGE_COST,
     NOBODY,
     NOBODY_SCORE,

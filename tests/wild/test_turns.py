@@ -18,9 +18,14 @@ from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import probe
 from latentsync.pipeline import LRASDScorer, SpeakerChoice
 from latentsync.pipeline.analysis import analyze_video
-from latentsync.pipeline.film_slots import SAMPLE_RATE, SLOTS_PER_SECOND, FilmSlots
-from latentsync.pipeline.inputs import Source
-from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer, MouthMotionScorer
+from latentsync.pipeline.checks import Source
+from latentsync.pipeline.speaker_scorers import (
+    SAMPLE_RATE,
+    SLOTS_PER_SECOND,
+    ActiveSpeakerScorer,
+    FilmSlots,
+    MouthMotionScorer,
+)
 from latentsync.pipeline.speakers import find_turns, who_speaks
 from latentsync.weights import load_official_lr_asd
 

@@ -4,9 +4,8 @@
 """
 
 from latentsync.pipeline.cache import Cache
-from latentsync.pipeline.checks import check_paths
+from latentsync.pipeline.checks import Source, check_paths
 from latentsync.pipeline.generation import generate_clip, to_pixels
-from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.job import prepare_job
 from latentsync.pipeline.lipsync import lipsync
 from latentsync.pipeline.outputs import page_path, report_path, sheet_path

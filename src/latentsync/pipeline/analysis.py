@@ -25,8 +25,7 @@ from latentsync.models.audio.encoders import TokenStream
 from latentsync.models.audio.stream import StateStream
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, tensor_hash
-from latentsync.pipeline.checks import count_frames
-from latentsync.pipeline.inputs import Inputs, Source
+from latentsync.pipeline.checks import Inputs, Source, count_frames
 from latentsync.pipeline.silence import SilenceGate, levels_db
 from latentsync.runtime import Bar, Progress
 

@@ -1,10 +1,13 @@
-"""What must hold before anything is loaded or decoded at length."""
+"""What must hold of a run's files, before anything is decoded at length and until it ends."""
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import get_args
+from typing import Self, get_args
 
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -18,14 +21,90 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.cut import missing_seconds
-from latentsync.media.video import VideoInfo
+from latentsync.media.video import VideoInfo, probe
+from latentsync.pipeline.cache import content_hash
 from latentsync.pipeline.chunks import Reference
-from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.outputs import check_free, parts_folder, tidy, written_files
 
 MAX_MISSING_SECONDS = 1
 HAVE_AN_INDEX = frozenset(("mov", "matroska", "avi"))
 CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The video that a run reads: opened, probed and hashed once, where the run begins."""
+
+    info: VideoInfo
+    content_hash: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file: check the path")
+        return cls(probe(path), content_hash(path))
+
+    @property
+    def path(self) -> Path:
+        return self.info.path
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What changes when a file is written or replaced."""
+
+    num_bytes: int
+    changed_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+class Inputs:
+    """Looks whether files are still those that they were; what is only touched or moved is."""
+
+    def __init__(self, *paths: Path) -> None:
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is not a file: check the path")
+        self.states = {path: _State.of(path) for path in paths}
+        self.hashes = {path: content_hash(path) for path in paths}
+
+    def check_still(self, source: Source) -> None:
+        """ValueError if the video was changed since it was opened."""
+        if self.hashes[source.path] != source.content_hash:
+            raise ValueError(
+                f"{source.path} changed after it was opened: run the same command again when "
+                "nothing writes it"
+            )
+
+    def check(self) -> None:
+        """ValueError or FileNotFoundError if one of them is another now."""
+        for path, before in self.states.items():
+            if not path.exists():
+                raise FileNotFoundError(f"{path} was removed while it was read: bring it back")
+            now = _State.of(path)
+            if now == before:
+                continue
+            if now.num_bytes != before.num_bytes or content_hash(path) != self.hashes[path]:
+                raise ValueError(
+                    f"{path} changed while it was read, from {before.num_bytes} to "
+                    f"{now.num_bytes} bytes: run the same command again when nothing writes it"
+                )
+            self.states[path] = now
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Check them after the block; if it failed, because of that too."""
+        try:
+            yield
+        except (ValueError, OSError):
+            self.check()
+            raise
+        self.check()
 
 
 def check_paths(video: Path | Source, audio: Path, out: Path, *, overwrite: bool) -> Source:

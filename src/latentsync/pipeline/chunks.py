@@ -1,15 +1,30 @@
-"""Slots of the model's time grid => the windows that the network draws at once.
+"""A plan on the model's grid of slots: in which runs of slots each face is redrawn, why it is not
+in the others, and the chunks of a run that the network generates at once.
 
-A run is a stretch of slots in which one face is redrawn. Windows of a run overlap and cross-fade,
-so that no seam stands between them, and the last one ends with the run instead of being short.
+Chunks of a run overlap and cross-fade, so that no seam stands between them, and the last one ends
+with the run instead of being short.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
+
+from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
+from latentsync.media.frame_reader import FrameTimes, Timeline
+from latentsync.pipeline.plan import AS_PERSON, LEFT_ALONE, NO_TURN, Choice, Plan, planned_faces
+from latentsync.pipeline.speakers import Turn, speaking_frames
+
+NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
+NOT_SPEAKING = "nobody who is there speaks, as the turns say"
+NOT_USABLE = -3  # beside what a plan makes of a frame
+# Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
+MAX_STEP = 16
+
 
 Reference = Literal["auto", "previous", "self"]
 
@@ -123,3 +138,157 @@ def apart(slots: Int[np.ndarray, " n"], run: Run, length: int) -> Int[np.ndarray
     if slots[-1] + length < run.end:
         return slots + length
     return run.first + (slots - run.first + len(run) // 2) % len(run)
+
+
+def find_runs(
+    survey: Survey,
+    edited: Mapping[int, Int32[np.ndarray, " _"]],
+    timeline: Timeline,
+    entries: Int32[np.ndarray, " k"],
+    choice: Choice,
+    *,
+    fps: Fraction,
+    num_spoken: int,
+) -> tuple[list[Run], list[str]]:
+    """The runs of all edited faces, and for every slot why it is left alone ("" where it is not).
+
+    Only the first `num_spoken` slots have sound to speak.
+    """
+    numbers = timeline.numbers[entries]
+    left = np.array(["no face found"] * len(numbers), dtype=object)
+    runs: list[Run] = []
+    left[num_spoken:] = "after the end of the sound"
+    heard = np.arange(len(numbers)) < num_spoken
+    least = max(1, round(choice.min_seconds * float(fps)))
+    # Those that are redrawn come last: what is wrong with them is what counts.
+    for index in sorted(range(len(survey.tracks)), key=lambda index: (index in edited, index)):
+        track, shot = survey.tracks[index], _shot_of(survey.tracks[index], survey)
+        wanted = _wanted_slots(track, edited.get(index), numbers, heard, choice, left)
+        in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
+        for first, end, is_usable in _stretches(wanted != NOT_USABLE, numbers):
+            # A shot, or a voice, may itself be as short as that.
+            if is_usable and end - first < min(least, int(in_shot.sum())):
+                wanted[first:end] = NOT_USABLE
+                left[first:end] = (
+                    f"face seen for less than faces.min_seconds={choice.min_seconds:g} s"
+                )
+        for first, end, turn in _stretches(wanted, numbers):
+            if turn in (NOT_USABLE, LEFT_ALONE):
+                continue
+            shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
+            own = None if turn == AS_PERSON else turn
+            runs.append(Run(index, track.person, first, end, shown.astype(np.float32), own))
+    for run in runs:
+        left[run.first : run.end] = ""
+    return sorted(runs, key=lambda run: run.first), list(left)
+
+
+def _wanted_slots(
+    track: Track,
+    frames: Int32[np.ndarray, " n"] | None,
+    numbers: Int32[np.ndarray, " k"],
+    heard: Bool[np.ndarray, " k"],
+    choice: Choice,
+    left: Shaped[np.ndarray, " k"],
+) -> Int32[np.ndarray, " k"]:
+    """What becomes of the track in every slot; why, where it is left alone, is noted in `left`."""
+    fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
+    inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
+    positions = np.where(inside, numbers - track.first, 0)
+    for slot in np.flatnonzero(inside):
+        if frames is None or not fine[positions[slot]]:
+            left[slot] = reasons[positions[slot]] or NOT_SELECTED
+    if frames is None:
+        return np.full(len(numbers), NOT_USABLE, dtype=np.int32)
+    wanted = np.where(inside & fine[positions], frames[positions], NOT_USABLE).astype(np.int32)
+    left[wanted == LEFT_ALONE] = NOT_SPEAKING
+    return wanted
+
+
+def _stretches(
+    values: Shaped[np.ndarray, " k"], numbers: Int32[np.ndarray, " k"]
+) -> list[tuple[int, int, int]]:
+    """Slots in a row of one value in which the video plays on, forwards or backwards."""
+    # A repeat from the start is a cut as well.
+    jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MAX_STEP
+    label = np.cumsum(jumps)
+    stretches = []
+    position = 0
+    for (value, _), group in groupby(zip(values.tolist(), label.tolist(), strict=True)):
+        length = len(list(group))
+        stretches.append((position, position + length, value))
+        position += length
+    return stretches
+
+
+def _shot_of(track: Track, survey: Survey) -> Shot:
+    return next(shot for shot in survey.shots if shot.first <= track.first < shot.end)
+
+
+def _fades(
+    first: int,
+    end: int,
+    numbers: Int32[np.ndarray, " k"],
+    survey: Survey,
+    track: Track,
+    fade_slots: int,
+) -> Float[np.ndarray, " n"]:
+    """1, rising from and falling to 0 where the same shot goes on without the face."""
+    shot = _shot_of(track, survey)
+
+    def goes_on(slot: int) -> bool:
+        return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
+
+    length = end - first
+    positions = np.arange(length)
+    strength = np.ones(length)
+    if fade_slots and goes_on(first - 1):
+        strength = np.minimum(strength, (positions + 1) / (fade_slots + 1))
+    if fade_slots and goes_on(end):
+        strength = np.minimum(strength, (length - positions) / (fade_slots + 1))
+    return strength
+
+
+def edited_tracks(
+    plan: Plan, survey: Survey, times: FrameTimes, *, voiced_turns: Collection[int] = ()
+) -> dict[int, Int32[np.ndarray, " _"]]:
+    """The tracks that a plan, maybe edited by hand, wants redrawn: for each of their frames
+    LEFT_ALONE, AS_PERSON, or the number of the turn, of those in `voiced_turns`.
+
+    Where a plan has turns these decide, but for a face that they leave out and a hand took in.
+    """
+    edited = {}
+    for index, face in planned_faces(plan, survey, times).items():
+        track = survey.tracks[index]
+        frames = np.full(len(track.boxes), AS_PERSON, dtype=np.int32)
+        if plan.turns is not None and face.edit == (face.reason != NO_TURN):
+            frames = _in_turns(plan.turns, track, times, voiced_turns)
+        elif not face.edit:
+            continue
+        edited[index] = frames
+    return edited
+
+
+def _in_turns(
+    turns: Sequence[Turn], track: Track, times: FrameTimes, voiced_turns: Collection[int]
+) -> Int32[np.ndarray, " n"]:
+    frames = np.full(len(track.boxes), LEFT_ALONE, dtype=np.int32)
+    for number, turn in enumerate(turns):
+        speaking = speaking_frames([turn], track.person, times)[track.first : track.end]
+        frames[speaking] = number if number in voiced_turns else AS_PERSON
+    return frames
+
+
+def slot_entries(timeline: Timeline, *, fps: Fraction, num_slots: int) -> Int32[np.ndarray, " k"]:
+    """Slot k of the model's grid => the timeline's entry that it shows: the last one whose start,
+    rounded to a slot, is k or less."""
+    arrivals = slot_of(timeline, fps=fps)
+    slots = np.arange(num_slots)
+    return (np.searchsorted(arrivals, slots, side="right") - 1).clip(0).astype(np.int32)
+
+
+def slot_of(timeline: Timeline, *, fps: Fraction) -> Int32[np.ndarray, " m"]:
+    """Every entry's start, rounded half up to a slot."""
+    per_tick = timeline.time_base * fps
+    twice = 2 * timeline.starts.astype(np.int64) * per_tick.numerator + per_tick.denominator
+    return (twice // (2 * per_tick.denominator)).astype(np.int32)

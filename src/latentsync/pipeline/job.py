@@ -31,21 +31,20 @@ from latentsync.pipeline.analysis import (
     analyze_video,
     encode_speech,
 )
-from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
-from latentsync.pipeline.generation import generate_chunks
-from latentsync.pipeline.inputs import Inputs, Source
-from latentsync.pipeline.persons import with_persons_of
-from latentsync.pipeline.plan import (
-    Choice,
-    Plan,
+from latentsync.pipeline.checks import Inputs, Source
+from latentsync.pipeline.chunks import (
+    Chunk,
+    Run,
+    cut_chunks,
     edited_tracks,
-    make_plan,
+    find_runs,
     slot_entries,
 )
+from latentsync.pipeline.generation import generate_chunks
+from latentsync.pipeline.plan import Choice, Plan, check_plan, make_plan, with_persons_of
 from latentsync.pipeline.request import Generation, Request, Session, Timing
-from latentsync.pipeline.runs import find_runs
 from latentsync.pipeline.silence import shown_in_slots
-from latentsync.pipeline.speakers import check_plan, check_speeches, who_speaks
+from latentsync.pipeline.speakers import check_speeches, who_speaks
 from latentsync.runtime import peak_memory_mib
 
 FRAMES_IN_HAND = 8  # decoded frames of both streams and of the encoder, about

@@ -17,13 +17,12 @@ from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.cache import Cache, network_hash
-from latentsync.pipeline.checks import check_choices, check_paths
-from latentsync.pipeline.chunks import Reference
-from latentsync.pipeline.inputs import Source
+from latentsync.pipeline.checks import Source, check_choices, check_paths
+from latentsync.pipeline.chunks import Reference, slot_entries
 from latentsync.pipeline.job import Job, prepare_job
 from latentsync.pipeline.latent_cache import LatentCache, bytes_per_face
 from latentsync.pipeline.outputs import Outputs, page_path, report_path, sheet_path
-from latentsync.pipeline.plan import Choice, Plan, slot_entries
+from latentsync.pipeline.plan import Choice, Plan, doubts_of
 from latentsync.pipeline.render import RenderResult, run_job
 from latentsync.pipeline.reporting.build import (
     Measured,
@@ -49,7 +48,7 @@ from latentsync.pipeline.request import (
     Timing,
 )
 from latentsync.pipeline.silence import SilenceGate
-from latentsync.pipeline.speakers import SpeakerChoice, doubts_of
+from latentsync.pipeline.speakers import SpeakerChoice
 from latentsync.runtime import Progress
 
 logger = logging.getLogger(__name__)

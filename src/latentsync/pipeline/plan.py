@@ -1,20 +1,18 @@
 """What will be done to a video, decided before anything is drawn: which faces, where, why not."""
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32
 
 from latentsync.faces.mask import SPANS_SIZE, Rows
 from latentsync.faces.tracking.survey import Survey, Track, usable
 from latentsync.files import publish
-from latentsync.media.frame_reader import FrameTimes, Timeline
-from latentsync.pipeline.turns import Turn, speaking_frames
+from latentsync.media.frame_reader import FrameTimes
+from latentsync.pipeline.speakers import DOUBTFUL, Turn, check_turns, persons_of, speaking_frames
 
 PLAN_VERSION = 1
 # Of a planned face: the turns decide, and name it nowhere.
@@ -261,26 +259,6 @@ def _seconds(times: FrameTimes, number: int) -> float:
     return round(float(ticks * times.time_base), 4)
 
 
-def edited_tracks(
-    plan: Plan, survey: Survey, times: FrameTimes, *, voiced_turns: Collection[int] = ()
-) -> dict[int, Int32[np.ndarray, " _"]]:
-    """The tracks that a plan, maybe edited by hand, wants redrawn: for each of their frames
-    LEFT_ALONE, AS_PERSON, or the number of the turn, of those in `voiced_turns`.
-
-    Where a plan has turns these decide, but for a face that they leave out and a hand took in.
-    """
-    edited = {}
-    for index, face in planned_faces(plan, survey, times).items():
-        track = survey.tracks[index]
-        frames = np.full(len(track.boxes), AS_PERSON, dtype=np.int32)
-        if plan.turns is not None and face.edit == (face.reason != NO_TURN):
-            frames = _in_turns(plan.turns, track, times, voiced_turns)
-        elif not face.edit:
-            continue
-        edited[index] = frames
-    return edited
-
-
 def planned_faces(plan: Plan, survey: Survey, times: FrameTimes) -> dict[int, PlannedFace]:
     """The plan's face of every track that it has."""
     if plan.num_frames != survey.num_frames or len(plan.shots) != len(survey.shots):
@@ -300,26 +278,66 @@ def planned_faces(plan: Plan, survey: Survey, times: FrameTimes) -> dict[int, Pl
     return faces
 
 
-def _in_turns(
-    turns: Sequence[Turn], track: Track, times: FrameTimes, voiced_turns: Collection[int]
-) -> Int32[np.ndarray, " n"]:
-    frames = np.full(len(track.boxes), LEFT_ALONE, dtype=np.int32)
-    for number, turn in enumerate(turns):
-        speaking = speaking_frames([turn], track.person, times)[track.first : track.end]
-        frames[speaking] = number if number in voiced_turns else AS_PERSON
-    return frames
+def with_persons_of(plan: Plan, survey: Survey, times: FrameTimes) -> tuple[Survey, Plan]:
+    """Survey and plan with persons split (a face's `person`), then merged (`persons`) as the plan
+    says; ValueError where it names somebody who is not there."""
+    planned = planned_faces(plan, survey, times)
+    persons = [
+        planned[index].person if index in planned else track.person
+        for index, track in enumerate(survey.tracks)
+    ]
+    merged = merged_persons(plan.persons, {*persons, *(track.person for track in survey.tracks)})
+    tracks = [
+        replace(track, person=merged.get(person, person))
+        for track, person in zip(survey.tracks, persons, strict=True)
+    ]
+    turns = plan.turns and [
+        turn if turn.person is None else replace(turn, person=merged.get(turn.person, turn.person))
+        for turn in plan.turns
+    ]
+    return replace(survey, tracks=tracks), replace(plan, turns=turns)
 
 
-def slot_entries(timeline: Timeline, *, fps: Fraction, num_slots: int) -> Int32[np.ndarray, " k"]:
-    """Slot k of the model's grid => the timeline's entry that it shows: the last one whose start,
-    rounded to a slot, is k or less."""
-    arrivals = slot_of(timeline, fps=fps)
-    slots = np.arange(num_slots)
-    return (np.searchsorted(arrivals, slots, side="right") - 1).clip(0).astype(np.int32)
+def merged_persons(persons: Sequence[PlannedPerson], there: set[int]) -> dict[int, int]:
+    """Who becomes whom."""
+    into: dict[int, int] = {}
+    for person in persons:
+        for other in person.merge:
+            if missing := {person.id, other} - there:
+                raise ValueError(
+                    f"the plan merges person {other} into {person.id}, but nobody has the number "
+                    f"{min(missing)}: the video shows {sorted(there)}"
+                )
+            if other in into or other == person.id:
+                raise ValueError(f"the plan merges person {other} twice, or into itself")
+            into[other] = person.id
+    return {other: _end_of(other, into) for other in into}
 
 
-def slot_of(timeline: Timeline, *, fps: Fraction) -> Int32[np.ndarray, " m"]:
-    """Every entry's start, rounded half up to a slot."""
-    per_tick = timeline.time_base * fps
-    twice = 2 * timeline.starts.astype(np.int64) * per_tick.numerator + per_tick.denominator
-    return (twice // (2 * per_tick.denominator)).astype(np.int32)
+def _end_of(person: int, into: dict[int, int]) -> int:
+    """Where a chain of merges ends."""
+    seen: set[int] = set()
+    while person in into:
+        if person in seen:
+            raise ValueError(f"the plan merges the persons {sorted(seen)} in a circle")
+        seen.add(person)
+        person = into[person]
+    return person
+
+
+def check_plan(plan: Plan, survey: Survey, times: FrameTimes) -> None:
+    """ValueError if the turns of a plan, maybe edited by hand, cannot be."""
+    check_turns(plan.turns or [], persons_of(survey), times.seconds, where="the plan")
+
+
+def doubts_of(plan: Plan) -> list[str]:
+    """A line on turns that might be somebody else's."""
+    doubtful = [turn for turn in plan.turns or [] if turn.confidence < DOUBTFUL]
+    if not doubtful:
+        return []
+    worst = min(doubtful, key=lambda turn: turn.confidence)
+    return [
+        f"who speaks is doubtful in {len(doubtful)} of {len(plan.turns or [])} turns, most from "
+        f"{worst.start:g} to {worst.end:g} s (person {worst.person}, confidence "
+        f"{worst.confidence:.2f}): look at the turns with plan=true"
+    ]

@@ -26,7 +26,7 @@ from latentsync.pipeline.analysis import (
     aligner_for,
 )
 from latentsync.pipeline.cache import content_hash
-from latentsync.pipeline.chunks import Chunk
+from latentsync.pipeline.chunks import Chunk, slot_entries
 from latentsync.pipeline.compositing import (
     FaceStore,
     Pasting,
@@ -39,9 +39,6 @@ from latentsync.pipeline.generation import GeneratedFaces, Slots, generate_chunk
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.latent_cache import LatentCache
 from latentsync.pipeline.outputs import Outputs
-from latentsync.pipeline.plan import (
-    slot_entries,
-)
 from latentsync.pipeline.prefetch import prefetch
 from latentsync.pipeline.request import (
     PROFILES,

@@ -15,8 +15,8 @@ from latentsync.media.soundtrack import CopyAudio
 from latentsync.models.audio.encoders import TokenStream, num_official_frames
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, model_hash
+from latentsync.pipeline.checks import Source
 from latentsync.pipeline.chunks import Reference
-from latentsync.pipeline.inputs import Source
 from latentsync.pipeline.plan import Choice, Plan
 from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speakers import SpeakerChoice

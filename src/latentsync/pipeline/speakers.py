@@ -1,9 +1,14 @@
-"""Who of several persons speaks when in a video: by its own sound, or as an RTTM file says."""
+"""Who of several persons speaks when in a video: turns, by its own sound or from an RTTM file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Self
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from latentsync.faces.tracking.survey import Survey
 from latentsync.media.audio import read_waveform
@@ -11,22 +16,47 @@ from latentsync.media.container import warn
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import VideoInfo
-from latentsync.pipeline.film_slots import SAMPLE_RATE, SLOTS_PER_SECOND, FilmSlots
-from latentsync.pipeline.plan import Plan
 from latentsync.pipeline.speaker_scorers import (
+    SAMPLE_RATE,
+    SLOTS_PER_SECOND,
     ActiveSpeakerScorer,
+    FilmSlots,
     MouthMotionScorer,
     score_matrix,
 )
-from latentsync.pipeline.turns import (
-    DOUBTFUL,
-    Turn,
-    check_turns,
-    likeliest_course,
-    read_rttm,
-    turns_of,
-)
 from latentsync.runtime import Bar, Progress
+
+NOBODY = -1
+# In logits: nobody speaks where every face is below this.
+NOBODY_SCORE = -0.75
+# What the course must gain, in logits over 40 ms, to change from one to another within a shot. Flat
+# from 2 to 20 on real conversations.
+CHANGE_COST = 10.0
+DOUBTFUL = 0.6  # turns of less confidence are told
+# Diarisations are rounded, and of sound, which may end a moment after the pictures.
+END_TOLERANCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """`start` to `end`, seconds of the source's clock, in which a person speaks; None is somebody
+    who is not seen. `confidence` is 0 to 1."""
+
+    start: float
+    end: float
+    person: int | None
+    confidence: float = 1.0
+
+    @classmethod
+    def read(cls, fields: Mapping[str, object]) -> Self:
+        """A turn of a file; ValueError or TypeError for what is none."""
+        turn = cls(**fields)  # type: ignore[arg-type]
+        for value in (turn.start, turn.end, turn.confidence):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"a turn starts and ends at seconds, got {value!r}")
+        if turn.person is not None and type(turn.person) is not int:
+            raise ValueError(f"a turn's person is a number or null, got {turn.person!r}")
+        return turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +118,6 @@ def persons_of(survey: Survey) -> list[int]:
     return sorted({track.person for track in survey.tracks})
 
 
-def check_plan(plan: Plan, survey: Survey, times: FrameTimes) -> None:
-    """ValueError if the turns of a plan, maybe edited by hand, cannot be."""
-    check_turns(plan.turns or [], persons_of(survey), times.seconds, where="the plan")
-
-
 def check_speeches(
     names: Sequence[int | str], turns: Sequence[Turn] | None, survey: Survey
 ) -> list[int]:
@@ -114,14 +139,136 @@ def check_speeches(
     return numbers
 
 
-def doubts_of(plan: Plan) -> list[str]:
-    """A line on turns that might be somebody else's."""
-    doubtful = [turn for turn in plan.turns or [] if turn.confidence < DOUBTFUL]
-    if not doubtful:
-        return []
-    worst = min(doubtful, key=lambda turn: turn.confidence)
-    return [
-        f"who speaks is doubtful in {len(doubtful)} of {len(plan.turns or [])} turns, most from "
-        f"{worst.start:g} to {worst.end:g} s (person {worst.person}, confidence "
-        f"{worst.confidence:.2f}): look at the turns with plan=true"
+def likeliest_course(
+    scores: Float[np.ndarray, "n p"],
+    cuts: Bool[np.ndarray, " n"],
+    *,
+    nobody_score: float = NOBODY_SCORE,
+    change_cost: float = CHANGE_COST,
+) -> Int[np.ndarray, " n"]:
+    """Who speaks in every slot, a column of `scores` or NOBODY, such that the sum of scores less
+    the cost of changes is largest (Viterbi).
+
+    `scores` are -inf where a face is not on screen. `cuts` marks first slots of shots: a change
+    there costs nothing.
+    """
+    num_slots, num_persons = scores.shape
+    states = np.column_stack([scores, np.full(num_slots, nobody_score)])
+    came_from = np.empty((num_slots, num_persons + 1), dtype=np.int32)
+    best = states[0] if num_slots else states.sum(axis=0)
+    own = np.arange(num_persons + 1)
+    for slot in range(1, num_slots):
+        top = int(best.argmax())
+        from_top = best[top] - (0.0 if cuts[slot] else change_cost)
+        changes = best < from_top
+        came_from[slot] = np.where(changes, top, own)
+        best = np.where(changes, from_top, best) + states[slot]
+    course = np.empty(num_slots, dtype=np.int64)
+    state = int(best.argmax())
+    for slot in range(num_slots - 1, -1, -1):
+        course[slot] = state
+        state = int(came_from[slot, state]) if slot else state
+    return np.where(course == num_persons, NOBODY, course)
+
+
+def turns_of(
+    course: Int[np.ndarray, " n"],
+    scores: Float[np.ndarray, "n p"],
+    persons: Sequence[int],
+    *,
+    slots_per_second: float,
+) -> list[Turn]:
+    """The stretches in which one person speaks, each with the mean probability of that."""
+    turns, first = [], 0
+    for column, group in groupby(course.tolist()):
+        end = first + len(list(group))
+        if column != NOBODY:
+            likely = probabilities(scores[first:end])[:, column]
+            turns.append(
+                Turn(
+                    round(first / slots_per_second, 3),
+                    round(end / slots_per_second, 3),
+                    persons[column],
+                    round(float(likely.mean()), 3),
+                )
+            )
+        first = end
+    return turns
+
+
+def probabilities(scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n q"]:
+    """Of each person, and last of nobody, in every slot by itself."""
+    states = np.column_stack([scores, np.full(len(scores), NOBODY_SCORE)])
+    weights = np.exp(states - states.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def speaking_frames(
+    turns: Sequence[Turn], person: int, times: FrameTimes
+) -> Bool[np.ndarray, " n"]:
+    """The stored frames whose middle lies in a turn of the person."""
+    edges = np.append(times.starts, times.end) * float(times.time_base)
+    middles = (edges[:-1] + edges[1:]) / 2
+    speaking = np.zeros(len(middles), dtype=bool)
+    for turn in turns:
+        if turn.person == person:
+            speaking |= (turn.start <= middles) & (middles < turn.end)
+    return speaking
+
+
+def check_turns(turns: Sequence[Turn], persons: Sequence[int], seconds: float, where: str) -> None:
+    """ValueError for a turn of nobody whom the video shows, or at a time that it has not."""
+    for number, turn in enumerate(turns):
+        place = f"{where}, turn {number} ({turn.start:g} to {turn.end:g} s)"
+        if turn.person is not None and turn.person not in persons:
+            raise ValueError(
+                f"{place}: there is no person {turn.person}, the video shows the persons "
+                f"{list(persons)} (plan=true lists them)"
+            )
+        if not 0 <= turn.start < turn.end:
+            raise ValueError(f"{place}: it must end after it starts, at 0 s or later")
+        if turn.end > seconds + END_TOLERANCE_SECONDS:
+            raise ValueError(
+                f"{place}: the video ends at {seconds:.2f} s; are these the turns of another one?"
+            )
+
+
+def read_rttm(path: Path) -> list[Turn]:
+    """The turns of an RTTM file, in order of time: lines of `SPEAKER file channel start duration
+    <NA> <NA> name <NA> <NA>`, whose names are numbers of persons."""
+    if not path.is_file():
+        raise FileNotFoundError(f"turns={path} is not a file: check the path")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"turns={path} is no text (UTF-8), so no RTTM file") from error
+    turns = [
+        _rttm_turn(line.split(), f"turns={path}, line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.lstrip().startswith(";")
     ]
+    if not turns:
+        raise ValueError(f"turns={path} holds no SPEAKER line: an RTTM file has one for each turn")
+    return sorted(turns, key=lambda turn: (turn.start, turn.end))
+
+
+def _rttm_turn(words: Sequence[str], where: str) -> Turn:
+    if len(words) < 8 or words[0] != "SPEAKER":
+        raise ValueError(
+            f"{where}: an RTTM line is SPEAKER FILE 1 START SECONDS <NA> <NA> PERSON <NA> <NA>, "
+            f"got {' '.join(words)[:60]!r}"
+        )
+    try:
+        start, seconds = float(words[3]), float(words[4])
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: start and duration must be seconds, got {words[3]} {words[4]}"
+        ) from error
+    if not (np.isfinite(start) and np.isfinite(seconds) and start >= 0 and seconds > 0):
+        raise ValueError(f"{where}: start and duration must be seconds, got {start:g} {seconds:g}")
+    if not words[7].isdecimal():
+        raise ValueError(
+            f"{where}: its speaker is called {words[7]!r}; give the number of a person instead, as "
+            "plan=true lists them"
+        )
+    return Turn(start, round(start + seconds, 3), int(words[7]))

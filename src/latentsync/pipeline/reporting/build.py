@@ -12,9 +12,9 @@ from jaxtyping import Float, Int32
 from latentsync.files import printable
 from latentsync.media.container import CLIPPED
 from latentsync.models.model_config import ModelFormat
+from latentsync.pipeline.chunks import slot_entries, slot_of
 from latentsync.pipeline.compositing import RunsAt, shown_mouths
 from latentsync.pipeline.job import Job
-from latentsync.pipeline.plan import slot_entries, slot_of
 from latentsync.pipeline.render import placements_of
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans

@@ -17,7 +17,7 @@ from latentsync.pipeline.plan import Plan, PlannedFace
 from latentsync.pipeline.reporting.html import MAX_ROWS, clock
 from latentsync.pipeline.reporting.html_style import STYLE
 from latentsync.pipeline.reporting.report import close_up
-from latentsync.pipeline.turns import Turn
+from latentsync.pipeline.speakers import Turn
 
 # Marks a page of ours, which a later plan may replace.
 GENERATOR = "latentsync plan"

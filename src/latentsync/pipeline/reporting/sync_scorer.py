@@ -27,10 +27,9 @@ from latentsync.metrics.sync import (
 )
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.syncnet import SYNTHETIC, StableSyncNet, load_syncnet, sync_input
-from latentsync.pipeline.chunks import Run
+from latentsync.pipeline.chunks import Run, slot_entries
 from latentsync.pipeline.compositing import RunsAt, face_in
 from latentsync.pipeline.job import Job
-from latentsync.pipeline.plan import slot_entries
 from latentsync.pipeline.render import placements_of
 
 STRIDE = 8  # slots from window to window
