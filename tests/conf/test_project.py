@@ -55,11 +55,17 @@ def test_importing_the_package_loads_no_heavy_library():
     assert done.stdout == "set()\n"
 
 
-def test_the_wheel_holds_the_configs(tmp_path):
+def test_the_wheel_holds_the_configs_and_what_modules_read_beside_them(tmp_path):
     pytest.importorskip("hatchling", reason="the dev extra is not installed")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        shipped = {name for name in wheel.namelist() if name.startswith("latentsync/conf/")}
+        names = set(wheel.namelist())
+    shipped = {name for name in names if name.startswith("latentsync/conf/")}
     here = {path.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert shipped == {f"latentsync/conf/{name}" for name in here}
+    read = {"latentsync/pipeline/reporting/templates/report.html"}
+    for suffix in ("html", "css", "json", "npy"):
+        paths = (ROOT / "src" / "latentsync").rglob(f"*.{suffix}")
+        read |= {path.relative_to(ROOT / "src").as_posix() for path in paths}
+    assert read <= names

@@ -288,7 +288,7 @@ def test_the_syncnet_of_a_model_judges_its_results(tmp_path, video, voice, parts
     report = lipsync(video, voice, out, **parts)
     saved = json.loads(out.with_suffix(".report.json").read_text())
     assert saved["sync_measure"] == report.sync_measure == "syncnet"
-    assert "the model&#x27;s own SyncNet" in out.with_suffix(".report.html").read_text()
+    assert "the model&#39;s own SyncNet" in out.with_suffix(".report.html").read_text()
     shot = report.shots[0]
     assert 0 < shot.sync_before < 1 and 0 < shot.sync_after < 1
     assert shot.sync_before != shot.sync_after

@@ -269,7 +269,9 @@ def test_the_curves_are_drawn_where_the_values_are():
     # The svg is well-formed on its own.
     ET.fromstring(
         re.search(
-            "<svg.*</svg>", build_page(make_report(), curves=Curves(2.0, loud, mouth, mouth))
+            "<svg.*</svg>",
+            build_page(make_report(), curves=Curves(2.0, loud, mouth, mouth)),
+            re.DOTALL,
         ).group()
     )
 

@@ -1,26 +1,22 @@
 """The report as one HTML file to look at: it holds its pictures and asks nothing of anybody."""
 
 import base64
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentsync.files import publish
 from latentsync.pipeline.reporting.curves import Curves
-from latentsync.pipeline.reporting.html_style import STYLE
 from latentsync.pipeline.reporting.report import (
     SYNC_MEASURES,
     ContactSheet,
     Report,
     ShotReport,
-    SkippedSpan,
 )
-
-T = TypeVar("T")
 
 # However long the video, the page stays a page.
 MAX_POINTS = 1200
@@ -44,24 +40,43 @@ def build_page(
     report: Report, *, sheet: ContactSheet | None = None, curves: Curves | None = None
 ) -> str:
     """The page's HTML; parts that there is nothing to say about are left out."""
-    name = escape(Path(report.out).name)
-    parts = [
-        f"<h1>{name}</h1>",
-        _summary(report),
-        _warnings(report),
-        "" if sheet is None or not sheet.cells else _sheet(sheet),
-        "" if curves is None else _curves(curves, report.shots),
-        _shots(report.shots, report.sync_measure),
-        _left_alone(report.skipped),
-        _timings(report),
-        _settings(report),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name}</title>\n<style>{STYLE}</style></head>\n"
-        "<body><main>\n" + "\n".join(part for part in parts if part) + "\n</main></body></html>\n"
+    values = {
+        "name": Path(report.out).name,
+        "report": report,
+        "tiles": _tiles(report),
+        "notes": [f"Damaged: {line}" for line in report.damage] + report.notes,
+        "sheet": None if sheet is None or not sheet.cells else _sheet(sheet),
+        "curves": None if curves is None else _curves(curves, report.shots),
+        "shot_rows": [_shot_row(shot) for shot in report.shots[:MAX_ROWS]],
+        "sync_measure": SYNC_MEASURES[report.sync_measure],
+        "skipped_rows": [
+            [clock(span.start_seconds), clock(span.end_seconds), span.reason]
+            for span in report.skipped[:MAX_ROWS]
+        ],
+        "stages": _stages(report.stage_seconds),
+        "settings": _settings(report),
+        "max_rows": MAX_ROWS,
+    }
+    return render("report.html", values)
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """A page of a template beside this module; every value is escaped, a missing one an error."""
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("latentsync.pipeline.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters["clock"] = clock
+    return environment
 
 
 def clock(seconds: float) -> str:
@@ -73,62 +88,38 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest / 100:05.2f}" if hours else short
 
 
-def _summary(report: Report) -> str:
+def _tiles(report: Report) -> list[tuple[str, str]]:
     share = report.num_frames_with_face / max(report.num_frames, 1)
-    tiles = [
+    return [
         (f"{share:.0%}", f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced"),
         (clock(report.num_frames / report.fps), f"long, at {report.fps:g} frames a second"),
         (clock(report.total_seconds), "to make it"),
         (f"{report.peak_memory_mib / 1024:.2f} GiB", "memory at most"),
     ]
-    cells = (f"<div><b>{big}</b><span>{escape(small)}</span></div>" for big, small in tiles)
-    return f'<section class="tiles">{"".join(cells)}</section>'
 
 
-def _warnings(report: Report) -> str:
-    lines = [f"Damaged: {line}" for line in report.damage] + report.notes
-    if not lines:
-        return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in _cut(lines))
-    return f'<ul class="warnings">{items}{_rest(lines)}</ul>'
+def _sheet(sheet: ContactSheet) -> dict[str, object]:
+    return {"jpeg": base64.b64encode(sheet.jpeg()).decode("ascii"), "seconds": sheet.seconds}
 
 
-def _sheet(sheet: ContactSheet) -> str:
-    coded = base64.b64encode(sheet.jpeg()).decode("ascii")
-    times = "".join(
-        f"<span>{'' if seconds is None else clock(seconds)}</span>" for seconds in sheet.seconds
-    )
-    return (
-        "<section><h2>Source above, result below</h2>"
-        f'<img src="data:image/jpeg;base64,{coded}" alt="Frames of the source, and below them '
-        f'the same frames of the result"><div class="times">{times}</div></section>'
-    )
-
-
-def _curves(curves: Curves, shots: Sequence[ShotReport]) -> str:
+def _curves(curves: Curves, shots: Sequence[ShotReport]) -> dict[str, object]:
     seconds = max(len(curves.loudness), 1) / curves.fps
     mouths = np.concatenate([curves.before, curves.after])
     widest = float(np.nanmax(mouths)) if np.isfinite(mouths).any() else 0.0
-    marks = [
-        f'<path class="voice" d="{_area(curves.loudness)}"/>',
-        *(
-            f'<path class="{name}" d="{_line(values / widest)}"/>'
-            for name, values in (("before", curves.before), ("after", curves.after))
-            if widest > 0
-        ),
-        *(_band(shot, seconds) for shot in _cut(shots)),
-        *(_tick(at, seconds) for at in _ticks(seconds)),
-    ]
-    names = [("voice", "loudness of the voice")]
+    paths = [("voice", "loudness of the voice", _area(curves.loudness))]
     if widest > 0:
-        names += [("before", "mouth in the source"), ("after", "mouth in the result")]
-    legend = "".join(f'<span class="key {name}">{text}</span>' for name, text in names)
-    return (
-        f'<section><h2>Mouth and voice</h2><p class="legend">{legend}</p>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="Opening of the mouth and loudness of the voice over time">'
-        f"{''.join(marks)}</svg></section>"
-    )
+        paths += [
+            ("before", "mouth in the source", _line(curves.before / widest)),
+            ("after", "mouth in the result", _line(curves.after / widest)),
+        ]
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "band_top": BOTTOM + 4,
+        "paths": [{"kind": kind, "label": label, "path": path} for kind, label, path in paths],
+        "bands": [_band(shot, seconds) for shot in shots[:MAX_ROWS]],
+        "ticks": [_tick(at, seconds) for at in _ticks(seconds)],
+    }
 
 
 def _thin(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " p"]:
@@ -168,14 +159,16 @@ def _area(values: Float[np.ndarray, " k"]) -> str:
     return f"M0 {BOTTOM}L{'L'.join(points)}L{WIDTH} {BOTTOM}Z"
 
 
-def _band(shot: ShotReport, seconds: float) -> str:
+def _band(shot: ShotReport, seconds: float) -> dict[str, str]:
     left, right = (min(at / seconds, 1.0) * WIDTH for at in (shot.start_seconds, shot.end_seconds))
-    kind = "drawn" if shot.num_frames_drawn else "alone"
-    title = f"shot {shot.number}, {shot.num_frames_drawn} of {shot.num_frames} frames lip-synced"
-    return (
-        f'<rect class="{kind}" x="{left:.1f}" y="{BOTTOM + 4}" '
-        f'width="{max(right - left - 1, 0.5):.1f}" height="8"><title>{title}</title></rect>'
-    )
+    return {
+        "kind": "drawn" if shot.num_frames_drawn else "alone",
+        "x": f"{left:.1f}",
+        "width": f"{max(right - left - 1, 0.5):.1f}",
+        "title": (
+            f"shot {shot.number}, {shot.num_frames_drawn} of {shot.num_frames} frames lip-synced"
+        ),
+    }
 
 
 def _ticks(seconds: float) -> Float[np.ndarray, " n"]:
@@ -183,58 +176,35 @@ def _ticks(seconds: float) -> Float[np.ndarray, " n"]:
     return np.arange(0, seconds + 1e-9, step)
 
 
-def _tick(at: float, seconds: float) -> str:
+def _tick(at: float, seconds: float) -> dict[str, object]:
     anchor = "start" if at == 0 else "end" if at > seconds * 0.97 else "middle"
-    x = at / seconds * WIDTH
-    return f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{clock(at)}</text>'
+    return {"x": f"{at / seconds * WIDTH:.1f}", "anchor": anchor, "seconds": at}
 
 
-def _shots(shots: Sequence[ShotReport], measure: str) -> str:
-    if not shots:
-        return ""
-    head = ["shot", "from", "to", "person", "frames", "lip-synced", "sync before", "sync after"]
-    rows = (
-        [
-            str(shot.number),
-            clock(shot.start_seconds),
-            clock(shot.end_seconds),
-            ", ".join(str(person) for person in shot.persons) or "-",
-            str(shot.num_frames),
-            str(shot.num_frames_drawn),
-            _figure(shot.sync_before),
-            _figure(shot.sync_after),
-        ]
-        for shot in _cut(shots)
-    )
-    note = f"Sync: {escape(SYNC_MEASURES[measure])}."
-    return f"<section><h2>Shots</h2>{_table(head, rows)}{_rest(shots)}<p>{note}</p></section>"
+def _shot_row(shot: ShotReport) -> list[str]:
+    return [
+        str(shot.number),
+        clock(shot.start_seconds),
+        clock(shot.end_seconds),
+        ", ".join(str(person) for person in shot.persons) or "-",
+        str(shot.num_frames),
+        str(shot.num_frames_drawn),
+        _figure(shot.sync_before),
+        _figure(shot.sync_after),
+    ]
 
 
-def _left_alone(spans: Sequence[SkippedSpan]) -> str:
-    if not spans:
-        return ""
-    rows = (
-        [clock(span.start_seconds), clock(span.end_seconds), span.reason] for span in _cut(spans)
-    )
-    table = _table(["from", "to", "why"], rows)
-    return f"<section><h2>Left as it was</h2>{table}{_rest(spans)}</section>"
-
-
-def _timings(report: Report) -> str:
-    most = max(report.stage_seconds.values(), default=0.0)
+def _stages(stage_seconds: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Name, seconds and percent of the longest, which is first; nothing if none took time."""
+    most = max(stage_seconds.values(), default=0.0)
     if most <= 0:
-        return ""
-    rows = "".join(
-        f"<tr><th>{escape(stage)}</th><td>{seconds:.2f} s</td>"
-        f'<td class="bar"><i style="width:{100 * seconds / most:.1f}%"></i></td></tr>'
-        for stage, seconds in sorted(report.stage_seconds.items(), key=lambda item: -item[1])
-    )
-    note = f"Stages work beside each other; the whole took {report.total_seconds:.2f} s."
-    return f"<section><h2>Time</h2><table>{rows}</table><p>{note}</p></section>"
+        return []
+    longest_first = sorted(stage_seconds.items(), key=lambda item: -item[1])
+    return [(name, seconds, 100 * seconds / most) for name, seconds in longest_first]
 
 
-def _settings(report: Report) -> str:
-    lines = {
+def _settings(report: Report) -> dict[str, object]:
+    return {
         "video": report.video,
         "audio": report.audio,
         "result": report.out,
@@ -247,28 +217,7 @@ def _settings(report: Report) -> str:
         "voice": clock(report.audio_seconds),
         "crf": report.crf,
     }
-    rows = "".join(
-        f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in lines.items()
-    )
-    return f'<section><h2>Settings</h2><div class="wide"><table>{rows}</table></div></section>'
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
 
 
 def _figure(value: float | None) -> str:
     return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
-
-
-def _cut(items: Sequence[T]) -> Sequence[T]:
-    return items[:MAX_ROWS]
-
-
-def _rest(items: Sequence[object]) -> str:
-    more = len(items) - MAX_ROWS
-    return f"<p>and {more} more: see the .report.json beside this page</p>" if more > 0 else ""

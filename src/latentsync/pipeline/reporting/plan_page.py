@@ -6,16 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from latentsync.faces.tracking.survey import Track
 from latentsync.files import publish
 from latentsync.media.frame_reader import FrameReader
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.plan import Plan, PlannedFace
-from latentsync.pipeline.reporting.html import MAX_ROWS, clock
-from latentsync.pipeline.reporting.html_style import STYLE
+from latentsync.pipeline.reporting.html import MAX_ROWS, clock, render
 from latentsync.pipeline.reporting.report import close_up
 from latentsync.pipeline.speakers import Turn
 
@@ -43,13 +40,7 @@ def check_plan_page(path: Path) -> None:
 def write_plan_page(path: Path, job: Job, plan: Plan) -> None:
     """Write the page, whole. Decodes one frame for each of the first 60 persons."""
     check_plan_page(path)
-    environment = Environment(
-        loader=PackageLoader("latentsync.pipeline.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["clock"] = clock
-    page = environment.get_template("plan.html").render(_values(job, plan))
+    page = render("plan.html", _values(job, plan))
     with publish(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
@@ -75,7 +66,6 @@ def _values(job: Job, plan: Plan) -> dict[str, object]:
         tiles.append((clock(plan.expected["network_seconds"]), "expected in the network"))
     return {
         "generator": GENERATOR,
-        "style": Markup(STYLE),
         "name": Path(plan.video).name,
         "tiles": tiles,
         "notes": plan.notes,
@@ -86,7 +76,6 @@ def _values(job: Job, plan: Plan) -> dict[str, object]:
         "num_turns": len(turns) - MAX_ROWS,
         "faces": faces[:MAX_ROWS],
         "num_faces": len(faces) - MAX_ROWS,
-        "rest": _rest,
     }
 
 
@@ -172,7 +161,3 @@ def _bar(kind: str, span: tuple[float, float], length: float, why: str) -> dict[
 
 def _total(spans: Sequence[tuple[float, float]]) -> float:
     return sum(end - start for start, end in spans)
-
-
-def _rest(more: int) -> Markup:
-    return Markup(f"<p>and {more} more: see the plan's JSON</p>") if more > 0 else Markup("")
