@@ -1,4 +1,4 @@
-"""The noise process: what training adds to faces, and how sampling takes it away again."""
+"""Noise processes and sampling: how training adds noise to latents and sampling removes it."""
 
 from latentsync.diffusion.ddpm import DDPM
 from latentsync.diffusion.flow_matching import EulerSolver, FlowMatching

@@ -1,7 +1,7 @@
-"""Denoising diffusion on a schedule of the library: its equations and its solvers.
+"""Denoising diffusion (DDPM) on a diffusers schedule: its equations and its solvers.
 
-A schedule (diffusers) gives `x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise`, `a_t` its
-`alphas_cumprod`; its `prediction_type` says what the network predicts.
+A schedule gives `x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise` with `a_t` from its `alphas_cumprod`;
+its `prediction_type` says what the network predicts.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ from latentsync.config_files import check_types, defaults_of, shown
 from latentsync.diffusion.noise import stratified_timesteps
 from latentsync.diffusion.process import Solver, check_solver, per_clip
 
-# What sampling can go with.
+# Solvers for sampling.
 SOLVERS: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
     "dpmpp": DPMSolverMultistepScheduler,
     "lcm": LCMScheduler,
     "unipc": UniPCMultistepScheduler,
 }
-# What a model can be trained with. Training needs `alphas_cumprod` and noise of variance 1.
+# Schedules a model can be trained with: training needs `alphas_cumprod` and noise of variance 1.
 SCHEDULES: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
     "ddpm": DDPMScheduler,
@@ -44,7 +44,7 @@ PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 
 
 class DDPM:
-    """Diffusion on a schedule of the library, whose network predicts noise, velocity or data."""
+    """Diffusion on a diffusers schedule; the network predicts noise, velocity or data."""
 
     name: ClassVar[str] = "ddpm"
     solvers: ClassVar[tuple[str, ...]] = tuple(SOLVERS)
@@ -68,8 +68,7 @@ class DDPM:
     ) -> Float[Tensor, "b c f h w"]:
         """`x_t` of the schedule's training timesteps.
 
-        Not the library's `add_noise`: that of a multistep solver goes by the order of its own
-        steps.
+        Not the library's `add_noise`: a multistep solver's depends on the order of its own steps.
         """
         signal = per_clip(self.signal(timesteps, like=latents))
         return signal.sqrt() * latents + (1 - signal).sqrt() * noise
@@ -82,7 +81,7 @@ class DDPM:
     ) -> Float[Tensor, "b c f h w"]:
         kind = self.prediction_type
         if kind == "v_prediction":
-            # Progressive distillation (arXiv 2202.00512); not every schedule of the library has it.
+            # Progressive distillation (arXiv 2202.00512); not every schedule in diffusers has it.
             signal = per_clip(self.signal(timesteps, like=latents))
             return signal.sqrt() * noise - (1 - signal).sqrt() * latents
         targets = {"epsilon": noise, "sample": latents}
@@ -110,7 +109,7 @@ class DDPM:
         return self.scheduler.alphas_cumprod.to(like)[timesteps]
 
     def solver(self, scheduler: str, num_steps: int, *, spacing: str = "model") -> Solver:
-        """A fresh solver on the schedule; leading timesteps have an offset of 1."""
+        """A new solver on the schedule; leading timesteps have an offset of 1."""
         check_solver(self, scheduler)
         leading = {"timestep_spacing": "leading", "steps_offset": 1}
         solver = SOLVERS[scheduler].from_config(
@@ -122,15 +121,15 @@ class DDPM:
         return ScheduleSolver(solver)
 
     def to_config(self) -> dict[str, object]:
-        """The schedule's class, by name, and its plain values without those of one library
-        version."""
+        """The schedule's class name and its plain values, without keys specific to one version of
+        diffusers."""
         kind = schedule_kind(self.scheduler)
         config = self.scheduler.config.items()
         return {"name": kind, **{key: value for key, value in config if not key.startswith("_")}}
 
     @classmethod
     def from_config(cls, values: Mapping[str, object]) -> Self:
-        """The process of a described schedule; one whose class has no name is a DDIM."""
+        """The process of a described schedule; DDIM if the class is not named."""
         name = values.get("name", "ddim")
         if not isinstance(name, str) or name not in SCHEDULES:
             raise ValueError(
@@ -155,12 +154,12 @@ class DDPM:
 
 
 class ScheduleSolver:
-    """A solver of the library."""
+    """A solver from diffusers."""
 
     def __init__(self, solver: SchedulerMixin) -> None:
         self._solver = solver
         self.timesteps: list[int] = solver.timesteps.tolist()
-        if not isinstance(solver, DDIMScheduler):  # which keeps no place in its steps
+        if not isinstance(solver, DDIMScheduler):  # it does not track its position in the steps
             solver.set_begin_index(0)
 
     def start(self, noise: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
@@ -176,9 +175,9 @@ class ScheduleSolver:
 
 
 class ConsistencySolver:
-    """Steps of a consistency model: to clean latents, and back to the noise it all began with.
+    """Consistency model steps: predict clean latents, then add back the initial noise.
 
-    The library's own step draws new noise for every frame, which would make the mouth flicker.
+    The step in diffusers samples new noise for every frame, which would make the mouth flicker.
     """
 
     def __init__(self, solver: LCMScheduler) -> None:
@@ -208,7 +207,7 @@ class ConsistencySolver:
 
 
 def schedule_kind(scheduler: SchedulerMixin) -> str:
-    """The name of a noise schedule's class; ValueError if no folder can hold it."""
+    """The name of a schedule's class; ValueError if a model folder cannot store it."""
     for name, kind in SCHEDULES.items():
         if type(scheduler) is kind:
             return name
@@ -219,5 +218,5 @@ def schedule_kind(scheduler: SchedulerMixin) -> str:
 
 
 def unknown_prediction(kind: object) -> str:
-    """What to say of a prediction that no network of ours makes."""
+    """The error for a prediction type that our networks do not support."""
     return f"prediction_type must be {', '.join(PREDICTION_TYPES)}, got {kind!r}"

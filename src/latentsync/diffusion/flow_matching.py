@@ -1,8 +1,8 @@
-"""Flow matching: straight lines from data to noise (arXiv 2210.02747, 2209.03003).
+"""Flow matching on straight paths between data and noise (arXiv 2210.02747, 2209.03003).
 
-At the share `s` of noise, `x_s = (1 - s) x0 + s noise`; the network predicts the velocity
-`noise - x0`, and Euler's method follows it back. Timestep t of N stands for s = (t + 1) / N, so
-the last one is noise alone, and the network is told whole numbers as with any other process.
+At noise level `s`, `x_s = (1 - s) x0 + s noise`; the network predicts the velocity `noise - x0`,
+and Euler's method integrates it backwards. Timestep t of N means s = (t + 1) / N: the last one is
+pure noise, and the network receives integer timesteps as with any other process.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from latentsync.diffusion.process import check_solver, per_clip
 
 
 class FlowMatching:
-    """Straight lines between data and noise, whose velocity the network learns."""
+    """Straight paths between data and noise; the network learns their velocity."""
 
     name: ClassVar[str] = "flow_matching"
     solvers: ClassVar[tuple[str, ...]] = ("euler",)
@@ -46,7 +46,7 @@ class FlowMatching:
         noise: Float[Tensor, "b c f h w"],
         timesteps: Int[Tensor, " b"],
     ) -> Float[Tensor, "b c f h w"]:
-        """The velocity, which is the same all along the line."""
+        """The velocity `noise - x0`, constant along the path."""
         return noise - latents
 
     def x0(
@@ -85,7 +85,7 @@ class FlowMatching:
 
 
 class EulerSolver:
-    """Equal steps along the velocity, from noise alone to none, at timesteps that were trained."""
+    """Euler's method with equal steps from pure noise to none, on timesteps used in training."""
 
     def __init__(self, num_steps: int, num_train_timesteps: int) -> None:
         if num_steps > num_train_timesteps:

@@ -1,4 +1,4 @@
-"""The noise processes that a model folder can name."""
+"""The noise processes a model folder can name."""
 
 from collections.abc import Mapping
 
@@ -14,5 +14,5 @@ register_noise_process = NOISE_PROCESSES.register
 
 
 def registered_noise_process(name: str, values: Mapping[str, object] | None = None) -> NoiseProcess:
-    """The process of a name, made of plain values."""
+    """The registered process of a given name, built from plain values."""
     return NOISE_PROCESSES.find(name).from_config(values or {})

@@ -1,4 +1,4 @@
-"""Noise and timesteps of training and sampling, in UNet order "b c f h w"."""
+"""Noise and timesteps for training and sampling, in UNet order "b c f h w"."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,10 +11,10 @@ def mixed_noise(
     alpha: float = 1.0,
     generator: Generator | None = None,
 ) -> Float[Tensor, "b c f h w"]:
-    """Noise of variance 1 whose frames correlate by alpha^2 / (1 + alpha^2).
+    """Unit-variance noise; any two frames have correlation alpha^2 / (1 + alpha^2).
 
-    Frames share part of their noise (PYoCo, arXiv 2305.10474), so that the mouth does not
-    flicker when sampling starts from one noise for all frames.
+    Frames share part of their noise (PYoCo, arXiv 2305.10474), which avoids flicker when sampling
+    starts from the same noise for all frames.
     """
     shared = randn_like(latents[:, :, :1], generator) * alpha
     own = randn_like(latents, generator)
@@ -24,7 +24,7 @@ def mixed_noise(
 def stratified_timesteps(
     num_clips: int, num_timesteps: int, generator: Generator
 ) -> Int[Tensor, " b"]:
-    """One timestep a clip, each uniform, spread evenly over the batch to calm the gradient."""
+    """One uniform timestep per clip, stratified over the batch to reduce gradient variance."""
     device = generator.device
     offset = torch.rand((), generator=generator, device=device)
     order = torch.randperm(num_clips, generator=generator, device=device)
@@ -33,7 +33,7 @@ def stratified_timesteps(
 
 
 def randn_like(tensor: Tensor, generator: Generator | None) -> Tensor:
-    """Standard normal noise; drawn where the generator lives, so a seed means the same on a GPU."""
+    """Standard normal noise from the generator's device, so that a seed gives the same on a GPU."""
     device = tensor.device if generator is None else generator.device
     return torch.randn(tensor.shape, generator=generator, device=device, dtype=tensor.dtype).to(
         tensor.device

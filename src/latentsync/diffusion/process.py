@@ -1,5 +1,6 @@
-"""What a noise process is: how training noises latents, what the network then predicts, and how
-sampling goes back. Everything here is in UNet order, "b c f h w"."""
+"""The protocol of a noise process: adding noise, the training target, and solvers for sampling.
+
+All tensors are in UNet order, "b c f h w"."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol, Self, runtime_checkable
@@ -13,15 +14,15 @@ SPACINGS = ("model", "leading")
 
 @runtime_checkable
 class Solver(Protocol):
-    """One way from noise to latents, for one chunk: a solver may remember its steps.
+    """Sampling steps from noise to latents for one chunk; a solver may be stateful.
 
-    `timesteps` are numbers, not tensors, so that no step waits for the device.
+    `timesteps` are Python numbers, so that no step has to synchronise with the device.
     """
 
     timesteps: list[int]
 
     def start(self, noise: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """What the first step gets."""
+        """The input of the first step."""
         ...
 
     def step(
@@ -30,16 +31,16 @@ class Solver(Protocol):
         timestep: int,
         latents: Float[Tensor, "b c f h w"],
     ) -> Float[Tensor, "b c f h w"]:
-        """The latents after the step that begins at `timestep`; called once each, in order."""
+        """The latents after the step that starts at `timestep`; called once for each, in order."""
         ...
 
 
 @runtime_checkable
 class NoiseProcess(Protocol):
-    """How noise comes to clean latents and goes again; a model folder holds it by its `name`.
+    """How noise is added to clean latents and removed again; a model folder stores its `name`.
 
-    `solvers` are the values of `sampler.scheduler` that it has, the one to fall back to first.
-    Timesteps are whole numbers, 0 the least noise; the network is told them as they are.
+    `solvers` are the values of `sampler.scheduler` it supports, the default first. Timesteps are
+    integers, 0 is the least noise; the network receives them unchanged.
     """
 
     name: ClassVar[str]
@@ -47,7 +48,7 @@ class NoiseProcess(Protocol):
 
     @property
     def prediction_type(self) -> str:
-        """What the network predicts: epsilon, sample, v_prediction, or flow_prediction."""
+        """What the network predicts: epsilon, sample, v_prediction or flow_prediction."""
         ...
 
     def sample_timesteps(self, num_clips: int, generator: Generator) -> Int[Tensor, " b"]:
@@ -67,7 +68,7 @@ class NoiseProcess(Protocol):
         noise: Float[Tensor, "b c f h w"],
         timesteps: Int[Tensor, " b"],
     ) -> Float[Tensor, "b c f h w"]:
-        """What the network shall predict."""
+        """The training target."""
         ...
 
     def x0(
@@ -76,7 +77,7 @@ class NoiseProcess(Protocol):
         timesteps: Int[Tensor, " b"],
         noisy: Float[Tensor, "b c f h w"],
     ) -> Float[Tensor, "b c f h w"]:
-        """The clean latents that a prediction amounts to; those of a target are exact."""
+        """The clean latents implied by a prediction; exact if the prediction equals the target."""
         ...
 
     def signal(self, timesteps: Int[Tensor, " b"], *, like: Tensor) -> Float[Tensor, " b"]:
@@ -84,22 +85,22 @@ class NoiseProcess(Protocol):
         ...
 
     def solver(self, scheduler: str, num_steps: int, *, spacing: str = "model") -> Solver:
-        """A fresh solver; ValueError for a name that is none of `solvers`, and for a spacing that
+        """A new solver; ValueError for a name that is none of `solvers`, and for a spacing that
         the process does not have."""
         ...
 
     def to_config(self) -> dict[str, object]:
-        """Plain values, of which `from_config` makes the process again."""
+        """Plain values from which `from_config` rebuilds the process."""
         ...
 
     @classmethod
     def from_config(cls, values: Mapping[str, object]) -> Self:
-        """ValueError for values that describe no such process: anybody may have written them."""
+        """Rebuild a process. The values are untrusted: ValueError if they do not describe one."""
         ...
 
 
 def check_solver(process: NoiseProcess, scheduler: str) -> None:
-    """ValueError for a solver that a process does not have."""
+    """Raise ValueError if a process does not have this solver."""
     if scheduler not in process.solvers:
         raise ValueError(
             f"a model of {process.name} is sampled with sampler.scheduler="
@@ -108,5 +109,5 @@ def check_solver(process: NoiseProcess, scheduler: str) -> None:
 
 
 def per_clip(values: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1 1"]:
-    """A number for each clip, to multiply latents with."""
+    """One value per clip, shaped to broadcast over latents."""
     return values.view(-1, 1, 1, 1, 1)

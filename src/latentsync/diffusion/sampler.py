@@ -1,4 +1,4 @@
-"""The sampling loop: how noise becomes faces."""
+"""The sampling loop: from noise to faces."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -18,27 +18,26 @@ log = logging.getLogger(__name__)
 def guided(
     unconditional: Float[Tensor, "*n"], conditional: Float[Tensor, "*n"], scale: float
 ) -> Float[Tensor, "*n"]:
-    """Classifier-free guidance (arXiv 2207.12598): away from the answer without audio."""
+    """Classifier-free guidance (arXiv 2207.12598), away from the prediction without audio."""
     return unconditional + scale * (conditional - unconditional)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How noise becomes faces: the solver, its steps, how much the audio is stressed, and whether
-    the drawn part takes on the colours around it (the official pipeline does not).
+    """Sampling settings: solver, steps, guidance, and whether the generated region is matched to
+    the colours around it (`match_colours`; the official pipeline does not).
 
-    `scheduler`: ddim, dpmpp, unipc; or lcm, which needs a UNet distilled for it (latent
-    consistency, arXiv 2310.04378): any other draws blurred mouths with it. A model of another noise
-    process than DDPM has solvers of its own: euler is that of flow matching.
-    `guidance_interval`: the share of the steps, from 0 to 1, that are guided; a step outside needs
-    one pass of the network instead of two (arXiv 2404.07724). Step i of n is guided if i / n lies
-    in [start, end).
-    `deepcache_interval`: the deep part of the UNet runs in every so many steps only (1: in all).
-    `spacing`: timesteps as the model's own schedule spaces them ("model"), or leading with an
-    offset of 1 ("leading"). `guides_below_one`: whether scales below 1 are guidance, too.
-    `sample_latents`: latents are samples of the VAE's posterior instead of its mean, from the
-    generator that drew the noise, chunk after chunk. The official pipeline has "leading", false and
-    true here.
+    `scheduler`: ddim, dpmpp, unipc; or lcm (latent consistency, arXiv 2310.04378), which needs a
+    UNet distilled for it: any other generates blurred mouths. Noise processes other than DDPM have
+    their own solvers: euler for flow matching.
+    `guidance_interval`: the range of steps that are guided, as fractions from 0 to 1; other steps
+    need one pass of the network instead of two (arXiv 2404.07724). Step i of n is guided if i / n
+    lies in [start, end).
+    `deepcache_interval`: run the deep part of the UNet only in every n-th step (1: in all).
+    `spacing`: timesteps spaced as in the model's schedule ("model"), or "leading" with an offset of
+    1. `guides_below_one`: whether scales below 1 count as guidance, too. `sample_latents`: sample
+    the VAE's posterior instead of using its mean, with the generator of the noise, chunk after
+    chunk. The official pipeline uses "leading", false and true.
     """
 
     scheduler: str = "ddim"
@@ -63,7 +62,7 @@ class Sampler:
         if self.guidance_scale < 0:
             raise ValueError(f"guidance_scale must be 0 or more, got {self.guidance_scale}")
         start, end = self.guidance_interval
-        # A config gives a list, which would compare unequal and change under one's hands.
+        # A config passes a list, which is mutable and does not compare equal to a tuple.
         object.__setattr__(self, "guidance_interval", (float(start), float(end)))
         if not 0 <= start <= end <= 1:
             raise ValueError(
@@ -80,9 +79,9 @@ class Sampler:
             log.warning("scheduler=lcm needs a UNet distilled for it; any other draws blurred")
 
     def passes(self) -> tuple[int, int]:
-        """How often a chunk goes through the whole UNet, and through its shallow part alone.
+        """How many passes a chunk makes through the whole UNet, and through its shallow part alone.
 
-        A guided step takes two, with and without audio.
+        A guided step takes two passes, with and without audio.
         """
         whole = shallow = cached = 0
         for step in range(self.num_steps):
@@ -94,21 +93,21 @@ class Sampler:
         return whole, shallow
 
     def is_guided(self, step: int) -> bool:
-        """Whether the step (counted from 0) is drawn away from the answer without audio."""
+        """Whether a step (counted from 0) uses guidance."""
         start, end = (share * self.num_steps for share in self.guidance_interval)
-        # Shares such as 1 / 3 must not lose a step to rounding.
+        # Fractions such as 1 / 3 must not lose a step to rounding.
         wanted = self.guidance_scale > 1.0 or (self.guidance_scale < 1.0 and self.guides_below_one)
         return wanted and start - 1e-6 <= step < end - 1e-6
 
     def solver(self, process: NoiseProcess) -> Solver:
-        """A fresh solver of the process that a model was trained with.
+        """A new solver of the model's noise process.
 
-        Multistep solvers remember their last steps, so every chunk needs one of its own.
+        Multistep solvers remember previous steps, so every chunk needs its own.
         """
         return process.solver(self.scheduler, self.num_steps, spacing=self.spacing)
 
     def suited_to(self, process: NoiseProcess) -> Self:
-        """This sampler with a solver that the process has: presets name those of DDPM."""
+        """This sampler with a solver the process supports: presets name those of DDPM."""
         if self.scheduler in process.solvers:
             return self
         solver = process.solvers[0]
@@ -126,7 +125,7 @@ def sampling_steps(
 ) -> Iterator[Float[Tensor, "b c f h w"]]:
     """The latents after each step of the solver, in the noise's dtype and on its device.
 
-    `predict` is called once a step, in order, with the noisy latents and their timestep.
+    `predict` is called once per step, in order, with the noisy latents and their timestep.
     """
     latents = solver.start(noise)
     for timestep in solver.timesteps:

@@ -1,4 +1,4 @@
-"""What training asks of a prediction: one small callable each, `(denoised, batch) -> scalar`."""
+"""Training losses: small callables `(denoised, batch) -> scalar`, one class each."""
 
 from latentsync.losses.base import (
     Loss,

@@ -1,4 +1,4 @@
-"""What a loss is: a callable that says what it reads, and its weight in a training."""
+"""The loss protocol: a callable that declares what it reads, and its weight in training."""
 
 from collections.abc import Mapping, Set
 from dataclasses import replace
@@ -16,12 +16,12 @@ PARTS = frozenset(get_args(Part))
 
 @runtime_checkable
 class Loss(Protocol):
-    """What training asks of a prediction: `(denoised, batch) -> scalar`.
+    """A training loss, `(denoised, batch) -> scalar`.
 
-    `reads` says of what, and the training prepares that and no more:
+    `reads` declares its inputs, and training computes only those:
 
-    - `latents`: the prediction and its target, in latents, of every clip;
-    - `x0`: the predicted clean latents, of clips that are not too noisy to be judged;
+    - `latents`: prediction and target of every clip, as latents;
+    - `x0`: the predicted clean latents of the clips that are not too noisy;
     - `pixels`: the decoded frames of the same clips;
     - `truth`: the true frames, `batch["pixels"]`.
     """
@@ -33,14 +33,14 @@ class Loss(Protocol):
 
 
 class WeightedLoss(TypedDict):
-    """One term of a training; with a weight of 0 it is reported and not trained on."""
+    """A loss with its weight; a weight of 0 means it is logged but not trained on."""
 
     weight: float
     loss: Loss
 
 
 def check_losses(losses: Mapping[str, object]) -> None:
-    """ValueError unless every term is a `WeightedLoss` whose loss says what it reads."""
+    """Raise ValueError unless every term is a `WeightedLoss` whose loss declares what it reads."""
     weights = {}
     for name, term in losses.items():
         if not isinstance(term, Mapping) or set(term) != {"weight", "loss"}:
@@ -64,18 +64,18 @@ def check_losses(losses: Mapping[str, object]) -> None:
 
 
 def judges_clean(loss: Loss) -> bool:
-    """Whether a loss judges the predicted clean clip, which is worth little at much noise."""
+    """Whether a loss reads the predicted clean clip, which is unreliable at high noise levels."""
     return not loss.reads.isdisjoint({"x0", "pixels"})
 
 
 def clear_clips(
     denoised: Denoised, batch: Batch, max_timestep: int
 ) -> tuple[Denoised, Batch, float]:
-    """The clips noised to `max_timestep` at most, and their share of the batch.
+    """The clips with a timestep of at most `max_timestep`, and their share of the batch.
 
-    At the last timestep the published schedule leaves 0.5 % of the variance to the truth, so the
-    x0 that a noise prediction amounts to is 14.6 times the error of the prediction: what a judge
-    of pictures says about it is noise, and decoding it is wasted.
+    At the last timestep of the published schedule only 0.5 % of the variance is signal, so the x0
+    derived from a noise prediction carries 14.6 times its error: losses on frames would measure
+    noise there, and decoding it would be wasted work.
     """
     kept = (denoised.timesteps <= max_timestep).nonzero()[:, 0]
     clear = replace(

@@ -1,4 +1,4 @@
-"""How SyncNet learns which sound belongs to which frames."""
+"""The losses of SyncNet: which sound belongs to which frames."""
 
 import math
 
@@ -11,22 +11,21 @@ from torch.nn import functional
 def cosine_bce(
     vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], in_sync: Float[Tensor, " b"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy on the cosine of unit embeddings, the official SyncNet loss.
+    """Binary cross-entropy on the cosine of unit embeddings (the official SyncNet loss).
 
-    The cosine is read as a probability. Embeddings that end in a ReLU keep it in [0, 1]; it is
-    clamped all the same, since rounding can leave the interval and the logarithm can not.
+    The cosine is treated as a probability. Embeddings that end in a ReLU keep it in [0, 1]; it is
+    clamped anyway, because rounding can leave that interval.
     """
     probability = (vision.float() * audio.float()).sum(dim=-1).clamp(0, 1)
     return functional.binary_cross_entropy(probability, in_sync.float())
 
 
 class InfoNCE(nn.Module):
-    """Every window must find its own sound among all others of the batch, and back.
+    """Contrastive loss: each window must match its own sound among all in the batch, and back.
 
-    InfoNCE (arXiv 1807.03748) with a learned temperature. How it begins beside the official loss:
-    see experiments/syncnet_stuck. A negative of the same
-    clip is the hard case, as neither face nor voice tells it apart: it counts `same_clip_weight`
-    times, as if the batch held that many of it.
+    InfoNCE (arXiv 1807.03748) with a learned temperature; experiments/syncnet_stuck compares it
+    with the official loss. Negatives from the same clip are the hard ones, since neither face nor
+    voice gives them away: each counts `same_clip_weight` times.
     """
 
     def __init__(self, *, temperature: float = 0.07, same_clip_weight: float = 1.0) -> None:
@@ -43,8 +42,8 @@ class InfoNCE(nn.Module):
         too_near: Bool[Tensor, "b b"],
         same_clip: Bool[Tensor, "b b"] | None = None,
     ) -> Float[Tensor, ""]:
-        """`too_near` marks pairs that are no fair negatives, `same_clip` pairs of one clip; the
-        diagonals are ignored.
+        """`too_near` marks pairs too close in time to be negatives, `same_clip` pairs from one
+        clip; the diagonals are ignored.
         """
         scores = vision.float() @ audio.float().T * self.log_scale.exp().clamp(max=100)
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
@@ -58,10 +57,10 @@ class InfoNCE(nn.Module):
 
 
 class OffsetHead(nn.Module):
-    """Reads the offset of every pair of one clip off both embeddings.
+    """Predicts the offset of every pair from one clip, from both embeddings.
 
-    In or off says nothing about a pair that is off by 3 frames rather than by 30; to name the
-    offset the embeddings must keep when in its window the mouth did what.
+    In sync or not does not distinguish an offset of 3 frames from one of 30; to predict it, the
+    embeddings must encode when in its window the mouth moved how.
     """
 
     def __init__(self, num_channels: int, *, max_offset_frames: int) -> None:
@@ -76,14 +75,14 @@ class OffsetHead(nn.Module):
     def forward(
         self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "c d"]
     ) -> Float[Tensor, "b c"]:
-        """By how many frames sound j comes after picture i."""
+        """The number of frames by which sound j comes after picture i, for all pairs."""
         hidden = self.vision(vision)[:, None] + self.audio(audio)[None]
         return self.out(functional.gelu(hidden))[..., 0] * self.max_offset_frames
 
     def valid_pairs(
         self, offsets: Float[Tensor, "b b"], same_clip: Bool[Tensor, "b b"]
     ) -> Bool[Tensor, "b b"]:
-        """Which pairs have an offset to name: of one clip, `max_offset_frames` apart at most."""
+        """The pairs with a defined offset: from one clip, at most `max_offset_frames` apart."""
         return same_clip & (offsets.abs() <= self.max_offset_frames)
 
     def error(
@@ -93,11 +92,11 @@ class OffsetHead(nn.Module):
         offsets: Float[Tensor, "b b"],
         same_clip: Bool[Tensor, "b b"],
     ) -> Float[Tensor, ""]:
-        """Mean absolute error in frames, smooth within one frame, over the pairs that count.
+        """Mean absolute error in frames over the valid pairs, smooth within one frame.
 
-        `offsets[i, j]`: the first frame of window j less that of window i.
+        `offsets[i, j]`: the first frame of window j minus that of window i.
         """
         valid_pairs = self.valid_pairs(offsets, same_clip)
         error = functional.smooth_l1_loss(self(vision, audio), offsets, reduction="none")
-        # No boolean index: its size would have to be waited for on a GPU.
+        # No boolean index: its size would force a synchronisation on a GPU.
         return torch.where(valid_pairs, error, 0).sum() / valid_pairs.sum()

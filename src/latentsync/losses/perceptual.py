@@ -20,8 +20,8 @@ class PerceptualLoss:
     """LPIPS (VGG) between predicted and true frames, lower half only, as the official stage 2.
 
     The VGG-16 backbone is not part of the `lpips` package: `backbone_path` names torchvision's
-    file. Without a path the network is random, which is of use to tests only and must be said.
-    It computes in float32 whatever the precision of training, as the official code does.
+    file. Without a path the network is random, which is useful in tests only and must be asked
+    for. It computes in float32 at any training precision, as the official code does.
     """
 
     reads: frozenset[Part] = frozenset({"pixels", "truth"})
@@ -34,7 +34,7 @@ class PerceptualLoss:
                 "leave the loss out with '~task.losses.perceptual'"
             )
         with warnings.catch_warnings():
-            # lpips asks torchvision for an empty VGG by the name an argument had until 2022.
+            # lpips creates the empty VGG with an argument name that torchvision dropped in 2022.
             warnings.filterwarnings("ignore", module="torchvision", category=UserWarning)
             net = lpips.LPIPS(
                 net="vgg", pnet_rand=True, verbose=False, pretrained=not random_backbone
@@ -55,7 +55,7 @@ class PerceptualLoss:
 
 
 def load_backbone(net: lpips.LPIPS, path: Path) -> None:
-    """Put torchvision's VGG-16 features into the five slices of an LPIPS network."""
+    """Load torchvision's VGG-16 features into the five slices of an LPIPS network."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no VGG-16 weights at {path}: download {VGG_NAME} from "

@@ -1,4 +1,4 @@
-"""How far the prediction is from its target, in latents."""
+"""Reconstruction losses: distance of the prediction from its target, in latents."""
 
 from einops import rearrange
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from latentsync.models import Denoised
 class ReconLoss:
     """Mean squared error of the prediction over the whole latent, as the official code trains.
 
-    `snr_gamma` weighs clips by their timestep, see `min_snr_weight`; None weighs all alike.
+    `snr_gamma` weights clips by their timestep, see `min_snr_weight`; None weights all equally.
     """
 
     reads: frozenset[Part] = frozenset({"latents"})
@@ -30,9 +30,9 @@ class ReconLoss:
 class MaskedReconLoss:
     """Squared error with a weight per region: kept, painted, and the box around the mouth.
 
-    The kept region is given to the network and pasted back over its answer, so its error
-    says little; the mouth is a small part of the painted region, and the one people watch.
-    `mouth_box` is (top, bottom, left, right) in shares of the face's side. `snr_gamma` weighs
+    The kept region is an input of the network and pasted back over its output, so errors there
+    matter little; the mouth is a small part of the painted region, and the part people watch.
+    `mouth_box` is (top, bottom, left, right) as fractions of the face's side. `snr_gamma` weights
     clips by their timestep, see `min_snr_weight`.
     """
 
@@ -74,9 +74,9 @@ class MaskedReconLoss:
 def min_snr_weight(denoised: Denoised, gamma: float) -> Float[Tensor, " b"]:
     """Weight of each clip's squared error, min(SNR, gamma) in units of x0 (arXiv 2303.09556).
 
-    The SNR is a / (1 - a) of the clip's timestep. The squared error of x0 is that of the noise
-    times 1 / SNR and that of the velocity times 1 / (SNR + 1), hence the weights of those. The
-    velocity of flow matching counts s^2 times, of the share s = 1 / (1 + sqrt(SNR)) of noise.
+    The SNR is a / (1 - a) at the clip's timestep. The squared error of x0 equals that of the noise
+    times 1 / SNR, and that of the velocity times 1 / (SNR + 1); hence their weights. For flow
+    matching the factor is s^2 with the noise level s = 1 / (1 + sqrt(SNR)).
     """
     signal = denoised.signal.float()
     snr = signal / (1 - signal)

@@ -1,4 +1,4 @@
-"""Does SyncNet believe the drawn mouth?"""
+"""SyncNet's score of the predicted mouth as a loss."""
 
 from einops import rearrange
 from jaxtyping import Float
@@ -13,9 +13,9 @@ from latentsync.models import Denoised, Frozen, StableSyncNet, latent_sync_input
 class SyncLoss:
     """The official sync loss: SyncNet's cosine for the predicted frames should be 1.
 
-    A SyncNet of pixels sees the lower half of the decoded frames, at its own resolution; one of
-    latents sees the predicted clean latents, which no VAE need decode. With `clamp` decoded
-    values stay in [-1, 1], where SyncNet's training frames were; the official code lets them out.
+    A SyncNet on pixels sees the lower half of the decoded frames at its own resolution; one on
+    latents sees the predicted clean latents, without decoding. `clamp` limits decoded values to
+    [-1, 1], the range SyncNet was trained on; the official code does not.
     """
 
     def __init__(

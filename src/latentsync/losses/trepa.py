@@ -1,4 +1,4 @@
-"""TREPA: do the predicted frames, as a clip, look to a video network like the true ones?"""
+"""TREPA: the distance of predicted and true clips in the feature space of a video network."""
 
 from einops import rearrange
 from jaxtyping import Float
@@ -12,10 +12,10 @@ from latentsync.models import Denoised, Frozen
 
 
 class TrepaLoss:
-    """Mean squared difference of the unit embeddings of the predicted and of the true clip.
+    """Mean squared difference between the unit embeddings of the predicted and the true clip.
 
-    The published recipe weighs it by 10: two unit vectors of 1408 values differ by 4 / 1408 at
-    most. Its backbone is VideoMAE-v2-g in float16, see `load_video_mae_v2`.
+    The published recipe uses a weight of 10: two unit vectors of 1408 values differ by at most
+    4 / 1408. Its backbone is VideoMAE-v2-g in float16, see `load_video_mae_v2`.
     """
 
     reads: frozenset[Part] = frozenset({"pixels", "truth"})

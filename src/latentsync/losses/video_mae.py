@@ -1,6 +1,6 @@
-"""Video networks that TREPA compares clips with: VideoMAE-v2-g of the paper, and lighter ones.
+"""Backbones of TREPA: the paper's VideoMAE-v2-g, and lighter ones.
 
-Both are transformers' VideoMAE; the published file of VideoMAE-v2 is translated at the border.
+Both use transformers' VideoMAE; the published VideoMAE-v2 file is converted on loading.
 """
 
 import pickle
@@ -21,7 +21,7 @@ V2_REMEDY = (
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 IMAGE_SIZE = 224
 
-# Official name of a block's tensor => transformers' name; qkv and its biases are split besides.
+# Official name of a block's tensor => transformers' name; qkv and its biases are also split.
 BLOCK_KEYS = {
     "norm1.weight": "layernorm_before.weight",
     "norm1.bias": "layernorm_before.bias",
@@ -45,10 +45,10 @@ KEYS = {
 
 
 class VideoBackbone(nn.Module):
-    """Clips in [0, 1] => one embedding each: the mean of VideoMAE's tokens, normed if `norm`.
+    """Clips in [0, 1] => one embedding each: the mean of VideoMAE's tokens, normalised if `norm`.
 
-    `mean` and `std` are of the pictures it was trained on, by default none. With
-    `gradient_checkpointing` the backward pass computes every layer again instead of keeping it.
+    `mean` and `std` normalise the input, by default not at all. With `gradient_checkpointing` the
+    backward pass recomputes every layer instead of storing its activations.
     """
 
     mean: Tensor
@@ -97,14 +97,14 @@ class VideoBackbone(nn.Module):
 
 
 def load_video_mae(folder: Path | str, *, dtype: str = "float32") -> VideoBackbone:
-    """A light backbone: a folder of MCG-NJU/videomae-base (87 M parameters) or its like."""
+    """A lighter backbone from a folder such as MCG-NJU/videomae-base (87 M parameters)."""
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(
             f"no VideoMAE in {folder}: download MCG-NJU/videomae-base from huggingface.co and give "
             "its folder as videomae="
         )
     net = VideoMAEModel.from_pretrained(folder, local_files_only=True, dtype=DTYPES[dtype])
-    # It was trained on pictures normalised by ImageNet's mean and deviation.
+    # It was trained on frames normalised with ImageNet's mean and standard deviation.
     return VideoBackbone(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).to(
         DTYPES[dtype]
     )
@@ -118,10 +118,10 @@ def load_video_mae_v2(
     num_frames: int = 16,
     gradient_checkpointing: bool = True,
 ) -> VideoBackbone:
-    """VideoMAE-v2 (ViT-g/14, 1 B parameters) from its published file, mean-pooled and normed.
+    """VideoMAE-v2 (ViT-g/14, 1 B parameters) from its published file, mean-pooled and normalised.
 
-    Width, depth and patches are read off the tensors. It wants clips in [0, 1] as they are: the
-    published recipe does not normalise them further.
+    Width, depth and patch sizes come from the tensors. Its input is in [0, 1] without further
+    normalisation, as in the published recipe.
     """
     if path is None:
         raise ValueError(f"TREPA needs VideoMAE-v2-g: {V2_REMEDY}")
@@ -133,7 +133,7 @@ def load_video_mae_v2(
             norm=nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps),
             gradient_checkpointing=gradient_checkpointing,
         )
-    # What no file holds, made again off the meta device: the position table and the buffers.
+    # Not part of the file: the position table and the buffers, recreated off the meta device.
     backbone.net.embeddings.position_embeddings = positions(config)
     backbone.mean, backbone.std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
     try:
@@ -145,7 +145,7 @@ def load_video_mae_v2(
 
 
 def read_official(path: Path) -> Mapping[str, Tensor]:
-    """The state of a published file, which stands under `module` or `model` or by itself."""
+    """The state dict of a published file: under `module`, under `model`, or at the top level."""
     if not path.is_file():
         raise FileNotFoundError(f"no VideoMAE-v2-g at {path}: {V2_REMEDY}")
     try:
@@ -162,7 +162,7 @@ def read_official(path: Path) -> Mapping[str, Tensor]:
 def official_config(
     state: Mapping[str, Tensor], *, num_heads: int, num_frames: int
 ) -> VideoMAEConfig:
-    """The shape that the tensors of a published file have."""
+    """The config implied by the tensors of a published file."""
     width, _, tubelet, patch, _ = state["patch_embed.proj.weight"].shape
     return VideoMAEConfig(
         image_size=IMAGE_SIZE,
@@ -180,7 +180,7 @@ def official_config(
 
 
 def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official names => names of `VideoBackbone`; the head of 174 classes stays out."""
+    """Official names => names of `VideoBackbone`; the head of 174 classes is dropped."""
     translated = {}
     for key, value in state.items():
         if key in KEYS:
@@ -199,8 +199,8 @@ def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def positions(config: VideoMAEConfig) -> Float[Tensor, "1 n d"]:
-    """Sines and cosines by turns, of wavelengths from 2 pi to 20000 pi ("Attention is all you
-    need"), one row a token: VideoMAE has no learned positions.
+    """Sinusoidal position table, one row per token, wavelengths from 2 pi to 20000 pi ("Attention
+    is all you need"): VideoMAE has no learned positions.
     """
     num_tokens = (config.num_frames // config.tubelet_size) * (
         config.image_size // config.patch_size
