@@ -106,6 +106,8 @@ def test_a_config_that_has_another_name_now_is_gone(path: str):
         ("task.losses.recon.snr_gamma", "task.losses.recon.loss.snr_gamma="),
         ("task.losses.recon.loss.snr_gama", None),
         ("task.model.audio_encoder.folder", "audio_encoder.folder="),
+        ("task.official_pairs", "task.pairs.official="),
+        ("task.min_offset_frames", "task.pairs.min_offset_frames="),
         ("process@task.model.process", "process="),
         ("task.model.process.scheduler.beta_end", "process.scheduler.beta_end="),
         ("data.train.num_frames", "data.both.num_frames="),

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from latentsync.losses import InfoNCE
 from latentsync.models import StableSyncNet
-from latentsync.training import SyncNetTask
+from latentsync.training import Pairs, SyncNetTask
 from latentsync.training.tasks.syncnet import (
     balanced_bce,
     embed_in_parts,
@@ -185,14 +185,14 @@ def test_the_offset_counts_as_much_as_told_and_only_with_a_head(generator):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"min_offset_frames": 0}, "min_offset_frames must be 1 or more, got 0"),
+        ({"pairs": {"min_offset_frames": 0}}, "min_offset_frames must be 1 or more, got 0"),
         ({"windows_at_once": 0}, "windows_at_once must be 1 or more, or null, got 0"),
         ({"offset_weight": 0.1, "max_offset_frames": 0}, "max_offset_frames must be 1 or more"),
     ],
 )
 def test_values_without_a_meaning_are_refused(arguments: dict, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        make_task(**arguments)
+        make_task(**{**arguments, "pairs": Pairs(**arguments.get("pairs", {}))})
 
 
 @pytest.mark.parametrize("windows_at_once", [None, 3])

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from latentsync.training.tasks.base import Task
     from latentsync.training.tasks.diffusion import DiffusionTask
     from latentsync.training.tasks.mouth_reader import ReaderTask
-    from latentsync.training.tasks.syncnet import SyncNetTask
+    from latentsync.training.tasks.syncnet import Pairs, SyncNetTask
 else:
     __getattr__ = names_at_first_use(__name__)
 
 __all__ = [
     "AutoencoderTask",
     "DiffusionTask",
+    "Pairs",
     "ReaderTask",
     "ShardedStrategy",
     "SyncNetTask",

@@ -123,7 +123,7 @@ class SyncDiagnostics(Callback):
                 batch,
                 num_steps=self.overfit_steps,
                 lr=self.overfit_lr,
-                min_offset_frames=task.min_offset_frames,
+                min_offset_frames=task.pairs.min_offset_frames,
                 windows_at_once=task.windows_at_once,
             )
             log.info(
@@ -136,7 +136,7 @@ class SyncDiagnostics(Callback):
             measure_health(dataset.clips, num_clips=self.num_clips),
             batch,
             overfit,
-            min_offset_frames=task.min_offset_frames,
+            min_offset_frames=task.pairs.min_offset_frames,
             likeness=likeness,
         )
 

@@ -16,6 +16,7 @@ from latentsync.models.serialization import save_network
 from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
 TONE_PATCH = 8  # pixels
+NUM_MEASURED = 100  # batches, to tell the scale of latents
 
 
 class AutoencoderTask(Task):
@@ -25,7 +26,7 @@ class AutoencoderTask(Task):
     trained on them go on working, only what they draw is decoded more sharply.
     """
 
-    def __init__(  # noqa: PLR0913 - the weight of every term is named here
+    def __init__(
         self,
         vae: AutoencoderKL,
         *,
@@ -35,7 +36,6 @@ class AutoencoderTask(Task):
         edge_weight: float = 1.0,
         tone_weight: float = 2.0,
         kl_weight: float = 3e-5,
-        num_measured: int = 100,
         decoder_only: bool = False,
     ) -> None:
         super().__init__(optimizer=optimizer, schedule=schedule)
@@ -44,7 +44,6 @@ class AutoencoderTask(Task):
         self.edge_weight = edge_weight
         self.tone_weight = tone_weight
         self.kl_weight = kl_weight
-        self.num_measured = num_measured
         self.decoder_only = decoder_only
         if decoder_only:
             vae.requires_grad_(False)
@@ -84,7 +83,7 @@ class AutoencoderTask(Task):
         """
         if not self.decoder_only:
             data = self.trainer.datamodule
-            batches = map(data.unpack, islice(data.train_dataloader(), self.num_measured))
+            batches = map(data.unpack, islice(data.train_dataloader(), NUM_MEASURED))
             mean, deviation = measure_latents(self.vae, batches)
             self.vae.register_to_config(latents_mean=mean, latents_std=deviation)
         save_network(self.vae, folder)

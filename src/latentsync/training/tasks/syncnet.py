@@ -1,5 +1,6 @@
 """Trains SyncNet: first by contrast, then to be a calibrated judge."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,44 +20,55 @@ from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 NUM_SAMPLED_SOURCES = 256  # evenly spread, to tell what a set's faces are
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Which windows and sounds of a batch learn from each other.
+
+    Windows of one clip less than `min_offset_frames` apart are no negatives; for InfoNCE those
+    further apart count `same_clip_weight` times, see there. `official`: BCE learns from the
+    published pairs instead of from balanced ones, see `official_bce`; it needs
+    `windows_per_clip=2` and is there to compare with.
+    """
+
+    min_offset_frames: int = 4
+    same_clip_weight: float = 1.0
+    official: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_offset_frames < 1:
+            raise ValueError(f"min_offset_frames must be 1 or more, got {self.min_offset_frames}")
+
+
 class SyncNetTask(Task):
     """InfoNCE until `bce_from_step`, from then on the official loss, which calibrates the cosine.
 
     Batches hold several windows of each clip, so that an off-sync pair differs in time and not
-    only in speaker. Windows of one clip less than `min_offset_frames` apart are no negatives; for
-    InfoNCE those further apart count `same_clip_weight` times, see there. InfoNCE takes the windows
-    of all processes as negatives, BCE makes its pairs within each.
+    only in speaker. InfoNCE takes the windows of all processes as negatives, BCE makes its pairs
+    within each.
 
-    `official_pairs`: BCE learns from the published pairs instead of from balanced ones, see
-    `official_bce`; it needs `windows_per_clip=2` and is there to compare with.
     `windows_at_once`: activations of no more than so many windows are held, whatever the batch.
     `offset_weight`: how much naming the offset counts beside it, see `OffsetHead`; None: no head.
     """
 
-    def __init__(  # noqa: PLR0913  (every switch of the method)
+    def __init__(
         self,
         syncnet: StableSyncNet,
         *,
         optimizer: MakeOptimizer,
         schedule: MakeSchedule,
         bce_from_step: int,
-        min_offset_frames: int = 4,
-        official_pairs: bool = False,
-        same_clip_weight: float = 1.0,
+        pairs: Pairs | None = None,
         windows_at_once: int | None = None,
         offset_weight: float | None = None,
         max_offset_frames: int = 15,
     ) -> None:
         super().__init__(optimizer=optimizer, schedule=schedule)
-        if min_offset_frames < 1:
-            raise ValueError(f"min_offset_frames must be 1 or more, got {min_offset_frames}")
         if windows_at_once is not None and windows_at_once < 1:
             raise ValueError(f"windows_at_once must be 1 or more, or null, got {windows_at_once}")
         self.syncnet = syncnet
-        self.info_nce = InfoNCE(same_clip_weight=same_clip_weight)
+        self.pairs = pairs or Pairs()
+        self.info_nce = InfoNCE(same_clip_weight=self.pairs.same_clip_weight)
         self.bce_from_step = bce_from_step
-        self.min_offset_frames = min_offset_frames
-        self.official_pairs = official_pairs
         self.windows_at_once = windows_at_once
         self.offset_weight = offset_weight
         self.offset_head: OffsetHead | None = None
@@ -92,8 +104,8 @@ class SyncNetTask(Task):
         self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
     ) -> dict[str, Float[Tensor, ""]]:
         """Every term by name, whichever of them is trained on now."""
-        near = near_in_time(batch, self.min_offset_frames)
-        use_official_pairs = self.official_pairs and self.training
+        near = near_in_time(batch, self.pairs.min_offset_frames)
+        use_official_pairs = self.pairs.official and self.training
         values = {
             "info_nce": self._contrast(vision, audio, batch),
             "bce": official_bce(vision, audio, batch)
@@ -127,7 +139,7 @@ class SyncNetTask(Task):
                 "clip_index": gather(batch["clip_index"]).flatten(),
                 "start": gather(batch["start"]).flatten(),
             }
-        near = near_in_time(batch, self.min_offset_frames)
+        near = near_in_time(batch, self.pairs.min_offset_frames)
         return self.info_nce(vision, audio, near, same_clip(batch))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -138,7 +150,7 @@ class SyncNetTask(Task):
         self.log_dict(
             {f"val/{name}": value for name, value in values.items()}, batch_size=len(vision)
         )
-        off = same_clip(batch) & ~near_in_time(batch, self.min_offset_frames)
+        off = same_clip(batch) & ~near_in_time(batch, self.pairs.min_offset_frames)
         self.calibration.update(vision.float() @ audio.float().T, off)
         return {"vision": vision}
 
@@ -227,7 +239,7 @@ def official_bce(
     """
     clips = batch["clip_index"]
     if len(clips) % 2 or bool((clips[0::2] != clips[1::2]).any()):
-        raise ValueError("official_pairs needs data.train.windows_per_clip=2, got another number")
+        raise ValueError("pairs.official needs data.train.windows_per_clip=2, got another number")
     in_sync = torch.rand(len(clips) // 2, device=clips.device) < 0.5
     sound = torch.where(in_sync[:, None], audio[0::2], audio[1::2])
     return cosine_bce(vision[0::2], sound, in_sync.float())
