@@ -7,7 +7,7 @@ import pytest
 from latentsync.faces.mask import ALL_ROWS, Rows
 from latentsync.pipeline.checks import Source
 from latentsync.pipeline.plan import Choice
-from latentsync.pipeline.request import Request
+from latentsync.pipeline.request import OfficialProfile, Request
 
 
 def test_rows_of_the_mask_are_counted_from_the_top() -> None:
@@ -31,6 +31,7 @@ def test_rows_that_cannot_be_are_refused(rows: dict, message: str) -> None:
 
 
 def test_the_official_pipeline_has_no_mask_but_its_own(video: Path) -> None:
-    request = Request(Source.of(video), video, choice=Choice(mask_bottom=200))
+    asked = {"choice": Choice(mask_bottom=200)}
+    assert Request(Source.of(video), video, **asked).choice.mask_bottom == 200
     with pytest.raises(ValueError, match="mask_bottom are not part of the official pipeline"):
-        request.as_official()
+        Request(Source.of(video), video, profile=OfficialProfile(), **asked)
