@@ -1,4 +1,4 @@
-"""Networks, and how they are held."""
+"""Networks, and the model folders that hold them."""
 
 from latentsync.models.audio.encoders import (
     AudioEncoder,

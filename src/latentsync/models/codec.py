@@ -1,4 +1,4 @@
-"""The border between pixels and scaled latents."""
+"""Conversion between pixels and scaled latents."""
 
 from pathlib import Path
 from typing import Self
@@ -13,16 +13,17 @@ from torch import Generator, Tensor
 from latentsync.models.frozen import Frozen
 from latentsync.models.serialization import load_library_network
 
-# Frames that go through the VAE at once; more are no faster on a CPU. Of 256 px, each takes some
-# 0.2 GB on its way through a published VAE in float32.
+# Frames per VAE call; more are no faster on a CPU. At 256 px each takes about 0.2 GB in a published
+# VAE in float32.
 FRAMES_AT_ONCE = 4
 
 
 class LatentCodec:
     """A frozen VAE with the shift and scale that make its latents about standard normal.
 
-    A VAE trained here stores a mean and deviation per channel (`latents_mean`, `latents_std` of
-    its config); a published one stores one `scaling_factor` and maybe a `shift_factor`.
+    A VAE trained here stores a mean and standard deviation per channel (`latents_mean` and
+    `latents_std` in its config); published ones store one `scaling_factor` and possibly a
+    `shift_factor`.
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -39,17 +40,16 @@ class LatentCodec:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
-        """The codec of a VAE folder as diffusers writes it."""
+        """The codec of a VAE folder in diffusers' layout."""
         if not (Path(folder) / "config.json").is_file():
             raise FileNotFoundError(f"no VAE in {folder}: it has no config.json")
         return cls(load_library_network(AutoencoderKL, folder))
 
     @classmethod
     def preview(cls, folder: Path | str, *, like: "LatentCodec") -> "LatentCodec":
-        """A tiny VAE (TAESD: diffusers' AutoencoderTiny) in place of `like`, for quick previews.
+        """A tiny VAE (TAESD, diffusers' AutoencoderTiny) instead of `like`, for quick previews.
 
-        It must be distilled for the latents of that very VAE, which nobody can check but for their
-        number of channels and their width.
+        It must be distilled for the latents of that VAE; only channels and size can be checked.
         """
         config = Path(folder) / "config.json"
         if not config.is_file():
@@ -72,7 +72,7 @@ class LatentCodec:
 
     @property
     def factor(self) -> int:
-        """How many pixels a latent is wide."""
+        """Pixels per latent along one side."""
         return 2 ** (len(self.vae.net.config.block_out_channels) - 1)
 
     def encode(
@@ -129,7 +129,7 @@ class LatentCodec:
 
 
 class PreviewCodec(LatentCodec):
-    """A tiny VAE distilled for the scaled latents of a whole one; it has nothing to sample."""
+    """A tiny VAE distilled for the scaled latents of a full one; its encoder is deterministic."""
 
     def __init__(self, vae: AutoencoderTiny) -> None:
         self.vae = Frozen(vae)
@@ -142,7 +142,7 @@ class PreviewCodec(LatentCodec):
         sample: bool = False,
         generator: Generator | None = None,
     ) -> Float[Tensor, "n c x y"]:
-        """Pixels in [-1, 1] => about the scaled latents of the whole VAE."""
+        """Pixels in [-1, 1] => approximately the scaled latents of the full VAE."""
         if sample:
             raise ValueError(
                 "a preview VAE has no posterior to sample: sampler.sample_latents, and so"

@@ -1,4 +1,4 @@
-"""Colour of the drawn part, matched to what surrounds it."""
+"""Match the colour of the generated part to its surroundings."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from torch.nn import functional
 FAR = 1e-3
 TOLERANCE = 0.1
 TINY = 1e-6
-CELLS = 32  # along a side; the slow part of an error is wider than one of them
+CELLS = 32  # along a side; the low frequencies of an error are wider than one cell
 
 
 def match_surroundings(
@@ -18,12 +18,12 @@ def match_surroundings(
     *,
     reach: float = 0.08,
 ) -> Float[Tensor, "b f 3 h w"]:
-    """Decoded faces with the slow part of their error outside the mask taken off inside it too.
+    """Correct decoded faces inside the mask by the low-frequency error measured outside it.
 
-    A VAE shifts colours a little, and a shifted patch shows its border. The network decodes the
-    kept part as well, so there the shift is known; a Gaussian mean of it (`reach` is its deviation
-    in shares of the side) carries it on into the painted part, weighted by nearness. Places that
-    are off by more than `TOLERANCE` count little.
+    A VAE shifts colours slightly, which makes the border of a pasted patch visible. The kept part
+    is decoded too, so the shift is known there; a Gaussian mean of it (`reach` is its standard
+    deviation as a fraction of the side) extends it into the painted part, weighted by distance.
+    Pixels that differ by more than `TOLERANCE` get little weight.
     """
     return match_cells(decoded, colour_cells(pixels, mask), mask, reach=reach)
 
@@ -31,8 +31,8 @@ def match_surroundings(
 def colour_cells(
     pixels: Float[Tensor, "*f 3 h w"], mask: Float[Tensor, "h w"]
 ) -> Float[Tensor, "*f 3 c c"]:
-    """The mean colour of what is kept in each cell of a grid of at most 32, 0 where nothing is:
-    all that `match_cells` must know of a face."""
+    """The mean colour of the kept pixels in each cell of a grid of at most 32 cells a side (0 in
+    cells without any): all that `match_cells` needs of a face."""
     known = (mask > 0.999).to(pixels)
     share = _by_cell(known[None, None])
     kept = _by_cell((pixels * known).flatten(0, -4)) / share.clamp(min=TINY)
@@ -46,13 +46,13 @@ def match_cells(
     *,
     reach: float = 0.08,
 ) -> Float[Tensor, "b f 3 h w"]:
-    """`match_surroundings` from the cells of the faces."""
+    """`match_surroundings`, given the faces' `colour_cells`."""
     share = _by_cell((mask > 0.999).to(decoded)[None, None])[0, 0]
     shift = (cells - colour_cells(decoded, mask)) * (share > 0)
-    # Clothes and hair may be far off for reasons of their own, and skin must not take that on.
+    # Clothes and hair may differ for other reasons, which must not affect skin.
     trust = share / (1 + shift.square().mean(dim=2, keepdim=True) / TOLERANCE**2)
     weighted = shift * trust
-    # Far from everything known, the mean of all that is known.
+    # Far from all known cells, use their overall mean.
     mean = weighted.sum(dim=(-2, -1), keepdim=True) / trust.sum(dim=(-2, -1), keepdim=True)
     down, across = (spreading(side, reach * side).to(decoded) for side in cells.shape[-2:])
     slow = (down @ weighted @ across + FAR * mean) / (down @ trust @ across + FAR)
@@ -67,9 +67,9 @@ def _by_cell(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
 
 
 def spreading(side: int, deviation: float) -> Float[Tensor, "s s"]:
-    """A Gaussian blur of `side` values as a matrix; beyond them lies nothing.
+    """A Gaussian blur of `side` values as a matrix, zero beyond the ends.
 
-    As a product of matrices it takes a tenth of the time of a convolution of such width.
+    As a matrix product it takes a tenth of the time of such a wide convolution.
     """
     weights = gaussian(deviation)
     places = torch.arange(side)
@@ -79,7 +79,7 @@ def spreading(side: int, deviation: float) -> Float[Tensor, "s s"]:
 
 
 def gaussian(deviation: float) -> Float[Tensor, " k"]:
-    """A normalised Gaussian, long enough that the middle of the mask still sees its edges."""
+    """A normalised Gaussian, long enough to reach from the middle of the mask to its edges."""
     radius = round(4 * deviation)
     places = torch.arange(-radius, radius + 1)
     weights = torch.exp(-((places / deviation) ** 2) / 2)

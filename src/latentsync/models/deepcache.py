@@ -1,7 +1,7 @@
 """DeepCache (arXiv 2312.00858) for our UNet: its deep part changes little from step to step.
 
-Branch 0: only the last layer of the last level, nearest to the output, runs in every step; what
-comes to it from below is kept from the last full step. Facts as in the official pipeline's helper.
+Branch 0: only the last layer of the last level, next to the output, runs in every step; its input
+from the deeper levels is cached from the last full step, as in the helper of the official pipeline.
 """
 
 import torch
@@ -15,11 +15,11 @@ from latentsync.models.unet_layers import norm_over_clip
 
 
 class DeepCache:
-    """Stands for a UNet during one sampling loop: call it once a step, with the same clips.
+    """Replaces the UNet during one sampling loop: call it once per step, with the same clips.
 
-    The first step is full, then every `interval`-th. Of the clips, a step may leave out any at the
-    front (those without audio, where a step is not guided); where they come back, it is full.
-    Never trained through.
+    The first step is full, then every `interval`-th. A step may omit clips at the front of the
+    batch (those without audio, in unguided steps); the step in which they return is full. Not for
+    training.
     """
 
     def __init__(self, unet: UNet, interval: int) -> None:
@@ -45,7 +45,7 @@ class DeepCache:
         num_shallow = self.unet.conv_in.out_channels
 
         def keep(_layer: nn.Module, _: tuple[()], inputs: dict[str, Tensor]) -> None:
-            # What came from below stands before the skip, which is the output of `conv_in`.
+            # The input from below comes before the skip connection, the output of `conv_in`.
             self.deep = inputs["input_tensor"][:, :-num_shallow]
 
         last = self.unet.up_blocks[-1].resnets[-1]

@@ -1,4 +1,4 @@
-"""What a training step starts from, and what it predicted: all that a loss may read of it."""
+"""Inputs and outputs of one training step: everything a loss may read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,8 +36,8 @@ class Denoised:
 def latents_of(
     batch: Batch, encode: Callable[[Float[Tensor, "b f 3 h w"]], Float[Tensor, "b c f x y"]]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The latents of the truth, of the masked faces and of the reference, in UNet order; encoded
-    where the batch has pixels only."""
+    """The latents of the truth, the masked faces and the reference, in UNet order; encoded if the
+    batch holds pixels only."""
     if "latents" in batch:
         stored = batch["latents"], batch["masked_latents"], batch["reference_latents"]
         truth, masked, reference = (

@@ -35,12 +35,12 @@ class Frozen(Generic[Net]):
 def cast(
     net: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None = None
 ) -> None:
-    """Move and cast a network in place, all of it (diffusers' own `to` warns of casting)."""
+    """Move and cast a whole network in place (diffusers' own `to` warns about casting)."""
     nn.Module.to(net, device, dtype)
 
 
 def weights_digest(net: nn.Module, *also: object) -> str:
-    """Eight letters of a hash of all tensors, and of plain values that matter beside them."""
+    """Eight hexadecimal digits of a hash of all tensors and of given plain values."""
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         digest.update(name.encode())

@@ -1,7 +1,7 @@
-"""What a model folder can hold by name: audio encoders, and noise processes.
+"""Parts that a model folder stores by name: audio encoders and noise processes.
 
-A folder says "whisper" or "flow_matching", never a class to import: what is not registered is
-refused.
+A folder names "whisper" or "flow_matching", never a class to import; unregistered names are
+rejected.
 """
 
 from collections.abc import Mapping
@@ -25,23 +25,23 @@ register_audio_encoder = AUDIO_ENCODERS.register
 
 
 def registered_audio_encoder(name: str, folder: Path | str | None = None) -> AudioEncoder:
-    """The encoder of a name, with the weights of a folder if it has any."""
+    """The registered encoder of a name, with weights from a folder if it has any."""
     return AUDIO_ENCODERS.find(name).load(Path() if folder is None else Path(folder))
 
 
 def described_process(process: NoiseProcess) -> dict[str, object]:
-    """What a model's config says of its noise process; ValueError if no folder can hold it."""
+    """The config entry of a noise process; ValueError if a model folder cannot store it."""
     name = NOISE_PROCESSES.check(process)
     if isinstance(process, DDPM):
-        # Where format 1 has always had it, so that earlier programs read the folder.
+        # Its place in format 1, so that earlier versions can read the folder.
         return {"process": {"name": name}, "scheduler": process.to_config()}
     return {"process": {**process.to_config(), "name": name}}
 
 
 def process_from(config: Mapping[str, object], path: Path) -> NoiseProcess:
-    """The process that `described_process` described, in the config file `path`.
+    """The process of an entry made by `described_process`; `path` is the config file, for errors.
 
-    Folders written before processes had a name hold a DDPM.
+    Folders written before processes had names hold a DDPM.
     """
     described = config.get("process", {"name": DDPM.name})
     assert isinstance(described, dict), "read_config lets nothing else pass"

@@ -1,7 +1,7 @@
-"""A whole lip-sync model: its networks, its schedule, and how its faces are made.
+"""A complete lip-sync model: networks, noise process, and how its faces are prepared.
 
-A model folder describes itself: `config.json` says everything `infer.py` must know, each network
-lies beside it as the library writes it.
+A model folder is self-describing: `config.json` holds everything `infer.py` needs, and each network
+has a subfolder in the layout of its library.
 """
 
 import json
@@ -92,7 +92,7 @@ class LipSyncModel:
         return self.codec.decode_clips(latents)
 
     def denoise(self, batch: Batch, *, generator: Generator | None = None) -> Denoised:
-        """One training step's guess: noise the truth at random times and ask the UNet."""
+        """One training step's prediction: noise the truth at random timesteps and run the UNet."""
         generator = generator or torch.default_generator
         latents, masked, reference = latents_of(batch, self.encode)
         num_clips, _, num_frames, *_ = latents.shape
@@ -126,13 +126,13 @@ class LipSyncModel:
         reference: Float[Tensor, "b f 3 h w"] | None = None,
         noise: Float[Tensor, "b c 1 x y"] | None = None,
     ) -> Float[Tensor, "b f 3 h w"]:
-        """The faces with their masked part redrawn, in chunks of the model's length.
+        """Regenerate the masked part of faces, in chunks of the model's length.
 
-        Without a `reference` the faces are their own, as in the official pipeline. All frames
-        start from one `noise`, which keeps the mouth from flickering; without one it is drawn.
+        Without a `reference` the faces are their own reference, as in the official pipeline. All
+        frames start from the same `noise`, which avoids flicker; it is sampled if not given.
         Nothing but the noise is drawn from the `generator`, unless latents are sampled.
 
-        The same in three steps, whose latents can be kept and shared between chunks:
+        The same in three steps, whose latents can be cached and shared between chunks:
         `encode_faces`, `generate_latents`, `finish`.
         """
         reference = pixels if reference is None else reference
@@ -152,7 +152,7 @@ class LipSyncModel:
     def encode_faces(
         self, pixels: Float[Tensor, "b f 3 h w"]
     ) -> tuple[Float[Tensor, "b c f x y"], Float[Tensor, "b c f x y"]]:
-        """Pixels in [-1, 1] => scaled latents of the masked faces and of the seen ones.
+        """Pixels in [-1, 1] => scaled latents of the masked faces and of the whole faces.
 
         Every frame is encoded by itself, so latents may be kept per frame and put together anew:
         the masked ones for the frames to draw, the seen ones as their reference. Not for samplers
@@ -172,9 +172,9 @@ class LipSyncModel:
         sampler: Sampler,
         noise: Float[Tensor, "b c 1 x y"],
     ) -> Float[Tensor, "b c f x y"]:
-        """The latents of chunks, one a clip of the batch, from what `encode_faces` gave.
+        """The latents of chunks, one per batch item, from the result of `encode_faces`.
 
-        Chunks of a batch do not touch each other: b of them at once equal one after the other.
+        Chunks in a batch are independent: b at once equal one after the other.
         """
         fixed = self._fixed(masked, reference)
         *_, latents = self.latents_of_steps(fixed, audio, noise, sampler)
@@ -210,7 +210,7 @@ class LipSyncModel:
     def sample_noise(
         self, generator: Generator | None, *, num_clips: int = 1
     ) -> Float[Tensor, "b c 1 x y"]:
-        """The noise that all frames of a clip start from."""
+        """The initial noise shared by all frames of a clip."""
         side = self.format.resolution // self.codec.factor
         shape = (num_clips, self.codec.num_channels, 1, side, side)
         return randn_like(torch.empty(shape, device=self.device), generator)
@@ -222,14 +222,15 @@ class LipSyncModel:
         sampler: Sampler,
         generator: Generator | None = None,
     ) -> Float[Tensor, "b c2 f x y"]:
-        """What the UNet sees beside the noisy latents: mask, masked faces, reference, in latents.
+        """The UNet's inputs besides the noisy latents: mask, masked faces and reference, as
+        latents.
 
-        Sampled latents draw from the generator for the masked faces first, then for the reference.
+        With sampled latents the generator is used for the masked faces first, then the reference.
         """
         masked = pixels * self.mask.to(pixels)
         if not sampler.sample_latents:
             return self._fixed(*self.codec.encode_clips(torch.cat([masked, reference])).chunk(2))
-        # In channels-last memory torch's group norm is off by more than a thousandth here.
+        # In channels-last memory torch's group norm has an error above 1e-3 here.
         return self._fixed(
             *(
                 self.codec.encode_clips(faces.contiguous(), sample=True, generator=generator)
@@ -244,7 +245,7 @@ class LipSyncModel:
         noise: Float[Tensor, "b c 1 x y"],
         sampler: Sampler,
     ) -> Iterator[Float[Tensor, "b c f x y"]]:
-        """The latents of one chunk after each step; `fixed` is what `condition` gives.
+        """The latents of one chunk after each step; `fixed` is the result of `condition`.
 
         The network runs in its own dtype, the solver in that of `noise`.
         """
@@ -280,14 +281,15 @@ class LipSyncModel:
     def _latent_mask(
         self, num_clips: int, num_frames: int, latents: Float[Tensor, "b c f x y"]
     ) -> Float[Tensor, "b 1 f x y"]:
-        # Nearest keeps the top left pixel of each cell, as the published weights saw it.
+        # Nearest keeps the top left pixel of each cell, as in the training of the published
+        # weights.
         small = functional.interpolate(self.mask[None, None], size=latents.shape[-2:])[0, 0]
         return repeat(small.to(latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
-        """Move every network in place, cast UNet and VAE; see `make_ready` for what is fast where.
+        """Move every network in place and cast UNet and VAE; `make_ready` chooses what is fast.
 
-        The audio encoder stays in float32: its states are made once and stand at every step.
+        The audio encoder stays in float32: its states are computed once and used in every step.
         """
         cast(self.unet, device, dtype)
         self.codec.to(device, dtype)
@@ -295,12 +297,14 @@ class LipSyncModel:
         return self
 
     def check_can_be_saved(self) -> None:
-        """ValueError if a folder could not hold the model: to be asked before days of training."""
+        """Raise ValueError if a folder could not store the model; call it before a long
+        training."""
         AUDIO_ENCODERS.check(self.audio_encoder)
         described_process(self.process)
 
     def save_pretrained(self, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
-        """Write a model folder; `dtype` (say, torch.float16) halves the files, loads cast back."""
+        """Write a model folder; a `dtype` such as torch.float16 halves the files, loading casts
+        back."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_network(self.unet, folder / "unet", dtype)
@@ -316,7 +320,7 @@ class LipSyncModel:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
-        """The model of a folder that `save_pretrained` wrote, in float32 on the CPU."""
+        """Load a folder written by `save_pretrained`, in float32 on the CPU."""
         folder = Path(folder)
         config = read_config(folder)
         parts = {
@@ -336,7 +340,7 @@ class LipSyncModel:
 
     @classmethod
     def with_motion(cls, folder: Path | str, *, motion: str) -> Self:
-        """A trained model whose UNet gets new motion modules, which at first do nothing."""
+        """A trained model with new motion modules in its UNet, initialised to do nothing."""
         model = cls.from_pretrained(folder)
         unet = UNet.from_config({**model.unet.config, "motion": motion})
         unet.load_spatial(model.unet.state_dict())

@@ -1,8 +1,7 @@
-"""LR-ASD (Liao et al. 2025), which says of a face and the sound beside it: does this one speak?
+"""LR-ASD (Liao et al. 2025), an active-speaker network: is this face speaking the given sound?
 
-It sees grey levels 0..255 of a face at 25 frames a second and hears four rows of 13 cepstral
-coefficients a frame (`media.mfcc`). Convolutions are split into those over space, or coefficients,
-and those over time.
+Input: grey levels 0..255 of a face at 25 fps, and four rows of 13 cepstral coefficients per frame
+(`media.mfcc`). Convolutions are factored into space (or coefficients) and time.
 """
 
 import torch
@@ -14,15 +13,15 @@ SIDE = 112
 ROWS_PER_FRAME = 4
 NUM_FEATURES = 128
 SPEAKING = 1  # of the two logits
-REACH = 10  # frames to either side that the encoders see, one more than they need
+REACH = 10  # frames of context on either side for the encoders, one more than they need
 WIDTHS = (32, 64, 128)
-# Of all grey levels of the training set, in [0, 1].
+# Mean and standard deviation of grey levels in the training set, in [0, 1].
 MEAN_LEVEL, LEVEL_SPREAD = 0.4161, 0.1688
 NORM_EPSILON = 0.001
 
 
 class LRASD(nn.Module):
-    """Two encoders, a gate that joins them, and a recurrent network over the frames."""
+    """Two encoders, a gated fusion, and a recurrent network over the frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class LRASD(nn.Module):
     def forward(
         self, pictures: Float[Tensor, "b t 112 112"], cepstra: Float[Tensor, "b four_t 13"]
     ) -> Float[Tensor, "b t 2"]:
-        """Logits of every frame: not speaking, speaking."""
+        """Logits of every frame: (not speaking, speaking)."""
         return self.classify(self.encode_audio(cepstra), self.encode_pictures(pictures))
 
     def encode_pictures(self, pictures: Float[Tensor, "b t 112 112"]) -> Float[Tensor, "b t 128"]:
@@ -72,7 +71,7 @@ class LRASD(nn.Module):
 
 
 class Gate(nn.Module):
-    """Every channel times a share of 0 to 1 that all channels of the frame decide."""
+    """Multiplies every channel by a factor in [0, 1] computed from all channels of the frame."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -113,7 +112,7 @@ def conv3d(
     *,
     stride: tuple[int, int, int] = (1, 1, 1),
 ) -> nn.Sequential:
-    """Convolution, norm, ReLU; as large as the input, but for the stride."""
+    """Convolution, norm, ReLU; same size as the input except for the stride."""
     time, height, width = kernel
     padding = (time // 2, height // 2, width // 2)
     return nn.Sequential(
@@ -124,7 +123,7 @@ def conv3d(
 
 
 def conv2d(width_in: int, width_out: int, kernel: tuple[int, int]) -> nn.Sequential:
-    """Convolution, norm, ReLU; as large as the input."""
+    """Convolution, norm, ReLU; same size as the input."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return nn.Sequential(
         nn.Conv2d(width_in, width_out, kernel, padding=padding, bias=False),

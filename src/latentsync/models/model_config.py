@@ -1,4 +1,4 @@
-"""The `config.json` of a model folder: how a model's faces and its audio are made."""
+"""The `config.json` of a model folder: how the model's faces and audio are prepared."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,20 +7,20 @@ from latentsync.config_files import fits, read_json, shown
 from latentsync.faces import ALIGNERS, mask_names
 
 FORMAT_VERSION = 1
-# Of integers: least and most.
+# Integer fields: minimum and maximum.
 RANGES = {
     "resolution": (8, 4096),
     "num_frames": (1, 1024),
     "audio_before": (0, 1000),
     "audio_after": (0, 1000),
 }
-# Of other numbers.
+# Other numeric fields.
 NUMBERS = {"fps": (1.0, 1000.0), "noise_alpha": (0.0, 1000.0)}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFormat:
-    """What the faces and the audio of a model look like; written into its folder."""
+    """How a model's faces and audio are prepared; stored in its folder."""
 
     resolution: int = 256
     num_frames: int = 16
@@ -65,7 +65,7 @@ def read_config(folder: Path) -> dict:
             f"{folder} has model format version {shown(version)}, this program reads "
             f"{FORMAT_VERSION}: export the model again with this version of latentsync"
         )
-    # Folders written before processes had a name hold the schedule of a DDPM.
+    # Folders written before processes had names hold the schedule of a DDPM.
     of_process = {"process", "scheduler"} & set(config) or {"scheduler"}
     wanted = {*ModelFormat.__dataclass_fields__, "audio_encoder", *of_process, "training"}
     missing = sorted(wanted - set(config))
@@ -78,7 +78,7 @@ def read_config(folder: Path) -> dict:
 
 
 def read_format(config: dict, folder: Path) -> ModelFormat:
-    """The part of a folder's config that says how faces and audio are made."""
+    """The part of a folder's config on how faces and audio are prepared."""
     path = folder / "config.json"
     values = {field.name: config[field.name] for field in fields(ModelFormat)}
     for field in fields(ModelFormat):

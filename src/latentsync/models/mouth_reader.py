@@ -1,7 +1,7 @@
-"""A small network that reads the shape of the mouth off an aligned face.
+"""A small network that measures the shape of the mouth in an aligned face.
 
-It is trained on the drawn world's truth and serves measurement only: it never stands in
-a generator's loss, or its readings would say nothing.
+It is trained on the ground truth of the synthetic world and used for measurement only, never in a
+generator's loss, which would invalidate its readings.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 MOUTH_TRAITS = ("open", "width", "round", "teeth")
 
-# Mouth, lips and chin of an officially aligned face, as shares of its side.
+# Mouth, lips and chin of an officially aligned face, as fractions of its side.
 TOP, BOTTOM, LEFT, RIGHT = 0.5, 0.875, 0.125, 0.875
 
 
@@ -55,12 +55,12 @@ class MouthReader(ModelMixin, ConfigMixin):
         return self.read_box(mouth_box(pixels))
 
     def read_box(self, box: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 4"]:
-        """The same from the `mouth_box` of faces at the reader's resolution."""
+        """The same from the `mouth_box` crop of faces at the reader's resolution."""
         return self.head(self.blocks(box))
 
 
 def mouth_box(pixels: Float[Tensor, "n c h w"], *, margin: float = 0.0) -> Float[Tensor, "n c y x"]:
-    """The part of an aligned face that holds the mouth, 48 x 96 of 128 x 128, and a margin."""
+    """Crop an aligned face to the mouth and a margin, 48 x 96 of 128 x 128."""
     height, width = pixels.shape[-2:]
     rows = slice(int((TOP - margin) * height), int((BOTTOM + margin) * height))
     columns = slice(int((LEFT - margin) * width), int((RIGHT + margin) * width))

@@ -29,9 +29,9 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 
 class S3FD(nn.Module):
-    """VGG-16, two more levels, and a box and a score at every place of six of them.
+    """VGG-16 with two more levels; six levels predict a box and a score at every position.
 
-    Modules stand in the order of the official file.
+    Modules are in the order of the official file.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class S3FD(nn.Module):
         )
         widths = (256, 512, 512, 1024, 512, 256)
         self.loc = nn.ModuleList(nn.Conv2d(width, 4, 3, padding=1) for width in widths)
-        # The finest level has three scores for "no face", of which the highest counts.
+        # The finest level has three scores for "no face"; the highest is used.
         self.conf = nn.ModuleList(
             nn.Conv2d(width, 2 if level else 4, 3, padding=1) for level, width in enumerate(widths)
         )
@@ -73,7 +73,7 @@ class S3FD(nn.Module):
     def forward(
         self, picture: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
-        """Boxes x0, y0, x1, y1 as shares of the picture, and scores in [0, 1], of all anchors."""
+        """Boxes x0, y0, x1, y1 as fractions of the image, and scores in [0, 1], of all anchors."""
         offsets, logits = self.heads(picture)
         finest = logits[0]
         logits[0] = torch.cat([finest[:, :3].amax(dim=1, keepdim=True), finest[:, 3:]], dim=1)
@@ -85,9 +85,9 @@ class S3FD(nn.Module):
     def heads(
         self, picture: Float[Tensor, "b 3 h w"]
     ) -> tuple[list[Float[Tensor, "b 4 _ _"]], list[Float[Tensor, "b _ _ _"]]]:
-        """Offsets and logits of each level as they leave their convolutions.
+        """Raw offsets and logits of each level.
 
-        The picture is in RGB levels 0..255, less `RGB_MEAN`.
+        The image is in RGB levels 0..255 minus `RGB_MEAN`.
         """
         conv3_3 = self.vgg[:16](picture)
         conv4_3 = self.vgg[16:23](conv3_3)
@@ -103,7 +103,7 @@ class S3FD(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Every place as a unit vector, times a learned gain per channel."""
+    """L2-normalises every position, then applies a learned gain per channel."""
 
     def __init__(self, width: int, gain: float) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class ChannelNorm(nn.Module):
 
 
 class S3FDDetector(FaceDetector):
-    """S3FD as a face detector: faces of scheme "box", whose points are the corners of the box.
+    """S3FD as a face detector: faces of scheme "box", whose points are the box corners.
 
     Frames are shrunk by `scale` first, as the official evaluation does.
     """
@@ -130,7 +130,7 @@ class S3FDDetector(FaceDetector):
         return [Face(row[:4], row[:4].reshape(2, 2), float(row[4]), "box") for row in found]
 
     def refine(self, frame: Frame, face: Face) -> Face | None:
-        """The face that overlaps the given one most, by more than half; else None."""
+        """The face that overlaps the given one most, if by more than half; else None."""
         faces = self(frame)
         shares = overlap(face.box, np.array([other.box for other in faces]).reshape(-1, 4))
         best = int(shares.argmax()) if faces else 0
@@ -163,7 +163,7 @@ def detect_boxes(
 
 
 def best_boxes(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"]) -> Float[Tensor, "m 5"]:
-    """The boxes with scores that the network stands for, best first: the official `Detect`."""
+    """The boxes and scores after non-maximum suppression, best first: the official `Detect`."""
     rows = torch.cat([boxes, scores[:, None]], dim=1)[scores > MIN_SCORE]
     kept = suppress(rows.detach().cpu().numpy(), MAX_OVERLAP)[:MAX_BOXES]
     return rows[torch.from_numpy(kept).to(rows.device)]
@@ -181,7 +181,7 @@ def suppress(rows: Float[np.ndarray, "n 5"], max_overlap: float) -> Int[np.ndarr
 
 
 def anchors(size: tuple[int, int], level_sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "n 4"]:
-    """Centre and size of every anchor as shares of a picture of (height, width) `size`."""
+    """Centre and size of every anchor as fractions of an image of (height, width) `size`."""
     shape = torch.tensor([size[1], size[0]], dtype=torch.float64)
     levels = []
     for (height, width), stride, side in zip(level_sizes, STRIDES, SIDES, strict=True):
@@ -192,14 +192,14 @@ def anchors(size: tuple[int, int], level_sizes: Sequence[tuple[int, int]]) -> Fl
 
 
 def decode(offsets: Float[Tensor, "b n 4"], places: Float[Tensor, "n 4"]) -> Float[Tensor, "b n 4"]:
-    """Boxes x0, y0, x1, y1 of the network's offsets from anchors (the SSD parametrisation)."""
+    """Boxes x0, y0, x1, y1 from offsets to anchors (the SSD parametrisation)."""
     centers = places[:, :2] + offsets[..., :2] * CENTER_VARIANCE * places[:, 2:]
     sizes = places[:, 2:] * torch.exp(offsets[..., 2:] * SIZE_VARIANCE)
     return torch.cat([centers - sizes / 2, centers + sizes / 2], dim=-1)
 
 
 def in_order(levels: Sequence[Float[Tensor, "b c ..."]]) -> Float[Tensor, "b n c"]:
-    """All places of all levels in one row, as the anchors stand."""
+    """Flatten all positions of all levels in the order of the anchors."""
     return torch.cat([level.flatten(2).mT for level in levels], dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Networks to and from folders, strictly."""
+"""Save networks to folders and load them strictly."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +42,7 @@ def save_network(net: ModelMixin, folder: Path | str, dtype: torch.dtype | None 
 
 
 def load_network(kind: type[Network], folder: Path | str) -> Network:
-    """The network of a folder in float32, in eval mode; every tensor must be there and fit."""
+    """Load the network of a folder in float32 and eval mode; every tensor must exist and fit."""
     folder = Path(folder)
     for name in ("config.json", WEIGHTS_NAME):
         if not (folder / name).is_file():
@@ -52,7 +52,7 @@ def load_network(kind: type[Network], folder: Path | str) -> Network:
         state = load_file(folder / WEIGHTS_NAME)
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS_NAME} is damaged or cut short: {error}") from error
-    # Shapes are compared before a config can ask for memory that its file has no tensors for.
+    # Compare shapes first: a config must not allocate memory for tensors the file does not hold.
     unfit = misfits(outline(kind, config, folder).state_dict(), state)
     if unfit:
         raise ValueError(
@@ -64,7 +64,8 @@ def load_network(kind: type[Network], folder: Path | str) -> Network:
 
 
 def load_library_network(kind: type[Network], folder: Path | str) -> Network:
-    """The network of a folder that diffusers wrote, under any file name; never asks its hub."""
+    """Load a network folder written by diffusers, under any file name and without network
+    access."""
     folder = Path(folder)
     outline(kind, network_config(kind, folder), folder)
     try:
@@ -74,7 +75,7 @@ def load_library_network(kind: type[Network], folder: Path | str) -> Network:
 
 
 def network_config(kind: type[ModelMixin], folder: Path) -> dict[str, object]:
-    """The config.json of a network, of the types that its class takes."""
+    """The config.json of a network, checked against the types its class accepts."""
     path = folder / "config.json"
     config = read_json(path)
     check_types(config, defaults_of(kind.__init__), path)
@@ -82,19 +83,19 @@ def network_config(kind: type[ModelMixin], folder: Path) -> dict[str, object]:
 
 
 def outline(kind: type[Network], config: Mapping[str, object], folder: Path) -> Network:
-    """A network without memory for its tensors, which tells their shapes."""
+    """A network on the meta device, for the shapes of its tensors."""
     with torch.device("meta"):
         return made(kind.from_config, config, folder / "config.json", what=kind.__name__)
 
 
 def save_audio_encoder(encoder: AudioEncoder, folder: Path) -> dict[str, str]:
-    """Write an audio encoder's weights if it has any; returns what the model's config says."""
+    """Write an audio encoder's weights, if any; returns its entry in the model's config."""
     name = AUDIO_ENCODERS.check(encoder)
     encoder.save(folder / "audio_encoder")
     return {"name": name}
 
 
 def load_audio_encoder(config: Mapping[str, object], folder: Path) -> AudioEncoder:
-    """The audio encoder that `save_audio_encoder` described."""
+    """Load the audio encoder of an entry made by `save_audio_encoder`."""
     kind = AUDIO_ENCODERS.find(config.get("name"), where=f"{folder} has an unknown audio encoder: ")
     return kind.load(folder / "audio_encoder")

@@ -1,4 +1,4 @@
-"""StableSyncNet: one unit vector for 16 lower faces, one for the sound beside them."""
+"""StableSyncNet: a unit vector for 16 lower half-faces, and one for the sound beside them."""
 
 from collections.abc import Callable, Sequence
 from math import gcd
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from latentsync.models.serialization import load_network
 
 MEL_BANDS = 80
-# Of which faces a network is a judge, in its config.
+# Values of `trained_on`: the kind of faces a network was trained on.
 SYNTHETIC, RECORDED = "drawn", "recorded"
 MIN_EMBEDDING = 4
 Factor: TypeAlias = int | Sequence[int]
 
 
 class TowerConfig(TypedDict):
-    """One tower: what it reads, and width, downsampling and attention of each of its levels."""
+    """One encoder tower: input channels, and width, downsampling and attention of each level."""
 
     in_channels: int
     block_out_channels: Sequence[int]
@@ -35,11 +35,11 @@ class TowerConfig(TypedDict):
 
 
 class StableSyncNet(ModelMixin, ConfigMixin):
-    """Two convolutional towers; the cosine of their outputs, in [0, 1], says how well in sync.
+    """Two convolutional towers; the cosine of their outputs, in [0, 1], measures sync.
 
-    `resolution` is the side of the square the visual tower's frames come from; with `lower_half`
-    it sees the lower half of it. `trained_on` says of which faces it is a judge: drawn, recorded,
-    both, or None where nobody noted it.
+    `resolution` is the side of the square frames of the visual tower; with `lower_half` it reads
+    their lower half. `trained_on` records the kind of training faces, outside of which its scores
+    are not valid: drawn, recorded, both, or None if unknown.
     """
 
     _supports_gradient_checkpointing = True
@@ -77,7 +77,7 @@ class StableSyncNet(ModelMixin, ConfigMixin):
 
     @property
     def reads_latents(self) -> bool:
-        """Whether it judges latents, whole; otherwise the lower half of RGB frames."""
+        """Whether it reads whole latents instead of RGB frames."""
         return self.config.visual_encoder["in_channels"] != 3 * self.config.num_frames
 
     def forward(
@@ -86,7 +86,7 @@ class StableSyncNet(ModelMixin, ConfigMixin):
         return self.embed_frames(frames), self.embed_mel(mel)
 
     def embed_frames(self, frames: Float[Tensor, "b fc h w"]) -> Float[Tensor, "b d"]:
-        """Unit vectors of stacks of frames, as `sync_input` makes them."""
+        """Unit vectors of stacks of frames made by `sync_input`."""
         return F.normalize(self.visual_encoder(frames).flatten(1), dim=1)
 
     def embed_mel(self, mel: Float[Tensor, "b 1 m t"]) -> Float[Tensor, "b d"]:
@@ -94,14 +94,15 @@ class StableSyncNet(ModelMixin, ConfigMixin):
         return F.normalize(self.audio_encoder(mel).flatten(1), dim=1)
 
 
-# The library looks names up in the config before the sub-modules; both towers are in both.
+# diffusers looks names up in the config before the sub-modules; the towers are in both.
 StableSyncNet.__getattr__ = nn.Module.__getattr__
 
 
 def sync_input(
     pixels: Float[Tensor, "b f c h w"], resolution: int
 ) -> Float[Tensor, "b fc half resolution"]:
-    """Stack the lower half of every frame along channels, frame by frame, as the net reads it."""
+    """Stack the lower half of every frame along channels, frame by frame, as the network
+    expects."""
     if pixels.shape[-2:] != (resolution, resolution):
         num_frames = pixels.shape[1]
         flat = rearrange(pixels, "b f c h w -> (b f) c h w")
@@ -116,12 +117,12 @@ def latent_sync_input(latents: Float[Tensor, "b f c x y"]) -> Float[Tensor, "b f
 
 
 def load_syncnet(folder: Path | str) -> StableSyncNet:
-    """The SyncNet of a folder that training wrote."""
+    """Load the SyncNet of a folder written by training."""
     return load_network(StableSyncNet, folder)
 
 
 class DownEncoder(nn.Module):
-    """Residual blocks that halve a picture until one place is left; ends in a ReLU."""
+    """Residual blocks that downsample to a single position; ends in a ReLU."""
 
     _gradient_checkpointing_func: Callable[..., Tensor]  # set by the library
 
@@ -137,7 +138,7 @@ class DownEncoder(nn.Module):
         super().__init__()
         width = block_out_channels[0]
         self.conv_in = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
-        # Attention stands in the same list as the residual blocks, so that names are official.
+        # Attention is in the same list as the residual blocks, which keeps the official names.
         self.down_blocks = nn.ModuleList()
         levels = zip(block_out_channels, downsample_factors, attn_blocks, strict=True)
         for width_out, factor, attention in levels:
@@ -179,7 +180,7 @@ class ResnetBlock(nn.Module):
             if factor != 1
             else None
         )
-        # left, right, top, bottom: an axis that is not strided keeps its length
+        # left, right, top, bottom: an unstrided axis keeps its length
         self.pad = (int(horizontal == 1), 1, int(vertical == 1), 1)
 
     def forward(self, hidden: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
@@ -192,7 +193,7 @@ class ResnetBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over all places of a picture, then a gated MLP."""
+    """Self-attention over all positions, then a gated MLP."""
 
     def __init__(self, width: int, num_heads: int = 8) -> None:
         super().__init__()
@@ -213,13 +214,13 @@ class AttentionBlock(nn.Module):
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """32 groups as in the official nets, fewer where the width does not allow them."""
+    """Group norm with 32 groups as in the official networks, fewer if the width requires it."""
     return nn.GroupNorm(gcd(32, width), width, eps=1e-6)
 
 
 def end_norm(width: int) -> nn.GroupNorm:
-    """The same for the one place a tower ends in, where a group of one channel has no value but
-    its mean: of such narrow towers, which no official net has, four channels are a group."""
+    """The same for the single position at the end of a tower, where a group of one channel would
+    always normalise to zero: such narrow towers (none is official) use four channels per group."""
     norm = group_norm(width)
     return norm if norm.num_groups < width else nn.GroupNorm(max(1, width // 4), width, eps=1e-6)
 
@@ -231,7 +232,7 @@ def strides(factor: Factor) -> tuple[int, int]:
 
 
 def end_size(size: tuple[int, int], factors: Sequence[Factor]) -> tuple[int, int]:
-    """What remains of (height, width) after all levels."""
+    """The (height, width) left after all levels."""
     height, width = size
     for vertical, horizontal in map(strides, factors):
         height, width = height // vertical, width // horizontal

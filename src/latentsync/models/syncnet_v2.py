@@ -1,6 +1,6 @@
-"""SyncNet v2 (Chung and Zisserman 2016), the reader that published LSE figures stand on.
+"""SyncNet v2 (Chung and Zisserman 2016), the network behind published LSE figures.
 
-It sees five frames of a face of 224 px, levels 0..255, beside 20 steps of 13 cepstral coefficients.
+Input: five frames of a 224 px face, levels 0..255, and 20 steps of 13 cepstral coefficients.
 """
 
 from jaxtyping import Float
@@ -14,7 +14,7 @@ Size3d = int | tuple[int, int, int]
 
 
 class SyncNetV2(nn.Module):
-    """Two convolutional towers and their projections; modules stand in the order of the file."""
+    """Two convolutional towers and their projections; modules are in the order of the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,19 +46,20 @@ class SyncNetV2(nn.Module):
     def forward(
         self, frames: Float[Tensor, "b 3 5 224 224"], cepstra: Float[Tensor, "b 1 13 20"]
     ) -> tuple[Float[Tensor, "b 1024"], Float[Tensor, "b 1024"]]:
-        """Vectors of picture and sound, not normalised: their distance says how far off sync."""
+        """Unnormalised embeddings of picture and sound; their distance measures how far out of
+        sync."""
         return self.forward_lip(frames), self.forward_aud(cepstra)
 
     def forward_lip(self, frames: Float[Tensor, "b 3 5 224 224"]) -> Float[Tensor, "b 1024"]:
-        """The vector of five frames: BGR levels 0..255 in the official evaluation."""
+        """The embedding of five frames: BGR levels 0..255 in the official evaluation."""
         return self.netfclip(self.forward_lipfeat(frames))
 
     def forward_aud(self, cepstra: Float[Tensor, "b 1 13 20"]) -> Float[Tensor, "b 1024"]:
-        """The vector of 0.2 s of sound: coefficients down, time across, 100 steps a second."""
+        """The embedding of 0.2 s of sound: (coefficients, time), 100 steps per second."""
         return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
 
     def forward_lipfeat(self, frames: Float[Tensor, "b 3 5 224 224"]) -> Float[Tensor, "b 512"]:
-        """What the visual tower gives before its projection."""
+        """The visual features before the projection."""
         return self.netcnnlip(frames).flatten(1)
 
 

@@ -1,7 +1,7 @@
 """The denoising network: diffusers' motion UNet with LatentSync's norm scopes and audio tokens.
 
-Latents come as "b c f h w", audio as "b f s d"; frames are folded into the batch at the
-entrance and unfolded at the exit.
+Latents are "b c f h w", audio is "b f s d"; frames are folded into the batch at the input and
+unfolded at the output.
 """
 
 import inspect
@@ -41,10 +41,10 @@ MotionBlock: TypeAlias = (
 class UNet(UNetMotionModel):
     """Predicts noise, velocity or clean latents of a chunk of frames from noisy ones and audio.
 
-    Norms of residual blocks and of the output see the whole chunk, norms of attentions one
-    frame. `attention_levels` says, finest level first, where frames attend to themselves and to
-    their audio; the bottom always does. `motion` is where motion modules stand: none, decoder or
-    all.
+    Norms of residual blocks and of the output are over the whole chunk, norms of attentions over
+    one frame. `attention_levels`, finest level first, says where frames have self-attention and
+    cross-attention to audio; the bottom always has. `motion` says where motion modules are: none,
+    decoder or all.
     """
 
     @register_to_config
@@ -141,7 +141,7 @@ class UNet(UNetMotionModel):
     def embed(
         self, timesteps: Num[Tensor, " b"], audio: Float[Tensor, "b f s d"] | None
     ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "bf s2 d2"] | None]:
-        """What every layer is told: the time of each clip, and the audio tokens of each frame."""
+        """The conditioning of every layer: time embedding per clip, audio tokens per frame."""
         temb = self.time_embedding(self.time_proj(timesteps).to(self.conv_in.weight.dtype))
         if audio is None:
             return temb, None
@@ -149,12 +149,12 @@ class UNet(UNetMotionModel):
         return temb, tokens if self.project_audio is None else self.project_audio(tokens)
 
     def load_spatial(self, state: Mapping[str, Tensor]) -> None:
-        """Take everything but the motion modules from a state without them; strict otherwise."""
+        """Load all but the motion modules from a state dict without them; strict otherwise."""
         motion = {key: value for key, value in self.state_dict().items() if ".motion_" in key}
         self.load_state_dict({**motion, **state}, strict=True)
 
 
-# The library's further options keep their defaults and stay out of our config.json.
+# Other diffusers options keep their defaults and stay out of our config.json.
 UNet.ignore_for_config = sorted(
     set(inspect.signature(UNetMotionModel.__init__).parameters)
     - set(inspect.signature(UNet.__init__).parameters)
@@ -162,21 +162,21 @@ UNet.ignore_for_config = sorted(
 
 
 def take_over_layers(block: MotionBlock | UNetMidBlock2DCrossAttn) -> None:
-    """Replace the library's residual blocks and spatial transformers by ours, in place."""
+    """Replace diffusers' residual blocks and spatial transformers with ours, in place."""
     block.resnets = nn.ModuleList(map(ClipResnetBlock, block.resnets))
     if hasattr(block, "attentions"):
         block.attentions = nn.ModuleList(map(SpatialTransformer, block.attentions))
 
 
 def take_over_motion(block: MotionBlock, *, keep: bool) -> None:
-    """Replace the library's motion modules by ours, or by nothing, in place."""
+    """Replace diffusers' motion modules with ours, or with nothing, in place."""
     block.motion_modules = nn.ModuleList(
         MotionTransformer(module) if keep else NoMotion() for module in block.motion_modules
     )
 
 
 def zero_outputs(unet: UNet) -> None:
-    """Let every residual block start as its shortcut and the whole net start at zero."""
+    """Initialise so that every residual block is its shortcut and the network outputs zero."""
     blocks = [module for module in unet.modules() if isinstance(module, ClipResnetBlock)]
     for conv in [unet.conv_out, *(block.conv2 for block in blocks)]:
         nn.init.zeros_(conv.weight)

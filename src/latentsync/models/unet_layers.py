@@ -1,9 +1,8 @@
-"""The library's layers with the norm scopes LatentSync needs.
+"""diffusers layers with the norm scopes LatentSync needs.
 
-Each class takes over the sub-modules of a diffusers layer, so that the names in the state dict
-stay the library's, and only the way through them differs. Frames are folded into the batch all
-the way; where a layer must know how many frames a clip has, it reads it off its inputs, so no
-state is kept between calls.
+Each class reuses the sub-modules of a diffusers layer, which keeps the names in the state dict;
+only the forward pass differs. Frames are folded into the batch throughout; layers that need the
+number of frames per clip derive it from their inputs, so no state is kept between calls.
 """
 
 from collections.abc import Callable
@@ -19,16 +18,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Above this many keys the table of attention weights costs more memory than it saves time.
+# Above this many keys the attention matrix costs more memory than it saves time.
 MAX_EXPLICIT_TOKENS = 1024
 
 
 def norm_over_clip(
     norm: nn.GroupNorm, frames: Float[Tensor, "bf c h w"], num_frames: int
 ) -> Float[Tensor, "bf c h w"]:
-    """Group norm whose statistics are shared by all frames of a clip.
+    """Group norm with statistics over all frames of a clip.
 
-    In channels-last memory the two changes of axes cost nothing.
+    In channels-last memory both permutations are free.
     """
     clips = rearrange(frames, "(b f) c h w -> b c f h w", f=num_frames)
     return rearrange(norm(clips), "b c f h w -> (b f) c h w")
@@ -58,7 +57,7 @@ class ClipResnetBlock(nn.Module):
 
 
 class AudioBlock(nn.Module):
-    """Self-attention within a frame, attention to that frame's audio if there is any, MLP."""
+    """Self-attention within a frame, cross-attention to its audio (if any), MLP."""
 
     def __init__(self, block: BasicTransformerBlock) -> None:
         super().__init__()
@@ -79,7 +78,7 @@ class AudioBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """The attention of every frame by itself; `encoder_hidden_states` is its audio."""
+    """Attention within each frame; `encoder_hidden_states` is its audio."""
 
     _gradient_checkpointing_func: Callable[..., Tensor]  # set by the library
 
@@ -109,9 +108,9 @@ class SpatialTransformer(nn.Module):
 
 
 class MotionTransformer(nn.Module):
-    """Attention along the frames of a clip, for every place by itself; its norm is per frame.
+    """Attention along the frames of a clip at each position separately; its norm is per frame.
 
-    The output projection starts at zero: a fresh one changes nothing.
+    The output projection is initialised to zero: a new module changes nothing.
     """
 
     _gradient_checkpointing_func: Callable[..., Tensor]  # set by the library
@@ -131,7 +130,7 @@ class MotionTransformer(nn.Module):
     ) -> Float[Tensor, "bf c h w"]:
         height, width = hidden_states.shape[-2:]
         tokens = rearrange(self.norm(hidden_states), "(b f) c h w -> (b h w) f c", f=num_frames)
-        tokens = self.proj_in(tokens.contiguous())  # else torch multiplies place by place
+        tokens = self.proj_in(tokens.contiguous())  # else torch multiplies position by position
         for block in self.transformer_blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = self._gradient_checkpointing_func(block, tokens)
@@ -142,7 +141,7 @@ class MotionTransformer(nn.Module):
 
 
 class ScaledAttention:
-    """Attention without masks, as a processor of the library's attention layers."""
+    """Unmasked attention, as a processor for diffusers' attention layers."""
 
     def __call__(
         self,
@@ -166,14 +165,14 @@ class ScaledAttention:
 
 
 def trains_in_bfloat16_on_cpu(query: Tensor) -> bool:
-    """Whether torch's fused attention would be slow: its backward there takes twice the time of
-    plain products, twelve times for few keys (torch 2.14.1)."""
+    """Whether torch's fused attention would be slow: in bfloat16 on a CPU its backward pass takes
+    twice the time of plain products, twelve times with few keys (torch 2.14.1)."""
     on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
     return on_cpu and torch.is_grad_enabled()
 
 
 class NoMotion(nn.Module):
-    """Stands where a motion module would: gives back what it gets."""
+    """Placeholder for a motion module: the identity."""
 
     def forward(
         self, hidden_states: Float[Tensor, "bf c h w"], num_frames: int
