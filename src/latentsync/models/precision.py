@@ -1,4 +1,4 @@
-"""Where a model runs, in which numbers and in which memory order: what is fast on which device."""
+"""Choose dtype and memory format: what is fast on which device."""
 
 import logging
 
@@ -20,12 +20,12 @@ def make_ready(
 ) -> LipSyncModel:
     """Move a model to a device and make it fast there, in place.
 
-    `dtype`: of UNet and VAE, cast whole; None is `best_dtype`. The noise schedule stays in the
-    dtype of the noise, float32. In float32 the memory order is left alone, so that what the
-    official code computes is met to the last digits; in half precision it is channels-last, but
-    for the UNet on a CPU, where that costs a tenth more.
-    `compile_unet` lets torch compile the UNet's layers, which takes minutes at the first chunk and
-    a C++ compiler on a CPU.
+    `dtype`: of UNet and VAE; None means `best_dtype`. The noise schedule stays in the dtype of the
+    noise, float32. In float32 the memory format is unchanged, which reproduces the official code to
+    the last digits; in half precision it is channels-last, except for the UNet on a CPU, where that
+    is 10 % slower.
+    `compile_unet` compiles the UNet's layers with torch, which takes minutes in the first chunk and
+    needs a C++ compiler on a CPU.
     """
     device = torch.device(device)
     dtype = best_dtype(device) if dtype is None else dtype
@@ -41,10 +41,10 @@ def make_ready(
 
 
 def best_dtype(device: torch.device | str) -> torch.dtype:
-    """The fastest numbers a device computes with that are exact enough to draw faces.
+    """The fastest dtype of a device that is exact enough to generate faces.
 
-    bfloat16 on GPUs that have it (Ampere on) and on processors with instructions for it; float16
-    on GPUs with half precision units of another kind; else float32.
+    bfloat16 on GPUs that support it (Ampere and later) and on CPUs with instructions for it;
+    float16 on older GPUs with half precision units; else float32.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -58,13 +58,13 @@ def best_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def has_bfloat16_units() -> bool:
-    """Whether this processor multiplies bfloat16 itself; without, torch does it by detours."""
+    """Whether this CPU has bfloat16 instructions; torch emulates them slowly otherwise."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def compile_layers(unet: UNet) -> None:
-    """Compile the layers one by one, in place: what repeats is compiled once, and the last
-    residual block stays as it is, where `DeepCache` listens."""
+    """Compile the layers one by one, in place: repeated layers are compiled once, and the last
+    residual block, which `DeepCache` hooks, is not compiled."""
     last = unet.up_blocks[-1].resnets[-1]
     for module in unet.modules():
         if isinstance(module, ClipResnetBlock | SpatialTransformer) and module is not last:

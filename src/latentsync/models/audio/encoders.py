@@ -1,4 +1,4 @@
-"""Waveform => states that the UNet listens to, and the tokens of frames among them."""
+"""Waveform => audio states for the UNet, and the tokens of video frames among them."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -12,28 +12,26 @@ from torch import Tensor
 from latentsync.media.mel import mel_spectrogram
 from latentsync.models.audio.stream import StateStream
 
-# Of Mel and of Whisper.
+# State rate of Mel and Whisper encoders, in Hz.
 STATES_PER_SECOND = 50
 # Both mels have 100 columns a second, of which two make a state.
 HOP = 160
 WINDOW_MEL_FRAMES = 3000
-# Columns computed beside those asked for: at a cut through the sound, spectra are wrong.
+# Extra columns computed on both sides: spectra are wrong where the sound was cut.
 MARGIN_MEL_FRAMES = 4
 
 
 @runtime_checkable
 class AudioEncoder(Protocol):
-    """Anything that turns a 16 kHz waveform into `l` states of width `d`, `rate` times a second.
+    """Turns a 16 kHz waveform into `l` states of width `d`, `rate` per second.
 
-    `overlap`: whether windows of long sounds overlap and fade into each other, where there would be
-    seams; false is what the official code does.
-    `stream` gives the same states in windows, made when they are asked for: hours of sound need
-    memory for some minutes. It keeps the waveform (which may be mapped from a file) and reads
-    slices of it.
-    `to` moves its networks, in place; states come back to where the waveform is.
-    `save` writes a folder of its own, which it makes if there is anything to write, and `load`
-    reads it: model folders hold the encoder there, and know its class by `name`. `states_name` is
-    for folders of data sets: encoders of one such name make the same states.
+    `overlap`: whether windows of long sounds overlap and cross-fade, which avoids seams; the
+    official code does not. `stream` gives the same states lazily in windows: hours of sound need
+    memory for a few minutes. It keeps the waveform (which may be memory-mapped) and reads slices of
+    it. `to` moves its networks in place; states are returned on the device of the waveform. `save`
+    writes a folder, created only if there is anything to write, and `load` reads it. Model folders
+    store the encoder there and identify its class by `name`. `states_name` is used in data sets:
+    encoders with the same one produce the same states.
     """
 
     name: ClassVar[str]
@@ -62,9 +60,9 @@ class AudioEncoder(Protocol):
 
 
 class MelAudioEncoder:
-    """Audio states without weights: two log-mel rows of 10 ms per state, in [-1, 1].
+    """Audio states without a network: two log-mel rows of 10 ms per state, in [-1, 1].
 
-    Windows of it have no seams: `overlap` changes nothing.
+    Its windows have no seams: `overlap` has no effect.
     """
 
     name: ClassVar[str] = "mel"
@@ -94,7 +92,7 @@ class MelAudioEncoder:
         return StateStream(spans, make)
 
     def to(self, device: torch.device | str) -> Self:
-        """Nothing to move: what is computed is computed where the waveform is."""
+        """Nothing to move: it computes on the device of the waveform."""
         return self
 
     def save(self, folder: Path) -> None:
@@ -102,12 +100,12 @@ class MelAudioEncoder:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """An encoder: there is nothing to read."""
+        """A new encoder: there is nothing to read."""
         return cls()
 
 
 class TokenStream:
-    """The audio tokens of frames, in any order, cheapest in their own; see `frame_tokens`."""
+    """The audio tokens of frames in any order, cheapest in ascending order; see `frame_tokens`."""
 
     def __init__(
         self,
@@ -154,7 +152,7 @@ def frame_tokens(
 ) -> Float[Tensor, "f s d"]:
     """The states around each video frame, time outer and layer inner; edges are repeated.
 
-    `rate` is that of the states' encoder.
+    `rate` is the encoder's state rate in Hz.
     """
     rows = token_rows(frames, before=before, after=after, fps=fps, rate=rate)
     return rearrange(states[rows.clamp(0, states.shape[0] - 1)], "f n l d -> f (n l) d")
@@ -168,7 +166,7 @@ def token_rows(
     fps: float,
     rate: float = STATES_PER_SECOND,
 ) -> Int[Tensor, "f n"]:
-    """Which states stand around each frame; some may lie before the first or behind the last."""
+    """Indices of the states around each frame; some may lie before the first or after the last."""
     centres = (frames.double() * rate / fps).floor().long()
     return centres[:, None] + torch.arange(-before, after, device=frames.device)
 
@@ -176,9 +174,9 @@ def token_rows(
 def num_official_frames(
     num_states: int, *, fps: float = 25.0, rate: float = STATES_PER_SECOND
 ) -> int:
-    """How many video frames the official code gives so many states: two more than they last.
+    """Number of video frames the official code assigns to `l` states: two more than their duration.
 
-    It counts up to the first frame whose centre lies beyond the states, and takes that one too.
+    It counts up to and including the first frame whose centre lies beyond the states.
     """
     frame = 0
     while int(frame * rate / fps) <= num_states:
@@ -187,7 +185,7 @@ def num_official_frames(
 
 
 def around(waveform: Float[Tensor, " t"], first: int, end: int) -> tuple[Float[Tensor, " t2"], int]:
-    """The sound that the mel columns `first` to `end` need, and how many columns too early it
-    begins."""
+    """The sound needed for the mel columns `first` to `end`, and by how many columns it starts
+    early."""
     start = max(0, first - MARGIN_MEL_FRAMES)
     return waveform[start * HOP : (end + MARGIN_MEL_FRAMES) * HOP], first - start

@@ -1,4 +1,4 @@
-"""The states of a HuBERT or a wav2vec 2.0, from a folder in the layout of transformers."""
+"""HuBERT and wav2vec 2.0 encoders, from a folder in transformers' layout."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ from latentsync.models.frozen import Frozen, weights_digest
 SAMPLE_RATE = 16000
 WINDOW_SECONDS = 30
 OVERLAP_SECONDS = 6
-# By the model_type of a folder's config.json.
+# Keyed by model_type in the folder's config.json.
 KINDS: dict[str, tuple[type[HubertConfig | Wav2Vec2Config], type[HubertModel | Wav2Vec2Model]]] = {
     "hubert": (HubertConfig, HubertModel),
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
 }
-# Files written before torch had parametrizations call the two parts of a normed weight so.
+# Names of the two parts of a weight-normed tensor in files older than torch's parametrizations.
 OLD_KEYS = {
     "pos_conv_embed.conv.weight_g": "pos_conv_embed.conv.parametrizations.weight.original0",
     "pos_conv_embed.conv.weight_v": "pos_conv_embed.conv.parametrizations.weight.original1",
@@ -38,13 +38,12 @@ OWN_CONFIG = "states.json"
 
 
 class HubertAudioEncoder:
-    """Hidden states of a HuBERT or wav2vec 2.0: those of `layers`, 0 the input of the first block
-    and -1 the output of the last; all of them without.
+    """Hidden states of a HuBERT or wav2vec 2.0. `layers` selects them: 0 is the input of the first
+    block, -1 the output of the last; all of them by default.
 
-    As many a second as the network's convolutions make, 50 in every published one; state i is of
-    the i-th such piece of the sound. `normalize` says whether the network was trained on sounds of
-    mean 0 and variance 1. Windows of 30 s always overlap and fade into each other: `overlap`
-    changes nothing.
+    The state rate follows from the network's convolutions, 50 Hz in every published one.
+    `normalize` says whether the network was trained on sounds with mean 0 and variance 1. Windows
+    of 30 s always overlap and cross-fade: `overlap` has no effect.
     """
 
     name: ClassVar[str] = "hubert"
@@ -77,12 +76,12 @@ class HubertAudioEncoder:
 
     @property
     def states_name(self) -> str:
-        """`hubert-` and a hash of weights and layers, wherever the files lie."""
+        """`hubert-` and a hash of weights and layers, independent of the path."""
         return f"hubert-{weights_digest(self.net.net, self.layers, self.normalize)}"
 
     @classmethod
     def load(cls, folder: Path | str, *, layers: Sequence[int] | None = None) -> Self:
-        """The encoder of a local folder; a folder that `save` wrote knows its layers."""
+        """Load a local folder; a folder written by `save` also stores the layers."""
         folder = Path(folder)
         weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
         if weights is None or not (folder / "config.json").is_file():
@@ -106,7 +105,7 @@ class HubertAudioEncoder:
         )  # fmt: skip
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load` reads, and transformers as well."""
+        """Write a folder readable by `load` and by transformers."""
         folder.mkdir(parents=True, exist_ok=True)
         self.net.net.config.save_pretrained(folder)
         own = {"layers": self.layers, "normalize": self.normalize}
@@ -141,7 +140,7 @@ class HubertAudioEncoder:
             weight = next(self.net.net.parameters())
             answer = self.net.net(sound[None].to(weight), output_hidden_states=True)
             chosen = [answer.hidden_states[layer][0] for layer in self.layers]
-            # Back to where the sound is: windows of earlier runs lie there too.
+            # Back to the device of the sound, where windows cached by earlier runs are too.
             return torch.stack(chosen, dim=1).to(waveform.device)
 
         return StateStream(spans, make)
@@ -161,7 +160,7 @@ class HubertAudioEncoder:
 
     @cached_property
     def _field(self) -> int:
-        """How many samples one state of the convolutions hears."""
+        """Receptive field of one state, in samples."""
         config, field, hop = self.net.net.config, 1, 1
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             field, hop = field + (kernel - 1) * hop, hop * stride
@@ -169,7 +168,7 @@ class HubertAudioEncoder:
 
 
 def load_net(config_path: Path, weights: Path) -> HubertModel | Wav2Vec2Model:
-    """The network of a folder's files; every tensor must be there and fit."""
+    """Load the network of a folder; every tensor must exist and fit."""
     values = read_json(config_path)
     kind = values.get("model_type")
     if kind not in KINDS:
@@ -191,7 +190,7 @@ def load_net(config_path: Path, weights: Path) -> HubertModel | Wav2Vec2Model:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of either format."""
+    """The tensors of a file in either format."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -201,9 +200,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def own_state(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """The tensors of the network itself, under its names, of a file that may hold a head too.
+    """The encoder's tensors under its own names, from a file that may also hold a head.
 
-    What masks sounds in training is never used here; files have it or not.
+    The embedding that masks sound in pre-training is not used here; files may lack it.
     """
     for prefix in ("hubert.", "wav2vec2."):
         if any(key.startswith(prefix) for key in state):
@@ -224,7 +223,7 @@ def own_state(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
 
 
 def overlapping_spans(num_states: int, window: int, *, overlap: int) -> list[tuple[int, int]]:
-    """Windows of states that share so many with the one before; the last one ends with them all."""
+    """Windows of states that overlap by so many; the last one ends with the last state."""
     if num_states <= window:
         return [(0, num_states)]
     last = num_states - window
@@ -233,7 +232,7 @@ def overlapping_spans(num_states: int, window: int, *, overlap: int) -> list[tup
 
 
 def moments(waveform: Float[Tensor, " t"]) -> tuple[float, float]:
-    """Mean and deviation of a whole sound, a minute of it in memory at a time."""
+    """Mean and standard deviation of a whole sound, with one minute in memory at a time."""
     total = squares = 0.0
     for piece in waveform.split(60 * SAMPLE_RATE):
         total += piece.double().sum().item()

@@ -1,4 +1,4 @@
-"""A short stack of convolutions that makes a few attention tokens of many audio rows."""
+"""A few convolutions that turn many audio rows into few attention tokens."""
 
 import torch
 from einops import rearrange
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class AudioProjection(nn.Module):
-    """Rows of audio around one frame => fewer, wider tokens that know their place in time."""
+    """Audio rows around one frame => fewer, wider tokens with positional embeddings."""
 
     def __init__(self, *, tokens_in: int, dim_in: int, tokens_out: int, dim_out: int) -> None:
         super().__init__()

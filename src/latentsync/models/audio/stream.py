@@ -1,4 +1,4 @@
-"""The states of a sound of any length, a window at a time, as the faces that need them come."""
+"""Audio states of a sound of any length, computed lazily one window at a time."""
 
 from bisect import bisect_right
 from collections import OrderedDict
@@ -14,12 +14,12 @@ NUM_KEPT_WINDOWS = 3
 
 
 class StateStream:
-    """Any stretch of a sound's states; they are made in windows when they are asked for.
+    """Random access to a sound's states, computed in windows on demand.
 
-    `spans` are the first state of each window and the one behind its last, ascending, the first
-    from 0 on, without gaps. Where windows overlap, one fades into the next. `make` gives the
-    states of the window of an index. The last three windows are kept, so that whoever goes
-    through the sound, a little to and fro, makes each once; nothing else grows with its length.
+    `spans` are the (first, end) states of the windows, ascending, starting at 0, without gaps;
+    overlapping windows are cross-faded. `make` computes the states of the window with an index. The
+    last three windows are cached, so that reading roughly in order computes each once; nothing else
+    grows with the length of the sound.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class StateStream:
         return torch.cat(parts)
 
     def _blend(self, index: int, first: int, end: int) -> Float[Tensor, "n l d"]:
-        """A stretch of one window, where it overlaps with those before faded from them."""
+        """A range of one window, cross-faded with earlier windows where they overlap."""
         start = self.spans[index][0]
         states = self._window(index)[first - start : end - start]
         before_end = self.spans[index - 1][1] if index > 0 else 0
@@ -70,7 +70,7 @@ class StateStream:
 
 
 def fade(length: int) -> Float[Tensor, " n"]:
-    """Weights from 0 to 1 within two seconds in the middle of an overlap, where both windows know
-    what is around."""
+    """Weights rising from 0 to 1 over two seconds in the middle of an overlap, where both windows
+    have context."""
     places = torch.arange(length) + 0.5 - length / 2
     return (places / min(FADE_STATES, max(length, 1)) + 0.5).clamp(0, 1)

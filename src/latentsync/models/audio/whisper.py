@@ -1,4 +1,4 @@
-"""The states of a Whisper encoder, from a folder in the layout of transformers."""
+"""Whisper encoders, from a folder in transformers' layout."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +26,12 @@ OVERLAP_MEL_FRAMES = 600
 
 
 class WhisperAudioEncoder:
-    """The states of a Whisper encoder: its input with positions, and every block's output.
+    """The hidden states of a Whisper encoder: its input with positions, and every block's output.
 
-    The last one is taken before the final layer norm, as the published UNets were trained with.
-    Windows of 30 s are encoded one by one. They overlap and fade into each other, so that no seam
-    is heard; without `overlap` they stand side by side, as in the official code. A short one is
-    padded with zeros of the normalised mel.
+    The last one is taken before the final layer norm, as in the training of the published UNets.
+    Windows of 30 s are encoded one by one. They overlap and cross-fade to avoid seams; without
+    `overlap` they are adjacent, as in the official code. A short one is padded with zeros of the
+    normalised mel.
     """
 
     name: ClassVar[str] = "whisper"
@@ -46,12 +46,12 @@ class WhisperAudioEncoder:
 
     @property
     def states_name(self) -> str:
-        """`whisper-` and a hash of the weights, wherever they lie."""
+        """`whisper-` and a hash of the weights, independent of the path."""
         return f"whisper-{weights_digest(self.net.net)}"
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """The encoder of a local Whisper folder in the layout of transformers."""
+        """Load a local Whisper folder in transformers' layout."""
         folder = Path(folder)
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
@@ -81,7 +81,7 @@ class WhisperAudioEncoder:
         return cls(encoder)
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load` reads."""
+        """Write a folder readable by `load`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.net.net.config.save_pretrained(folder)
         state = self.net.net.state_dict()
@@ -113,17 +113,17 @@ class WhisperAudioEncoder:
 
         @torch.no_grad()
         def make(index: int) -> Float[Tensor, "n l d"]:
-            # Back to where the sound is: windows of earlier runs lie there too.
+            # Back to the device of the sound, where windows cached by earlier runs are too.
             return block_states(encoder, mel.columns(*spans[index])).to(waveform.device)
 
         return StateStream([(start // 2, end // 2) for start, end in spans], make)
 
 
 def window_starts(num_mel_frames: int, *, overlap: int) -> list[int]:
-    """Where the windows of 30 s begin that cover a mel.
+    """Starts of the 30 s windows that cover a mel.
 
-    With an overlap, each shares at least so much with the one before, and the last one ends with
-    the mel, so that it hears 30 s as well.
+    With an overlap, each shares at least that much with the previous one, and the last one ends at
+    the end of the mel, so that it covers 30 s too.
     """
     if num_mel_frames <= WINDOW_MEL_FRAMES or overlap == 0:
         return list(range(0, num_mel_frames, WINDOW_MEL_FRAMES))
@@ -134,14 +134,14 @@ def window_starts(num_mel_frames: int, *, overlap: int) -> list[int]:
 def whisper_mel(
     waveform: Float[Tensor, " t"], *, num_bands: int = 80
 ) -> Float[Tensor, "num_bands n"]:
-    """The whole log-mel that a Whisper hears, see `WhisperMel`."""
+    """The whole log-mel input of a Whisper, see `WhisperMel`."""
     mel = WhisperMel(waveform, num_bands=num_bands)
     return mel.columns(0, len(mel))
 
 
 class WhisperMel:
-    """Whisper's log-mel at 100 Hz in any stretches; its floor is 8 decades of power below the
-    loudest of the whole sound, which is found first."""
+    """Whisper's log-mel at 100 Hz for any range of columns; its floor is 8 decades of power below
+    the maximum of the whole sound, which is found first."""
 
     def __init__(self, waveform: Float[Tensor, " t"], *, num_bands: int = 80) -> None:
         self.waveform = waveform
@@ -177,7 +177,7 @@ class WhisperMel:
 
 
 def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's part of the tensors of a whole Whisper, or all those of an encoder alone."""
+    """The encoder's tensors, from those of a whole Whisper or of an encoder alone."""
     for prefix in ("model.encoder.", "encoder."):
         if any(key.startswith(prefix) for key in state):
             return {
@@ -191,7 +191,7 @@ def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def block_states(encoder: WhisperEncoder, mel: Float[Tensor, "m n"]) -> Float[Tensor, "n2 l d"]:
     """Embedded input and every block's output, without the encoder's final norm.
 
-    `mel` holds 30 s at most; what the padding behind it makes is cut off.
+    `mel` holds at most 30 s; states of the padding are dropped.
     """
     weight = encoder.conv1.weight
     padded = F.pad(mel, (0, WINDOW_MEL_FRAMES - mel.shape[1]))[None].to(weight)
