@@ -141,16 +141,19 @@ def _best_names(
     votes: Mapping[tuple[int, str], float],
     hints: Hints,
 ) -> list[str | None]:
-    """The surest first; nobody twice at one time."""
+    """The surest first; nobody twice at one time. Who is there all along is rather the one whose
+    track lasts than somebody who is found for a moment."""
     fits = []
+    shot = (min(track.first for track in tracks), max(track.end for track in tracks) - 1)
     for index, track in enumerate(tracks):
         total = sum(votes.get((track.person, person["id"]), 0) for person in people)
         for person in people:
             inside = track.overlap(person["spans"]) / (track.end - track.first)
             liked = votes.get((track.person, person["id"]), 0) / max(total, 1e-9)
             if inside > MIN_INSIDE:
+                covered = track.overlap(person["spans"]) / frames_within(shot, person["spans"])
                 hint = hints.get((index, person["id"]), 0.5)
-                fits.append((inside + liked / 2 + hint / 2, index, person["id"]))
+                fits.append((inside + covered + liked / 2 + hint / 2, index, person["id"]))
     names: list[str | None] = [None] * len(tracks)
     for _, index, name in sorted(fits, key=lambda fit: -fit[0]):
         taken = any(
@@ -160,6 +163,11 @@ def _best_names(
         if names[index] is None and not taken:
             names[index] = name
     return names
+
+
+def frames_within(shot: Span, spans: Iterable[Span]) -> int:
+    """Frames of spans that lie in a shot; ends are inclusive."""
+    return sum(max(min(shot[1], last) - max(shot[0], at) + 1, 0) for at, last in spans)
 
 
 def same_people(people: Sequence[Label]) -> dict[str, str]:
