@@ -69,9 +69,24 @@ def test_a_person_is_who_is_near_on_average() -> None:
 
 
 def test_the_mean_of_unit_looks_is_a_unit_look() -> None:
-    mean = mean_look([np.array([1.0, 0]), np.array([0, 1.0])])
+    looks = [np.array([1.0, 0]), np.array([0, 1.0])]
+    mean = mean_look(looks, [0.5, 0.5])
     np.testing.assert_allclose(mean, np.array([1, 1]) / np.sqrt(2))
-    assert mean_look([]) is None
+    clearer = mean_look(looks, [0.5, 0.1])
+    assert clearer is not None
+    assert clearer[0] > 5 * clearer[1]
+    np.testing.assert_allclose(np.linalg.norm(clearer), 1)
+    assert mean_look([], []) is None
+
+
+def test_two_unclear_looks_must_be_closer_than_clear_ones() -> None:
+    def shown(first: int, look: float, clarity: float) -> Appearance:
+        box = np.array([0.0, 0, 10, 10])
+        return Appearance(first, first + 5, box, box, np.array([look]), clarity)
+
+    for clarities, persons in (((1, 1), 1), ((1, 0.2), 1), ((0.2, 0.2), 2)):
+        two = [shown(5 * n, 0.95 * n, clarity) for n, clarity in enumerate(clarities)]
+        assert len(set(number_people(two, limit=1))) == persons
 
 
 def test_without_looks_the_place_decides() -> None:

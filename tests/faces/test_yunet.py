@@ -16,7 +16,7 @@ from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, MeshDetector, YuNetDetector, default_detector
 from latentsync.faces.detectors.base import FIVE, FaceDetector, five_points
 from latentsync.faces.detectors.model_files import MESH, OPENCV_ZOO, SHA256, default_cache
-from latentsync.faces.detectors.yunet import AGREES, FALLBACK, disagreement
+from latentsync.faces.detectors.yunet import AGREES, FALLBACK, UNSURE_AGREES, disagreement
 from latentsync.faces.shape import canonical_face, five_yaw, yaw_degrees
 
 
@@ -80,6 +80,24 @@ def test_a_mesh_that_lies_elsewhere_than_the_five_points_is_not_believed(
     again = yunet.refine(frame, collapsed)
     assert again is not None
     assert np.abs(five_points(again) - five_points(face)).max() < 6
+
+
+def test_a_mesh_that_doubts_itself_is_believed_where_a_face_looks_here_in_some_light(
+    yunet: YuNetDetector,
+) -> None:
+    frame = portrait(900011)
+    (face,) = yunet(frame)
+    assert face.five is not None
+    doubtful = replace(face, score=0.01)
+    seen = np.concatenate([face.box, face.five.ravel(), [0.9]])
+    limits = AGREES, UNSURE_AGREES
+    assert disagreement(face, seen) < UNSURE_AGREES
+    assert yunet.is_believed(frame, doubtful, seen, *limits)
+    assert yunet.is_believed(frame // 20, face, seen, *limits)
+    assert not yunet.is_believed(frame // 20, doubtful, seen, *limits)
+    assert not yunet.is_believed(frame, doubtful, np.append(seen[:-1], 0.75), *limits)
+    moved = seen + np.append(np.zeros(4), np.append(np.full(10, 0.17 * np.ptp(face.box[1::2])), 0))
+    assert not yunet.is_believed(frame, doubtful, moved, *limits)
 
 
 def test_a_hidden_face_is_lost_and_found_at_the_next_frame_that_shows_it(

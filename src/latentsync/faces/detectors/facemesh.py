@@ -66,7 +66,7 @@ class MeshDetector(FaceDetector):
         for path in self.model_files:
             digest.update(path.read_bytes())
         who = "colors" if self._identity is None else self._identity.cache_key
-        return f"mesh 2 {self.min_score} {digest.hexdigest()} {who}"
+        return f"mesh 3 {self.min_score} {digest.hexdigest()} {who}"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -119,12 +119,15 @@ class MeshDetector(FaceDetector):
 
     def fit(self, frame: UInt8[np.ndarray, "h w 3"], roi: Matrix) -> Face | None:
         """The mesh inside a region of interest, None where the network sees no face."""
+        face = self.fit_anyway(frame, roi)
+        return face if face.score >= self.min_score else None
+
+    def fit_anyway(self, frame: UInt8[np.ndarray, "h w 3"], roi: Matrix) -> Face:
+        """The mesh inside a region of interest, whatever the network thinks of it."""
         picture = warp(frame, roi, (INPUT_SIZE, INPUT_SIZE))
         self.network.setInput(cv2.dnn.blobFromImage(picture, 1 / 255))
         flag, raw = self.network.forward(["conv2d_30", "conv2d_20"])
         score = float(1 / (1 + np.exp(-np.float64(flag.item()))))
-        if score < self.min_score:
-            return None
         mesh = raw.reshape(-1, 3).astype(np.float64)
         points = transform(invert(roi), mesh[:, :2] - 0.5)
         return Face(bounding_box(points), points, score, "mesh", mesh[:, 2] / mean_scale(roi))

@@ -2,7 +2,9 @@
 
 The mesh alone is not to be believed: turned away, bowed or just lost, it settles on a cheek or a
 neck with full confidence. YuNet's five points mostly sit right even there, so a mesh that lies
-elsewhere than they do is thrown away; the face then counts as seen, without landmarks.
+elsewhere than they do is thrown away; the face then counts as seen, without landmarks. The mesh's
+own doubt says less: of bowed heads and faces in bad light it is unsure though it sits right, so
+what faces the camera is believed where both agree well.
 """
 
 import hashlib
@@ -24,7 +26,7 @@ from latentsync.faces.detectors.base import (
     five_points,
     overlap,
 )
-from latentsync.faces.detectors.facemesh import MeshDetector, roi_matrix
+from latentsync.faces.detectors.facemesh import MeshDetector, mesh_roi, roi_matrix
 from latentsync.faces.detectors.model_files import OPENCV_ZOO, SFACE, YUNET, NotFetched, model_path
 from latentsync.faces.shape import five_yaw
 from latentsync.faces.tracking.identity import SFace
@@ -48,6 +50,11 @@ SAME_FACE = 0.3
 # The farthest of the five points between mesh and YuNet, over the face's size. Of frontal faces on
 # real clips 99 % stay under .10. A mesh that was believed a frame ago is believed a little longer.
 AGREES, STILL_AGREES = 0.2, 0.3
+# The same for a mesh that doubts itself; YuNet must be sure, of a head that faces the camera, and
+# something must be to be seen there (levels, 0 to 255).
+UNSURE_AGREES, UNSURE_STILL_AGREES = 0.15, 0.2
+SURE_SCORE, FACING_YAW, DARK = 0.8, 35.0, 20.0
+MAX_GROWTH = 1.5  # of a face from one frame to the next; what is larger is another one
 MOVES_AT_MOST = 0.3  # a mesh without YuNet's word, from frame to frame, over its size
 # Of a plain face YuNet sees every third frame only, which keeps the cost of following down.
 CHECK_EVERY, PLAIN_SCORE, PLAIN_MOVE, PLAIN_YAW = 3, 0.9, 0.08, 30.0
@@ -119,6 +126,10 @@ class YuNet:
         picture = warp(frame, matrix, (NEAR_SIDE, NEAR_SIDE))
         found = _rows(self.parts, picture, (1 / scale, 1 / scale), tuple(corner))
         shared = overlap(box, found[:, :4]) if len(found) else np.zeros(0)
+        growth = np.ptp(found[:, :4].reshape(-1, 2, 2), axis=1).max(axis=1) / (
+            2 * reach / NEAR_REACH
+        )
+        shared[np.maximum(growth, 1 / np.maximum(growth, 1e-9)) > MAX_GROWTH] = 0
         return found[int(shared.argmax())] if (shared > SAME_FACE).any() else None
 
 
@@ -155,7 +166,7 @@ class YuNetDetector(FaceDetector):
         digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
         who = "colors" if self._identity is None else self._identity.cache_key
         return (
-            f"yunet 1 {self.find.side} {self.find.min_score} {digest} {who} {self.mesh.cache_key}"
+            f"yunet 2 {self.find.side} {self.find.min_score} {digest} {who} {self.mesh.cache_key}"
         )
 
     @property
@@ -187,24 +198,40 @@ class YuNetDetector(FaceDetector):
         """The mesh of what YuNet saw, or what it saw alone."""
         five = seen[4:14].reshape(5, 2)
         side = ROI_SCALE * float((seen[2:4] - seen[:2]).max())
-        mesh = self.mesh.fit(frame, roi_matrix(five.mean(axis=0), side, five[1] - five[0]))
+        roi = roi_matrix(five.mean(axis=0), side, five[1] - five[0])
         # The second pass halves the scatter.
-        mesh = mesh and self.mesh.refine(frame, mesh)
-        if mesh is not None and disagreement(mesh, seen) < AGREES:
+        mesh = self.mesh.fit_anyway(frame, mesh_roi(self.mesh.fit_anyway(frame, roi).points))
+        if self.is_believed(frame, mesh, seen, AGREES, UNSURE_AGREES):
             return replace(mesh, five=five)
         return Face(seen[:4], five, float(seen[14]), FIVE, five=five)
 
+    def is_believed(
+        self, frame: Frame, mesh: Face, seen: Seen, agrees: float, unsure_agrees: float
+    ) -> bool:
+        """Whether a mesh lies where YuNet's five points are, as nearly as it takes."""
+        if mesh.score >= self.mesh.min_score:
+            return disagreement(mesh, seen) < agrees
+        faces_camera = abs(five_yaw(seen[4:14].reshape(5, 2))) < FACING_YAW
+        sure = seen[14] > SURE_SCORE and disagreement(mesh, seen) < unsure_agrees
+        return bool(faces_camera and sure and brightness(frame, seen[:4]) > DARK)
+
     def refine(self, frame: Frame, face: Face) -> Face | None:
-        mesh = self.mesh.refine(frame, face) if face.can_be_aligned else None
-        if mesh is not None and face.age < CHECK_EVERY - 1 and self._is_plain(face, mesh):
-            return replace(mesh, age=face.age + 1)
-        seen = self.find.near(frame, face.box if mesh is None else mesh.box)
-        if seen is None and mesh is not None and movement(face, mesh) > MOVES_AT_MOST:
+        mesh, box = None, face.box
+        if face.can_be_aligned:
+            mesh = self.mesh.fit_anyway(frame, mesh_roi(face.points))
+            if face.age < CHECK_EVERY - 1 and self._is_plain(face, mesh):
+                return replace(mesh, age=face.age + 1)
+            box = mesh.box if mesh.score >= self.mesh.min_score else box
+        seen = self.find.near(frame, box)
+        calm = mesh is not None and movement(face, mesh) < MOVES_AT_MOST
+        if seen is None and box is not face.box and not calm:
             seen = self.find.near(frame, face.box)
         if seen is None:
-            calm = mesh is not None and movement(face, mesh) < MOVES_AT_MOST
-            return replace(mesh, age=CHECK_EVERY) if mesh is not None and calm else None
-        if mesh is not None and disagreement(mesh, seen) < STILL_AGREES:
+            is_sure = mesh is not None and mesh.score >= self.mesh.min_score
+            return replace(mesh, age=CHECK_EVERY) if mesh is not None and is_sure and calm else None
+        if mesh is not None and self.is_believed(
+            frame, mesh, seen, STILL_AGREES, UNSURE_STILL_AGREES
+        ):
             return replace(mesh, five=seen[4:14].reshape(5, 2))
         return self.settle(frame, seen)
 
@@ -241,6 +268,13 @@ def disagreement(mesh: Face, seen: Seen) -> float:
     size = float((seen[2:4] - seen[:2]).max())
     away = np.linalg.norm(five_points(mesh) - seen[4:14].reshape(5, 2), axis=1)
     return float(away.max()) / max(size, 1e-9)
+
+
+def brightness(frame: Frame, box: Float[np.ndarray, "4"]) -> float:
+    """The mean level of every fourth pixel; 0 outside of the frame."""
+    x0, y0, x1, y1 = np.maximum(box, 0).astype(int)
+    part = frame[y0:y1:4, x0:x1:4]
+    return float(part.mean()) if part.size else 0.0
 
 
 def movement(before: Face, after: Face) -> float:

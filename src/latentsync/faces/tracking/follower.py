@@ -7,14 +7,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detectors.base import Face, FaceDetector, IdentityEmbedder, overlap
-from latentsync.faces.tracking.identity import Appearance
+from latentsync.faces.detectors.base import (
+    FIVE_POINTS,
+    Face,
+    FaceDetector,
+    IdentityEmbedder,
+    five_points,
+    overlap,
+)
+from latentsync.faces.tracking.identity import Appearance, nearest_similarity
+from latentsync.faces.warp import transform
 
 SEARCH_EVERY = 3  # frames between two looks while nobody is there or somebody was just lost
 SLOWER = 4  # at most this many times `every`, if look after look finds nobody new
 SAME_FACE = 0.5  # two tracks that share more of their area follow one face
 SAME_PLACE = 0.2  # who is found where somebody was just lost is the same
-LOOK_EVERY, MAX_LOOKS = 12, 8
+# Looks at who somebody is come ever later, and at once where a face is seen this much better.
+FIRST_LOOKS, MAX_LOOKS, BETTER = 3, 8, 1.4
+LARGE_ENOUGH = 64.0  # pixels, of a face that shows who it is as well as any larger one
+WITHOUT_LANDMARKS = 0.3  # how much such a look counts
+LONGEST_GAP = 4  # frames without landmarks for each end that has some
+MAX_GROWTH = 1.5  # of who is found again after some frames
 NAN = float("nan")
 
 PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
@@ -33,7 +46,10 @@ class Tracklet:
         self.num_seen, self.num_points = 0, 3
         self.face: Face | None = None
         self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
+        self.fives = array("f")
         self.looks: list[Float[np.ndarray, " d"]] = []
+        self.clarities: list[float] = []
+        self.next_look = 0
 
     def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """The face in a frame after the last one; frames left out are those it was not seen in."""
@@ -46,15 +62,30 @@ class Tracklet:
             (self.boxes, face.box),
             (self.mouths, [_known(self.detector.opening(face))]),
             (self.turns, [_known(self.detector.yaw(face))]),
+            (self.fives, _five(face).ravel()),
         ):
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
-        looks_due = self.num_seen % LOOK_EVERY == 0 and len(self.looks) < MAX_LOOKS
-        if self.embedder is not None and (looks_due or not self.looks):
-            look = self.embedder(frame, face)
-            self.looks += [] if look is None else [look]
+        if self.embedder is not None and self.is_worth_a_look(face):
+            self.look(self.embedder, frame, face)
         self.last, self.face = number, face
         self.num_seen += 1
+
+    def is_worth_a_look(self, face: Face) -> bool:
+        better = clarity(face, self.turns[-1]) > BETTER * max(self.clarities, default=0)
+        return better or (self.num_seen >= self.next_look and len(self.looks) < MAX_LOOKS)
+
+    def look(
+        self, embedder: IdentityEmbedder, frame: UInt8[np.ndarray, "h w 3"], face: Face
+    ) -> None:
+        look = embedder(frame, face)
+        if look is not None:
+            if len(self.looks) == MAX_LOOKS:
+                least = int(np.argmin(self.clarities))
+                del self.looks[least], self.clarities[least]
+            self.looks.append(look)
+            self.clarities.append(clarity(face, self.turns[-1]))
+            self.next_look = max(2 * self.num_seen, FIRST_LOOKS)
 
     def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
         """The points to keep; NaN where nothing can be aligned to the face."""
@@ -69,8 +100,9 @@ class Tracklet:
     def arrays(self) -> dict[str, Float[np.ndarray, "n ..."]]:
         """points "n p 2", boxes "n 4", openings " n", yaws " n"; NaN where it was not seen."""
         length = self.last - self.first + 1
+        points = _float32(self.points).reshape(length, self.num_points, 2)
         return {
-            "points": _float32(self.points).reshape(length, self.num_points, 2),
+            "points": bridged(points, _float32(self.fives).reshape(length, 5, 2)),
             "boxes": _float32(self.boxes).reshape(length, 4),
             "openings": _float32(self.mouths),
             "yaws": _float32(self.turns),
@@ -78,16 +110,57 @@ class Tracklet:
 
     def appearance(self) -> Appearance:
         boxes = _float32(self.boxes).reshape(-1, 4)
-        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], mean_look(self.looks))
+        look = mean_look(self.looks, self.clarities)
+        clearest = max(self.clarities, default=0.0)
+        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look, clearest)
 
 
-def mean_look(looks: Sequence[Float[np.ndarray, " d"]]) -> Float[np.ndarray, " d"] | None:
-    """The mean direction at the mean length, so that the mean of unit vectors is one."""
+def clarity(face: Face, yaw: float) -> float:
+    """How well a face shows who it is, 0 to 1: best from the front, large, with landmarks."""
+    facing = 1.0 if np.isnan(yaw) else max(float(np.cos(np.radians(yaw))), 0.1)
+    size = min(float(face.box[3] - face.box[1]) / LARGE_ENOUGH, 1.0)
+    return facing * max(size, 0.1) * (1.0 if face.can_be_aligned else WITHOUT_LANDMARKS)
+
+
+def mean_look(
+    looks: Sequence[Float[np.ndarray, " d"]], clarities: Sequence[float]
+) -> Float[np.ndarray, " d"] | None:
+    """The mean direction at the mean length, so that the mean of unit vectors is one; clear looks
+    count more."""
     if not looks:
         return None
-    mean = np.mean(looks, axis=0)
+    mean = np.average(looks, axis=0, weights=np.square(clarities))
     length = np.mean([np.linalg.norm(look) for look in looks])
     return mean * (length / max(float(np.linalg.norm(mean)), 1e-12))
+
+
+def bridged(
+    points: Float[np.ndarray, "n p 2"], fives: Float[np.ndarray, "n 5 2"]
+) -> Float[np.ndarray, "n p 2"]:
+    """Points where they are missing for a few frames in which eyes, nose and mouth are known: those
+    of the frames around, moved along with these."""
+    known = np.isfinite(points).all(axis=(1, 2))
+    bridged = points.copy()
+    ends = np.flatnonzero(np.diff(np.concatenate([[True], known, [True]]).astype(int)))
+    for first, end in ends.reshape(-1, 2).tolist():
+        beside = [at for at in (first - 1, end) if 0 <= at < len(known)]
+        if end - first > LONGEST_GAP * len(beside) or not np.isfinite(fives[first:end]).all():
+            continue
+        if not np.isfinite(fives[beside]).all():
+            continue
+        for number in range(first, end):
+            moved = [
+                transform(nearest_similarity(fives[at], fives[number]), points[at]) for at in beside
+            ]
+            nearness = [1 / abs(number - at) for at in beside]
+            bridged[number] = np.average(moved, axis=0, weights=nearness)
+    return bridged
+
+
+def _five(face: Face) -> Float[np.ndarray, "5 2"]:
+    if face.five is not None:
+        return face.five
+    return five_points(face) if face.scheme in FIVE_POINTS else np.full((5, 2), NAN)
 
 
 def _known(value: float | None) -> float:
@@ -176,6 +249,10 @@ class Follower:
             return None
         last = np.array([tracklet.face.box for tracklet in missing if tracklet.face])
         shared = overlap(face.box, last)
+        growth = np.ptp(last.reshape(-1, 2, 2), axis=1).max(axis=1) / np.ptp(
+            face.box.reshape(2, 2), axis=0
+        ).max(initial=1e-9)
+        shared[(growth > MAX_GROWTH) | (growth < 1 / MAX_GROWTH)] = 0
         return missing[int(shared.argmax())] if shared.max() > SAME_PLACE else None
 
     def trace_back(

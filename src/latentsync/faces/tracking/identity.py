@@ -34,6 +34,8 @@ RECOGNITION_FIVE = np.array(
         [70.7299, 92.2041],
     ]
 )
+# Profiles and faces in the dark look like each other more than like themselves from the front.
+UNCLEAR, UNCLEAR_FACTOR = 0.4, 1.15
 NEVER = 1e6  # the distance of two who are in one frame
 # By position alone two faces are one person's if their boxes share this much of their area.
 SAME_PLACE = 0.1
@@ -86,10 +88,11 @@ def _cell_weights() -> Float[np.ndarray, "c r w"]:
 class SFace:
     """A face recognition network as an ONNX file: SFace and its like.
 
-    Its limit: on real clips .997 of the pairs of one person lie under it and no pair of two.
+    Its limit: on real clips .997 of the pairs of one person lie under it and no pair of two that
+    show their faces clearly.
     """
 
-    limit = 1.05  # between unit vectors
+    limit = 1.07  # between unit vectors
 
     def __init__(self, path: Path | str) -> None:
         if not Path(path).is_file():
@@ -111,7 +114,7 @@ class SFace:
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarray, " d"]:
         """A unit vector."""
-        matrix = _nearest_similarity(five_points(face), RECOGNITION_FIVE)
+        matrix = nearest_similarity(five_points(face), RECOGNITION_FIVE)
         picture = warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
         # The file lists its weights as inputs too, so that OpenCV must be told the picture's name.
         self.network.setInput(cv2.dnn.blobFromImage(picture), "data")
@@ -119,7 +122,7 @@ class SFace:
         return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def _nearest_similarity(
+def nearest_similarity(
     points: Float[np.ndarray, "n 2"], targets: Float[np.ndarray, "n 2"]
 ) -> Float[np.ndarray, "2 3"]:
     """Rotation, scale and shift that bring the points nearest to the targets: least squares."""
@@ -141,6 +144,7 @@ class Appearance:
     first_box: Float[np.ndarray, "4"]
     last_box: Float[np.ndarray, "4"]
     look: Float[np.ndarray, " d"] | None
+    clarity: float = 1.0  # how well the face shows who it is, at best, 0 to 1
 
 
 def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[int]:
@@ -171,6 +175,8 @@ def _by_look(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]
     looks = np.stack([each.look for each in seen if each.look is not None]).astype(np.float64)
     apart = np.linalg.norm(looks[:, None] - looks[None], axis=-1)
     first, end = (np.array([getattr(each, name) for each in seen]) for name in ("first", "end"))
+    unclear = np.array([each.clarity < UNCLEAR for each in seen])
+    apart[unclear[:, None] & unclear[None]] *= UNCLEAR_FACTOR
     # One such pair lifts the mean of any two clusters over every limit.
     together = (first[:, None] < end[None]) & (first[None] < end[:, None])
     apart = np.where(together, NEVER, apart)
