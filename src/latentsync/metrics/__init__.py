@@ -1,1 +1,1 @@
-"""Measures of a result: pure functions."""
+"""Metrics of generated clips: pure functions, and torchmetrics classes that average them."""

@@ -1,7 +1,7 @@
-"""What a metric is: figures of clips, and what of a clip they are made from.
+"""The metric protocol: the figures a metric reports and the inputs it needs.
 
-A metric is a `torchmetrics.Metric` over a pure function. Clip after clip goes in by `update`, which
-is given what the metric `needs` by name; `compute` gives its figures by their keys.
+A metric is a `torchmetrics.Metric` around a pure function. `update` takes one clip, passed the
+inputs named in `needs` as keyword arguments; `compute` returns the figures by key.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-# Everything a clip may be given with: what it is.
+# The inputs a metric may ask for, with their descriptions.
 INPUTS: Mapping[str, str] = {
     "pixels": "the faces that are measured, [-1, 1], 1 f c h w",
     "original": "the untouched faces, [-1, 1], 1 f c h w",
@@ -30,14 +30,15 @@ INPUTS: Mapping[str, str] = {
 }
 
 
-# One clip as far as it is known, by the names of INPUTS.
+# The inputs available for one clip, keyed as in INPUTS.
 Sample = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of a metric: its key in metrics.json, its name in the table (None: in no table),
-    what it is counted in, which way is better, between what it lies, and who defined it."""
+    """One number of a metric: its key in metrics.json, label in the table (None: not shown), unit,
+    which direction is better, range, source of the definition, and number format.
+    """
 
     key: str
     label: str | None
@@ -51,14 +52,14 @@ class Figure:
 
 @runtime_checkable
 class ClipMetric(Protocol):
-    """What every metric of conf/metrics says of itself, besides being a `torchmetrics.Metric`."""
+    """What every metric of conf/metrics declares, in addition to being a `torchmetrics.Metric`."""
 
     figures: tuple[Figure, ...]
     needs: frozenset[str]
 
 
 class MeanOverClips(Metric):
-    """A metric of one figure, whose value is the mean over clips; NaN counts for nothing."""
+    """A metric of one figure, the mean over clips; NaN values are ignored."""
 
     full_state_update = False
     figures: tuple[Figure, ...]
@@ -69,9 +70,9 @@ class MeanOverClips(Metric):
         self.add_state("values", [])
 
     def add(self, values: Float[Tensor, " b"]) -> None:
-        """The values of more clips."""
+        """Add the values of more clips."""
         self.values.append(values.double())
 
     def compute(self) -> dict[str, float]:
-        """The figure by its key."""
+        """The figure by key."""
         return {self.figures[0].key: torch.cat(self.values).nanmean().item()}

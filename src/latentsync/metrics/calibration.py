@@ -1,4 +1,4 @@
-"""How good a judge of sync is: right or wrong at 1/2, in above off, and does 0.8 mean 80 %?"""
+"""Quality of a sync scorer: accuracy at threshold 1/2, P(in sync > off), and calibration."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ IN, OFF = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class CalibrationCurve:
-    """For each bin of the cosine: its mean, the share of pairs in sync, the share of all pairs.
+    """Per bin of the cosine: its mean, the share of pairs in sync, and the share of all pairs.
 
-    Pairs in sync and off count alike as a whole, however many there are of each. A bin without
-    pairs is NaN in the first two.
+    Pairs in sync and off have the same total weight, however many there are of each. The first two
+    are NaN in empty bins.
     """
 
     cosine: Float[np.ndarray, " k"]
@@ -24,27 +24,31 @@ class CalibrationCurve:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: how far the cosine is from the share in sync, on average."""
+        """Expected calibration error: weighted mean of |cosine - share in sync| over the bins."""
         return float(np.nansum(np.abs(self.cosine - self.in_sync) * self.weight))
 
 
 class CalibrationCounts:
-    """Counts of cosines of windows with their own sound, and with sounds of the same clip that are
-    off. Bounded: sums and histograms only; kept in numpy, away from devices and checkpoints.
+    """Histograms of cosines of windows with their own sound, and with other sounds of the same
+    clip.
+
+    Memory is bounded: only sums and histograms, in numpy so that they are not part of checkpoints.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear all counts."""
         self._counts = np.zeros((2, NUM_BINS))
         self._sums = np.zeros((2, NUM_BINS))
         self._right = np.zeros(2)
         self._wins = 0.0
 
     def update(self, cosines: Float[Tensor, "b b"], off: Bool[Tensor, "b b"]) -> None:
-        """`cosines[i, j]` of frames i with sound j; `off` marks the pairs that are known to be."""
+        """Add `cosines[i, j]` of frames i and sound j; `off` marks the pairs known to be out of
+        sync.
+        """
         scores, known = cosines.double().cpu().numpy(), off.cpu().numpy()
         own = scores.diagonal()
         for row, values in ((IN, own), (OFF, scores[known])):
@@ -57,8 +61,8 @@ class CalibrationCounts:
     def compute(self) -> dict[str, float]:
         """accuracy, p_in_above_off, cosine_in, cosine_off, calibration_error.
 
-        Where no pair off was seen (one window a clip) only what pairs in sync tell; nothing at
-        first.
+        Only cosine_in if there were no off pairs (one window per clip); empty before the first
+        update.
         """
         num_in, num_off = self._counts.sum(axis=1).tolist()
         if not num_in:
@@ -76,8 +80,8 @@ class CalibrationCounts:
         return values
 
     def curve(self) -> CalibrationCurve:
-        """How the share of pairs in sync goes with the cosine."""
-        # A side without pairs stays 0 all over.
+        """The share of pairs in sync as a function of the cosine."""
+        # A side without pairs stays all zero.
         totals = np.maximum(self._counts.sum(axis=1, keepdims=True), 1)
         shares, sums = self._counts / totals, self._sums / totals
         both = shares.sum(axis=0)

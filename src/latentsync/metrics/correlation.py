@@ -1,4 +1,4 @@
-"""How well one track follows another: Pearson's r, clip by clip, then over all clips."""
+"""How well one track follows another: Pearson's r per clip, averaged over clips."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from torchmetrics.functional import pearson_corrcoef
 
 from latentsync.metrics.base import Figure
 
-# A track that moves less than this says nothing about following (traits live in [0, 1]).
+# A track that varies less than this cannot show correlation (traits are in [0, 1]).
 SMALLEST_SPREAD = 1e-3
 TRAITS = ("open", "width", "round", "teeth")
 PEARSON = "Pearson 1895"
@@ -18,7 +18,7 @@ PEARSON = "Pearson 1895"
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """r of every clip averaged (the headline), its spread over clips, and r of all frames."""
+    """Mean r over clips (the headline figure), its standard deviation, and r over all frames."""
 
     mean: float
     spread: float
@@ -27,11 +27,11 @@ class Correlation:
 
 
 def pearson(track: Float[Tensor, "*t f"], target: Float[Tensor, "*t f"]) -> Float[Tensor, "*t"]:
-    """r along the frames; NaN where either track stands still."""
+    """Pearson's r along the frames; NaN if either track is constant."""
     moving = (track.std(dim=-1) > SMALLEST_SPREAD) & (target.std(dim=-1) > SMALLEST_SPREAD)
     r = torch.full(track.shape[:-1], float("nan"), dtype=torch.float64, device=track.device)
     if moving.any():
-        # Columns are outputs for torchmetrics; float64, or long tracks lose digits.
+        # torchmetrics expects outputs as columns; float64, as long tracks lose digits in float32.
         r[moving] = torch.atleast_1d(
             pearson_corrcoef(track[moving].double().T, target[moving].double().T)
         )
@@ -39,7 +39,7 @@ def pearson(track: Float[Tensor, "*t f"], target: Float[Tensor, "*t f"]) -> Floa
 
 
 def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _"]]) -> Correlation:
-    """Summary over clips of any length; clips that stand still count in the pool only."""
+    """Summary over clips of any length; clips with a constant track count in `pooled` only."""
     pairs = list(zip(tracks, targets, strict=True))
     if not pairs:
         raise ValueError("no clips to correlate: the evaluation set is empty")
@@ -55,7 +55,7 @@ def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _
 
 
 def figures_of(key: str, label: str | None, form: str = "{:.3f}") -> tuple[Figure, ...]:
-    """The mean over clips, which the table shows, its spread, and r over all frames at once."""
+    """The figures of one correlation: mean over clips (shown in the table), spread, pooled r."""
     return (
         Figure(key, label, "r", "higher", -1.0, 1.0, PEARSON, form),
         Figure(f"{key}_spread", None, "r", "-", 0.0, 2.0, PEARSON),
@@ -64,7 +64,7 @@ def figures_of(key: str, label: str | None, form: str = "{:.3f}") -> tuple[Figur
 
 
 def values_of(key: str, tracks: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
-    """What `figures_of` announces."""
+    """The values of the figures declared by `figures_of`."""
     correlation = correlate(tracks, targets)
     return {
         key: correlation.mean,
@@ -74,7 +74,7 @@ def values_of(key: str, tracks: list[Tensor], targets: list[Tensor]) -> dict[str
 
 
 class TraitCorrelation(Metric):
-    """Opening, width, roundness and teeth as they are read, against what the voice wants."""
+    """Correlation of opening, width, roundness and teeth with those expected from the audio."""
 
     full_state_update = False
     needs = frozenset({"reading", "driving"})
@@ -90,12 +90,12 @@ class TraitCorrelation(Metric):
         self.add_state("wanted", [])
 
     def update(self, reading: Float[Tensor, "f 4"], driving: Float[Tensor, "f 4"]) -> None:
-        """One more clip."""
+        """Add one clip."""
         self.readings.append(reading)
         self.wanted.append(driving)
 
     def compute(self) -> dict[str, float]:
-        """The figures by their keys."""
+        """The figures by key."""
         values: dict[str, float] = {}
         for column, trait in enumerate(TRAITS):
             tracks, targets = (
@@ -106,7 +106,7 @@ class TraitCorrelation(Metric):
 
 
 class OpeningLeak(Metric):
-    """How far the mouth still follows the face's own voice where it is given another's."""
+    """Correlation of the mouth with the face's original voice when dubbed with another voice."""
 
     full_state_update = False
     needs = frozenset({"reading", "own"})
@@ -123,17 +123,17 @@ class OpeningLeak(Metric):
         self.add_state("own_openings", [])
 
     def update(self, reading: Float[Tensor, "f 4"], own: Float[Tensor, "f 4"]) -> None:
-        """One more clip."""
+        """Add one clip."""
         self.openings.append(reading[:, 0])
         self.own_openings.append(own[:, 0])
 
     def compute(self) -> dict[str, float]:
-        """The figures by their keys."""
+        """The figures by key."""
         return values_of("leak", self.openings, self.own_openings)
 
 
 class LandmarkCorrelation(Metric):
-    """Opening and width by landmarks, over the frames in which both faces are found."""
+    """Correlation of landmark-based opening and width, over frames where both faces are found."""
 
     full_state_update = False
     needs = frozenset({"landmarks", "driving_landmarks"})
@@ -153,12 +153,12 @@ class LandmarkCorrelation(Metric):
     def update(
         self, landmarks: Float[Tensor, "f 2"], driving_landmarks: Float[Tensor, "f 2"]
     ) -> None:
-        """One more clip; frames without a face are NaN."""
+        """Add one clip; frames without a face are NaN."""
         self.readings.append(landmarks)
         self.wanted.append(driving_landmarks)
 
     def compute(self) -> dict[str, float]:
-        """The figures by their keys; no correlation where no clip shows its face three times."""
+        """The figures by key; no correlations if no clip has three frames with both faces."""
         pairs = list(zip(self.readings, self.wanted, strict=True))
         seen = [~(one.isnan().any(dim=1) | other.isnan().any(dim=1)) for one, other in pairs]
         shares = torch.tensor([each.float().mean().item() for each in seen], dtype=torch.float64)

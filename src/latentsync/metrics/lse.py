@@ -1,4 +1,4 @@
-"""LSE: distance, confidence and offset of SyncNet v2's vectors, as its authors compute them."""
+"""LSE: distance, confidence and offset of SyncNet v2 embeddings, as computed by its authors."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ MAX_SHIFT = 15
 
 @dataclass(frozen=True, slots=True)
 class Lse:
-    """Smallest mean distance (LSE-D), its lead on the median (LSE-C), and where it is, in frames.
+    """Smallest mean distance (LSE-D), median minus smallest (LSE-C), and its offset in frames.
 
-    A positive offset means that the sound comes before the picture.
+    A positive offset means that the sound leads the picture.
     """
 
     distance: float
@@ -25,10 +25,10 @@ class Lse:
 def shift_distances(
     vision: Float[Tensor, "n d"], audio: Float[Tensor, "m d"], *, max_shift: int = MAX_SHIFT
 ) -> Float[Tensor, "k n"]:
-    """Distance of picture i from sound i + shift, a row per shift = -max_shift..max_shift.
+    """Distance of frame i from sound i + shift, one row per shift in -max_shift..max_shift.
 
-    Sound before the first and after the last window is a zero vector, and 1e-6 is added to every
-    component's difference (torch's pairwise distance): both are in the published figures.
+    Sound before the first and after the last window is a zero vector, and 1e-6 is added to each
+    component of the difference (torch's pairwise distance); published figures include both.
     """
     if vision.shape != audio.shape:
         raise ValueError(
@@ -43,7 +43,7 @@ def shift_distances(
 def lse(
     vision: Float[Tensor, "n d"], audio: Float[Tensor, "m d"], *, max_shift: int = MAX_SHIFT
 ) -> Lse:
-    """LSE-D, LSE-C and offset of a clip's vectors, one pair per frame."""
+    """LSE-D, LSE-C and offset of a clip, from one pair of embeddings per frame."""
     if not len(vision):
         raise ValueError("LSE needs at least one window of 5 frames, got none")
     curve = shift_distances(vision, audio, max_shift=max_shift).mean(dim=1)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of the regenerated region and of the rest, apart; pixels in [-1, 1]."""
+"""PSNR and SSIM inside and outside the regenerated region; pixels in [-1, 1]."""
 
 import torch
 from einops import rearrange
@@ -12,8 +12,8 @@ from torchmetrics.functional.image import (
 from latentsync.metrics.base import Figure, MeanOverClips
 
 PIXEL_RANGE = 2.0
-MAX_PSNR = 100.0  # what equal pictures count, whose PSNR is infinite
-# Region => what the pixels are compared with, and where it is.
+MAX_PSNR = 100.0  # assigned to identical pictures, whose PSNR is infinite
+# Region => (the input to compare with, the input that marks the region).
 REGIONS = {"inside": ("truth", "painted"), "outside": ("original", "kept")}
 
 
@@ -22,7 +22,7 @@ def masked_psnr(
     truth: Float[Tensor, "b f c h w"],
     region: Float[Tensor, "b f 1 h w"],
 ) -> Float[Tensor, " b"]:
-    """PSNR in dB of each clip over the pixels where `region` is 1; inf for equal pictures."""
+    """PSNR in dB of each clip over the pixels where `region` is 1; inf for identical pictures."""
     chosen = region.bool().expand_as(pixels)
     return torch.stack(
         [
@@ -50,9 +50,9 @@ def masked_ssim(
 
 
 class MaskedMean(MeanOverClips):
-    """A comparison of pictures, `inside` what the model paints or `outside` of it.
+    """A picture comparison `inside` the painted region or `outside` it.
 
-    Masks are soft at their edge: what is neither painted nor kept whole is in neither.
+    Masks have soft edges; pixels that are partly painted belong to neither region.
     """
 
     def __init__(self, region: str) -> None:
@@ -64,7 +64,7 @@ class MaskedMean(MeanOverClips):
 
 
 class MaskedPSNR(MaskedMean):
-    """PSNR; an equal clip counts MAX_PSNR: it must not make the mean infinite."""
+    """PSNR; an identical clip counts as MAX_PSNR to keep the mean finite."""
 
     def __init__(self, region: str) -> None:
         super().__init__(region)
@@ -76,7 +76,7 @@ class MaskedPSNR(MaskedMean):
         )  # fmt: skip
 
     def update(self, pixels: Float[Tensor, "b f c h w"], **given: Tensor) -> None:
-        """More clips, with what `needs` names."""
+        """Add clips; `given` holds the inputs named in `needs`."""
         values = masked_psnr(pixels, given[self.reference], given[self.where])
         self.add(values.clamp(max=MAX_PSNR))
 
@@ -94,5 +94,5 @@ class MaskedSSIM(MaskedMean):
         )  # fmt: skip
 
     def update(self, pixels: Float[Tensor, "b f c h w"], **given: Tensor) -> None:
-        """More clips, with what `needs` names."""
+        """Add clips; `given` holds the inputs named in `needs`."""
         self.add(masked_ssim(pixels, given[self.reference], given[self.where]))

@@ -1,4 +1,4 @@
-"""Does the mouth rest when the voice does: silence from the mel, closed share from a reading."""
+"""Whether the mouth closes in silence: silent frames by mel, opening by the mouth reader."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +15,7 @@ CLOSED_BELOW = 0.15
 def silent_frames(
     mel: Float[Tensor, "80 t"], num_frames: int, *, fps: float = 25.0, margin: int = 2
 ) -> Bool[Tensor, " f"]:
-    """Frames with no sound in them nor within `margin` frames, where lips may still move."""
+    """Frames without sound within `margin` frames, where lips may still be moving."""
     level = mel.mean(dim=0)
     per_frame = MEL_FRAMES_PER_SECOND / fps
     loud = torch.zeros(num_frames, dtype=torch.bool)
@@ -47,5 +47,5 @@ class ClosedInSilence(MeanOverClips):
     )  # fmt: skip
 
     def update(self, reading: Float[Tensor, "f 4"], silent: Bool[Tensor, " f"]) -> None:
-        """One more clip."""
+        """Add one clip."""
         self.add(torch.tensor([closed_share(reading[:, 0], silent)]))

@@ -1,7 +1,7 @@
-"""Sync of picture and sound by our own StableSyncNet: never to be called LSE.
+"""Audio-visual sync scored by our StableSyncNet; not comparable with LSE.
 
-Embeddings of windows of frames are compared with embeddings of the sound at every shift.
-Nothing is padded: a shift that leaves the clip is not counted.
+Embeddings of frame windows are compared with audio embeddings at every shift. Nothing is padded:
+shifts beyond the clip are ignored.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,9 @@ from latentsync.metrics.base import Figure
 
 MAX_SHIFT = 15
 SMALLEST_OFF = 4
-# A judge that knows such faces leads by more than this at its best shift, or finds a window's own
-# sound above more than this share of those that are off. The demo's SyncNet on clips with their
-# own sound: 24 drawn ones that it never saw give .45-.66 and .98-1, 56 stretches of 45 recorded
-# files .01-.22 and .34-.61.
+# A SyncNet that works on such faces exceeds one of these on clips with their own sound: lead of the
+# best shift, or P(in sync > off). Measured with the demo's SyncNet: 24 unseen synthetic clips give
+# .45-.66 and .98-1, 56 segments of 45 recorded files .01-.22 and .34-.61.
 LEAD = 0.3
 SHARE = 0.75
 NOT_VALID = "not valid here"
@@ -30,7 +29,7 @@ SOURCE = "StableSyncNet (arXiv 2412.09262); offset and lead: Chung and Zisserman
 
 @dataclass(frozen=True, slots=True)
 class SyncScore:
-    """Cosine in sync, offset in frames, lead of the best shift, and how often in beats off."""
+    """In-sync cosine, offset in frames, lead of the best shift, and P(in sync > off)."""
 
     score: float
     offset: int
@@ -43,7 +42,7 @@ def shift_cosines(
 ) -> Float[Tensor, "n k"]:
     """Cosine of window `starts[i]` with the sound `shift` frames later, shift = -15..15.
 
-    `audio[j]` belongs to the window that starts at frame j; NaN where the shift leaves it.
+    `audio[j]` belongs to the window that starts at frame j; NaN where the shift is out of range.
     """
     cosines = torch.nn.functional.cosine_similarity(vision[:, None], audio[None], dim=-1)
     columns = starts[:, None] + torch.arange(-MAX_SHIFT, MAX_SHIFT + 1, device=starts.device)
@@ -55,15 +54,15 @@ def shift_cosines(
 def sync_score(
     vision: Float[Tensor, "n d"], audio: Float[Tensor, "m d"], starts: Int[Tensor, " n"]
 ) -> SyncScore:
-    """The clip's score; a positive offset means that the sound comes before the picture.
+    """The clip's score; a positive offset means that the sound leads the picture.
 
-    Signs and confidence (best shift over the median shift) as in joonson/syncnet_python.
+    Signs and confidence (best shift minus median over shifts) as in joonson/syncnet_python.
     """
     return score_of(shift_cosines(vision, audio, starts))
 
 
 def score_of(cosines: Float[Tensor, "n k"]) -> SyncScore:
-    """The score of windows from their cosines at all shifts, as `shift_cosines` gives them."""
+    """The score from the windows' cosines at all shifts, as returned by `shift_cosines`."""
     curve = cosines.nanmean(dim=0)
     best = int(torch.where(curve.isnan(), -2.0, curve).argmax())
     return SyncScore(
@@ -77,9 +76,12 @@ def score_of(cosines: Float[Tensor, "n k"]) -> SyncScore:
 def why_invalid(
     own: Sequence[SyncScore], *, trained_on: str | None, subject: str = "the references"
 ) -> str | None:
-    """Why a judge's word counts for nothing, by its scores of pictures with their own sound."""
+    """Why SyncNet's scores are meaningless here, given its scores of clips with their own sound.
+
+    None if they are valid or cannot be checked.
+    """
     scored = [score for score in own if not isnan(score.in_over_off)]
-    if not scored:  # none is long enough for a sound that is off
+    if not scored:  # all clips are too short for an off-sync shift
         return None
     lead = sum(score.confidence for score in scored) / len(scored)
     share = sum(score.in_over_off for score in scored) / len(scored)
@@ -102,7 +104,7 @@ def in_over_off(cosines: Float[Tensor, "n k"]) -> float:
 
 
 class SyncFigures(Metric):
-    """Means of the clips' scores; the median of their offsets."""
+    """Means of the clips' scores, and the median offset."""
 
     full_state_update = False
     needs = frozenset({"sync_cosines"})
@@ -121,11 +123,11 @@ class SyncFigures(Metric):
         self.add_state("rows", [])
 
     def update(self, sync_cosines: Float[Tensor, "n k"]) -> None:
-        """One more clip."""
+        """Add one clip."""
         self.rows.append(torch.tensor(astuple(score_of(sync_cosines)), dtype=torch.float64))
 
     def scores(self) -> list[SyncScore]:
-        """Those of the clips so far."""
+        """The scores of the clips so far."""
         return (
             [
                 SyncScore(score, int(offset), confidence, in_over_off)
@@ -136,7 +138,7 @@ class SyncFigures(Metric):
         )
 
     def compute(self) -> dict[str, float]:
-        """The figures by their keys."""
+        """The figures by key."""
         scores, offsets, leads, shares = torch.stack(self.rows).T
         return {
             "sync": scores.nanmean().item(),

@@ -1,4 +1,4 @@
-"""What the eye notices first: flicker between frames, and the border of the mask."""
+"""The artefacts viewers notice first: flicker between frames, and a visible mask border."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentsync.metrics.base import Figure, MeanOverClips
 
-# A still picture flickers 0: the ratio needs a floor, half a grey level in [-1, 1].
+# The flicker of a still picture is 0, so the ratio needs a floor: half a grey level in [-1, 1].
 SMALLEST_STEP = 0.5 / 127.5
 
 
@@ -17,7 +17,7 @@ def flicker(
     truth: Float[Tensor, "b f c h w"],
     region: Float[Tensor, "b f 1 h w"],
 ) -> Float[Tensor, " b"]:
-    """Mean |second temporal difference| in the region over the truth's; 1 = as steady."""
+    """Mean |second temporal difference| in the region, relative to the truth; 1 = as steady."""
     middle = region[:, 1:-1]
     ours = _mean_where(_second_difference(pixels).abs(), middle)
     theirs = _mean_where(_second_difference(truth).abs(), middle)
@@ -29,13 +29,13 @@ def border_contrast(
     truth: Float[Tensor, "b f c h w"],
     mask: Float[Tensor, "b f 1 h w"],
 ) -> Float[Tensor, " b"]:
-    """Mean |step| between neighbours on two sides of the mask over the truth's; 1 = unseen."""
+    """Mean |step| between pixels across the mask border, relative to the truth; 1 = invisible."""
     ours, theirs = _border_step(pixels, mask), _border_step(truth, mask)
     return ours / theirs.clamp(min=SMALLEST_STEP)
 
 
 class Flicker(MeanOverClips):
-    """How unsteady the painted part is, against the untouched faces."""
+    """Flicker of the painted region, relative to the original faces."""
 
     needs = frozenset({"pixels", "original", "painted"})
     figures = (
@@ -48,12 +48,12 @@ class Flicker(MeanOverClips):
         original: Float[Tensor, "b f c h w"],
         painted: Float[Tensor, "b f 1 h w"],
     ) -> None:
-        """More clips."""
+        """Add clips."""
         self.add(flicker(pixels, original, painted))
 
 
 class BorderContrast(MeanOverClips):
-    """How much the border of the mask shows, against the untouched faces."""
+    """Visibility of the mask border, relative to the original faces."""
 
     needs = frozenset({"pixels", "original", "painted"})
     figures = (Figure("border", "border, truth 1", "ratio", "1", 0.0, math.inf, "here", "{:.2f}"),)
@@ -64,7 +64,7 @@ class BorderContrast(MeanOverClips):
         original: Float[Tensor, "b f c h w"],
         painted: Float[Tensor, "b f 1 h w"],
     ) -> None:
-        """More clips."""
+        """Add clips."""
         self.add(border_contrast(pixels, original, painted))
 
 
