@@ -61,7 +61,7 @@ train-demo: face-models $(RUN)/evaluate/metrics.json
 $(DRAWN)/train_raw.drawn: WORLD := num_speakers=360 seconds=4 seed=0
 $(DRAWN)/val_raw.drawn: WORLD := num_speakers=24 seconds=4 seed=500000
 $(DRAWN)/%_raw.drawn: | set-up
-	$(BIN)/latentsync-draw output=$(basename $@) $(WORLD)
+	$(BIN)/latentsync-synthesize output=$(basename $@) $(WORLD)
 	touch $@
 
 $(DRAWN)/%/manifest.jsonl: $(DRAWN)/%_raw.drawn | face-models

@@ -31,7 +31,7 @@ PARTS = {
     "prepare": [["audio_encoder=whisper"]],
     "evaluate": [["audio_encoder=whisper"]],
     "train": [[f"experiment={name}", "logger=wandb"] for name in EXPERIMENTS],
-    "draw": [[]],
+    "synthesize": [[]],
 }
 A_PATH = re.compile(r"(^|[._])(dir|folder|path|manifest|dirpath)$")
 

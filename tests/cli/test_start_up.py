@@ -1,7 +1,10 @@
 """Command lines that need no work are answered without the libraries that work needs."""
 
+import contextlib
+import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,15 @@ def test_help_lists_every_group_and_its_configs(tmp_path: Path):
     for folder in (path for path in (ROOT / "conf").iterdir() if path.is_dir()):
         files = sorted(path.stem for path in folder.glob("*.yaml"))
         assert f"\n{folder.name}: {', '.join(files)}\n" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["latentsync-synthesize", "latentsync-draw"])
+def test_synthesize_still_starts_under_its_old_name(monkeypatch, capsys, name: str):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, function = scripts[name].split(":")
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with contextlib.suppress(SystemExit):
+        getattr(importlib.import_module(module), function)()
+    said = capsys.readouterr()
+    assert "num_speakers: 100" in said.out
+    assert ("is now latentsync-synthesize" in said.err) == (name == "latentsync-draw")

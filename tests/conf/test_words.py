@@ -34,7 +34,7 @@ FORBIDDEN = {
 EXCEPTIONS = {
     ("data/synthetic", "draw"): "pictures are really drawn there",
     ("data/synthetic", "drawn"): "pictures are really drawn there",
-    ("cli/draw.py", "draw"): "the command that draws the synthetic speakers",
+    ("cli/synthesize.py", "draw"): "the command that draws the synthetic speakers",
     ("cli/drawn_test_set.py", "draw"): "synthetic speakers are drawn there",
     ("pipeline/reporting", "num_frames_drawn"): "a key of report.json, which users read",
     ("media/cut.py", "tell"): "the method of a file",

@@ -194,7 +194,7 @@ def made_tiny(program: str, words: list[str]) -> list[str]:
         return tiny if any(word.startswith("ckpt=") for word in words) else [*tiny, "ckpt=FOLDER"]
     if program == "prepare.py":
         return [*FACES, "executor=serial", "progress=false"]
-    if program == "latentsync-draw":
+    if program == "latentsync-synthesize":
         return ["num_speakers=1", "seconds=1", "size=64", "progress=false"]
     if program == "evaluate.py":
         small = ["ckpt=FOLDER", "num_clips=3", "max_frames=24", "sampler.num_steps=1", "device=cpu"]
@@ -227,7 +227,7 @@ def tiny_training(words: list[str]) -> list[str]:
 def run(program: str, words: list[str]) -> None:
     """A command in this process; it may end itself, with status 0."""
     module = {
-        "latentsync-draw": "latentsync.cli.draw",
+        "latentsync-synthesize": "latentsync.cli.synthesize",
         "latentsync.weights": "latentsync.weights.__main__",
     }.get(program, program)
     name = "main"

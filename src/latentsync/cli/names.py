@@ -112,7 +112,7 @@ NAMING: dict[str, dict[str, Words]] = {
         **FACES,
         **PATHS,
     },
-    "draw": {"output": NO_WORDS},
+    "synthesize": {"output": NO_WORDS},
 }
 
 WORD = re.compile(r"(?P<sign>\+{0,2})(?P<option>[^=\s+~-][^=]*)=(?P<value>.*)", re.DOTALL)

@@ -1,5 +1,6 @@
-"""`python draw.py output=data/raw/drawn`: drawn speakers as ordinary videos, with their truth."""
+"""`latentsync-synthesize output=data/raw`: drawn speakers as ordinary videos with their truth."""
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -7,7 +8,7 @@ from omegaconf import DictConfig
 from latentsync.cli.command import command
 
 
-@command("draw")
+@command("synthesize")
 def main(config: DictConfig) -> None:
     """Draw a world of talking faces, or go on with one that was interrupted."""
     # Heavy, and not needed to answer a wrong command line.
@@ -22,6 +23,12 @@ def main(config: DictConfig) -> None:
         num_workers=config.num_workers,
         progress=config.progress,
     )
+
+
+def main_by_old_name() -> None:
+    """What `latentsync-draw` runs, the command's name in earlier versions."""
+    sys.stderr.write("latentsync-draw is now latentsync-synthesize; the old name goes next\n")
+    main()
 
 
 if __name__ == "__main__":
