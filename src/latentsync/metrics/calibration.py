@@ -29,10 +29,9 @@ class CalibrationCurve:
 
 
 class CalibrationCounts:
-    """Histograms of cosines of windows with their own sound, and with other sounds of the same
-    clip.
+    """Histograms of the cosines of windows with their own sound and with off-sync sound.
 
-    Memory is bounded: only sums and histograms, in numpy so that they are not part of checkpoints.
+    Memory is bounded: only sums and histograms, in numpy so that they are not in checkpoints.
     """
 
     def __init__(self) -> None:
@@ -46,9 +45,7 @@ class CalibrationCounts:
         self._wins = 0.0
 
     def update(self, cosines: Float[Tensor, "b b"], off: Bool[Tensor, "b b"]) -> None:
-        """Add `cosines[i, j]` of frames i and sound j; `off` marks the pairs known to be out of
-        sync.
-        """
+        """Add `cosines[i, j]` of frames i and sound j; `off` marks pairs known to be off sync."""
         scores, known = cosines.double().cpu().numpy(), off.cpu().numpy()
         own = scores.diagonal()
         for row, values in ((IN, own), (OFF, scores[known])):

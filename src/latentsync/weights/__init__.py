@@ -1,6 +1,6 @@
-"""Published weight files <-> our networks and model folders: tables of keys, strict both ways.
+"""Published weight files <-> our networks and model folders: key tables, loaded strictly.
 
-`python -m latentsync.weights --help` is the command for it.
+The command line is `python -m latentsync.weights --help`.
 """
 
 from latentsync.weights.folders import export_model, import_official, model_folder

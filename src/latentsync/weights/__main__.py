@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Do what the command line says; what the user can put right ends with status 2."""
+    """Run the command line; errors the user can fix exit with status 2."""
     asked = parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def run(asked: argparse.Namespace) -> None:
-    """One of the four commands."""
+    """Run one of the four commands."""
     if asked.command == "import" and not is_unet(asked.file):
         import_network(asked.file, asked.out)
     elif asked.command == "import":

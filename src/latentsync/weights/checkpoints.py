@@ -1,8 +1,8 @@
-"""Checkpoints of our own trainings => whole models: tensors from the checkpoint, all else from
-the config.yaml that the run wrote beside its checkpoints.
+"""Checkpoints of our training runs => models: tensors and the config.yaml of the run.
 
-Nothing that config names is instantiated by name: it is read as plain values, and only the
-classes below are built.
+Tensors come from the checkpoint, everything else from the config.yaml that the run wrote next to
+its checkpoints. It is read as plain values: nothing it names is imported, only the classes below
+are built.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ Node = dict[str, object]
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint that Lightning wrote."""
+    """Whether a file is a Lightning checkpoint."""
     return path.is_file() and path.suffix == ".ckpt"
 
 
 def load_checkpoint(path: Path | str) -> LipSyncModel | StableSyncNet:
-    """The model that a checkpoint of our training holds, as its run's config.yaml describes it.
+    """The model in a checkpoint of one of our runs, as described by the run's config.yaml.
 
-    Where the run averaged its weights, these are the averaged ones.
+    If the run averaged its weights (EMA), these are the averaged ones.
     """
     path = Path(path)
     content = read(path)
@@ -60,7 +60,7 @@ def load_checkpoint(path: Path | str) -> LipSyncModel | StableSyncNet:
 
 
 def part(state: State, prefix: str) -> State:
-    """The tensors of one network of a checkpoint, in float32 and under its own names."""
+    """The tensors of one network of a checkpoint, in float32 and without the prefix."""
     return {
         key.removeprefix(prefix): value.float() if value.is_floating_point() else value
         for key, value in state.items()
@@ -69,7 +69,7 @@ def part(state: State, prefix: str) -> State:
 
 
 def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
-    """The model of a run's `task.model` with the UNet of its checkpoint."""
+    """The model of a run's `task.model`, with the UNet of its checkpoint."""
     if str(node["_target_"]).endswith(".with_motion"):
         model = LipSyncModel.with_motion(str(node["folder"]), motion=str(node["motion"]))
         load_strictly(model.unet, state, path)
@@ -85,14 +85,14 @@ def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
 
 
 def audio_encoder(node: Node, path: Path) -> AudioEncoder:
-    """The audio encoder a run was trained with; only classes that have a name here are built."""
+    """The audio encoder of a run; only registered classes are built."""
     words = str(node["_target_"]).split(".")
     if words[-1] == "load_official_whisper":
         return load_official_whisper(str(node["path"]))
     if words[-1] == "registered_audio_encoder":
         kind = AUDIO_ENCODERS.find(node.get("name"), where=f"{path}: ")
         return kind.load(str(node.get("folder") or "."))
-    loads = words[-1] in ("load", "from_pretrained")  # as it was called once
+    loads = words[-1] in ("load", "from_pretrained")  # the former name of `load`
     class_name = words[-2 if loads else -1]
     kinds = [kind for kind in AUDIO_ENCODERS if kind.__name__ == class_name]
     if not kinds:
@@ -106,8 +106,7 @@ def audio_encoder(node: Node, path: Path) -> AudioEncoder:
 
 
 def noise_process(model: Node, path: Path) -> NoiseProcess:
-    """The noise process a run was trained with; runs of before processes had a name say the
-    schedule of a DDPM alone."""
+    """The noise process of a run; the configs of older runs have only a DDPM schedule."""
     if "process" not in model:
         return DDPM(scheduler(cast(Node, model["scheduler"]), path))
     node = cast(Node, model["process"])
@@ -128,7 +127,7 @@ def noise_process(model: Node, path: Path) -> NoiseProcess:
 
 
 def scheduler(node: Node, path: Path) -> SchedulerMixin:
-    """The noise schedule a run was trained with."""
+    """The noise schedule of a run."""
     class_name = str(node["_target_"]).rsplit(".", 1)[-1]
     kinds = {kind.__name__: kind for kind in SCHEDULES.values()}
     if class_name not in kinds:
@@ -157,5 +156,5 @@ def run_config(checkpoint: Path) -> Node:
 
 
 def plain(node: Node) -> Node:
-    """The values of a config node without the name of what they are for."""
+    """The values of a config node without `_target_` and other special keys."""
     return {key: value for key, value in node.items() if not key.startswith("_")}

@@ -1,4 +1,4 @@
-"""Published files off the Hugging Face Hub, or from a folder where they were put by hand."""
+"""Published files from the Hugging Face Hub, or from a folder the user put them in."""
 
 import logging
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ UNET_FILE, WHISPER_FILE = "latentsync_unet.pt", "whisper/tiny.pt"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where the files of a published model lie."""
+    """Paths of the files of a published model."""
 
     unet: Path
     whisper: Path
@@ -27,11 +27,10 @@ class Published:
 
 
 def fetch(source: str, *, cache: Path | None = None, endpoint: str | None = None) -> Published:
-    """The files of `hf:owner/name`, downloaded to the hub's standard cache unless they are there.
+    """The files of `hf:owner/name`, downloaded to the hub's standard cache if not yet there.
 
-    A download that was cut off goes on where it stopped. Files put by hand into the folder that
-    the error message names are taken before any download. FileNotFoundError says which are
-    missing and where they go.
+    Interrupted downloads are resumed. Files the user put into the folder named in the error message
+    take precedence over downloads. FileNotFoundError lists the missing files and where they belong.
     """
     if not source.startswith(HUB_PREFIX) or source.count("/") != 1:
         raise ValueError(f"{source!r} is no hf:owner/name, such as hf:ByteDance/LatentSync-1.6")
@@ -60,7 +59,7 @@ def fetch(source: str, *, cache: Path | None = None, endpoint: str | None = None
 
 
 def in_hub_cache(repo: str, name: str) -> Path | None:
-    """A file of the hub's standard cache, without any network."""
+    """The path of a file in the hub's standard cache, or None; does not use the network."""
     path = try_to_load_from_cache(repo, name)
     return Path(path) if isinstance(path, str) else None
 

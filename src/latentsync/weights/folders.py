@@ -1,6 +1,7 @@
-"""Published files => model folders that describe themselves; our folders => official files.
+"""Published files => self-describing model folders; our folders => official files.
 
-What no tensor says (resolution, aligner, mask, audio window, schedule) is that of the version.
+Properties that tensors do not show (resolution, aligner, mask, audio window, schedule) are those of
+the published version.
 """
 
 import hashlib
@@ -35,26 +36,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """How the faces of a published version were made."""
+    """Resolution and alignment of a published version's training faces."""
 
     resolution: int
     aligner: str
 
 
-# The aligner that made the training data: 68 smoothed points until spring 2025, then 106 points.
+# The aligner of the training data: 68 smoothed points until spring 2025, then 106 points.
 VERSIONS = {
     "1.0": Version(resolution=256, aligner="legacy"),
     "1.5": Version(resolution=256, aligner="legacy"),
     "1.6": Version(resolution=512, aligner="official"),
 }
 
-# Width of what a UNet listens to => the Whisper that makes it.
+# A UNet's audio embedding width => the Whisper of that width.
 WHISPERS = {384: "tiny", 768: "small"}
 WHISPER_REPO = "ByteDance/LatentSync-1.5"
 
 
 def official_scheduler() -> DDIMScheduler:
-    """The schedule of every published version."""
+    """The noise schedule of every published version."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -75,11 +76,11 @@ def import_official(
     resolution: int | None = None,
     aligner: str | None = None,
 ) -> Path:
-    """Write the model folder of an official UNet file with its Whisper and its VAE; returns it.
+    """Write the model folder of an official UNet file with its Whisper and its VAE; returns `out`.
 
-    Without a `version`, the file's names (1.0) or its folder's name must tell it; weights that
-    were trained elsewhere have none and need `resolution` and `aligner`. ValueError for a
-    resolution or a Whisper the UNet was not trained with; FileNotFoundError names what to get.
+    Without `version`, it is derived from the tensor names (1.0) or the folder's name. Weights
+    trained elsewhere have none and need `resolution` and `aligner`. ValueError for a resolution or
+    a Whisper the UNet was not trained with; FileNotFoundError names the missing files.
     """
     unet, out = Path(unet), Path(out)
     if out.exists():
@@ -105,7 +106,7 @@ def import_official(
 def assemble(
     unet: Path, whisper: Path, vae: Path, *, version: str | None, made: Version
 ) -> LipSyncModel:
-    """The model of three files; a Whisper of another width than the UNet's is a ValueError."""
+    """The model from three files; ValueError if the widths of Whisper and UNet differ."""
     net = load_official_unet(unet, version=version)
     encoder = load_official_whisper(whisper)
     width, given = net.config.cross_attention_dim, encoder.net.net.config.d_model
@@ -129,14 +130,14 @@ def assemble(
 
 
 def audio_width(unet: Path, state: Mapping[str, Tensor]) -> int:
-    """How wide the audio states are that a UNet's file listens to."""
+    """The width of the audio embeddings a UNet file expects."""
     key = OLD_MID_AUDIO_KEY if OLD_MID_AUDIO_KEY in state else MID_AUDIO_KEY
     require(state, unet, "UNet", key)
     return state[key].shape[1]
 
 
 def version_of(unet: Path, state: Mapping[str, Tensor], version: str | None) -> str:
-    """The version that was said, or that a file's tensors or its folder's name tell."""
+    """The given version, or the one derived from the tensor names or the folder's name."""
     if version is not None:
         if version not in VERSIONS:
             raise ValueError(f"there is no version {version!r}; there are {', '.join(VERSIONS)}")
@@ -154,7 +155,7 @@ def version_of(unet: Path, state: Mapping[str, Tensor], version: str | None) -> 
 
 
 def made_for(version: str, resolution: int | None, aligner: str | None) -> Version:
-    """What a version was trained for; another resolution is a ValueError that shows both."""
+    """The training resolution and aligner of a version; ValueError for another resolution."""
     known = VERSIONS[version]
     if resolution not in (None, known.resolution):
         raise ValueError(
@@ -167,7 +168,7 @@ def made_for(version: str, resolution: int | None, aligner: str | None) -> Versi
 def beside(
     unet: Path, width: int, whisper: Path | str | None, vae: Path | str | None
 ) -> tuple[Path, Path]:
-    """Whisper and VAE that were given, else those near the UNet's file or in the hub's cache."""
+    """The given Whisper and VAE, else those next to the UNet file or in the hub's cache."""
     size = WHISPERS.get(width)
     if whisper is None and size is None:
         raise ValueError(f"{unet} listens to states {width} wide: say which Whisper makes them")
@@ -196,7 +197,7 @@ def beside(
 
 
 def first_of(what: str, places: Sequence[Path], cached: Path | None, source: str) -> Path:
-    """The first place that exists, else a file of the hub's cache."""
+    """The first path that exists, else the file from the hub's cache."""
     found = next((place for place in places if place.exists()), cached)
     if found is None:
         raise FileNotFoundError(
@@ -207,10 +208,10 @@ def first_of(what: str, places: Sequence[Path], cached: Path | None, source: str
 
 
 def export_model(source: Path | str, out: Path | str) -> Path:
-    """Write a model folder or a training checkpoint of ours as an official file or a folder.
+    """Write a model folder or one of our training checkpoints as an official file or a folder.
 
     `source` is the folder of a model or of a SyncNet, or a `.ckpt` in its run's folder. An `out`
-    that ends in .pt becomes an official file, any other one a folder.
+    that ends in .pt becomes an official file, any other a folder.
     """
     source, out = Path(source), Path(out)
     network = load_checkpoint(source) if is_checkpoint(source) else load_folder(source)
@@ -233,7 +234,7 @@ def export_model(source: Path | str, out: Path | str) -> Path:
 
 
 def load_folder(folder: Path) -> LipSyncModel | StableSyncNet:
-    """The model or the SyncNet of a folder."""
+    """The model or the SyncNet in a folder."""
     config_path = folder / "config.json"
     if config_path.is_file():
         config = read_json(config_path, unchecked=("training",))
@@ -243,7 +244,7 @@ def load_folder(folder: Path) -> LipSyncModel | StableSyncNet:
 
 
 def not_official(model: LipSyncModel) -> list[str]:
-    """What the official code must be told or lacks to use this model's UNet."""
+    """What the official code needs to be configured with, or lacks, to use this model's UNet."""
     lines = []
     config, vae = model.unet.config, model.codec.vae.net.config
     if model.process.prediction_type != "epsilon":
@@ -265,10 +266,10 @@ def model_folder(
     vae: Path | str | None = None,
     cache: Path | None = None,
 ) -> Path:
-    """The model folder of whatever a user calls a model, imported once into the user's cache.
+    """The model folder for any form of a model, imported once into the user's cache.
 
-    `ckpt` is a model folder (itself), a training checkpoint, an official file, or hf:owner/name.
-    The cache goes by the content of the files, never by their names.
+    `ckpt` is a model folder (returned as is), a training checkpoint, an official file, or
+    hf:owner/name. Cache entries are keyed by file contents, never by names.
     """
     if str(ckpt).startswith(HUB_PREFIX):
         files = fetch(str(ckpt), cache=cache)
@@ -296,12 +297,12 @@ def model_folder(
 
 
 def weights_in(whisper: Path) -> Path:
-    """The file that holds a Whisper's tensors."""
+    """The file with a Whisper's tensors."""
     return whisper / "model.safetensors" if whisper.is_dir() else whisper
 
 
 def digest(paths: Sequence[Path], *, extra: str = "") -> str:
-    """The first 32 digits of the sha256 of the files' own sha256s and of `extra`."""
+    """The first 32 hex digits of the sha256 over `extra` and the sha256 of each file."""
     whole = hashlib.sha256(extra.encode())
     for path in paths:
         with path.open("rb") as file:

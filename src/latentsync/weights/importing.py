@@ -1,4 +1,4 @@
-"""Any published file => the folder that the commands ask for, if one is made of its kind."""
+"""Published files of single networks => the folders that the commands expect."""
 
 import logging
 from collections.abc import Callable
@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 
 SaveTo = Callable[[Path, Path], None]
 
-# What a file holds => how its folder is written, and the option that asks for it.
+# Kind of file => how to write its folder, and the option that takes it.
 FOLDERS: dict[str, tuple[SaveTo, str]] = {
     "SyncNet": (lambda path, out: save_network(load_official_syncnet(path), out), "syncnet="),
     "VAE": (lambda path, out: save_network(load_official_vae(path), out), "vae="),
     "Whisper": (lambda path, out: load_official_whisper(path).save(out), "whisper="),
 }
-# What is used otherwise.
+# Kinds that are used in another way.
 NO_FOLDER = {
     "SyncNet v2": "it is read as it is, by latentsync.weights.load_official_syncnet_v2",
     "S3FD": "it is read as it is, by latentsync.weights.load_official_s3fd",
@@ -37,14 +37,14 @@ NO_FOLDER = {
 
 
 def is_unet(path: Path) -> bool:
-    """Whether a file holds a UNet, which becomes a whole model together with other files."""
+    """Whether a file holds a UNet, which needs other files to become a model."""
     return path.is_file() and kind_of(read(path)).startswith("UNet")
 
 
 def import_network(source: Path | str, out: Path | str) -> Path:
     """Write the folder of a published SyncNet, VAE or Whisper; returns it.
 
-    ValueError for kinds of which no folder is made, with what to do instead.
+    ValueError for kinds that have no folder, with what to do instead.
     """
     source, out = Path(source), Path(out)
     if out.exists():
@@ -54,7 +54,7 @@ def import_network(source: Path | str, out: Path | str) -> Path:
     kind = kind_of(content)
     if kind not in FOLDERS:
         if kind not in NO_FOLDER:
-            raw_state(path)  # a LoRA or a checkpoint is told there
+            raw_state(path)  # raises for a LoRA or a checkpoint
         what = kind if kind in NO_FOLDER else describe(content)
         remedy = NO_FOLDER.get(kind, f"folders are made of a UNet, {', '.join(FOLDERS)}")
         raise ValueError(f"no folder is made of {path}, which holds a {what}: {remedy}")

@@ -1,4 +1,4 @@
-"""What a weight file or a folder is: which network, which version, how large."""
+"""Identify a weight file or folder: which network, which version, how large."""
 
 from collections.abc import Mapping
 from math import prod
@@ -14,18 +14,18 @@ from latentsync.weights.syncnet import syncnet_config
 from latentsync.weights.unet import UNET_1_0_KEYS, unet_config
 from latentsync.weights.vae import OLD_ATTENTION_KEYS, vae_config
 
-# Endings of tensors that no training changes by gradients: tables and running statistics.
+# Suffixes of tensors without gradients: position tables and running statistics.
 BUFFERS = (
     ".pe", "encoder.positional_embedding", "num_batches_tracked", "running_mean", "running_var",
 )  # fmt: skip
 
 
 def inspect(path: Path | str) -> dict[str, object]:
-    """What a file or a folder holds, in words and numbers, in the order to show them.
+    """The properties of a file or folder, in display order.
 
-    Always says `kind`; for tensors also their number, `parameters` (without tables and running
-    statistics) and `precision`; for known networks `version`, `resolution` and the rest of the
-    config as far as tensors tell it.
+    Always has `kind`; with tensors also their number, `parameters` (without position tables and
+    running statistics) and `precision`; for known networks `version`, `resolution` and what else of
+    the config the tensors show.
     """
     path = Path(path)
     if path.is_dir():
@@ -47,7 +47,7 @@ def inspect(path: Path | str) -> dict[str, object]:
 def details(
     kind: str, state: State, content: Mapping[str, object], path: Path
 ) -> dict[str, object]:
-    """What is known of a kind beyond its tensors' sizes."""
+    """What is known about a kind beyond the sizes of its tensors."""
     if LIGHTNING_KEY in content:
         return {"steps": content.get("global_step")}
     if kind.startswith("UNet"):
@@ -66,12 +66,12 @@ def details(
 
 
 def num_parameters(state: Mapping[str, Tensor]) -> int:
-    """How many values training can change."""
+    """The number of trainable values."""
     return sum(prod(value.shape) for key, value in state.items() if not key.endswith(BUFFERS))
 
 
 def inspect_folder(folder: Path) -> dict[str, object]:
-    """What a folder's config.json says it is."""
+    """The kind and config in a folder's config.json."""
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise FileNotFoundError(f"{folder} is no folder of a model or a network: no config.json")

@@ -10,9 +10,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_official_s3fd(path: Path | str) -> S3FD:
-    """The face detector of a file such as `sfd_face.pth`, in eval mode.
+    """The face detector from a file such as `sfd_face.pth`, in eval mode.
 
-    Raises FileNotFoundError, or ValueError that names the tensors that do not fit.
+    Raises FileNotFoundError, or ValueError naming the tensors that do not fit.
     """
     state = read_state(path)
     require(state, path, "S3FD", "vgg.0.weight", "L2Norm3_3.weight")

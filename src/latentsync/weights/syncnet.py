@@ -18,12 +18,12 @@ from latentsync.weights.files import (
     write,
 )
 
-# Beside the tensors of files that we export: of which faces the network is a judge.
+# Key next to the tensors in files we export: the kind of faces the network was trained on.
 FACES_KEY = "trained_on"
 
 
 class KnownSyncNet(TypedDict):
-    """What the tensors of an official SyncNet do not say."""
+    """What the tensors of an official SyncNet do not show."""
 
     num_frames: int
     resolution: int
@@ -32,7 +32,7 @@ class KnownSyncNet(TypedDict):
     visual: Sequence[Factor]
 
 
-# Width of the visual tower's input => the rest of it.
+# Input channels of the visual tower => the rest of its config.
 SYNCNETS: dict[int, KnownSyncNet] = {
     48: {
         "num_frames": 16,
@@ -61,11 +61,11 @@ SYNCNETS: dict[int, KnownSyncNet] = {
 def load_official_syncnet(
     path: Path | str, *, config: Mapping[str, object] | None = None
 ) -> StableSyncNet:
-    """The StableSyncNet of an official file; one of another shape needs its config.
+    """The StableSyncNet of an official file; one of unknown shape needs its config.
 
-    Channels and attention are read off the tensors, frames and strides off the width of the
-    visual input: 48 is 16 RGB frames, 64 is 16 frames of latents, 75 is 25 RGB frames. The
-    published ones learnt from recorded faces (VoxCeleb2 and HDTF); files of ours say it themselves.
+    Channels and attention are inferred from the tensors, frames and strides from the visual input
+    channels: 48 is 16 RGB frames, 64 is 16 frames of latents, 75 is 25 RGB frames. The published
+    ones were trained on recorded faces (VoxCeleb2 and HDTF); our files store this.
     """
     state = read_state(path)
     require(state, path, "SyncNet", VISUAL_INPUT_KEY, "audio_encoder.conv_in.weight")
@@ -75,7 +75,7 @@ def load_official_syncnet(
 
 
 def export_official_syncnet(net: StableSyncNet, path: Path | str) -> None:
-    """Write a file that the official code loads, also to train on."""
+    """Write a file that the official code can load, also to resume training."""
     lists: dict[str, list[float]] = {
         f"{split}_{name}_list": [] for split in ("train", "val") for name in ("step", "loss")
     }
@@ -85,7 +85,7 @@ def export_official_syncnet(net: StableSyncNet, path: Path | str) -> None:
 
 
 def syncnet_config(state: Mapping[str, Tensor], path: Path | str) -> dict[str, object]:
-    """What the tensors of an official SyncNet, with the table of known ones, say about it."""
+    """The config of an official SyncNet from its tensors and the table of known ones."""
     width = state[VISUAL_INPUT_KEY].shape[1]
     if width not in SYNCNETS:
         raise ValueError(
@@ -103,7 +103,7 @@ def syncnet_config(state: Mapping[str, Tensor], path: Path | str) -> dict[str, o
 def tower_config(
     state: Mapping[str, Tensor], prefix: str, factors: Sequence[Factor]
 ) -> TowerConfig:
-    """The shape of one tower: attention stands between the levels in the same list."""
+    """The config of one tower; attention blocks are in the same list as the levels."""
     stem = f"{prefix}down_blocks."
     indices = {int(key.removeprefix(stem).split(".")[0]) for key in state if stem in key}
     channels: list[int] = []

@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 def load_official_syncnet_v2(path: Path | str) -> SyncNetV2:
-    """SyncNet v2 of a file such as `syncnet_v2.model`, in eval mode.
+    """SyncNet v2 from a file such as `syncnet_v2.model`, in eval mode.
 
-    Raises FileNotFoundError, or ValueError that names the tensors that do not fit.
+    Raises FileNotFoundError, or ValueError naming the tensors that do not fit.
     """
     state = read_state(path)
     require(state, path, "SyncNet v2", "netcnnlip.0.weight", "netcnnaud.0.weight")
-    # Files older than torch 0.4.1 do not count the batches, which only training reads.
+    # Files from before torch 0.4.1 have no batch counters, which only training uses.
     norms = {key.removesuffix("running_mean") for key in state if key.endswith("running_mean")}
     counts = {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     logger.info("%s: SyncNet v2, the network of LSE", path)

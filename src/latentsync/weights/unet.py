@@ -1,7 +1,7 @@
 """Official UNet files <-> our UNet, and a new UNet from Stable Diffusion 1.5.
 
-A file says by its tensors what shape it has; the number of heads (8) and of norm groups (32),
-which no tensor says, is that of every published UNet.
+The shape is inferred from the tensors, except for the numbers of heads (8) and norm groups (32),
+which are those of every published UNet.
 """
 
 import logging
@@ -27,8 +27,8 @@ from latentsync.weights.files import (
 
 logger = logging.getLogger(__name__)
 
-# Parts of official keys => ours, to be replaced in this order; only in motion modules. Both
-# attentions of an official motion block carry the same table of positions, ours have one.
+# Parts of official keys => ours, replaced in this order, in motion modules only. Both attentions of
+# an official motion block store the same position table; ours store one.
 MOTION_KEYS = {
     ".temporal_transformer.": ".",
     ".attention_blocks.0.pos_encoder.": ".pos_embed.",
@@ -40,19 +40,19 @@ MOTION_KEYS = {
     ".ff_norm.": ".norm3.",
 }
 
-# What the files of version 1.0 call the attention to audio.
+# Names of the audio attention in version 1.0.
 UNET_1_0_KEYS = {".audio_cross_attn.norm.": ".norm2.", ".audio_cross_attn.attn.": ".attn2."}
 
-# Where a UNet of Stable Diffusion has other shapes: its input and what it attends to.
+# Layers that have other shapes in Stable Diffusion's UNet: its input and cross-attention.
 NOT_IN_SD = ("conv_in.", ".attn2.to_k.", ".attn2.to_v.")
 
 DIFFUSERS_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 def load_official_unet(path: Path | str, *, version: str | None = None) -> UNet:
-    """The UNet of an official file of version 1.0, 1.5 or 1.6; its shape is read off the tensors.
+    """The UNet of an official file of version 1.0, 1.5 or 1.6; its shape is inferred.
 
-    With a `version`, a file whose names belong to another one is a ValueError.
+    ValueError if the tensor names belong to another `version` than the given one.
     """
     official = read_state(path)
     is_old = OLD_MID_AUDIO_KEY in official
@@ -78,7 +78,7 @@ def load_official_unet(path: Path | str, *, version: str | None = None) -> UNet:
         )
     with torch.device("meta"):
         net = UNet(**config)
-    # Compared under the names of the file, where a table of positions stands twice.
+    # Compared by the file's names, where position tables occur twice.
     expected = {
         name: value for key, value in net.state_dict().items() for name in official_unet_keys(key)
     }
@@ -87,12 +87,12 @@ def load_official_unet(path: Path | str, *, version: str | None = None) -> UNet:
 
 
 def export_official_unet(unet: UNet, path: Path | str) -> None:
-    """Write a file that the official code loads."""
+    """Write a file that the official code can load."""
     write({"global_step": 0, "state_dict": official_unet_state(unet, path)}, path)
 
 
 def official_unet_state(unet: UNet, path: Path | str) -> State:
-    """The tensors of a UNet under their official names; `path` is for the error message."""
+    """The tensors of a UNet by official names; `path` is for the error message."""
     if unet.config.audio_projection is not None:
         raise ValueError(
             "official code has no audio projection: a UNet with "
@@ -105,11 +105,11 @@ def official_unet_state(unet: UNet, path: Path | str) -> State:
 
 
 def unet_from_sd(folder: Path | str, **config: object) -> UNet:
-    """A new UNet of the given config with everything that Stable Diffusion 1.5 has of it.
+    """A new UNet of the given config, initialised from Stable Diffusion 1.5 where possible.
 
-    `folder` is a diffusers folder, of the pipeline or of its UNet. What that has not (`conv_in`,
-    the keys and values of audio, motion modules) stays as drawn; what else does not fit is a
-    ValueError.
+    `folder` is a diffusers folder, of the pipeline or of its UNet. Layers it lacks (`conv_in`, keys
+    and values of the audio attention, motion modules) stay randomly initialised; ValueError if
+    anything else does not fit.
     """
     unet = UNet(**config)
     take_from_sd(unet, folder)
@@ -117,7 +117,7 @@ def unet_from_sd(folder: Path | str, **config: object) -> UNet:
 
 
 def take_from_sd(unet: UNet, folder: Path | str) -> None:
-    """Give a new UNet, in place, everything that Stable Diffusion 1.5 has of it."""
+    """Initialise a new UNet, in place, from Stable Diffusion 1.5 where possible."""
     path = sd_unet_path(Path(folder))
     state = read_state(path)
     require(state, path, "UNet of Stable Diffusion", "conv_in.weight", MID_AUDIO_KEY)
@@ -136,7 +136,7 @@ def take_from_sd(unet: UNet, folder: Path | str) -> None:
 
 
 def sd_unet_path(folder: Path) -> Path:
-    """The weight file of the UNet in a diffusers folder, or the file that was given."""
+    """The weight file of the UNet in a diffusers folder, or the given file."""
     if folder.is_file():
         return folder
     candidates = [place / name for place in (folder / "unet", folder) for name in DIFFUSERS_NAMES]
@@ -156,7 +156,7 @@ def unet_key(key: str) -> str:
 
 
 def official_unet_keys(key: str) -> list[str]:
-    """The official names of one of our tensors: two for a table of positions, else one."""
+    """The official names of one of our tensors: two for position tables, else one."""
     before, found, within = key.partition(".motion_modules.")
     if not found:
         return [key]
@@ -171,7 +171,7 @@ def official_unet_keys(key: str) -> list[str]:
 
 
 def unet_config(state: Mapping[str, Tensor]) -> dict[str, object]:
-    """What the tensors of a UNet, under our names, say about its shape."""
+    """The config of a UNet as far as its tensors (under our names) show it."""
     levels = range(len({key.split(".")[1] for key in state if key.startswith("down_blocks.")}))
     motion_levels = {key.split(".")[0] for key in state if ".motion_modules." in key}
     tables = [value.shape[1] for key, value in state.items() if key.endswith(".pe")]

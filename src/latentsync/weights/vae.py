@@ -1,4 +1,4 @@
-"""Published VAEs => diffusers' AutoencoderKL, with the scale the official code gives them."""
+"""Published VAEs => diffusers' AutoencoderKL, with the official scaling factor."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +9,11 @@ from torch import Tensor
 from latentsync.config_files import read_json
 from latentsync.weights.files import build, infer, read_state, replace_all, require
 
-# The official code forces both, whatever the VAE's config says.
+# The official code sets both, regardless of the VAE's config.
 SCALING_FACTOR, SHIFT_FACTOR = 0.18215, 0.0
 NUM_NORM_GROUPS = 32
 
-# What older files call the one attention of the encoder's and the decoder's middle.
+# Names of the mid-block attention of encoder and decoder in older files.
 OLD_ATTENTION_KEYS = {
     "mid_block.attentions.0.query.": "mid_block.attentions.0.to_q.",
     "mid_block.attentions.0.key.": "mid_block.attentions.0.to_k.",
@@ -25,10 +25,10 @@ VAE_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin
 
 
 def load_official_vae(path: Path | str) -> AutoencoderKL:
-    """The VAE of a diffusers folder or of its weight file alone, scaled as the UNets expect.
+    """The VAE of a diffusers folder or of a weight file alone, scaled as the UNets expect.
 
-    Its shape is read off the tensors, with 32 norm groups; a config.json beside them that names
-    another number of groups or another scaling factor is a ValueError.
+    Its shape is inferred from the tensors, with 32 norm groups. ValueError if a config.json next to
+    them has another number of groups or another scaling factor.
     """
     weights_path = vae_path(Path(path))
     state = {
@@ -43,7 +43,7 @@ def load_official_vae(path: Path | str) -> AutoencoderKL:
 
 
 def vae_path(path: Path) -> Path:
-    """The weight file of a VAE folder, or the file that was given."""
+    """The weight file of a VAE folder, or the given file."""
     if not path.is_dir():
         return path
     found = next((path / name for name in VAE_NAMES if (path / name).is_file()), None)
@@ -56,7 +56,7 @@ def vae_path(path: Path) -> Path:
 
 
 def check_against(config_path: Path) -> None:
-    """Refuse a VAE whose config says that the UNets were not trained with its like."""
+    """Raise ValueError if the VAE's config differs from the VAE the UNets were trained with."""
     if not config_path.is_file():
         return
     config = read_json(config_path)
@@ -69,7 +69,7 @@ def check_against(config_path: Path) -> None:
 
 
 def vae_config(state: Mapping[str, Tensor]) -> dict[str, object]:
-    """What the tensors of a VAE say about its shape, and the official scale."""
+    """The config of a VAE as far as its tensors show it, with the official scaling factor."""
     levels = range(len({key.split(".")[2] for key in state if "encoder.down_blocks." in key}))
     convs = [key for key in state if key.startswith("encoder.down_blocks.0.resnets.")]
     return {

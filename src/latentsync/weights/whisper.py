@@ -30,7 +30,7 @@ WHISPER_KEYS = {
 
 
 def load_official_whisper(path: Path | str) -> WhisperAudioEncoder:
-    """The encoder of an OpenAI Whisper file of any size, or of a folder as transformers has it."""
+    """The encoder of an OpenAI Whisper file of any size, or of a transformers folder."""
     if Path(path).is_dir():
         return WhisperAudioEncoder.load(path)
     content = read(path)
@@ -55,7 +55,7 @@ def load_official_whisper(path: Path | str) -> WhisperAudioEncoder:
 
 
 def whisper_config(dims: Mapping[str, int]) -> WhisperConfig:
-    """The encoder's part of an OpenAI file's `dims`."""
+    """The encoder's config from the `dims` of an OpenAI file."""
     width = dims["n_audio_state"]
     return WhisperConfig(
         d_model=width,
