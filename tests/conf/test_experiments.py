@@ -87,6 +87,14 @@ def test_a_part_that_would_not_be_used_is_refused(experiment: str, word: str):
         check_parts(composed(f"experiment={experiment}", word))
 
 
+@pytest.mark.parametrize("experiment", ["unet_stage1", "demo/unet_stage1"])
+def test_a_seed_gives_the_first_weights_it_always_gave(experiment: str):
+    """An encoder that is loaded takes random numbers too: the parts are made in one order."""
+    drawing = ("audio_encoder", "unet", "codec")
+    model = composed(f"experiment={experiment}").task.model
+    assert [name for name in model if name in drawing] == list(drawing)
+
+
 def test_optimizer_and_schedule_are_chosen_by_name():
     task = composed("experiment=syncnet", "schedule=cosine", "optimizer=adamw").task
     assert task.schedule._target_.endswith("cosine_with_min_lr_schedule_with_warmup")
