@@ -1,4 +1,4 @@
-"""Sound files => waveforms, and back."""
+"""Audio files <-> waveforms."""
 
 import logging
 import wave
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 FLOATS = frozenset(("flt", "dbl"))
 FULL_SCALE = 1.0
-LOSSY_PEAK = 2.0  # decoders of lossy sound overshoot full scale by less
+LOSSY_PEAK = 2.0  # decoders of lossy audio overshoot full scale by less
 
 
 def read_waveform(
@@ -46,14 +46,14 @@ def read_waveform(
     on_cut: OnDamage | None = None,
     max_seconds: float = inf,
 ) -> Float[Tensor, " t"]:
-    """Mono sound of any media file in [-1, 1]; sample 0 is heard with the first video frame.
+    """Mono audio of a media file in [-1, 1]; sample 0 is aligned with the first video frame.
 
-    Where it cannot be decoded or holds no numbers is silence, what is too loud is clipped, and
-    `on_damage` is told where, or a warning logged. Sound that ends too early is an error, unless
-    `on_cut` is there to be told. Nothing behind `max_seconds` is read.
+    Undecodable or non-finite samples become silence and excessive levels are clipped; `on_damage`
+    is called with each span, by default it logs a warning. Audio that ends too early raises
+    ValueError, unless `on_cut` is given to receive it. Nothing after `max_seconds` is read.
 
-    It goes through int16 as in the official code (`ffmpeg -f s16le`): exact for a 16 kHz wav, and
-    a 5.1 mix-down is normalised instead of clipped.
+    The samples pass through int16 as in the official code (`ffmpeg -f s16le`): exact for a 16 kHz
+    wav, and a 5.1 downmix is normalised instead of clipped.
     """
     with open_media(path) as container:
         stream = audio_stream(container, path)
@@ -71,12 +71,12 @@ def read_waveform(
     if not pieces:
         raise ValueError(f"{path} has an audio stream without sound (0 samples): use another file")
     samples = np.concatenate(pieces)
-    del pieces  # hours of sound are held once, not three times
+    del pieces  # so that long audio is in memory once, not three times
     return torch.from_numpy(samples).float().div_(32768)
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:
-    """The audio stream that players choose."""
+    """The audio stream that players choose; ValueError if there is none or it cannot be decoded."""
     stream = container.streams.best("audio")
     if stream is None:
         raise ValueError(f"{path} has no audio stream: give a file with sound")
@@ -94,11 +94,11 @@ def decode_audio(
     on_damage: OnDamage = lambda damage: None,
     on_cut: OnDamage | None = None,
 ) -> Iterator[AudioFrame]:
-    """Decoded pieces whose times count from the first video frame (of the sound, if alone).
+    """Decoded audio frames, timed from the first video frame (from their own start without video).
 
-    Filters and encoders fail on samples that are not numbers, and hang on those far beyond full
-    scale: the first become silence, the others are clipped. `on_damage` is told of both, and of
-    spots that cannot be decoded; `on_cut` as in `decode`.
+    Filters and encoders fail on non-finite samples and hang on extreme levels: the former become
+    silence, the latter are clipped. `on_damage` is called for both and for undecodable spans;
+    `on_cut` as in `decode`.
     """
     zero = time_zero(container, stream)
     usual = FULL_SCALE if stream.codec_context.name.startswith("pcm_") else LOSSY_PEAK
@@ -113,9 +113,9 @@ def decode_audio(
 
 
 class _Ranges:
-    """Pieces of floating-point sound whose samples are numbers and not absurdly loud.
+    """Makes floating-point audio finite and clips extreme levels.
 
-    One span tells all that is louder than `usual`.
+    Everything louder than `usual` is reported as one span.
     """
 
     def __init__(self, usual: float, on_damage: OnDamage) -> None:
@@ -128,7 +128,7 @@ class _Ranges:
             return frame
         samples: Any = frame.to_ndarray()
         peak = float(np.abs(samples).max(initial=0))
-        if peak <= self.usual:  # never so if one is not a number
+        if peak <= self.usual:  # False if any sample is NaN
             return frame
         start = 0.0 if frame.pts is None else float(seconds(frame.pts, frame))
         end = start + frame.samples / frame.sample_rate
@@ -150,7 +150,7 @@ class _Ranges:
 
 
 def _remade(frame: AudioFrame, samples: Any) -> AudioFrame:
-    """The same piece with other samples."""
+    """The same audio frame with other samples."""
     made = AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
     made.sample_rate, made.pts, made.time_base = frame.sample_rate, frame.pts, frame.time_base
     return made
@@ -164,10 +164,10 @@ def resample(
     sample_format: str = "s16p",
     frame_size: int = 1024,
 ) -> Iterator[AudioFrame]:
-    """Pieces of `frame_size` samples from time 0 on: gaps are silence, what is earlier is cut.
+    """Frames of `frame_size` samples from time 0 on: gaps become silence, earlier sound is cut.
 
-    Sound may change its rate, channels or format on the way: each stretch has a resampler of its
-    own that goes on where the last one ended; a shorter piece lies before such a place.
+    Rate, channels or format may change midway: each section gets its own resampler, which continues
+    where the last one ended; the frame before such a change may be shorter.
     """
     num_given = 0
     for (_, _, rate), stretch in groupby(frames, key=_kind):
@@ -186,7 +186,7 @@ def resample(
 
 
 def is_steady(path: Path) -> bool:
-    """Whether every decoder finds one rate, one layout and usual levels in all of the sound."""
+    """Whether all of the audio has one rate, one layout and normal levels."""
     damages: list[Damage] = []
     with open_media(path) as container:
         stream = audio_stream(container, path)

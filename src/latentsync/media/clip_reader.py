@@ -1,4 +1,4 @@
-"""Frames of a prepared clip by their index: the decoder stays open and goes back to key frames."""
+"""Random access to the frames of a prepared clip: the decoder stays open and seeks to keyframes."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from latentsync.media.container import describe, find_video, open_media
 from latentsync.media.frame import RgbReader
 from latentsync.media.planes import PLANAR, planes_of
 
-BT601 = frozenset((int(Colorspace.ITU601), 6))  # 6: the same matrix under its other name
+BT601 = frozenset((int(Colorspace.ITU601), 6))  # 6: another code of the same matrix
 
 
 READERS = ("pyav", "decord")
@@ -39,16 +39,16 @@ class ClipReader(Protocol):
     def frames(
         self, indices: Sequence[int] | Int[np.ndarray, " f"]
     ) -> UInt8[np.ndarray, "f h w 3"]:
-        """The frames at `indices`, in any order; OSError where they cannot be decoded."""
+        """The frames at `indices`, in any order; OSError if they cannot be decoded."""
 
 
 def open_clip(path: Path) -> "PyAvReader":
-    """Open a prepared clip for reading frames by their index."""
+    """Open a prepared clip for random access to its frames."""
     return PyAvReader(path)
 
 
 def reader_named(name: str) -> type[ClipReader]:
-    """What opens clips: `pyav`, or `decord`, which a plain install does not have."""
+    """The reader class of a name: `pyav`, or `decord`, which is an optional dependency."""
     if name == "pyav":
         return PyAvReader
     if name != "decord":
@@ -62,11 +62,11 @@ def reader_named(name: str) -> type[ClipReader]:
 
 
 class PyAvReader:
-    """Random access to the frames of a clip, in one thread: loaders have a process per core.
+    """Random access to the frames of a clip, single-threaded: data loaders run a process per core.
 
-    Frames in BT.601 4:2:0, as `prepare` writes them, are converted by OpenCV, which takes a tenth
-    of the time of `RgbReader` and gives every chroma sample to its four pixels: 0.4 levels apart
-    in the mean, and as bright.
+    Frames in BT.601 4:2:0, as `prepare` writes them, are converted by OpenCV, in a tenth of the
+    time of `RgbReader`. It uses nearest-neighbour chroma: a mean difference of 0.4 levels, at equal
+    brightness.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class PyAvReader:
         self.index = _Index.of(self.container, self.stream, path)
         self.reader = RgbReader()
         self._planes = np.empty((0, 0), np.uint8)
-        self._next: int | None = None  # the index of the frame that the decoder gives next
+        self._next: int | None = None  # the index of the frame the decoder returns next
         self._frames: Iterator[VideoFrame] = iter(())
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class PyAvReader:
     def frames(
         self, indices: Sequence[int] | Int[np.ndarray, " f"]
     ) -> UInt8[np.ndarray, "f h w 3"]:
-        """The frames at `indices`, in any order; OSError where they cannot be decoded."""
+        """The frames at `indices`, in any order; OSError if they cannot be decoded."""
         asked = np.asarray(indices, dtype=np.int64)
         beyond = asked[(asked < 0) | (asked >= len(self))]
         if len(beyond):
@@ -105,7 +105,7 @@ class PyAvReader:
         return made
 
     def _decoded(self, wanted: int) -> VideoFrame:
-        """Decode on, or from the key frame before if that is nearer."""
+        """Decode on, or seek to the previous keyframe if that is nearer."""
         key = self.index.key_before(wanted)
         if self._next is None or not key <= self._next <= wanted:
             self.container.seek(self.index.keys[key], stream=self.stream)
@@ -127,7 +127,7 @@ class PyAvReader:
             into[:] = self.reader.read(frame)
 
     def _packed(self, frame: VideoFrame) -> UInt8[np.ndarray, "h_and_a_half w"]:
-        """Its planes one after the other in rows of its width, in an array of the reader's own."""
+        """The planes stacked in rows of the frame's width (I420), in a reused array."""
         height, width = frame.height, frame.width
         if self._planes.shape != (height * 3 // 2, width):
             self._planes = np.empty((height * 3 // 2, width), np.uint8)
@@ -149,15 +149,15 @@ def _is_bt601(frame: VideoFrame) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """When every frame is shown, in order, and where decoding can begin (ticks of the stream).
+    """Times of all frames in display order, and keyframes to seek to (in ticks of the stream).
 
-    `keys`: number of a key frame => the time to seek, which is that of its decoding: containers
-    that show frames in another order look it up by that.
+    `keys`: index of a keyframe => its decoding time, by which containers with reordered frames
+    seek.
     """
 
     times: list[int]
     keys: dict[int, int]
-    numbers: list[int]  # of the key frames, in order
+    numbers: list[int]  # indices of the keyframes, ascending
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, path: Path) -> "_Index":

@@ -1,6 +1,4 @@
-"""What a file's numbers mean: matrix, range, primaries, transfer, bits, place of chroma; and how
-its pictures are turned for display.
-"""
+"""Colour tags of a file, and the rotation of its pictures for display."""
 
 import struct
 from dataclasses import dataclass
@@ -26,21 +24,21 @@ from latentsync.media.planes import PLANAR, Chroma, chroma_of
 Frame = UInt8[np.ndarray, "h w 3"]
 
 UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
-HD_HEIGHT = 720  # untagged video of this height or more is BT.709, as players assume
-# The matrices libswscale converts by; 5 and 6 are the two names of BT.601.
+HD_HEIGHT = 720  # players treat untagged video of at least this height as BT.709
+# Matrices supported by libswscale; 5 and 6 are both BT.601.
 KNOWN_MATRICES = frozenset((1, 4, 5, 6, 7, 9))
 SWSCALE_601 = 5
-# The units in which encoders are told of the mastering screen: 1/50000 of x and y, 1/10000 nit.
+# Units of encoders for the mastering display: 1/50000 for x and y, 1/10000 nit.
 PER_XY, PER_NIT = 50_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class ColourTags:
-    """How a file's numbers are meant, in the codes of ITU-T H.273 (2: the file does not say).
+    """Colour properties of a file as ITU-T H.273 codes (2: unspecified).
 
-    `full_range`: levels 0-255 instead of 16-235. `chroma`: where it is sampled, in 4:2:0.
-    `depth`: 8 or 10 bits. `mastering` and `light`: an HDR file's mastering screen and its lightest
-    and mean nits, as x265 writes them; "" if the file does not say.
+    `full_range`: levels 0-255 instead of 16-235. `chroma`: sample location in 4:2:0. `depth`: 8 or
+    10 bits. `mastering` and `light`: an HDR file's mastering display, and its maximum and average
+    light level in nits, in x265's notation; "" if unspecified.
     """
 
     matrix: int = int(Colorspace.ITU709)
@@ -54,7 +52,7 @@ class ColourTags:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Self:
-        """Those of a decoded picture; RGB and rare matrices become the one for its height."""
+        """The tags of a decoded frame; RGB and rare matrices become the usual one of its height."""
         matrix = int(frame.colorspace)
         if matrix != UNTAGGED and matrix not in KNOWN_MATRICES:
             matrix = usual_matrix(frame.height)
@@ -78,7 +76,7 @@ class ColourTags:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored pixels are turned for display: transposed first, then mirrored."""
+    """How stored pixels are rotated for display: transposed first, then mirrored."""
 
     transposed: bool
     mirror_x: bool
@@ -86,7 +84,7 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
-        """The nearest quarter turn of the frame's display matrix (phones store one)."""
+        """The quarter turn closest to the frame's display matrix (phones store one)."""
         matrix = frame.side_data.get("DISPLAYMATRIX")
         if not isinstance(matrix, SideData):
             return cls(False, False, False)
@@ -97,13 +95,13 @@ class Orientation:
 
     @property
     def degrees(self) -> int:
-        """Clockwise rotation; a mirrored picture counts as the rotation that is left."""
+        """Clockwise rotation; of a mirrored picture, its rotation without the mirroring."""
         if self.transposed:
             return 90 if self.mirror_x else 270
         return 180 if self.mirror_y else 0
 
     def apply(self, image: UInt[np.ndarray, "h w *c"]) -> UInt[np.ndarray, "h2 w2 *c"]:
-        """The picture, or one plane of it, as it is shown."""
+        """The picture, or one of its planes, as displayed."""
         if self.transposed:
             image = cv2.transpose(image)
         if self.mirror_x or self.mirror_y:
@@ -116,19 +114,19 @@ UPRIGHT = Orientation(False, False, False)
 
 
 def is_yuv(frame: VideoFrame) -> bool:
-    """Whether it is stored as brightness and two chromas."""
+    """Whether it is stored as luma and two chroma components."""
     return not frame.format.is_rgb and len(frame.format.components) >= 3
 
 
 def depth_of(stored: VideoFormat) -> int:
-    """The bits that are kept of a format's samples: 8, or 10 of more. Grey is kept in 8."""
+    """The bit depth used for a pixel format: 8, or 10 for anything deeper; 8 for grey."""
     if len(stored.components) < 3:
         return 8
     return 8 if max(component.bits for component in stored.components) == 8 else 10
 
 
 def in_planes(frame: VideoFrame) -> VideoFrame:
-    """The frame in 4:2:0 planes of the bits that are kept; the same one if it is stored so."""
+    """The frame as planar 4:2:0 of the depth used; the frame itself if it is stored so."""
     if frame.format.name in PLANAR:
         return frame
     return VideoReformatter().reformat(
@@ -151,7 +149,7 @@ def swscale_matrix(matrix: int, height: int) -> int:
 
 
 def _mastering(frame: VideoFrame) -> str:
-    """AVMasteringDisplayMetadata: ten ratios, then whether colours and light are told."""
+    """Parses AVMasteringDisplayMetadata: ten rationals, then flags for primaries and luminance."""
     stored = frame.side_data.get("MASTERING_DISPLAY_METADATA")
     if not isinstance(stored, SideData):
         return ""
@@ -166,7 +164,7 @@ def _mastering(frame: VideoFrame) -> str:
 
 
 def _light(frame: VideoFrame) -> str:
-    """AVContentLightMetadata."""
+    """Parses AVContentLightMetadata."""
     stored = frame.side_data.get("CONTENT_LIGHT_LEVEL")
     if not isinstance(stored, SideData):
         return ""

@@ -1,4 +1,4 @@
-"""Media containers => decoded pieces, with one clear sentence for every way a file can be bad."""
+"""Media containers => decoded frames, with a clear error message for every kind of bad file."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from latentsync.media.limits import check_picture
 
 logger = logging.getLogger(__name__)
 
-# What reading a file can raise: our sentences, the system's errors, and what libav says.
+# What reading a file can raise: our own errors, the system's, and libav's.
 UNREADABLE = (ValueError, OSError, av.FFmpegError)
 
 AnyStream = VideoStream | AudioStream
@@ -32,9 +32,9 @@ LOST, CLIPPED = "nothing to read", "clipped"
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A span that is not as it was meant, in seconds of the file; `end_seconds` None: all the rest.
+    """A damaged span, in seconds of the file; `end_seconds` None: to the end.
 
-    Only what the decoder gives up is known: a spot that it smears over counts as decoded.
+    Only errors reported by the decoder are known; concealed errors count as decoded.
     """
 
     start_seconds: float
@@ -51,11 +51,11 @@ OnDamage = Callable[[Damage], None]
 
 
 def ignore(damage: Damage) -> None:
-    """For what is told elsewhere."""
+    """Handler for damage that is reported elsewhere."""
 
 
 def warn(path: Path) -> OnDamage:
-    """Log what is told."""
+    """A handler that logs the damage."""
 
     def on_damage(damage: Damage) -> None:
         logger.warning("%s is damaged: %s", path, damage)
@@ -64,7 +64,7 @@ def warn(path: Path) -> OnDamage:
 
 
 def open_media(path: Path) -> InputContainer:
-    """An open container, or one sentence that says why the file cannot be read."""
+    """An open container; FileNotFoundError or ValueError with the reason if it cannot be read."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: check the path")
     if path.is_dir():
@@ -81,12 +81,12 @@ def open_media(path: Path) -> InputContainer:
 
 
 def local_name(path: Path) -> str:
-    """The path as FFmpeg takes it for a file's, whatever stands before a colon in it."""
+    """The path as a `file:` URL, so that FFmpeg takes no part before a colon for a protocol."""
     return f"file:{path}"
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The video stream that players choose; a cover picture is none."""
+    """The video stream that players choose; cover art does not count."""
     moving = [
         stream
         for stream in container.streams.video
@@ -97,7 +97,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def find_video(container: InputContainer, path: Path) -> VideoStream:
-    """The video stream, ready to decode; ValueError says why there is none."""
+    """The video stream, ready to decode; ValueError with the reason if there is none."""
     stream = video_stream(container)
     if stream is None:
         raise ValueError(f"{path} has no video stream: give a video file")
@@ -113,16 +113,16 @@ def frame_rate(stream: VideoStream) -> Fraction:
 
 
 def time_zero(container: InputContainer, stream: AnyStream) -> Fraction:
-    """When the file's own clock starts, in seconds: at its first video frame, if it has video.
+    """Start of the file's own timeline in seconds: its first video frame, if it has video.
 
-    Frame i and sample i / fps * sample_rate then belong together, whatever the container's offsets.
+    Frame i then belongs to sample i / fps * sample_rate, regardless of the container's offsets.
     """
     first = video_stream(container) or stream
     return seconds(first.start_time or 0, first)
 
 
 def seconds(ticks: int, clock: AnyStream | Packet | AnyFrame) -> Fraction:
-    """Ticks of the clock of a stream, packet or frame => seconds."""
+    """Ticks in the time base of a stream, packet or frame => seconds."""
     assert clock.time_base is not None, "libav gives every stream a clock"
     return ticks * clock.time_base
 
@@ -153,10 +153,10 @@ def decode(
     on_spot: OnDamage | None = None,
     on_cut: OnDamage | None = None,
 ) -> Iterator[AnyFrame]:
-    """Frames in the order they are shown: all that can be read, then an error if the file is cut.
+    """Frames in display order; ValueError after the last readable one if the file is truncated.
 
-    A damaged spot with good frames after it is skipped and told to `on_spot`, or a warning logged.
-    With `on_cut` the frames of a cut file just end, and it is told.
+    A damaged span followed by good frames is skipped and passed to `on_spot`, by default a logged
+    warning. With `on_cut` the frames of a truncated file simply end, and `on_cut` gets the span.
     """
     damage = _Damage(time_zero(container, stream), on_spot or warn(path))
     for packet in _packets(container, stream, path, damage):
@@ -181,7 +181,7 @@ def decode(
 
 
 class _Damage:
-    """Where the stream is broken, until a good frame comes from behind it."""
+    """The current damaged span of the stream, until a good frame from after it arrives."""
 
     def __init__(self, zero: Fraction, on_spot: OnDamage) -> None:
         self.zero = zero
@@ -202,7 +202,7 @@ class _Damage:
         if frame.pts is None:
             return
         start = seconds(frame.pts, frame) - self.zero
-        # Decoding threads hand out what was sent before the damage after it was found.
+        # Decoding threads still output frames sent before the damage after it was detected.
         if self.reason is not None and frame.pts > (self.newest_pts or 0):
             self.on_spot(self.span(until=start))
             self.reason = None
@@ -223,8 +223,8 @@ class _Damage:
 def _packets(
     container: InputContainer, stream: AnyStream, path: Path, damage: _Damage
 ) -> Iterator[Packet]:
-    """Packets of one stream, then the empty one that flushes its decoder."""
-    # Where no size is known, the last packet is incomplete as a rule.
+    """Packets of one stream, then the empty one that flushes the decoder."""
+    # If the size is unknown, the last packet is usually incomplete.
     has_size = not has_no_size(container, path)
     try:
         for packet in container.demux():
@@ -253,5 +253,5 @@ def rational(fps: float | Fraction) -> Fraction:
 
 
 def describe(error: BaseException) -> str:
-    """What libav said, without its error number and path."""
+    """libav's message, without its error number and path."""
     return getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""Whether a media file ends before its container does: downloads and recordings that broke off."""
+"""Detects truncated media files: interrupted downloads and recordings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,9 +13,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 HEAD_BYTES = 1 << 16
-# Writers that know no size round and pad the duration they promise.
+# Writers that do not know the size round up and pad the declared duration.
 TAIL_SECONDS = 1
-# What a wav holds for its size when it was written into a pipe; nobody's wav is cut so exactly.
+# Sizes in the header of a wav written to a pipe; no real wav is truncated to exactly these.
 PIPED_SIZES = (range(1), range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000))
 TS_PACKETS = (188, 192, 204)
 
@@ -26,7 +26,7 @@ def is_cut(
     path: Path,
     read_until: Fraction,
 ) -> bool:
-    """Whether pieces of the stream are missing at the end, of which the last was `read_until`."""
+    """Whether the end of the stream is missing; `read_until` is the end of its last packet."""
     if breaks_off(container, stream, path):
         return True
     kinds = container.format.name.split(",")
@@ -36,7 +36,7 @@ def is_cut(
 
 
 def breaks_off(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> bool:
-    """Whether the container's own sizes reach beyond the file's end."""
+    """Whether the sizes declared in the container exceed the file."""
     kinds = container.format.name.split(",")
     if any(ends_early(path) for kind, ends_early in ENDS_EARLY.items() if kind in kinds):
         return True
@@ -46,8 +46,10 @@ def breaks_off(container: InputContainer, stream: VideoStream | AudioStream, pat
 def missing_seconds(
     container: InputContainer, stream: VideoStream | AudioStream, path: Path
 ) -> Fraction:
-    """How much of the stream's end the file lost, as far as its container knows; reads packets only
-    if it did."""
+    """Seconds missing at the end of the stream, as far as the container shows it.
+
+    Reads packets only if the file is truncated.
+    """
     if not breaks_off(container, stream, path):
         return Fraction(0)
     clock = stream.time_base or Fraction(0)
@@ -63,7 +65,7 @@ def missing_seconds(
 
 
 def _num_missing(stream: VideoStream | AudioStream, path: Path) -> int:
-    """How many pieces at the end of a file's index lie behind its end."""
+    """The number of index entries at the end that lie beyond the end of the file."""
     size, entries = path.stat().st_size, stream.index_entries
     lost = 0
     while lost < len(entries):
@@ -75,7 +77,7 @@ def _num_missing(stream: VideoStream | AudioStream, path: Path) -> int:
 
 
 def _readable(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet]:
-    """Packets with a time, as far as they go."""
+    """Packets with a time, up to the first read error."""
     with suppress(av.FFmpegError):
         for packet in container.demux(stream):
             if packet.pts is not None:
@@ -83,7 +85,7 @@ def _readable(container: InputContainer, stream: VideoStream | AudioStream) -> I
 
 
 def has_no_size(container: InputContainer, path: Path) -> bool:
-    """Whether the sound just goes on to the end of the file, which came out of a pipe."""
+    """Whether the audio has no declared size, as if written to a pipe, and ends with the file."""
     if container.format.name == "wav":
         with path.open("rb") as file:
             file.seek(12)
@@ -98,7 +100,7 @@ def has_no_size(container: InputContainer, path: Path) -> bool:
 
 
 def _mp3_ends_early(path: Path) -> bool:
-    """By the count of bytes that many encoders leave in the first frame."""
+    """By the byte count that many encoders store in the first frame."""
     with path.open("rb") as file:
         start = 0
         tag = file.read(10)
@@ -117,7 +119,7 @@ def _mp3_ends_early(path: Path) -> bool:
 
 
 def _ogg_ends_early(path: Path) -> bool:
-    """Only inside a page: radio recordings have no last one."""
+    """Only if within a page: radio recordings lack the final page."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - HEAD_BYTES))
@@ -143,7 +145,7 @@ def _avi_ends_early(path: Path) -> bool:
 
 
 def _chunks(file: BinaryIO, *, into: tuple[bytes, ...] = ()) -> Iterator[tuple[bytes, int, int]]:
-    """Name, length and start of each chunk of a RIFF file; those of `into` are entered."""
+    """Name, length and start of each chunk of a RIFF file; enters the chunks named in `into`."""
     place = file.tell()
     while len(head := file.read(8)) == 8:
         length = int.from_bytes(head[4:], "little")
@@ -153,7 +155,7 @@ def _chunks(file: BinaryIO, *, into: tuple[bytes, ...] = ()) -> Iterator[tuple[b
 
 
 def _mp4_ends_early(path: Path) -> bool:
-    """Only in fragments: of another the index tells."""
+    """Fragmented files only; for others the index shows it."""
     size, place, in_fragments = path.stat().st_size, 0, False
     with path.open("rb") as file:
         while len(head := file.read(16)) >= 8:
@@ -171,12 +173,12 @@ def _mp4_ends_early(path: Path) -> bool:
 
 
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
-# Of clusters: their own time, blocks, and groups of a block.
+# Elements in clusters: timestamp, blocks, and block groups.
 IN_CLUSTERS = frozenset((0xE7, 0xA3, 0xA0, 0xA7, 0xAB))
 
 
 def _mkv_ends_early(path: Path) -> bool:
-    """Inside a cluster; what lies behind the last one (the index) nobody needs."""
+    """Only if within a cluster; what follows the last one (the index) is not needed."""
     size = path.stat().st_size
     for name, end in _elements(path):
         if end is None or end > size:
@@ -193,9 +195,9 @@ def _has_whole_segment(path: Path) -> bool:
 
 
 def _elements(path: Path) -> Iterator[tuple[int | None, int | None]]:
-    """Name and end of the elements of a Matroska file; those of unknown length are entered.
+    """Name and end of the elements of a Matroska file; enters those of unknown length.
 
-    A name None: the file ends within a head.
+    The name is None if the file ends within a header.
     """
     with path.open("rb") as file:
         for name, length, start in _read_elements(file):
@@ -206,7 +208,7 @@ def _elements(path: Path) -> Iterator[tuple[int | None, int | None]]:
 
 
 def _read_elements(file: BinaryIO) -> Iterator[tuple[int | None, int | None, int]]:
-    """Name, length (None: unknown) and start of data; the segment is entered."""
+    """Name, length (None: unknown) and start of the data of each element; enters the segment."""
     size = file.seek(0, 2)
     place = 0
     while place < size:
@@ -215,7 +217,7 @@ def _read_elements(file: BinaryIO) -> Iterator[tuple[int | None, int | None, int
         name_bytes = _num_bytes(head[0])
         length_bytes = _num_bytes(head[name_bytes]) if len(head) > name_bytes else 0
         if name_bytes > 4 or length_bytes > 8:
-            return  # no Matroska any more
+            return  # no valid Matroska from here on
         start = place + name_bytes + length_bytes
         if length_bytes == 0 or start > size:
             yield None, None, size
@@ -229,7 +231,7 @@ def _read_elements(file: BinaryIO) -> Iterator[tuple[int | None, int | None, int
 
 
 def _num_bytes(first: int) -> int:
-    """Of a number whose length is told by the zeros before its first bit; 9 for none."""
+    """Length of a number (EBML), which its first byte encodes in leading zeros; 9 if invalid."""
     return 9 - first.bit_length()
 
 

@@ -1,4 +1,4 @@
-"""Frames of a prepared clip by their index, decoded by decord."""
+"""Random access to the frames of a prepared clip, decoded by decord."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ from decord import DECORDError, DECORDLimitReachedError, VideoReader
 from jaxtyping import Int, UInt8
 
 REFUSALS = (DECORDError, DECORDLimitReachedError, RuntimeError)
-NO_FAULTS = 1e-6  # the share of frames that may be made up where none can be decoded
+NO_FAULTS = 1e-6  # the share of undecodable frames that decord may replace
 
 
 class DecordReader:
-    """The frames that `PyAvReader` gives, converted by swscale: 1.1 levels darker in the mean.
+    """The same frames as `PyAvReader`, converted by swscale: on average 1.1 levels darker.
 
-    It opens the clip for every window, which costs half of what a reader costs that is kept open
-    and sought in; and threads, of which a decord reader has some, do not survive a fork.
+    The clip is reopened for every window: that takes half the time of seeking in an open reader,
+    and decord's threads do not survive a fork.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class DecordReader:
     def frames(
         self, indices: Sequence[int] | Int[np.ndarray, " f"]
     ) -> UInt8[np.ndarray, "f h w 3"]:
-        """The frames at `indices`, in any order; OSError where they cannot be decoded."""
+        """The frames at `indices`, in any order; OSError if they cannot be decoded."""
         asked = np.asarray(indices, dtype=np.int64)
         beyond = asked[(asked < 0) | (asked >= len(self))]
         if len(beyond):
@@ -50,5 +50,5 @@ class DecordReader:
 
 
 def _brief(error: BaseException) -> str:
-    """Its first line, without the place in decord's own source before it."""
+    """The first line of the message, without the location in decord's source."""
     return str(error).strip().split("\n", maxsplit=1)[0].rsplit("] ", maxsplit=1)[-1]

@@ -1,7 +1,7 @@
-"""Interlaced frames, two moments in one picture => progressive ones, as many and at the same times.
+"""Interlaced frames => progressive ones, same number and times.
 
-Only frames that the file marks as interlaced are changed, by libav's bwdif: half of their lines
-are kept, the other half is made of the frame, the one before it and the one after it.
+Only frames flagged as interlaced are changed, by libav's bwdif: it keeps one field and interpolates
+the other from the previous, the current and the next frame.
 """
 
 from collections import deque
@@ -13,11 +13,11 @@ from av.video.frame import VideoFrame
 
 MODES = ("auto", "off")
 
-MIN_SIDE = 8  # bwdif wants three lines and columns in each plane
+MIN_SIDE = 8  # bwdif needs three lines and columns in each plane
 
 
 class Deinterlacer:
-    """Makes streams progressive, and counts the frames that it changed; "off" changes none."""
+    """Deinterlaces streams and counts the frames changed; mode "off" changes none."""
 
     def __init__(self, mode: str = "auto") -> None:
         if mode not in MODES:
@@ -30,8 +30,8 @@ class Deinterlacer:
     ) -> Iterator[VideoFrame]:
         """The same frames, progressive.
 
-        `from_start`: False where the stream was entered in the middle. Its first frame, if
-        interlaced, lacks the one before it and is left out.
+        `from_start`: False if decoding started mid-stream. The first frame, if interlaced, then has
+        no predecessor and is dropped.
         """
         if self.mode == "off":
             yield from frames
@@ -55,7 +55,7 @@ class Deinterlacer:
 
 
 class _Weave:
-    """A filter graph for frames of one size; a frame comes out when the next one goes in."""
+    """A filter graph for frames of one size; it lags one frame behind."""
 
     def __init__(self, like: VideoFrame, previous: VideoFrame | None, *, drop_first: bool) -> None:
         self.kind = _kind(like)
@@ -68,7 +68,7 @@ class _Weave:
         self.waiting: deque[VideoFrame] = deque()
         self.num_dropped = int(drop_first)
         if previous is not None and _kind(previous) == self.kind:
-            # It was shown already, but is the neighbour of the next one.
+            # Already output, but needed as neighbour of the next one.
             self.num_dropped += 1
             self._feed(previous)
 
@@ -93,7 +93,7 @@ class _Weave:
                 made = self.graph.vpull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            # The filter's clock ticks twice as fast.
+            # The filter doubles the rate of the time base.
             stored = self.waiting.popleft()
             made.time_base, made.pts = stored.time_base, stored.pts
             made.duration = stored.duration

@@ -1,4 +1,4 @@
-"""What becomes of a source's format: the codec that keeps most of it, and what no output keeps."""
+"""The codec that preserves most of a source's format, and what the output cannot preserve."""
 
 from av.video.format import VideoFormat
 
@@ -8,14 +8,16 @@ from latentsync.media.writer import ENCODERS, HEVC_SMALLEST
 
 AUTO = "auto"
 CODECS = (AUTO, *ENCODERS)
-# Files that hold H.264, but not H.265.
+# Containers that support H.264 but not H.265.
 H264_ONLY = frozenset((".m4v",))
 SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (4, 1): "4:1:1", (4, 4): "4:1:0"}
 
 
 def codec_for(codec: str, source: VideoInfo, suffix: str = ".mp4") -> str:
-    """The codec that "auto" is for a source: most devices play 10 bits in H.265 only, and 8 bits
-    in H.264 best."""
+    """The codec that "auto" selects for a source: H.265 for 10 bits if possible, else H.264.
+
+    Most devices play 10 bits in H.265 only, and 8 bits best in H.264.
+    """
     if codec != AUTO:
         return codec
     is_large = min(source.width, source.height) >= HEVC_SMALLEST
@@ -24,7 +26,7 @@ def codec_for(codec: str, source: VideoInfo, suffix: str = ".mp4") -> str:
 
 
 def check_source(source: VideoInfo) -> None:
-    """ValueError for pictures that cannot be shown without what only Dolby's own decoders know."""
+    """ValueError for Dolby Vision pictures that only Dolby's own decoders can display."""
     if "Dolby Vision" in source.dynamic and source.colour.transfer not in HDR:
         raise ValueError(
             f"{source.path} is Dolby Vision without an HDR10 or HLG picture below it (profile 5): "
@@ -33,7 +35,7 @@ def check_source(source: VideoInfo) -> None:
 
 
 def what_changes(source: VideoInfo, *, codec: str, crf: float) -> list[str]:
-    """One sentence for everything of the source's format that the output does not keep."""
+    """One sentence for each property of the source's format that the output does not preserve."""
     stored, colour = VideoFormat(source.pixel_format), source.colour
     is_hdr = colour.transfer in HDR
     notes = []
@@ -76,5 +78,5 @@ def subsampling(stored: VideoFormat) -> str:
 
 
 def is_padded(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes (width, height) are one, up to the column and row that make sides even."""
+    """Whether two sizes (width, height) are equal after padding their sides to even."""
     return all(a + a % 2 == b + b % 2 for a, b in zip(size, other, strict=True))

@@ -1,6 +1,6 @@
-"""Decoded pictures <=> RGB arrays: turned as a player shows them, colours by the file's tags.
+"""Decoded frames <=> RGB arrays, rotated for display, colours according to the file's tags.
 
-`Picture` keeps what the file stores beside what was changed, so that the rest stays as it is.
+`Picture` keeps the stored frame along with the changed parts, so that the rest stays untouched.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,21 @@ from latentsync.media.colour import UNTAGGED, UPRIGHT, Frame, Orientation, swsca
 from latentsync.media.hdr import is_hdr, to_sdr
 from latentsync.media.planes import PLANAR, Box, copy_part, grown, like
 
-# libav's quick conversion truncates: each reading would darken the picture by one level. This one
-# rounds, and places chroma where the file says that it was sampled.
+# libav's fast conversion truncates, which darkens the picture by one level. This one rounds, and
+# respects the chroma location given by the file.
 TO_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 def is_planar(frame: VideoFrame) -> bool:
-    """Whether parts of it can be read and written as they are: 4:2:0 planes of an even size."""
+    """Whether boxes of it can be read and written in place: 4:2:0 planes of even size."""
     return frame.format.name in PLANAR and frame.width % 2 == 0 and frame.height % 2 == 0
 
 
 class RgbReader:
-    """Decoded pictures => RGB arrays of their own, 8-bit and SDR; with `size` (width, height as
-    stored) a picture that changes its size is scaled to that one. `quick`: about one level darker,
-    in a tenth of the time, for eyes that only look for faces.
+    """Decoded frames => new 8-bit SDR RGB arrays.
+
+    With `size` (width, height as stored), frames whose size changes midway are scaled to it.
+    `quick`: a tenth of the time, about one level darker; good enough for face detection.
     """
 
     def __init__(self, size: tuple[int, int] | None = None, *, quick: bool = False) -> None:
@@ -45,8 +46,7 @@ class RgbReader:
         return self.orientation_of(frame).apply(rgb)
 
     def read_part(self, frame: VideoFrame, box: Box) -> Frame:
-        """The same as that part of `read`; of a picture stored as it is shown, only the part is
-        converted."""
+        """The box of `read`; converts only that part if the frame is displayed as stored."""
         x0, y0, x1, y1 = box
         around = grown(box, frame.width, frame.height)
         width, height = around[2] - around[0], around[3] - around[1]
@@ -59,7 +59,7 @@ class RgbReader:
         return np.ascontiguousarray(rgb[y : y + y1 - y0, x : x + x1 - x0])
 
     def is_plain(self, frame: VideoFrame) -> bool:
-        """Whether it is shown as it is stored, in planes whose parts can be told."""
+        """Whether it is displayed as stored, in planes that can be sliced."""
         return (
             is_planar(frame)
             and self.size in (None, (frame.width, frame.height))
@@ -67,7 +67,7 @@ class RgbReader:
         )
 
     def shape(self, frame: VideoFrame) -> tuple[int, int, int]:
-        """Of `read`'s array."""
+        """The shape of `read`'s array."""
         width, height = self.size or (frame.width, frame.height)
         if self.orientation_of(frame).transposed:
             width, height = height, width
@@ -79,7 +79,7 @@ class RgbReader:
             frame,
             width=width,
             height=height,
-            # In rgb48le, libswscale 9 wraps around where FULL_CHR_H_INT meets strong greens.
+            # In rgb48le, libswscale 9 overflows with FULL_CHR_H_INT on strong greens.
             format="gbrp16le" if is_hdr(int(frame.color_trc)) else "rgb24",
             src_colorspace=swscale_matrix(UNTAGGED, seen_height) if untagged else None,
             interpolation=self.flags,
@@ -95,10 +95,10 @@ class RgbReader:
         return self.small
 
     def orientation_of(self, frame: VideoFrame) -> Orientation:
-        """Looked up again where the rotation changes.
+        """Parsed only when the rotation changes.
 
-        Looking makes PyAV tie the frame into a cycle, which stays in memory until Python collects
-        cycles: of 1080p, hundreds of frames or 3 GB.
+        Reading side data makes PyAV put the frame in a reference cycle, which is only freed by the
+        garbage collector: for 1080p, hundreds of frames or 3 GB.
         """
         if frame.rotation != self.rotation:
             self.rotation, self.orientation = frame.rotation, Orientation.of(frame)
@@ -107,7 +107,7 @@ class RgbReader:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A box of a picture, as it was and as it became."""
+    """A box of a picture, before and after the change."""
 
     box: Box
     before: Frame
@@ -115,9 +115,9 @@ class Part:
 
 
 class Picture:
-    """A picture of a video: converted where it is looked at, changed in parts, else as stored.
+    """A video frame: converted where it is read, changed in boxes, otherwise as stored.
 
-    It is never changed itself; `with_part` gives another one.
+    Immutable; `with_part` returns a new one.
     """
 
     __slots__ = ("__weakref__", "parts", "reader", "shape", "source")
@@ -130,11 +130,11 @@ class Picture:
 
     @classmethod
     def of(cls, frame: Frame) -> Self:
-        """One of an RGB array, which must not change any more."""
+        """A picture of an RGB array, which must not be modified afterwards."""
         return cls(frame, RgbReader())
 
     def rgb(self, box: Box | None = None) -> Frame:
-        """An array of its own, of the whole or of a box inside it."""
+        """A new array of the whole picture or of a box inside it."""
         box = box or (0, 0, self.shape[1], self.shape[0])
         x0, y0, x1, y1 = box
         if isinstance(self.source, np.ndarray):
@@ -154,9 +154,9 @@ class Picture:
         return shown
 
     def around(self, box: Box) -> Box:
-        """A box around this one in which a change of it can be written."""
+        """The smallest box around this one that can be written when this one changes."""
         return grown(box, self.shape[1], self.shape[0])
 
     def with_part(self, box: Box, before: Frame, after: Frame) -> "Picture":
-        """The picture with `rgb(box)`, which was `before`, become `after`; `box` from `around`."""
+        """The picture with `rgb(box)` changed from `before` to `after`; `box` is from `around`."""
         return Picture(self.source, self.reader, (*self.parts, Part(box, before, after)))

@@ -1,4 +1,4 @@
-"""A video's stored frames with their times, all in a row or any by its number."""
+"""A video's stored frames with their times, sequentially or by index."""
 
 from array import array
 from collections.abc import Generator, Iterable, Iterator
@@ -40,18 +40,18 @@ __all__ = [
     "stored_frames",
 ]
 
-# Key frames are found by decoding time, which runs ahead of the time of showing.
+# Keyframes are found by decoding time, which is earlier than the display time.
 SEEK_MARGIN_SECONDS = 1
-# A jump ahead by less is decoded through: the key frame before its goal is seldom nearer.
+# Shorter jumps ahead are decoded through: the keyframe before the target is seldom nearer.
 JUMP_SECONDS = 10
-# What one piece of a video read backwards may hold: it is decoded forwards, then reversed.
+# Limit for one block of a video read backwards, which is decoded forwards, then reversed.
 REVERSED_BYTES = 128 * 2**20
-# A header that promises more for the last frame promises what the file lacks.
+# A header that implies a longer last frame means that frames are missing.
 LAST_SECONDS = 1
 
 
 class TimesLog:
-    """Gathers `FrameTimes` while the frames go by; 8 bytes a frame."""
+    """Collects `FrameTimes` while frames are read; 8 bytes per frame."""
 
     def __init__(self, time_base: Fraction) -> None:
         self.time_base = time_base
@@ -63,7 +63,7 @@ class TimesLog:
         self.end = start + duration
 
     def times(self) -> FrameTimes:
-        """The times of the frames so far; ValueError if there was none."""
+        """The times of the frames so far; ValueError if there were none."""
         return FrameTimes(self.time_base, np.array(self.starts, np.int64), self.end)
 
 
@@ -74,12 +74,12 @@ def stored_frames(
     quick: bool = False,
     deinterlacer: Deinterlacer | None = None,
 ) -> Iterator[tuple[int, int, Frame]]:
-    """Every stored frame: its start and duration in ticks (`probe(path).time_base`), its picture.
+    """Every stored frame: start and duration in ticks (`probe(path).time_base`), and picture.
 
-    Starts begin at 0 and rise strictly: a time that is missing or jumps back becomes the end of
-    the frame before. All pictures have the first one's size. Where the file is damaged, the next
-    good frame follows, if there is one, and `on_damage` is told, or a warning logged. `quick`: see
-    `RgbReader`. Interlaced frames are made progressive, by `deinterlacer` if it is given.
+    Starts begin at 0 and strictly increase: a missing or decreasing time is replaced by the end of
+    the previous frame. All pictures have the size of the first. Damaged spans are skipped and
+    passed to `on_damage`, by default a logged warning. `quick`: see `RgbReader`. Interlaced frames
+    are made progressive, by `deinterlacer` if given.
     """
     with open_media(path) as container:
         stream = find_video(container, path)
@@ -92,7 +92,7 @@ def stored_frames(
 
 
 def read_times(path: Path, *, on_damage: OnDamage | None = None) -> FrameTimes:
-    """The times of `stored_frames`, decoded without making pictures of them."""
+    """The times of `stored_frames`, without converting pictures."""
     with open_media(path) as container:
         stream = find_video(container, path)
         log = TimesLog(seconds(1, stream))
@@ -105,10 +105,10 @@ def read_times(path: Path, *, on_damage: OnDamage | None = None) -> FrameTimes:
 
 
 class FrameReader:
-    """Stored frames by number (as `stored_frames` counts them), in any order, as a stream.
+    """Stored frames by index (as `stored_frames` counts them), in any order, as a stream.
 
-    Holds one decoded frame beside the decoder's own; while it reads backwards, up to 128 MiB.
-    A frame that cannot be decoded is replaced by the one before it, and `missed`.
+    Holds one decoded frame in addition to the decoder's own; reading backwards, up to 128 MiB. A
+    frame that cannot be decoded is replaced by the previous one and added to `missed`.
     """
 
     def __init__(self, path: Path, times: FrameTimes, *, deinterlace: str = "auto") -> None:
@@ -116,16 +116,16 @@ class FrameReader:
         self.missed: set[int] = set()
 
     def read(self, numbers: Iterable[int]) -> Iterator[Frame]:
-        """The frames of these numbers, each an array of its own."""
+        """The frames at these indices, each a new array."""
         with closing(self.pictures(numbers)) as pictures:
             for picture in pictures:
                 yield picture.rgb()
 
     def pictures(self, numbers: Iterable[int]) -> Generator[Picture]:
-        """The same, converted only where they are looked at.
+        """As `read`, but converted lazily.
 
-        Rising numbers are decoded on, an equal one repeats the picture, falling ones are read by
-        reversed pieces, far jumps seek. ValueError for a number that the video does not have.
+        Increasing indices are decoded on, an equal one repeats the picture, decreasing ones are
+        read in reversed blocks, long jumps seek. ValueError for an index out of range.
         """
         cursor = _Cursor(self.path, self.times, self.deinterlace, self.missed)
         with closing(cursor):
@@ -141,7 +141,7 @@ class FrameReader:
 
 
 def _falling(first: int, waiting: Iterator[int], length: int) -> tuple[list[int], int | None]:
-    """Numbers that never rise and span less than `length`, and the one that follows them."""
+    """Leading indices that never increase and span less than `length`, and the next one."""
     run = [first]
     for number in waiting:
         if not first - length < number <= run[-1]:
@@ -159,7 +159,7 @@ def _reversed(cursor: "_Cursor", run: list[int]) -> Iterator[Picture]:
 
 
 class _Cursor:
-    """A place in an open video; goes on, or jumps by the file's index."""
+    """A position in an open video; decodes on, or seeks by the file's index."""
 
     def __init__(self, path: Path, times: FrameTimes, deinterlace: str, missed: set[int]) -> None:
         self.path, self.times, self.deinterlace, self.missed = path, times, deinterlace, missed
@@ -178,7 +178,7 @@ class _Cursor:
         self.next_frame: tuple[int, VideoFrame] | None = None
 
     def _numbered(self, from_start: bool) -> Iterator[tuple[int, VideoFrame]]:
-        # What is damaged was told while the times were read.
+        # Damage was already reported when the times were read.
         deinterlacer = Deinterlacer(self.deinterlace)
         ticked = _ticked(
             self.container, self.stream, self.path, ignore, deinterlacer, from_start=from_start
@@ -195,16 +195,16 @@ class _Cursor:
         return Picture(frame, self.to_rgb)
 
     def piece_length(self) -> int:
-        """How many decoded frames `REVERSED_BYTES` hold."""
+        """How many decoded frames fit into `REVERSED_BYTES`."""
         assert self.shown is not None, "falling numbers come after another"
         return max(1, REVERSED_BYTES // sum(plane.buffer_size for plane in self.shown[1].planes))
 
     def at(self, number: int) -> VideoFrame:
-        """The frame of this number, or the nearest one before it that can be decoded."""
+        """The frame at this index, or the nearest decodable one before it."""
         if not 0 <= number < len(self.times):
             raise ValueError(f"{self.path} has frames 0 to {len(self.times) - 1}, got {number}")
         if self._is_far(number) and not self._jump(number):
-            # From the start everything is found.
+            # Decoding from the start finds every frame.
             self.close()
             self._open()
         self._advance(number)
@@ -221,11 +221,11 @@ class _Cursor:
         return distance < 0 or (is_far and self._has_clock())
 
     def _has_clock(self) -> bool:
-        """Whether a time names one place: not in recordings glued together."""
+        """Whether times are unambiguous: not in concatenated recordings."""
         return self.stream.duration is None or int(self.times.starts[-1]) <= self.stream.duration
 
     def _jump(self, number: int) -> bool:
-        """Whether the frame, or the one before it, could be reached by seeking."""
+        """Whether the frame, or the one before it, was reached by seeking."""
         if not self._has_clock():
             return False
         tick = int(self.times.starts[number]) - int(SEEK_MARGIN_SECONDS / self.times.time_base)
@@ -261,8 +261,8 @@ def _ticked(
 ) -> Iterator[tuple[int, int, VideoFrame]]:
     """Decoded frames with start and duration in ticks since the file's time zero.
 
-    A frame lasts until the next one: where frames are stored in another order than they are shown,
-    the durations in a file are those of their places in it.
+    A frame lasts until the next one: with reordered frames, the durations in a file are in decoding
+    order.
     """
     base, zero = seconds(1, stream), time_zero(container, stream)
     usual = max(1, round_half_up(1 / frame_rate(stream) / base))
@@ -276,7 +276,7 @@ def _ticked(
             check_stay(path, held[0] * base, start * base)
             yield held[0], start - held[0], held[1]
         elif from_start:
-            # The first picture is shown from the start on, though others may be lost before it.
+            # The first picture is shown from the start, even if earlier ones were lost.
             start = 0
         held, end = (start, frame), start + (frame.duration or usual)
     if held is not None:
@@ -286,12 +286,12 @@ def _ticked(
 
 
 def _last_duration(stream: VideoStream, start: int, end: int) -> int:
-    """The header knows better than the last frame, unless the file was cut."""
+    """By the header, which is more reliable than the last frame unless the file is truncated."""
     promised = (stream.duration or 0) - start
     most = LAST_SECONDS / seconds(1, stream)
     return promised if 0 < promised < most else end - start
 
 
 def _stored_size(stream: VideoStream) -> tuple[int, int]:
-    """Width and height as the file's header gives them."""
+    """Width and height from the file's header."""
     return stream.codec_context.width, stream.codec_context.height

@@ -1,8 +1,8 @@
-"""HDR pictures (PQ or HLG) <=> the SDR picture that detectors and networks know, in closed form.
+"""HDR (PQ or HLG) <=> SDR for detectors and networks, in closed form.
 
-Stored levels become light; light up to half of an SDR screen's white stays as it is, more is bent
-together up to `PEAK_NITS`; then primaries and levels are those of BT.709. All of it can be undone,
-up to rounding, but for colours outside BT.709 and light above the peak.
+Code values are linearised; light up to half of SDR white is kept, more is compressed up to
+`PEAK_NITS`; then converted to BT.709 primaries and levels. Invertible up to rounding, except for
+colours outside BT.709 and light above the peak.
 """
 
 from functools import cache
@@ -14,12 +14,12 @@ from jaxtyping import Float, Float32, UInt8, UInt16
 
 HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 
-WHITE_NITS = 203.0  # what HDR shows as paper white (ITU-R BT.2408)
-PEAK_NITS = 1000.0  # of HLG by its norm, and of most mastering screens
+WHITE_NITS = 203.0  # HDR reference white (ITU-R BT.2408)
+PEAK_NITS = 1000.0  # nominal for HLG, and for most mastering displays
 KNEE = 0.5
 SDR_GAMMA = 2.4  # ITU-R BT.1886
 NUM_CODES = 1 << 16
-WHITE_CODE = 255 << 8  # libswscale shifts levels up to 16 bits, it does not stretch them
+WHITE_CODE = 255 << 8  # libswscale shifts levels to 16 bits instead of scaling them
 
 # SMPTE ST 2084
 PQ_M1, PQ_M2 = 2610 / 16384, 2523 / 4096 * 128
@@ -47,10 +47,10 @@ def is_hdr(transfer: int) -> bool:
 def to_sdr(
     stored: UInt16[np.ndarray, "h w 3"], *, transfer: int, primaries: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """R'G'B' by the file's transfer and primaries, 0..`WHITE_CODE` => SDR levels of BT.709."""
+    """R'G'B' in the file's transfer and primaries, 0..`WHITE_CODE` => SDR levels in BT.709."""
     light = _light_table(transfer)[stored]
     light = cv2.transform(light, _between(primaries, int(ColorPrimaries.BT709)))
-    # Dark levels lie close together: their roots do not.
+    # Dark levels are close together, their square roots are not.
     roots = np.sqrt(np.clip(light, 0, 1, out=light), out=light)
     return _level_table()[(roots * (NUM_CODES - 1) + 0.5).astype(np.uint16)]
 
@@ -58,7 +58,7 @@ def to_sdr(
 def from_sdr(
     levels: UInt8[np.ndarray, "h w 3"], *, transfer: int, primaries: int
 ) -> Float32[np.ndarray, "h w 3"]:
-    """SDR levels => R'G'B' in 0..1 by the file's transfer and primaries."""
+    """SDR levels => R'G'B' in 0..1 in the file's transfer and primaries."""
     light = ((np.arange(256) / 255) ** SDR_GAMMA).astype(np.float32)[levels]
     light = cv2.transform(light, _between(int(ColorPrimaries.BT709), primaries))
     nits = WHITE_NITS * unbent(np.clip(light, 0, 1).astype(np.float64))
@@ -67,9 +67,9 @@ def from_sdr(
 
 
 def bent(light: Curve) -> Curve:
-    """Light, 1 at paper white => light of an SDR screen, 1 at `PEAK_NITS`."""
+    """Tone mapping: light, 1 at reference white => light of an SDR display, 1 at `PEAK_NITS`."""
     over = np.maximum(light - KNEE, 0) / (1 - KNEE)
-    # Reinhard's curve with a white of its own, from the knee on: its slope there is 1.
+    # Extended Reinhard curve from the knee on, where its slope is 1.
     rolled = over * (1 + over / _most_over() ** 2) / (1 + over)
     return np.where(light <= KNEE, light, np.minimum(KNEE + (1 - KNEE) * rolled, 1))
 
@@ -95,7 +95,7 @@ def pq_of(nits: Curve) -> Curve:
 
 
 def hlg_nits(stored: Curve) -> Curve:
-    """HLG's R'G'B' in 0..1 => nits of its reference screen, each colour by itself."""
+    """HLG's R'G'B' in 0..1 => nits of its reference display, per channel."""
     bright = (np.exp((np.maximum(stored, 0.5) - HLG_C) / HLG_A) + HLG_B) / 12
     return PEAK_NITS * np.where(stored <= 0.5, stored**2 / 3, bright) ** HLG_GAMMA
 
@@ -125,7 +125,7 @@ def _level_table() -> UInt8[np.ndarray, " n"]:
 
 @cache
 def _between(source: int, target: int) -> Float32[np.ndarray, "3 3"]:
-    """Linear RGB of some primaries => that of others; HDR that does not say is BT.2020."""
+    """Matrix of linear RGB from some primaries to others; HDR without tags is taken for BT.2020."""
     usual = int(ColorPrimaries.BT2020)
     to_xyz, of_xyz = (
         _xyz_of_rgb(primaries if primaries in CHROMATICITIES else usual)

@@ -1,4 +1,4 @@
-"""What a file may ask for: a few bytes can promise days of silence or pictures of gigabytes."""
+"""Limits on input files: a few bytes can declare days of silence or pictures of gigabytes."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,10 +9,10 @@ MAX_PIXELS = 2**26  # 8192 x 8192
 MAX_FPS = 1000
 MAX_PICTURE_SECONDS = 600
 MAX_SILENT_SECONDS = 2 * 3600
-USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # which libav knows to arrange by itself
-NO_ARRANGEMENT = "channels"  # what libav calls a layout that is a number only
+USUAL_CHANNELS = frozenset((*range(1, 9), 16, 24))  # for which libav has default layouts
+NO_ARRANGEMENT = "channels"  # libav's name of layouts that are only a number
 MIN_SAMPLE_RATE = 100  # a megabyte at 1 Hz would last for days
-MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filters are as long as the ratio
+MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filter length grows with the ratio
 
 
 def check_picture(path: Path, width: int, height: int) -> None:
@@ -24,7 +24,7 @@ def check_picture(path: Path, width: int, height: int) -> None:
 
 
 def check_stay(path: Path, start: Fraction, end: Fraction) -> None:
-    """How long one picture is shown."""
+    """ValueError if a picture is shown for too long."""
     if end - start > MAX_PICTURE_SECONDS:
         raise ValueError(
             f"{path} shows one picture from {float(start):.2f} s to {float(end):.2f} s: the most "
@@ -55,14 +55,14 @@ def check_sound(path: Path, codec: AudioCodecContext) -> None:
 
 
 class Silences:
-    """Adds up the time between pieces of sound; ValueError when it is too much."""
+    """Adds up the gaps in the audio; ValueError if they exceed the limit."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.end = self.total = Fraction(0)
 
     def add(self, start: Fraction, end: Fraction) -> None:
-        """A piece of sound; pieces may overlap."""
+        """Add a piece of audio; pieces may overlap."""
         self.total += max(Fraction(0), start - self.end)
         if self.total > MAX_SILENT_SECONDS:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The mel spectrogram that SyncNet hears (Wav2Lip's recipe, as the official code computes it)."""
+"""The mel spectrogram for SyncNet (Wav2Lip's recipe, as the official code computes it)."""
 
 from functools import cache
 from math import ceil
@@ -39,7 +39,7 @@ def mel_spectrogram(
     window = torch.hann_window(FFT_SIZE, dtype=torch.float64)
     num_columns = len(samples) // hop_length + 1
     mel = torch.empty(NUM_MELS, num_columns)
-    # Block by block: the spectrum of an hour of sound would take gigabytes.
+    # In blocks, as the spectrum of an hour of audio would take gigabytes.
     for first in range(0, num_columns, BLOCK):
         end = min(first + BLOCK, num_columns)
         sound = _emphasised(samples, first * hop_length, (end - 1) * hop_length + FFT_SIZE)
@@ -50,8 +50,7 @@ def mel_spectrogram(
 
 
 def _emphasised(samples: Float[Tensor, " t"], first: int, end: int) -> Float64[Tensor, " n"]:
-    """Samples `first` to `end` of the sound with half a window of zeros on either side, each less
-    0.97 of the one before."""
+    """Samples `first` to `end` of the audio padded by half a window, with 0.97 pre-emphasis."""
     first, end = first - FFT_SIZE // 2, end - FFT_SIZE // 2
     low, high = max(first, 0), min(end, len(samples))
     sound = samples[max(low - 1, 0) : high].double()
@@ -63,9 +62,9 @@ def _emphasised(samples: Float[Tensor, " t"], first: int, end: int) -> Float64[T
 def mel_window(
     mel: Float[Tensor, "80 n"], start_frame: int, *, num_frames: int = 16, fps: float = 25
 ) -> Float[Tensor, "80 w"]:
-    """The mel columns that belong to `num_frames` video frames; the last column is held at the end.
+    """The mel columns of `num_frames` video frames, padded at the end with the last column.
 
-    `mel` has 80 columns a second (`hop_length=200`).
+    `mel` has 80 columns per second (`hop_length=200`).
     """
     start = int(MELS_PER_SECOND * start_frame / fps)
     length = ceil(MELS_PER_SECOND * num_frames / fps)

@@ -1,8 +1,8 @@
-"""Cepstral coefficients of sound, 100 rows of 13 a second, as speech networks such as LR-ASD hear.
+"""MFCCs, 100 rows of 13 per second, as used by speech networks such as LR-ASD.
 
-The recipe is that of `python_speech_features.mfcc` with 13 coefficients and else its defaults, on
-samples of a 16-bit file: rectangular windows of 25 ms, 26 mel triangles up to 8 kHz, an orthonormal
-cosine transform, a lifter of 22, and the log energy in place of the first coefficient.
+The recipe is that of `python_speech_features.mfcc` with its defaults and 13 coefficients, on int16
+samples: rectangular windows of 25 ms, 26 mel filters up to 8 kHz, an orthonormal DCT, a lifter of
+22, and the log energy in place of the first coefficient.
 """
 
 from functools import cache
@@ -24,12 +24,14 @@ BLOCK = 4096
 
 
 def mfcc(waveform: Float[Tensor, " t"]) -> Float64[Tensor, "n 13"]:
-    """Row r is heard in samples 160 r to 160 r + 400 of a 16 kHz waveform in [-1, 1]; the last one
-    may reach over its end, where zeros are."""
+    """MFCCs of a 16 kHz waveform in [-1, 1].
+
+    Row r covers samples 160 r to 160 r + 400; the last may exceed the waveform and is zero-padded.
+    """
     if len(waveform) == 0:
         raise ValueError("the waveform is empty (0 samples): cepstral coefficients need sound")
     num_rows = 1 + max(0, -(-(len(waveform) - WINDOW) // HOP))
-    # Block by block: the spectrum of an hour of sound would take gigabytes.
+    # In blocks, as the spectrum of an hour of audio would take gigabytes.
     blocks = [
         _rows(waveform, first, min(first + BLOCK, num_rows)) for first in range(0, num_rows, BLOCK)
     ]
@@ -56,7 +58,7 @@ def _never_zero(values: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
 
 @cache
 def _triangles() -> Float64[Tensor, "257 26"]:
-    """Rising and falling weights of the bins of every band."""
+    """Triangular mel filters: the weight of every FFT bin in every band."""
     most = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, most, NUM_TRIANGLES + 2) / 2595) - 1)
     edges = np.floor((FFT_SIZE + 1) * hertz / SAMPLE_RATE)
@@ -70,7 +72,7 @@ def _triangles() -> Float64[Tensor, "257 26"]:
 
 @cache
 def _cosines() -> Float64[Tensor, "26 13"]:
-    """The orthonormal cosine transform of the bands, lifted."""
+    """The orthonormal DCT over the bands, with the lifter."""
     order = np.arange(NUM_COEFFICIENTS)
     places = (np.arange(NUM_TRIANGLES)[:, None] + 0.5) / NUM_TRIANGLES
     scale = np.where(order == 0, np.sqrt(1 / NUM_TRIANGLES), np.sqrt(2 / NUM_TRIANGLES))

@@ -1,4 +1,4 @@
-"""The planes of 4:2:0 pictures of 8 or 10 bits: parts read and written, the rest as stored."""
+"""Planes of 4:2:0 frames of 8 or 10 bits: read and write boxes, leaving the rest as stored."""
 
 from typing import Literal, cast
 
@@ -9,18 +9,18 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Bool, Int, UInt, UInt16
 
 Plane = UInt[np.ndarray, "_ _"]
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 are not part of it
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 are exclusive
 Chroma = Literal["left", "centre", "topleft"]
 
-PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}  # and the bits of a sample
-STEP = 16  # sizes of parts are multiples: a face that moves a little needs no new picture
-MARGIN = 4  # around a part, so that chroma at its border is what it is in the whole picture
+PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}  # pixel format => bits per sample
+STEP = 16  # box sizes are multiples of this, so that a slightly moved face needs no new buffer
+MARGIN = 4  # context around a box, so that chroma at its border is as in the whole picture
 GREY = 128
 RAMP_SIDE = 16
 
 
 def planes_of(frame: VideoFrame) -> list[Plane]:
-    """Brightness and both chromas, as views that may be written to."""
+    """Luma and both chroma planes as writable views."""
     level = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
     return [
         np.frombuffer(cast("bytes", plane), level).reshape(
@@ -31,7 +31,7 @@ def planes_of(frame: VideoFrame) -> list[Plane]:
 
 
 def like(frame: VideoFrame, width: int, height: int) -> VideoFrame:
-    """A picture of that size with all tags of `frame`, of which some cannot be set by hand."""
+    """A frame of that size with all tags of `frame`, some of which PyAV cannot set."""
     return VideoReformatter().reformat(
         frame,
         width=width,
@@ -42,11 +42,11 @@ def like(frame: VideoFrame, width: int, height: int) -> VideoFrame:
 
 
 def chroma_of(frame: VideoFrame) -> Chroma | None:
-    """Where a 4:2:0 picture samples chroma: between the left two of four pixels, in the centre of
-    all, or at the first.
+    """The chroma location of a 4:2:0 frame: "left", "centre" or "topleft" of each 2x2 block.
 
-    None for other places. libav knows, but PyAV does not tell: it is read off a ramp that libav
-    scales up. Where chroma sample 4 is grey, so is pixel 8 if samples lie on the left pixels.
+    None for other locations. libav knows it, but PyAV does not expose it, so it is measured on a
+    ramp upscaled by libav: if chroma sample 4 is grey, so is pixel 8 if samples are on the left
+    pixels.
     """
     side = RAMP_SIDE if frame.width != RAMP_SIDE else 2 * RAMP_SIDE
     ramp = GREY + 8 * (np.arange(side // 2) - 4)
@@ -57,7 +57,7 @@ def chroma_of(frame: VideoFrame) -> Chroma | None:
 
 
 def _pixel_eight(frame: VideoFrame, side: int, values: Int[np.ndarray, "_ _"]) -> int:
-    """In levels of 8 bits."""
+    """Chroma of the upscaled ramp at pixel (8, 8), in 8-bit levels."""
     small = like(frame, side, side)
     steps = 1 << (PLANAR[frame.format.name] - 8)
     for plane in planes_of(small)[1:]:
@@ -71,7 +71,7 @@ def _pixel_eight(frame: VideoFrame, side: int, values: Int[np.ndarray, "_ _"]) -
 
 
 def grown(box: Box, width: int, height: int) -> Box:
-    """A box on even places around this one, with a margin, and in steps of size if it can be."""
+    """The box with a margin, even coordinates, and sizes in steps where the picture allows."""
     sides = [_grown(*span) for span in ((box[0], box[2], width), (box[1], box[3], height))]
     (x0, x1), (y0, y1) = sides
     return x0, y0, x1, y1
@@ -84,7 +84,7 @@ def _grown(start: int, end: int, length: int) -> tuple[int, int]:
 
 
 def copy_part(source: VideoFrame, target: VideoFrame, x: int, y: int) -> None:
-    """Fill the target with the source's part at x, y, both even."""
+    """Fill the target from the source at x, y, both even."""
     for number, (old, new) in enumerate(zip(planes_of(source), planes_of(target), strict=True)):
         left, top = (x, y) if number == 0 else (x // 2, y // 2)
         new[:] = old[top : top + new.shape[0], left : left + new.shape[1]]
@@ -93,9 +93,9 @@ def copy_part(source: VideoFrame, target: VideoFrame, x: int, y: int) -> None:
 def paint(
     target: list[Plane], parts: list[Plane], changed: Bool[np.ndarray, "h w"], chroma: Chroma
 ) -> None:
-    """Write changed pixels of 4:4:4 `parts` into 4:2:0 planes of the same size, both even."""
+    """Write the changed pixels of 4:4:4 `parts` into 4:2:0 planes of the same, even size."""
     np.copyto(target[0], parts[0], where=changed)
-    # A sample is touched by the pixels that it is a mean of.
+    # A chroma sample changes with every pixel it averages.
     reach = {"centre": (1, 1), "left": (1, 3), "topleft": (3, 3)}[chroma]
     touched = cv2.dilate(changed.astype(np.uint8), np.ones(reach, np.uint8)).astype(bool)
     touched = touched[:, 0::2] | touched[:, 1::2] if chroma == "centre" else touched[:, 0::2]
@@ -105,7 +105,7 @@ def paint(
 
 
 def halved(plane: Plane, chroma: Chroma) -> Plane:
-    """Chroma of every pixel => of every four, sampled where `chroma` says."""
+    """Full-resolution chroma => one sample per 2x2 block, at the given location."""
     height, width = plane.shape
     if chroma == "centre":
         return cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -117,6 +117,6 @@ def halved(plane: Plane, chroma: Chroma) -> Plane:
 
 
 def _weighted(rows: Plane) -> UInt16[np.ndarray, "_ _"]:
-    """Every other column, twice, and its neighbours: 4 times their mean."""
+    """[1, 2, 1] filter at every other column: 4 times the mean."""
     around = cv2.copyMakeBorder(rows.astype(np.uint16), 0, 0, 1, 0, cv2.BORDER_REPLICATE)
     return around[:, 0:-1:2] + 2 * around[:, 1::2] + around[:, 2::2]

@@ -1,4 +1,4 @@
-"""A long video written in parts, so that a killed run goes on after its last whole part."""
+"""Writes a long video in parts, so that a killed run can resume after the last complete part."""
 
 import json
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ from latentsync.media.writer import ENCODERS, VideoWriter, create_video, mux
 class PartsWriter:
     """Writes frames into encoded parts in a folder, then joins them into `out`.
 
-    Nobody else may write into the folder meanwhile: hold it by `files.locked`. Each part is closed
-    in itself and appears whole, with a small json beside it. On entering, the whole parts of an
-    earlier run with the same `key` and settings (`is_resumed`) are kept, and the frames go on at
-    `next_entry`; those of another are removed. Leaving before `finish_at` drops the part that is
-    open. A part ends after `entries_per_part` frames, so a resumed run writes the same parts.
-    `new_writer`: a `VideoWriter` of a part's path, with every setting but the sound; `time_base`
-    (seconds per tick of the frames' starts) among them.
+    The folder must not be written by others meanwhile: hold it with `files.locked`. Each part is
+    self-contained and appears only once complete, with a json next to it. On entering, complete
+    parts of an earlier run with the same `key` and settings are kept (`is_resumed`), and frames
+    continue at `next_entry`; those of other runs are removed. Leaving before `finish_at` drops the
+    open part. A part has `entries_per_part` frames, so a resumed run writes the same parts.
+    `new_writer`: creates the `VideoWriter` of a part's path, with all settings except audio,
+    including `time_base` (seconds per tick of the frames' starts).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PartsWriter:
         self.out, self.folder, self.key = out, folder, key
         self.new_writer, self.entries_per_part = new_writer, entries_per_part
         self.time_base: Fraction = new_writer.keywords["time_base"]
-        # Wrong settings are told now.
+        # Raises for wrong settings now.
         self.encoder = self.new_writer(folder / part_name(0)).encoder
         self.finished: list[Part] = []
         self.open: _OpenPart | None = None
@@ -84,12 +84,12 @@ class PartsWriter:
 
     @property
     def next_entry(self) -> int:
-        """The number of the frame to write next; after entering, how many are there already."""
+        """Index of the frame to write next; after entering, the number of frames already there."""
         started = 0 if self.open is None else self.open.writer.num_frames
         return started + (self._last.first + self._last.num_entries if self.finished else 0)
 
     def write(self, frame: UInt8[np.ndarray, "h w 3"] | Picture, start: Fraction) -> None:
-        """Append one RGB frame or picture that is shown from `start` seconds of the output on."""
+        """Append an RGB frame or picture shown from `start` seconds of the output."""
         tick = round_half_up(start / self.time_base)
         if self.open is not None and self.open.writer.num_frames == self.entries_per_part:
             self._close(tick)
@@ -106,7 +106,7 @@ class PartsWriter:
         self.open.writer.write(frame, (tick - self.open.start) * self.time_base)
 
     def finish_at(self, end: Fraction) -> None:
-        """Say that all frames are written and when the last one ends, in seconds."""
+        """Mark the output complete, with the end of the last frame in seconds."""
         tick = round_half_up(end / self.time_base)
         if self.open is not None:
             self._close(tick)
@@ -127,7 +127,7 @@ class PartsWriter:
         copy_audio: CopyAudio = "auto",
         into: Path | None = None,
     ) -> None:
-        """Write `into`, else `out`: the packets of all parts as they are, and the sound."""
+        """Write `into`, or `out`: the packets of all parts unchanged, and the audio."""
         if not self.is_complete:
             raise ValueError(f"{self.out} has no end yet: call finish_at before join")
         with ExitStack() as stack:
@@ -154,7 +154,7 @@ class PartsWriter:
                 mux(target, sound.until(None), self.out)
 
     def remove(self) -> None:
-        """Remove the parts; the folder too, if nothing else is in it."""
+        """Remove the parts, and the folder if it is then empty."""
         remove_parts(self.folder)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -176,11 +176,11 @@ class PartsWriter:
             self.open = None
 
     def _keep_own(self) -> bool:
-        """Whether the parts there are of our settings; if not, remove them and note ours."""
+        """Whether the parts there have our settings; if not, remove them and store our settings."""
         settings = {
             "key": self.key,
             "entries_per_part": self.entries_per_part,
-            # Parts of two encoders would not fit each other's headers.
+            # Parts of different encoder versions would not fit each other's headers.
             "libraries": {name: list(number) for name, number in av.library_versions.items()},
             **{name: str(value) for name, value in self.new_writer.keywords.items()},
         }
@@ -196,8 +196,8 @@ class PartsWriter:
     def _packets(self) -> Iterator[Packet]:
         """All packets with times of the output, in ticks.
 
-        Decoding times are given anew: an encoder's own run before the first frame of its part, so
-        two parts with frames of different lengths would overlap.
+        Decoding times are recomputed: an encoder's own begin before the first frame of its part, so
+        parts with varying frame durations would overlap.
         """
         decoded = np.concatenate([self._starts(part) for part in self.finished])
         shown = np.sort(decoded)
@@ -217,7 +217,7 @@ class PartsWriter:
                 index += 1
 
     def _starts(self, part: Part) -> Int64[np.ndarray, " n"]:
-        """Starts of a part's frames in ticks of the output, in the order of decoding."""
+        """Starts of a part's frames in ticks of the output, in decoding order."""
         path = self.folder / part.name
         with open_media(path) as container:
             stream = find_video(container, path)

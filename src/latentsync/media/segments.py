@@ -1,4 +1,4 @@
-"""The parts of a long video on disk: named, noted beside each, found again, removed."""
+"""The parts of a long video on disk: naming, metadata, discovery, removal."""
 
 import json
 import logging
@@ -12,10 +12,9 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A whole file with `num_entries` frames of the output from number `first` on.
+    """A complete file with `num_entries` frames of the output, starting at index `first`.
 
-    `start` and `end` are ticks of the output; `num_bytes` tells a file that lost its end in a
-    power cut.
+    `start` and `end` are ticks of the output; `num_bytes` reveals a file truncated by a power cut.
     """
 
     first: int
@@ -34,19 +33,19 @@ def part_name(first: int) -> str:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove all that a writer of parts left in its folder."""
+    """Remove everything a parts writer left in its folder."""
     remove_frames(folder)
     (folder / SETTINGS).unlink(missing_ok=True)
 
 
 def remove_frames(folder: Path) -> None:
-    """Remove the parts, but not what says of which run they were."""
+    """Remove the parts, but keep the settings of their run."""
     for path in part_files(folder):
         path.unlink(missing_ok=True)
 
 
 def tidy_parts(folder: Path) -> None:
-    """Remove what a killed writer left half-written, and all if it left no whole part."""
+    """Remove partial files of a killed writer, and everything if there is no complete part."""
     for path in folder.glob(".*.partial*"):
         path.unlink()
     if not any(folder.glob("part-*.json")):
@@ -58,7 +57,7 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def whole_parts(folder: Path) -> list[Part]:
-    """The parts that follow each other from frame 0 on; whatever else there is, is removed."""
+    """The consecutive parts from frame 0 on; all other part files are removed."""
     parts: list[Part] = []
     kept: set[str] = set()
     for path in sorted(folder.glob("part-*.json")):
@@ -79,7 +78,7 @@ def whole_parts(folder: Path) -> list[Part]:
 
 
 def _read_part(path: Path) -> Part | None:
-    """None if its video is not whole."""
+    """None if its video is incomplete."""
     noted = read_json(path)
     if noted is None:
         return None
@@ -89,7 +88,7 @@ def _read_part(path: Path) -> Part | None:
 
 
 def read_json(path: Path) -> dict | None:
-    """None for a file that lost its end."""
+    """None for a truncated file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:

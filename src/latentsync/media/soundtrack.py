@@ -1,4 +1,4 @@
-"""The sound of a video being written: encoded, or copied packet by packet."""
+"""Audio of a video being written: encoded, or copied packet by packet."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,12 +25,12 @@ AAC_RATES = frozenset(
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 RUN_IN_SECONDS = Fraction(1, 10)
 MAX_LATE_SECONDS = Fraction(1, 1000)
-HALF_A_TICK = Fraction(1, 2000)  # of Matroska's milliseconds
-# What players expect in an mp4; Matroska holds all that its muxer takes.
+HALF_A_TICK = Fraction(1, 2000)  # Matroska's ticks are milliseconds
+# What players expect in an mp4; Matroska accepts all that its muxer supports.
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "ipod"}
-NOT_IN_MOV = frozenset(("flac", "opus"))  # which libav tells only when the file is begun
+NOT_IN_MOV = frozenset(("flac", "opus"))  # libav rejects them only when writing the header
 COPIED_INTO_MP4 = frozenset(("aac", "ac3", "alac", "eac3", "mp3"))
-# Encoders of what stands before time 0 when it is copied, and their run-in in samples.
+# Encoders whose priming samples are copied, and their number.
 ENCODERS = {"aac": ("aac", 1024), "mp3": ("libmp3lame", 1105)}
 
 CopyAudio = bool | Literal["auto"]
@@ -38,11 +38,11 @@ TimedPacket = tuple[Fraction, Packet]
 
 
 class Soundtrack:
-    """Adds the sound of a file to a container and gives its packets in time with the picture.
+    """Adds the audio of a file to a container and yields its packets in sync with the video.
 
-    From the moment of the file's first video frame, for `limit_seconds` at most. `copy`: packet by
-    packet; or encoded to AAC at its own rate and channels; "auto" copies what players expect in
-    this kind of file, if it is of one rate and layout and no louder than usual.
+    From the file's first video frame on, for `limit_seconds` at most. `copy`: True copies packets,
+    False encodes to AAC at the source's rate and channels, "auto" copies codecs that players expect
+    in this container if rate, layout and levels are normal and constant.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Soundtrack:
         self.waiting = next(self.packets, None)
 
     def until(self, moment: Fraction | None) -> Iterator[Packet]:
-        """The packets up to `moment` seconds that were not given yet; None: all."""
+        """The remaining packets up to `moment` seconds; None: all."""
         while self.waiting is not None and (moment is None or self.waiting[0] <= moment):
             yield self.waiting[1]
             self.waiting = next(self.packets, None)
 
 
 def check_copy(audio: Path, out: Path) -> None:
-    """ValueError if the sound cannot be copied into a file of this name."""
+    """ValueError if the audio cannot be copied into a file of this name."""
     with (
         open_media(audio) as source,
         av.open(BytesIO(), "w", format=FORMATS[out.suffix.lower()]) as target,
@@ -86,7 +86,7 @@ def _is_usual(codec: str, target: OutputContainer) -> bool:
 
 
 def _starts_well(target: OutputContainer, path: Path) -> bool:
-    """Whether a copy begins with the picture, to the sample."""
+    """Whether a copy is aligned with the picture to the sample."""
     with open_media(path) as source:
         stream = audio_stream(source, path)
         run_in = _run_in(target, source, stream)
@@ -97,10 +97,10 @@ def _starts_well(target: OutputContainer, path: Path) -> bool:
 
 
 def _run_in(target: OutputContainer, source: InputContainer, stream: AudioStream) -> int:
-    """How many samples stand before time 0 and must be declared; below 0: are missing after it.
+    """Number of priming samples before time 0 to declare; negative: samples missing after it.
 
-    Other containers than Matroska have times below 0; Matroska's own sources and Opus declare
-    theirs.
+    0 for containers other than Matroska, which allow negative times, and for sources that declare
+    it themselves: Matroska and Opus.
     """
     declares = "matroska" in source.format.name or stream.codec_context.name.endswith("opus")
     needs_none = target.format.name != "matroska" or declares
@@ -117,7 +117,7 @@ def _run_in(target: OutputContainer, source: InputContainer, stream: AudioStream
 def _add_copy(
     target: OutputContainer, stream: AudioStream, run_in: int
 ) -> tuple[AudioStream, Fraction]:
-    """The stream, and from when on it can take packets."""
+    """The stream, and the earliest time of packets it accepts."""
     if run_in <= 0:
         return target.add_stream_from_template(stream), -RUN_IN_SECONDS
     with _made_with_run_in(stream) as made:
@@ -130,9 +130,9 @@ def _add_copy(
 
 @contextmanager
 def _made_with_run_in(stream: AudioStream) -> Iterator[tuple[AudioStream, int] | None]:
-    """A stream like this one with the run-in of its encoder, and that in samples.
+    """A similar stream with the priming of its encoder, and that in samples.
 
-    Only an encoder can tell a muxer of one; without that, it moves the picture to make room.
+    Only an encoder can declare priming to a muxer; without it, the muxer shifts the video.
     """
     encoder = ENCODERS.get(stream.codec_context.codec.canonical_name)
     if encoder is None:
@@ -153,13 +153,13 @@ def _encoded(
     path: Path,
     limit: Fraction | None,
 ) -> Iterator[TimedPacket]:
-    """Add an AAC stream and give its packets in order."""
+    """Add an AAC stream and yield its packets in order."""
     rate = stream.rate if stream.rate in AAC_RATES else 48_000
     layout = LAYOUTS.get(stream.channels, "stereo")
     bit_rate = min(BITS_PER_CHANNEL, 4 * rate) * AudioLayout(layout).nb_channels
     output = target.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
     frames = resample(
-        decode_audio(source, stream, path, on_damage=ignore),  # told when it was heard
+        decode_audio(source, stream, path, on_damage=ignore),  # reported when first read
         sample_format="fltp",
         layout=layout,
         sample_rate=rate,
@@ -196,7 +196,7 @@ def _copied(
     path: Path,
     limit: Fraction | None,
 ) -> Iterator[TimedPacket]:
-    """Add the source's audio stream as it is and give its packets in order."""
+    """Add the source's audio stream unchanged and yield its packets in order."""
     codec = stream.codec_context.codec.canonical_name
     try:
         if target.format.name == "mov" and codec in NOT_IN_MOV:
@@ -228,7 +228,7 @@ def _copy(
         start = seconds(packet.pts, packet)
         if limit is not None and start >= limit:
             return
-        # An encoder's run-in (up to 0.05 s) stands before time 0; players need and skip it.
+        # Priming samples (up to 0.05 s) are before time 0; players need them and skip them.
         if start > earliest - HALF_A_TICK:
             packet.stream = output
             yield start, packet

@@ -1,4 +1,4 @@
-"""When the stored frames of a video are shown, and what an output as long as the sound shows."""
+"""Display times of a video's stored frames, and the frames of an output as long as the audio."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,20 +12,20 @@ from latentsync.media.limits import check_rate
 LOOPS = ("to_and_fro", "repeat", "hold", "stop")
 TAILS = ("keep", "cut")
 
-# A picture shown for longer is shown again every 1/25 s: its mouth has to move meanwhile.
+# A frame shown for longer is repeated every 1/25 s, because its mouth has to move meanwhile.
 LONGEST_SECONDS = Fraction(1, 5)
 REPEAT_SECONDS = Fraction(1, 25)
-# Beyond these, times are wrong rather than meant, and would be drawn for days.
+# Times beyond these are errors, and would take days to generate.
 MAX_FPS = 1000
 MAX_STILL_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class FrameTimes:
-    """When each stored frame of a video is shown: from its start to the next one's, then `end`.
+    """Display times of the stored frames: each until the next one starts, the last until `end`.
 
     In ticks of `time_base` seconds from the file's time zero (`container.time_zero`); the first
-    frame is shown from tick 0 on, `starts` rise strictly.
+    frame starts at tick 0, `starts` strictly increase.
     """
 
     time_base: Fraction
@@ -45,8 +45,9 @@ class FrameTimes:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What an output shows: entry i is stored frame `numbers[i]`, from tick `starts[i]` to the next
-    one's start, the last to `end`; ticks of `time_base` seconds.
+    """The frames of an output: entry i shows stored frame `numbers[i]` from tick `starts[i]` on.
+
+    Each lasts until the next one starts, the last until `end`; ticks of `time_base` seconds.
     """
 
     time_base: Fraction
@@ -62,11 +63,11 @@ class Timeline:
         return len(self.numbers)
 
     def seconds(self, entry: int) -> float:
-        """When the entry starts; for `len(timeline)`, when the last one ends."""
+        """Start of the entry; for `len(timeline)`, the end of the last one."""
         return float(self.start(entry))
 
     def start(self, entry: int) -> Fraction:
-        """`seconds`, exactly."""
+        """As `seconds`, exact."""
         ticks = self.end if entry == len(self) else int(self.starts[entry])
         return ticks * self.time_base
 
@@ -79,12 +80,12 @@ def build_timeline(
     tail: str = "keep",
     fps: Fraction | None = None,
 ) -> Timeline:
-    """A timeline as long as the sound, to half a frame; with `tail="keep"` all of a longer video.
+    """A timeline as long as the audio, to half a frame; `tail="keep"` keeps all of a longer video.
 
-    fps None keeps the source's frames and times (a frame that stays for more than 0.2 s comes again
-    every 0.04 s); a number shows it on that grid, by the rule of ffmpeg's fps filter.
-    `loop`, for a video shorter than the sound: to its end and backwards and so on (the frame at
-    each turn twice), from the start again, holding the last frame, or stopping with the video.
+    fps None keeps the source's frames and times (frames longer than 0.2 s are repeated every 0.04
+    s); a number resamples to that rate, by the rule of ffmpeg's fps filter. `loop`, for a video
+    shorter than the audio: play it forwards and backwards (frames at the turns twice), repeat it,
+    hold the last frame, or stop with the video.
     """
     check_rate(len(times), times.end * times.time_base)
     if seconds <= 0:
@@ -103,7 +104,7 @@ def build_timeline(
 
 
 def check_bounded(times: FrameTimes, fps: Fraction | None) -> None:
-    """ValueError where a small file asks for more frames than anybody meant."""
+    """ValueError if a small file would need an absurd number of frames."""
     rate = len(times) / (times.end * times.time_base) if fps is None else fps
     if rate > MAX_FPS:
         raise ValueError(
@@ -135,7 +136,7 @@ def _check_times(time_base: Fraction, starts: np.ndarray, end: int) -> None:
 
 
 def _repeat_long(times: FrameTimes) -> Timeline:
-    """Every stored frame at its time, the long ones several times."""
+    """Every stored frame at its time, long ones repeated."""
     stays = np.diff(times.starts, append=times.end)
     step = max(1, round_half_up(REPEAT_SECONDS / times.time_base))
     repeats = np.where(stays > int(LONGEST_SECONDS / times.time_base), -(-stays // step), 1)
@@ -146,11 +147,11 @@ def _repeat_long(times: FrameTimes) -> Timeline:
 
 
 def _on_grid(times: FrameTimes, fps: Fraction) -> Timeline:
-    """Slot k shows the last frame whose start, rounded half up to a slot, is k or less."""
+    """Slot k shows the last frame whose start, rounded half up to a slot, is at most k."""
     if fps <= 0:
         raise ValueError(f"a frame rate must be above 0, got {fps}")
     rate = times.time_base * fps
-    # floor(start * rate + 1/2) in whole numbers: floats would decide the halves by chance.
+    # floor(start * rate + 1/2) in integers: floats would round halves inconsistently.
     twice = 2 * rate.numerator * times.starts + rate.denominator
     arrivals = twice // (2 * rate.denominator)
     length = max(1, round_half_up(times.end * rate))
@@ -160,7 +161,7 @@ def _on_grid(times: FrameTimes, fps: Fraction) -> Timeline:
 
 
 def _extend(shown: Timeline, end: int, loop: str) -> Timeline:
-    """Go on until `end` or a little later; each frame stays as long as it did the first time."""
+    """Continue until `end` or slightly later; each frame keeps its first duration."""
     stays = np.diff(shown.starts, append=shown.end)
     order = np.arange(len(shown))
     if loop == "to_and_fro":
@@ -178,7 +179,7 @@ def _extend(shown: Timeline, end: int, loop: str) -> Timeline:
 
 
 def _cut(shown: Timeline, end: int) -> Timeline:
-    """The entries whose middle lies before `end`, each in full; one at least."""
+    """The entries whose midpoint is before `end`, in full; at least one."""
     stops = np.append(shown.starts[1:], shown.end)
     length = max(1, int(np.count_nonzero(shown.starts + stops <= 2 * end)))
     return Timeline(

@@ -1,4 +1,4 @@
-"""Video files => frames, streaming and by index."""
+"""Video files => frames, as a stream."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,16 +38,16 @@ DYNAMIC = {
     "DYNAMIC_HDR_PLUS": "HDR10+",
     "DYNAMIC_HDR_VIVID": "HDR Vivid",
 }
-# Key frames are found by decoding time, which runs ahead of the time of showing.
+# Keyframes are found by decoding time, which is earlier than the display time.
 SEEK_MARGIN_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a video file says of itself; sizes as seen, after rotation.
+    """Properties of a video file; sizes as displayed, after rotation.
 
-    `time_base`: seconds per tick of the file's clock. `sample_aspect_ratio`: width of a pixel
-    divided by its height, as seen. `dynamic`: kinds of HDR data that go with single frames.
+    `time_base`: seconds per tick of the video stream. `sample_aspect_ratio`: width of a displayed
+    pixel divided by its height. `dynamic`: kinds of per-frame HDR metadata.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Rate, size and number of frames; decodes one frame, which holds the rotation."""
+    """Properties of a video; decodes one frame, which holds the rotation."""
     with open_media(path) as container:
         stream = find_video(container, path)
         first = next(decode(container, stream, path), None)
@@ -86,7 +86,7 @@ def _info(
     if stream.duration is not None:
         duration = float(seconds(stream.duration, stream))
     elif container.duration is not None:
-        # Matroska counts from 0, whenever its video starts.
+        # Matroska durations start at 0, even if the video starts later.
         late = time_zero(container, stream) if "matroska" in container.format.name else 0
         duration = max(0.0, float(Fraction(container.duration, av.time_base) - late))
     else:
@@ -116,11 +116,11 @@ def read_frames(
     start_seconds: float = 0.0,
     num_frames: int | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """RGB frames as a player shows them, one alive at a time.
+    """RGB frames as displayed, one in memory at a time.
 
-    With `fps` they lie on a time grid that starts at `start_seconds`, dropping or repeating frames
-    as ffmpeg's fps filter does; without it, every stored frame comes as it is. Interlaced frames
-    are made progressive.
+    With `fps`, frames are resampled to a grid that starts at `start_seconds`, dropped or repeated
+    as ffmpeg's fps filter does; otherwise every stored frame is returned. Interlaced frames are
+    made progressive.
     """
     with open_media(path) as container:
         stream = find_video(container, path)
@@ -133,7 +133,7 @@ def read_frames(
 
 @dataclass(frozen=True, slots=True)
 class _FrameAt:
-    """A decoded frame with its seconds since the start asked for."""
+    """A decoded frame with its times in seconds from the requested start."""
 
     start: Fraction
     end: Fraction
@@ -158,15 +158,15 @@ def _with_times(
 
 
 def _stored(frames: Iterator[_FrameAt]) -> Iterator[VideoFrame]:
-    """Every frame whose middle lies after the start: times in files are rounded."""
+    """Every frame whose midpoint is after the start, as times in files are rounded."""
     return (with_times.frame for with_times in frames if with_times.start + with_times.end > 0)
 
 
 def _on_grid(frames: Iterator[_FrameAt], fps: Fraction) -> Iterator[VideoFrame]:
-    """Slot k shows the last frame whose time, rounded to a slot, is k or less.
+    """Slot k shows the last frame whose time, rounded to a slot, is at most k.
 
-    The rule of ffmpeg's fps filter, written out because a filter graph cannot follow a picture
-    that changes its size.
+    The rule of ffmpeg's fps filter, which is not used because a filter graph cannot handle frames
+    that change size.
     """
     slot, held = 0, None
     for with_times in frames:

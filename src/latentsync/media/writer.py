@@ -1,4 +1,4 @@
-"""Frames => an H.264 or H.265 file with sound, whole or not at all."""
+"""Frames => an H.264 or H.265 file with audio, complete or not at all."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,12 +28,12 @@ from latentsync.media.timeline import round_half_up
 from latentsync.media.yuv import YuvMaker
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
-HEVC_SMALLEST = 64  # libx265 4.1 writes outside its memory for narrower pictures
+HEVC_SMALLEST = 64  # libx265 4.1 writes out of bounds for narrower pictures
 MAX_CRF = 51
-# x264 holds the frames that it looks ahead at, each as 6 MB of 1080p. Of large pictures it looks at
-# as many as its preset "faster" does: half the memory, and no larger file on a real clip.
+# x264 keeps its lookahead frames in memory, 6 MB each at 1080p. For large pictures, use the
+# lookahead of its preset "faster": half the memory, and no larger file on a real clip.
 HD_PIXELS, LARGE_LOOKAHEAD = 1280 * 720, "20"
-# As both encoders number them (ITU-T H.273). Without a word, chroma is taken for left.
+# Codes of both encoders (ITU-T H.273). Without one, players assume left.
 CHROMA_PLACES = {"left": 0, "centre": 1, "topleft": 2}
 LOOKING_FAR = frozenset(("fast", "medium", "slow", "slower", "veryslow", "placebo"))
 
@@ -42,16 +42,15 @@ LOOKING_FAR = frozenset(("fast", "medium", "slow", "slower", "veryslow", "placeb
 class VideoWriter:
     """H.264 or H.265; the file appears under its name when the block ends without error.
 
-    4:2:0 by `colour`'s matrix, range and transfer, in its 8 or 10 bits, tagged so, with chroma
-    sampled where it says; of a `Picture` that is stored so, only what was changed is converted.
-    4:2:0 needs an even width and height: an odd picture gets its last column or row twice, because
-    the alternative (4:4:4) does not play on phones and in browsers.
-    `crf` 0 is lossless: of 8 bits yuv444p as it is, in odd sizes too, equal to the frames but for
-    the rounding of RGB to YUV, which ffmpeg, mpv and VLC play; of 10 bits and of HDR 4:2:0.
-    `time_base`: seconds per tick, where frames come with their starts.
-    `audio` is any file with sound, from the moment of its first video frame, for `audio_seconds` at
-    most: encoded to AAC at its own rate and channels, or copied (`copy_audio`); "auto" copies what
-    players expect in this kind of file.
+    Encodes 4:2:0 with `colour`'s matrix, range, transfer and chroma location, in its 8 or 10 bits,
+    and tags it; of a `Picture` stored in that format, only the changes are converted. 4:2:0 needs
+    an even width and height: odd pictures get their last column or row repeated, because the
+    alternative (4:4:4) does not play on phones and in browsers. `crf` 0 is lossless: for 8 bits
+    yuv444p, also of odd size, which differs from the frames only by rounding of RGB to YUV and
+    plays in ffmpeg, mpv and VLC; for 10 bits and HDR 4:2:0. `time_base`: seconds per tick, if
+    frames are given with starts. `audio` is any file with audio, used from its first video frame on
+    for at most `audio_seconds`: encoded to AAC at its own rate and channels, or copied
+    (`copy_audio`); "auto" copies what players expect in this container.
     """
 
     path: Path
@@ -129,9 +128,9 @@ class VideoWriter:
     def write(
         self, frame: UInt8[np.ndarray, "h w 3"] | Picture, start: Fraction | None = None
     ) -> None:
-        """Append a frame or picture, shown from `start` seconds on, else 1/fps after the last.
+        """Append a frame or picture shown from `start` seconds, by default 1/fps after the last.
 
-        Starts count from 0, are rounded to ticks and rise: ValueError for others.
+        Starts are rounded to ticks, begin at 0 and increase; ValueError otherwise.
         """
         if frame.shape != (self.height, self.width, 3):
             raise ValueError(
@@ -147,14 +146,14 @@ class VideoWriter:
         self.num_frames += 1
 
     def finish_at(self, end: Fraction) -> None:
-        """Say when the last frame ends (seconds), where it is not 1/fps after its start."""
+        """Set the end of the last frame (seconds) if it is not 1/fps after its start."""
         self.end = round_half_up(end / self.tick)
 
     def _ticks(self, start: Fraction | None) -> int:
         return round_half_up((self.num_frames / self.rate if start is None else start) / self.tick)
 
     def _encode(self, until: int) -> None:
-        """Encode the frame that waits for its end."""
+        """Encode the waiting frame, now that its end is known."""
         if self.waiting is None:
             return
         last = self.waiting.pts or 0
@@ -193,7 +192,7 @@ class VideoWriter:
         stream.codec_context.flags |= Flags.frame_duration
         stream.codec_context.sample_aspect_ratio = self.sample_aspect_ratio
         if self.encoder == ENCODERS["hevc"] and self.container.format.name != "matroska":
-            stream.codec_context.codec_tag = "hvc1"  # what Apple's players know it by
+            stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players require
         colour = self.yuv.colour
         stream.codec_context.color_primaries = colour.primaries
         stream.codec_context.color_trc = colour.transfer
@@ -203,7 +202,7 @@ class VideoWriter:
 
 
 def pixel_format_for(encoder: str, crf: float, colour: ColourTags) -> str:
-    """How pictures of these colours are stored; ValueError if the encoder was built without it."""
+    """The pixel format to encode; ValueError if the encoder was built without it."""
     pixel_format = "yuv420p" if colour.depth == 8 else "yuv420p10le"
     if crf == 0 and colour.depth == 8 and not is_hdr(colour.transfer):
         pixel_format = "yuv444p"
@@ -232,7 +231,7 @@ def _options(
     if codec == "hevc":
         own += ["log-level=none", *(["lossless=1"] if crf == 0 else [])]
     elif crf == 0 and colour.depth > 8:
-        options = {"qp": "0", "preset": preset}  # its crf 0 is lossless in 8 bits only
+        options = {"qp": "0", "preset": preset}  # x264's crf 0 is lossless in 8 bits only
     names = ("master-display", "max-cll") if codec == "hevc" else ("mastering-display", "cll")
     if is_hdr(colour.transfer):
         explained_errors = zip(names, (colour.mastering, colour.light), strict=True)
@@ -248,7 +247,9 @@ def _options(
 
 @contextmanager
 def create_video(partial: Path, path: Path, encoder: str) -> Iterator[OutputContainer]:
-    """A container to write, whose errors name `path`; it must be able to hold the codec."""
+    """A container for writing, with errors that name `path`; ValueError if it cannot hold the
+    codec.
+    """
     options = {"movflags": "+faststart"} if path.suffix.lower() in {".mp4", ".mov"} else {}
     try:
         container = av.open(local_name(partial), "w", options=options)
@@ -263,7 +264,7 @@ def create_video(partial: Path, path: Path, encoder: str) -> Iterator[OutputCont
     try:
         yield container
     except BaseException:
-        # A full disk fails again here: the first error is the one to tell.
+        # On a full disk, closing fails too: report the first error.
         with suppress(av.FFmpegError):
             container.close()
         raise
@@ -279,7 +280,7 @@ def mux(container: OutputContainer, packets: Iterable[Packet], path: Path) -> No
 
 @contextmanager
 def explained_errors(path: Path) -> Iterator[None]:
-    """libav's errors while writing => an OSError or ValueError that names the file."""
+    """libav's errors while writing => OSError or ValueError naming the file."""
     try:
         yield
     except av.FFmpegError as error:

@@ -1,4 +1,4 @@
-"""Pictures => pictures for an encoder: what the file stores, and in closed form what was drawn."""
+"""Pictures => frames for an encoder: stored pixels unchanged, generated ones in closed form."""
 
 import cv2
 import numpy as np
@@ -18,9 +18,9 @@ from latentsync.media.frame import Part, Picture, RgbReader
 from latentsync.media.hdr import from_sdr, is_hdr
 from latentsync.media.planes import PLANAR, Plane, copy_part, halved, paint, planes_of
 
-# One chroma sample is the rounded mean of four pixels, so it lies in their centre.
+# Chroma is the rounded mean of four pixels, so it is located in their centre.
 TO_YUV = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-# Shares of red and blue in brightness, by matrix (ITU-T H.273).
+# Luma coefficients of red and blue, by matrix (ITU-T H.273).
 LUMA = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -32,7 +32,7 @@ LUMA = {
 
 
 class YuvMaker:
-    """Pictures or RGB arrays => pictures for an encoder, by `colour`'s matrix, range and chroma."""
+    """Pictures or RGB arrays => encoder frames in the format given by `colour`."""
 
     def __init__(self, pixel_format: str, colour: ColourTags) -> None:
         self.pixel_format, self.colour = pixel_format, colour
@@ -40,14 +40,14 @@ class YuvMaker:
 
     @property
     def is_halved(self) -> bool:
-        """Whether chroma is stored once for four pixels."""
+        """Whether chroma is subsampled 4:2:0."""
         return self.pixel_format in PLANAR
 
     def make(self, frame: Frame | Picture) -> VideoFrame:
-        """What a picture's file stores is kept but for changed pixels, if both are stored alike;
-        brightness is kept where only the chroma is stored otherwise.
+        """An encoder frame; of a picture from a file, only the changed pixels are converted.
 
-        4:2:0 needs even sides: an odd picture gets its last column or row twice.
+        Everything else is copied if both formats are equal; if only the chroma format differs, luma
+        is. 4:2:0 needs even sides: odd pictures get their last column or row repeated.
         """
         if isinstance(frame, Picture):
             stored = frame.source
@@ -66,7 +66,7 @@ class YuvMaker:
         return self._convert(frame, self.pixel_format, height)
 
     def keeps(self, stored: VideoFrame, reader: RgbReader) -> bool:
-        """Whether its planes mean the same in what is made."""
+        """Whether the stored planes can be copied unchanged."""
         colour = self.colour
         return (
             self.is_halved
@@ -78,11 +78,11 @@ class YuvMaker:
 
     @property
     def _is_deep(self) -> bool:
-        """Whether libswscale from 8-bit RGB is not enough."""
+        """Whether libswscale cannot convert it from 8-bit RGB."""
         return self.colour.depth > 8 or is_hdr(self.colour.transfer)
 
     def _base(self, stored: VideoFrame, reader: RgbReader) -> VideoFrame:
-        """A picture of our own with what the file stores, upright and of even sides."""
+        """A new frame with the stored picture, upright and with even sides."""
         height, width = reader.shape(stored)[:2]
         made = self._empty(width + width % 2, height + height % 2)
         if self.keeps(stored, reader):
@@ -101,10 +101,10 @@ class YuvMaker:
         return made
 
     def _reformatted(self, stored: VideoFrame, reader: RgbReader, pixel_format: str) -> VideoFrame:
-        """As it is stored, but for the format and, where the file changes them, size and tags."""
+        """As stored, except for the format and, if they change midway, size and tags."""
         width, height = reader.size or (stored.width, stored.height)
         matrix = int(stored.colorspace)
-        # A rare matrix is kept in the numbers, as an untagged one is.
+        # A rare matrix keeps its values, as an untagged one does.
         source = swscale_matrix(matrix if matrix in LUMA else UNTAGGED, stored.height)
         return self.reformatter.reformat(
             stored,
@@ -136,7 +136,7 @@ class YuvMaker:
         return "yuv444p" if self.colour.depth == 8 else "yuv444p10le"
 
     def _full_planes(self, frame: Frame, height: int) -> list[Plane]:
-        """4:4:4."""
+        """Planes in 4:4:4."""
         if not self._is_deep:
             return planes_of(self._convert(frame, "yuv444p", height))
         colour = self.colour
@@ -148,7 +148,7 @@ class YuvMaker:
         return coded(rgb, matrix=matrix, full_range=colour.full_range, depth=colour.depth)
 
     def _fill(self, made: VideoFrame, full: list[Plane]) -> None:
-        """Write 4:4:4 planes into 4:2:0 ones, at most a column and a row larger."""
+        """Write 4:4:4 planes into 4:2:0 ones that are at most one column and row larger."""
         brightness, *chromas = planes_of(made)
         brightness[:] = _padded(full[0], brightness.shape)
         for new, old in zip(chromas, full[1:], strict=True):
@@ -174,7 +174,7 @@ class YuvMaker:
 def coded(
     rgb: Float[np.ndarray, "h w 3"], *, matrix: int, full_range: bool, depth: int
 ) -> list[Plane]:
-    """R'G'B' in 0..1 => planes of brightness and chroma of every pixel (ITU-T H.273)."""
+    """R'G'B' in 0..1 => full-resolution luma and chroma planes (ITU-T H.273)."""
     red, blue = LUMA[matrix]
     light = rgb @ np.array([red, 1 - red - blue, blue], np.float32)
     chromas = ((rgb[..., 2] - light) / (2 * (1 - blue)), (rgb[..., 0] - light) / (2 * (1 - red)))
@@ -190,13 +190,13 @@ def _range(full: bool) -> int:
 
 
 def _padded(plane: Plane, shape: tuple[int, ...]) -> Plane:
-    """The plane with its last column and row repeated."""
+    """The plane with its last column and row repeated to the shape."""
     below, beside = (new - old for new, old in zip(shape, plane.shape, strict=True))
     return np.pad(plane, ((0, below), (0, beside)), mode="edge") if below or beside else plane
 
 
 def _even(part: Part) -> Part:
-    """The part up to an even column and row: those at the picture's edge are repeated."""
+    """The part extended to an even column and row by repetition at the edge of the picture."""
     x0, y0, x1, y1 = part.box
     if x1 % 2 == 0 and y1 % 2 == 0:
         return part

@@ -1,6 +1,6 @@
-"""Weight files: read without running code, told apart, loaded strictly, written whole.
+"""Weight files: read without running code, identified by keys, loaded strictly, written whole.
 
-Everything that reads somebody's file goes through here, so that a wrong file is told in one way.
+All weight files are read here, so that errors about wrong files are consistent.
 """
 
 import io
@@ -31,7 +31,7 @@ MID_AUDIO_KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 OLD_MID_AUDIO_KEY = MID_AUDIO_KEY.replace(".attn2.", ".audio_cross_attn.attn.")
 VISUAL_INPUT_KEY = "visual_encoder.conv_in.weight"
 
-# What a file holds => tensors by which it is known, all of them; the first that fits counts.
+# Kind of file => keys that identify it, all required; the first match wins.
 SIGNATURES: dict[str, tuple[str, ...]] = {
     "UNet": ("conv_in.weight", "conv_out.weight", MID_AUDIO_KEY),
     "UNet of version 1.0": ("conv_in.weight", "conv_out.weight", OLD_MID_AUDIO_KEY),
@@ -52,7 +52,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "Stable Diffusion checkpoint": ("model.diffusion_model.input_blocks.0.0.weight",),
 }
 LIGHTNING_KEY = "pytorch-lightning_version"
-# What torch says of a pickle that would call or build something.
+# Phrases in torch's errors about pickles that would call or build something.
 SIGNS_OF_CODE = (
     "unsupported GLOBAL",
     "Unsupported global",
@@ -61,20 +61,20 @@ SIGNS_OF_CODE = (
     "Can only build",
 )
 
-# What a pickle of weights imports; anything else is called by it.
+# Modules a pickle of weights may import; anything else is reported by name.
 WEIGHT_MODULES = ("torch", "collections", "_codecs", "numpy")
 MAX_PICKLE_BYTES = 64 << 20
-NUM_PICKLES = 5  # of a file of torch before 1.6
+NUM_PICKLES = 5  # of a file written by torch before 1.6
 
-# Networks under these names stand in the checkpoints of our own trainings.
+# Prefixes of our training checkpoints => networks.
 TASK_NETWORKS = {"unet": "UNet", "syncnet": "SyncNet", "vae": "VAE", "reader": "mouth reader"}
 
 
 def read(path: Path | str) -> dict[str, object]:
-    """What a `.safetensors` file or a pickle without code holds; large tensors stay on disk.
+    """The content of a `.safetensors` file or a code-free pickle; large tensors are memory-mapped.
 
-    FileNotFoundError for a path that is no file, ValueError for one that is cut short, is no
-    weight file or would run code.
+    FileNotFoundError if the path is no file, ValueError if it is truncated, is no weight file or
+    would run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -86,7 +86,7 @@ def read(path: Path | str) -> dict[str, object]:
             return dict(load_file(path))
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
-            # Of a pickle's protocol; whether it can be read is told below.
+            # About the pickle protocol; unreadable files are reported below.
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
@@ -111,17 +111,17 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             "anew from its publisher, as .safetensors if there is one"
         )
     lines = [line.strip() for line in str(error).splitlines()]
-    # torch advises to open what it refuses all the same; nobody should.
+    # torch suggests opening it with weights_only=False; nobody should.
     own = [line for line in lines if line and "weights_only" not in line]
     reason = own[0] if own else type(error).__name__
     return f"{path} is cut short or is no weight file ({reason}); download it again"
 
 
 def globals_of(path: Path) -> list[str]:
-    """What a pickle would import, read off it without running anything; as far as it is whole."""
+    """The names a pickle would import, without running it; as far as a broken file can be read."""
     found: list[str] = []
     texts: list[str] = []
-    # Broken at some place, or no pickle at all: what stands before it counts.
+    # If it is broken or no pickle at all, what was read so far counts.
     with suppress(ValueError, OSError, zipfile.BadZipFile, LookupError, RuntimeError):
         stream = _pickled(path)
         for _ in range(NUM_PICKLES):
@@ -136,7 +136,7 @@ def globals_of(path: Path) -> list[str]:
 
 
 def _pickled(path: Path) -> io.BytesIO:
-    """The pickle of a file that torch wrote in either of its formats."""
+    """The pickle of a file in either of torch's formats."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             return io.BytesIO(file.read(MAX_PICKLE_BYTES))
@@ -150,9 +150,9 @@ def _pickled(path: Path) -> io.BytesIO:
 
 
 def read_state(path: Path | str) -> State:
-    """The tensors of a weight file in float32, bare or under `state_dict`.
+    """The tensors of a weight file in float32, at the top level or under `state_dict`.
 
-    A LoRA, a checkpoint of our own trainings and a file without tensors are ValueErrors.
+    ValueError for a LoRA, a checkpoint of our own runs, or a file without tensors.
     """
     state = raw_state(path)
     if any(value.dtype in (torch.float16, torch.bfloat16) for value in state.values()):
@@ -163,7 +163,7 @@ def read_state(path: Path | str) -> State:
 
 
 def raw_state(path: Path | str) -> State:
-    """The same as they lie in the file: shapes and names can be looked at without reading it."""
+    """As `read_state`, but memory-mapped and in the file's dtypes: cheap for keys and shapes."""
     content = read(path)
     kind = kind_of(content)
     if LIGHTNING_KEY in content:
@@ -186,7 +186,7 @@ def raw_state(path: Path | str) -> State:
 
 
 def kind_of(content: Mapping[str, object]) -> str:
-    """What a file holds, by the names in it; "unknown" where no signature fits."""
+    """The kind of a file by its keys; "unknown" if no signature matches."""
     if LIGHTNING_KEY in content:
         parts = {key.split(".")[0] for key in cast(State, content.get("state_dict", {}))}
         networks = [name for part, name in TASK_NETWORKS.items() if part in parts]
@@ -206,7 +206,7 @@ def kind_of(content: Mapping[str, object]) -> str:
 
 
 def require(state: Mapping[str, Tensor], path: Path | str, kind: str, *keys: str) -> None:
-    """Refuse, as a ValueError, a state without one of the keys: it is another kind of network."""
+    """Raise ValueError unless the state has all the keys: else it is another kind of network."""
     missing = [key for key in keys if key not in state]
     if not missing:
         return
@@ -216,12 +216,12 @@ def require(state: Mapping[str, Tensor], path: Path | str, kind: str, *keys: str
 
 
 def describe(content: Mapping[str, object]) -> str:
-    """The first keys of a file and how many there are, for messages."""
+    """The first keys of a file and their number, for error messages."""
     return f"{len(content)} entries ({', '.join(list(content)[:3])}, ...)"
 
 
 def build(make: Callable[[], Net], state: Mapping[str, Tensor], path: Path | str) -> Net:
-    """A new network made of the tensors of a file themselves: neither drawn first nor copied."""
+    """A new network that uses the tensors of a file directly: no initialisation and no copy."""
     with torch.device("meta"):
         net = make()
     return load_strictly(net, state, path)
@@ -232,7 +232,7 @@ def infer(
     state: Mapping[str, Tensor],
     path: Path | str,
 ) -> dict[str, object]:
-    """The config that `reads` finds in the tensors of a file, told to the log."""
+    """The config that `reads` infers from the tensors of a file; it is logged."""
     try:
         config = reads(state)
     except (KeyError, IndexError) as error:
@@ -245,9 +245,9 @@ def infer(
 
 
 def load_strictly(net: Net, state: Mapping[str, Tensor], path: Path | str) -> Net:
-    """Load a state into a network, in eval mode; else say which tensors do not fit, and how.
+    """Load a state into a network, in eval mode; ValueError lists the tensors that do not fit.
 
-    A network on the meta device takes the given tensors over, any other one copies them.
+    A network on the meta device adopts the given tensors, any other one copies them.
     """
     check_fit(net.state_dict(), state, path, type(net).__name__)
     on_meta = any(value.is_meta for value in net.state_dict().values())
@@ -258,9 +258,9 @@ def load_strictly(net: Net, state: Mapping[str, Tensor], path: Path | str) -> Ne
 def check_fit(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path | str, kind: str
 ) -> None:
-    """Refuse a file with a tensor too many, too few or of another shape; the first five are told.
+    """Raise ValueError if a tensor is missing, unexpected or of another shape.
 
-    ValueError with each one's name, its shape in the file and its shape here.
+    The message has the first five, each with its name, its shape in the file and its shape here.
     """
     unfit = misfits(own, given)
     if unfit:
@@ -268,13 +268,13 @@ def check_fit(
 
 
 def write(content: dict[str, object], path: Path | str) -> None:
-    """Save as torch does; the file appears when it is whole."""
+    """Save with torch; the file appears only once complete."""
     with publish(Path(path)) as partial:
         torch.save(content, partial)
 
 
 def replace_all(key: str, parts: Mapping[str, str]) -> str:
-    """Replace every part found in a key, in order."""
+    """Apply all replacements to a key, in order."""
     for old, new in parts.items():
         key = key.replace(old, new)
     return key

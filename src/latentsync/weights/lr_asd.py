@@ -9,7 +9,7 @@ from latentsync.weights.files import build, read_state, replace_all, require
 
 logger = logging.getLogger(__name__)
 
-# Official part of a name => ours; blocks are `translated`.
+# Part of an official name => ours; blocks are handled by `translated`.
 PARTS = {
     "model.visualEncoder.": "visual_encoder.",
     "model.audioEncoder.": "audio_encoder.",
@@ -19,16 +19,16 @@ PARTS = {
     "attention.weight": "mix.weight",
     ".bn.": ".norm.",
 }
-# Our encoders count the pools between their blocks.
+# The pools between blocks count in our encoders' indices.
 BLOCK = re.compile(r"block(\d)\.([smt])_(norm_)?(\d)\.")
 GRU = re.compile(r"model\.detector\.gru_(forward|backward)\.(\w+)")
 ONLY_FOR_TRAINING = "lossV."
 
 
 def load_official_lr_asd(path: Path | str) -> LRASD:
-    """LR-ASD of a published file, in eval mode.
+    """LR-ASD from a published file, in eval mode.
 
-    Raises FileNotFoundError, or ValueError that names the tensors that do not fit.
+    Raises FileNotFoundError, or ValueError naming the tensors that do not fit.
     """
     state = read_state(path)
     require(
@@ -48,7 +48,7 @@ def load_official_lr_asd(path: Path | str) -> LRASD:
 
 
 def translated(key: str) -> str:
-    """The official name of a tensor => our own."""
+    """The official name of a tensor => ours."""
     gru = GRU.fullmatch(key)
     if gru:
         return f"gru.{gru[2]}" + ("_reverse" if gru[1] == "backward" else "")
@@ -56,6 +56,6 @@ def translated(key: str) -> str:
 
 
 def _place(found: re.Match) -> str:
-    """Place of a block in its encoder, of a convolution in the block, and 0, or 1 for its norm."""
+    """Index of the block in the encoder, of the convolution in it, and 1 for a norm, else 0."""
     block, kind, norm, number = found.groups()
     return f"{2 * int(block) - 2}.{2 * (kind == 't') + int(number) - 1}.{int(bool(norm))}."
