@@ -1,4 +1,4 @@
-"""What a data loader hands to a training task."""
+"""The batch that a data loader gives to a training task."""
 
 from typing import NotRequired, TypedDict
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Batch(TypedDict):
-    """One step's clips; a task names the entries it needs, the loader fills those.
+    """One training batch; a task names the entries it needs, the loader fills those.
 
-    The `latents` entries are scaled latents computed once by `prepare.py stage=latents`; where
-    they are present no VAE runs in the step.
+    The `latents` entries are scaled latents precomputed by `prepare.py stage=latents`; if they are
+    present, the step runs no VAE.
     """
 
     pixels: NotRequired[Float[Tensor, "b f c h w"]]

@@ -1,11 +1,11 @@
-"""Parts of this package that are installed on request: pip install 'latentsync[NAME]'."""
+"""Optional dependencies of this package: pip install 'latentsync[NAME]'."""
 
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What is imported => the extra that brings it.
+# Imported module => the extra that installs it.
 EXTRA_OF = {
     "decord": "train",
     "lightning": "train",
@@ -26,12 +26,12 @@ EXTRA_OF = {
 
 
 def install(part: str) -> str:
-    """The command that installs the extra which brings `part`."""
+    """The command that installs the extra with `part`."""
     return f"pip install 'latentsync[{EXTRA_OF[part]}]'"
 
 
 def missing_part(error: BaseException | None) -> str | None:
-    """One sentence if the error, or one that it came from, is that an optional part is missing."""
+    """A message if the error, or one of its causes, is a missing optional dependency."""
     while error is not None:
         part = _part(error)
         if part is not None:
@@ -42,7 +42,7 @@ def missing_part(error: BaseException | None) -> str | None:
 
 @contextmanager
 def needed_parts() -> Iterator[None]:
-    """Around the imports of a command: without an optional part it ends in one line."""
+    """Around the imports of a command: exits with one line if an optional dependency is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -57,7 +57,7 @@ def _part(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         part = error.name.split(".")[0]
         return part if part in EXTRA_OF else None
-    # Libraries that look for one another say it in words of their own.
+    # Libraries report missing optional dependencies of theirs in their own messages.
     matched = re.search(r"pip install (?:-U )?'?(\w+)", str(error))
     named = matched[1].lower() if matched else ""
     return named if named in EXTRA_OF else None

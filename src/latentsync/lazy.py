@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at first use, so that importing it costs nothing."""
+"""Public names of a package, imported on first use to keep importing the package cheap."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ from importlib import import_module
 def names_at_first_use(package: str) -> Callable[[str], object]:
     """The `__getattr__` of a package whose `__init__.py` imports its names for type checkers only.
 
-    Its imports under `if TYPE_CHECKING:` are read from its text, so that each stands once.
+    Parses the imports under `if TYPE_CHECKING:` from its source, so that they are written once.
     """
     homes = _imported(ast.parse(inspect.getsource(sys.modules[package])))
 
@@ -23,7 +23,7 @@ def names_at_first_use(package: str) -> Callable[[str], object]:
 
 
 def _imported(source: ast.Module) -> dict[str, str]:
-    """Name => module, of what stands under `if TYPE_CHECKING:`."""
+    """Name => module of the imports under `if TYPE_CHECKING:`."""
     blocks = [
         node
         for node in source.body

@@ -1,7 +1,7 @@
-"""Classes by the names that model folders know them by: ours, and those of other packages.
+"""Classes by the names used in model folders: built-in, and from other packages.
 
-A folder names its parts and never a class to import, so what a folder says imports nothing but
-what this package holds, what a program has registered, or what an installed package declares:
+A model folder names its parts but never a class to import: the only classes used are those in this
+package, registered by a program, or declared by an installed package:
 
     [project.entry-points."latentsync.noise_processes"]
     mine = "my_package.process:MyProcess"
@@ -17,10 +17,10 @@ Part = TypeVar("Part")
 
 
 class Registry(Generic[Part]):
-    """Classes of one kind of part, each with a `name` of its own; `what` is the kind in words,
-    `group` that of entry points.
+    """Classes of one kind of part, each with a unique `name`.
 
-    Packages are imported when their part is asked for, not before.
+    `what` describes the kind, `group` is its entry point group. Packages are only imported when
+    their part is requested.
     """
 
     def __init__(self, what: str, group: str, parts: Iterable[type[Part]]) -> None:
@@ -31,7 +31,7 @@ class Registry(Generic[Part]):
             self.register(part)
 
     def register(self, part: type[Part]) -> type[Part]:
-        """Let model folders hold parts of this class, under its `name`; also a decorator."""
+        """Allow model folders to use this class, by its `name`; also a decorator."""
         name = getattr(part, "name", None)
         if not isinstance(name, str) or not name:
             raise ValueError(
@@ -44,15 +44,15 @@ class Registry(Generic[Part]):
         return part
 
     def names(self) -> list[str]:
-        """All names, of installed packages too, which are not imported for this."""
+        """All names, including those of installed packages, which are not imported."""
         return list(dict.fromkeys([*self._parts, *(entry.name for entry in self._entries())]))
 
     def __iter__(self) -> Iterator[type[Part]]:
-        """All classes; imports the packages that bring some."""
+        """All classes; imports the packages that provide them."""
         return iter([self.find(name) for name in self.names()])
 
     def find(self, name: object, *, where: str = "") -> type[Part]:
-        """The class of a name; ValueError with the names there are, `where` leading, if none."""
+        """The class of a name; ValueError listing the known names, prefixed by `where`, if none."""
         if isinstance(name, str) and name in self._parts:
             return self._parts[name]
         entries = [entry for entry in self._entries() if entry.name == name]
@@ -68,7 +68,7 @@ class Registry(Generic[Part]):
         return self.register(self._loaded(entries[0]))
 
     def check(self, part: Part) -> str:
-        """The name of a part's class; ValueError if no model folder can hold it."""
+        """The name of a part's class; ValueError if it is not registered."""
         kind = type(part)
         name = getattr(kind, "name", None)
         if isinstance(name, str) and name in self.names() and self.find(name) is kind:

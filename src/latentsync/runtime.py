@@ -1,4 +1,4 @@
-"""What a run needs beside its data: a stopwatch, peak memory, freed memory given back, progress."""
+"""Runtime utilities: stopwatch, peak memory, memory release, progress."""
 
 import ctypes
 import resource
@@ -19,19 +19,19 @@ STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h of glibc
-# Pictures of 1080p and what a network hands on are larger, and are few enough for calls of mmap.
+# 1080p frames and activations are larger, and few enough for mmap calls.
 LARGE_BYTES = 4 * 2**20
 ARENAS = 2
 
-# stage, done, of how many. It is called after each frame; what it raises ends the run.
+# (stage, frames done, total frames), called after each frame; exceptions end the run.
 ProgressCallback = Callable[[str, int, int], None]
 Progress = bool | ProgressCallback
 
 
 class Stopwatch:
-    """Seconds spent in each stage of nested generators; within a thread every moment counts once.
+    """Seconds per stage of nested generators; per thread, stages never overlap.
 
-    Threads may share one: each has its own stage, the seconds of all are added up.
+    Threads may share one: each has its own current stage, the seconds are summed.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Charge the block to `name`, except what stages inside it charge to themselves."""
+        """Charge the block to `name`, except for nested stages."""
         outer = self._now.stage
         self._switch(name)
         try:
@@ -50,7 +50,7 @@ class Stopwatch:
             self._switch(outer)
 
     def over(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """The same items; the time to make each is charged to `name`."""
+        """The same items; the time to produce each is charged to `name`."""
         iterator = iter(items)
         while True:
             with self.stage(name):
@@ -70,25 +70,25 @@ class Stopwatch:
 
 
 class _Now(threading.local):
-    """The stage that a thread is in."""
+    """The current stage of a thread."""
 
     stage: str | None = None
     since: float = 0.0
 
 
 def peak_memory_mib() -> float:
-    """The most memory this process has held: since it began, or since `forget_peak_memory`."""
-    # A program started by a big one inherits that one's peak in getrusage, but not in /proc.
+    """Peak memory of this process, since its start or the last `forget_peak_memory`."""
+    # getrusage inherits the peak of a large parent process, /proc does not.
     if STATUS.is_file():
         for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def forget_peak_memory() -> bool:
-    """Let the peak begin anew, so that each of several jobs has its own; False where it cannot."""
+    """Reset the peak, so that each of several jobs has its own; False if unsupported."""
     try:
         CLEAR_REFS.write_text("5", encoding="ascii")  # see proc(5)
     except OSError:
@@ -98,10 +98,10 @@ def forget_peak_memory() -> bool:
 
 @lru_cache(maxsize=1)
 def return_large_blocks() -> bool:
-    """For this process from now on; False where malloc is not glibc's.
+    """Make malloc return large blocks to the system; False if it is not glibc's.
 
-    Left alone, glibc raises its threshold up to 32 MiB and keeps freed pictures between smaller
-    blocks: at 1080p some 200 MB, the more the longer a video is.
+    By default glibc raises its threshold to 32 MiB and keeps freed frames between smaller blocks:
+    at 1080p some 200 MB, more for longer videos.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
@@ -110,7 +110,7 @@ def return_large_blocks() -> bool:
 
 
 class Bar:
-    """Counts the frames of a stage and tells it as `progress` says: True is a terminal's bar."""
+    """Reports the frames of a stage to `progress`; True shows a terminal progress bar."""
 
     def __init__(self, stage: str, total: int, progress: Progress, *, done: int = 0) -> None:
         self.stage, self.total, self.done = stage, total, done
@@ -120,7 +120,7 @@ class Bar:
         )
 
     def update(self) -> None:
-        """One frame more."""
+        """Count one frame."""
         self.done += 1
         self.bar.update()
         if self.callback is not None:

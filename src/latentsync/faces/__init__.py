@@ -1,4 +1,4 @@
-"""Pictures <-> aligned faces: find, follow, align, mask, put back."""
+"""Frames <-> aligned faces: detection, tracking, alignment, masks, pasting."""
 
 from latentsync.faces.align import (
     ALIGNERS,

@@ -1,6 +1,6 @@
-"""From three points to the square face the networks see: three ways to place it, and the cut.
+"""Alignment of a face to the square crop of the networks: three methods, and the crop itself.
 
-The crop is 3:4 and squeezed to a square on purpose: the published networks were trained so.
+The crop is 3:4 and squeezed to a square on purpose, as the published networks were trained.
 """
 
 from collections import deque
@@ -24,31 +24,31 @@ from latentsync.faces.placement import (
 )
 from latentsync.faces.warp import Box, compose, mean_scale, source_box, warp
 
-SMOOTHING_RULE = 2  # of the smoothing below: what was placed by an older one is placed again
-# Where smoothed points would lie farther from their own frame's, the head moves: a share of the
-# spread of the three points (4 pixels of a face of 256), but no less than landmarks scatter.
+SMOOTHING_RULE = 2  # version of the smoothing below; placements by older ones are recomputed
+# Maximum distance of smoothed points from their own frame's, else the head is moving: a share of
+# the spread of the three points (4 pixels for a face of 256), but at least the landmark noise.
 MAX_LAG, SCATTER_PIXELS = 0.08, 0.75
-REACH = 5  # how far beyond a place Lanczos reads, and one pixel
+REACH = 5  # support of Lanczos outside a point, plus one pixel
 
 
 @runtime_checkable
 class Aligner(Protocol):
-    """Follows one face: which of its points it stands on, and where that puts it, in order."""
+    """Aligns one face over time: selects its points, and places it from them."""
 
     def points_of(self, face: Face) -> Float[np.ndarray, "_ 2"]:
-        """The points that `placements` wants of a face."""
+        """The points of a face that `placements` needs."""
 
     def placements(
         self, points: Iterable[Float[np.ndarray, "_ 2"] | None]
     ) -> Iterator[Placement | None]:
-        """One placement, or None, for every set of points or None, in order."""
+        """One placement per set of points, None for None, in order."""
 
 
 class SmoothAligner:
-    """Points smoothed over time by a centred Gaussian, placed straight onto the square face.
+    """Smooths points over time with a centred Gaussian, places them directly on the square face.
 
-    Fast heads are smoothed less: no point is left behind its frame's own by more than MAX_LAG.
-    Holds `radius` frames of look-ahead. Frames without a face and jumps (cuts) part the smoothing.
+    Fast heads are smoothed less: no point lags behind its frame's own by more than MAX_LAG. Needs
+    `radius` frames of look-ahead. Frames without a face and jumps (cuts) interrupt the smoothing.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class SmoothAligner:
         return Placement(matrix, (self.resolution, self.resolution))
 
     def smooth(self, points: Iterable[Points | None]) -> Iterator[Points | None]:
-        """The smoothed triples, None where None came in."""
+        """The smoothed triples, None for None."""
         segment: deque[Points] = deque(maxlen=2 * self.radius + 1)
-        num_pending = 0  # the last of the segment, not yet given out
+        num_pending = 0  # at the end of the segment, not yet returned
         for triple in points:
             if triple is None or (segment and self.is_jump(segment[-1], triple)):
                 yield from self.flush(segment, num_pending)
@@ -104,8 +104,7 @@ class SmoothAligner:
 
 
 def steady_points(window: Sequence[Points], index: int, sigma_frames: float) -> Points:
-    """The smoothed points at `index`, drawn to the frame's own until none lags by more than may
-    be."""
+    """The smoothed points at `index`, moved towards the frame's own to limit the lag."""
     line, own = local_line(window, index, sigma_frames), window[index]
     lag = float(np.linalg.norm(own - line, axis=1).max())
     spread = float((line - line.mean(axis=0)).std(ddof=1))
@@ -114,7 +113,7 @@ def steady_points(window: Sequence[Points], index: int, sigma_frames: float) -> 
 
 
 def local_line(window: Sequence[Points], index: int, sigma_frames: float) -> Points:
-    """The value at `index` of a line fitted through the window with Gaussian weights around it.
+    """The value at `index` of a line fitted to the window with Gaussian weights.
 
     Inside a segment this is the Gaussian mean; at its ends, unlike the mean, it does not lag.
     """
@@ -138,8 +137,8 @@ def align(
 ) -> UInt8[np.ndarray, "r r 3"]:
     """The face of a frame as a square.
 
-    A 3:4 crop is cut, then squeezed, level for level as the official code does; a square one is cut
-    in one step without aliasing.
+    A 3:4 crop is cut and then squeezed, bit-exact with the official code; a square one is cut in
+    one step with antialiasing.
     """
     size = (resolution, resolution)
     if placement.size[0] == placement.size[1]:
@@ -164,7 +163,7 @@ def align(
 
 
 def aligned_box(placement: Placement, resolution: int, frame_size: tuple[int, int]) -> Box:
-    """The box x0, y0, x1, y1 of an (h, w) frame that holds all that `align` looks at."""
+    """The box x0, y0, x1, y1 of an (h, w) frame that contains all pixels read by `align`."""
     height, width = frame_size
     if placement.size[0] != placement.size[1]:
         return 0, 0, width, height

@@ -1,4 +1,4 @@
-"""`python -m latentsync.faces.fetch` brings the face models into the user's cache, once."""
+"""`python -m latentsync.faces.fetch` downloads the face models into the user's cache, once."""
 
 import logging
 
@@ -16,7 +16,7 @@ def main() -> None:
     fetch(default_cache(), MESH)
     try:
         fetch(default_cache(), OPENCV_ZOO)
-    except NotFetched as error:  # everything works without, though less well
+    except NotFetched as error:  # optional: everything works without them, but less well
         logging.getLogger(__name__).warning("%s", error)
     logging.getLogger(__name__).info("the face models are in %s", default_cache())
 

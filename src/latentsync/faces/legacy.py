@@ -1,6 +1,6 @@
-"""The alignment of the code until April 2025, which the weights 1.0 and 1.5 were trained with.
+"""The alignment of the official code until April 2025, used to train the weights 1.0 and 1.5.
 
-It stands on 68 landmarks, damps their jitter, and cuts with Lanczos; nothing is rounded.
+It uses 68 landmarks, damps their jitter, and crops with Lanczos; nothing is rounded.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,13 +18,13 @@ from latentsync.faces.placement import (
 )
 
 SMOOTHING = 0.3
-# Rows of the 68 points: left brow, right brow, the whole nose.
+# Indices of the 68 points: left brow, right brow, the whole nose.
 PARTS = (slice(17, 22), slice(22, 27), slice(27, 36))
-NUM_POINTS = 36  # the first of the 68: jaw, brows, nose
-# How many distances of the brows a face is wide, where nothing but brows and nose is given.
+NUM_POINTS = 36  # the first of the 68 points: jaw, brows, nose
+# Width of a face in distances between the brows, if only brows and nose are given.
 FACE_WIDTH = 1.9
 
-# The points of the mesh that lie where the first of the 68 do.
+# The mesh points corresponding to the first of the 68.
 MESH_JAW = [127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356]
 MESH_NOSE = [168, 197, 5, 4, 75, 97, 2, 326, 305]
 MESH_POINTS = [*MESH_JAW, *THREE_POINTS["mesh"][0], *THREE_POINTS["mesh"][1], *MESH_NOSE]
@@ -40,7 +40,7 @@ class LegacyAligner:
         self.bias: Float[np.ndarray, "2"] | None = None
 
     def points_of(self, face: Face) -> Float[np.ndarray, "n 2"]:
-        """All the points of the 68 (of the mesh: those like them), the three of other schemes."""
+        """The 68 points, or the corresponding points of a mesh; three points of other schemes."""
         if face.scheme == "68":
             return face.points
         return face.points[MESH_POINTS] if face.scheme == "mesh" else three_points(face)
@@ -48,15 +48,15 @@ class LegacyAligner:
     def placements(
         self, points: Iterable[Float[np.ndarray, "_ 2"] | None]
     ) -> Iterator[Placement | None]:
-        """One placement per set of points, None for None; sets are of one size, 3 or >= 36."""
+        """One placement per set of points, None for None; all sets have one size, 3 or >= 36."""
         return (None if given is None else self.place(given) for given in points)
 
     def place(self, points: Float[np.ndarray, "n 2"]) -> Placement:
-        """The placement of one frame's points, which remembers the frames before it."""
+        """The placement of one frame's points, which depends on the frames before it."""
         self.smoothed = damp(points, self.smoothed)
         triple = part_means(self.smoothed)
         matrix = similarity_from_points(triple, self.template)
-        # As in the official aligner, but in units of the population's standard deviation.
+        # As in the official aligner, but with the population standard deviation as unit.
         unit = np.sqrt(triple.size / (triple.size - 1))
         bias = unit * (normalise(self.template)[0][2] - normalise(triple)[0][2])
         self.bias = bias if self.bias is None else 0.2 * self.bias + 0.8 * bias
@@ -78,10 +78,10 @@ def part_means(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "3 2"]:
 def damp(
     points: Float[np.ndarray, "n 2"], before: Float[np.ndarray, "m 2"] | None
 ) -> Float[np.ndarray, "n 2"]:
-    """Each point drawn to its place before by exp(-d^2 / (0.3 w)), d its step, w the face's width.
+    """Each point damped towards its last position by exp(-d^2 / (0.3 w)), d its step, w face width.
 
-    Small steps are held back, large ones pass: a point that moves by much more than sqrt(0.3 w)
-    pixels is where it was seen. Known as Laplacian smoothing in the official history.
+    Small steps are damped, large ones pass: a point that moves by much more than sqrt(0.3 w) pixels
+    is unchanged. Called Laplacian smoothing in the official history.
     """
     if before is None:
         return points

@@ -1,4 +1,4 @@
-"""Which part of the square face is painted: 1 = keep, 0 = paint."""
+"""The painted region of the square face: 1 = keep, 0 = paint."""
 
 import json
 import math
@@ -14,7 +14,7 @@ SPANS_SIZE = 256
 
 
 class Rows(NamedTuple):
-    """From row `top` of a face of 256 pixels to before row `bottom`."""
+    """Rows `top` (inclusive) to `bottom` (exclusive) of a face of 256 pixels."""
 
     top: int = 0
     bottom: int = SPANS_SIZE
@@ -26,7 +26,7 @@ ALL_ROWS = Rows()
 def load_mask(
     name: str = "mask", resolution: int = 256, *, rows: Rows = ALL_ROWS
 ) -> Float[np.ndarray, "r r"]:
-    """A mask as float32; {0, 1} at 256, with greys at its edges elsewhere. `rows`: keep others."""
+    """A mask as float32; {0, 1} at 256, grey at edges of other sizes. Only `rows` are painted."""
     spans = _spans()
     if name not in spans:
         raise ValueError(f"no mask is called {name!r}; there are {', '.join(sorted(spans))}")
@@ -45,7 +45,7 @@ def load_mask(
 
 
 def mask_names() -> tuple[str, ...]:
-    """What `load_mask` can be asked for."""
+    """The names `load_mask` accepts."""
     return tuple(sorted(_spans()))
 
 
@@ -64,10 +64,10 @@ def paint_weights(
     feather: float = 0.035,
     rows: Rows = ALL_ROWS,
 ) -> Float[np.ndarray, "r r"]:
-    """How much of the painted face goes into the frame: 0 outside the mask and at its edge.
+    """Blending weight of the painted face: 0 outside the mask and at its edge. Read-only.
 
-    Read-only. It rises over `feather` of the face's size, inside the painted region. The edge is
-    as wide as bilinear sampling reaches, and `margin` pixels more for faces that will be shrunk.
+    It rises over `feather` of the face's size, inside the painted region. The zero edge is as wide
+    as the support of bilinear sampling, plus `margin` pixels for faces that will be downscaled.
     """
     painted = (load_mask(name, resolution, rows=rows) < 0.5).astype(np.uint8)
     edge = math.sqrt(2) + margin

@@ -1,7 +1,7 @@
-"""The published placement and cut, bit for bit: float32, and every operation in its order.
+"""The published alignment and crop, bit-exact: float32, with the same order of operations.
 
-The official code truncates levels, so that the last bit of a matrix can be a level of a pixel, and
-a level more in a pixel changes latents by a hundredth.
+The official code truncates levels, so the last bit of a matrix can change a pixel by one level,
+which changes latents by 0.01.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ BORDER_LEVEL = 127
 
 
 class OfficialAligner:
-    """Rounded points, no smoothing worth the name: what the published code does today."""
+    """Rounded points with negligible smoothing, as in the current official code."""
 
     def __init__(self, resolution: int) -> None:
         template, self.size = crop_template(resolution)
@@ -43,8 +43,8 @@ class OfficialAligner:
             rotation = v @ u.T
         scale = template_spread / spread
         shift = template_center - scale * (rotation @ center)
-        # A dimensionless offset of the nose, averaged over time and added to pixels: never more
-        # than a fraction of one. It is in the published results.
+        # A dimensionless offset of the nose, averaged over time and added to pixels: less than one
+        # pixel, but part of the published results.
         bias = template_unit[2] - unit[2]
         self.bias = bias if self.bias is None else 0.2 * self.bias + 0.8 * bias
         matrix = torch.cat([scale * rotation, (shift + self.bias)[:, None]], dim=1)
@@ -54,7 +54,7 @@ class OfficialAligner:
 def normalise(
     points: Float[Tensor, "3 2"],
 ) -> tuple[Float[Tensor, "3 2"], Float[Tensor, ""], Float[Tensor, "2"]]:
-    """Centred points over their standard deviation; the deviation; the centre."""
+    """Centred points divided by their standard deviation; the deviation; the centre."""
     center = points.mean(dim=0)
     spread = (points - center).std()
     if spread == 0:
@@ -65,7 +65,7 @@ def normalise(
 def cut(
     frame: UInt8[np.ndarray, "h w 3"], matrix: Matrix, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The (w, h) crop of a frame, bilinear; levels are truncated, outside of the frame lies 127."""
+    """The (w, h) crop of a frame, bilinear, levels truncated; pixels outside the frame are 127."""
     height, width = frame.shape[:2]
     picture = torch.from_numpy(frame).float().permute(2, 0, 1)[None]
     grid = sampling_grid(torch.from_numpy(matrix).float(), size, (width, height))[None]
@@ -80,13 +80,13 @@ def cut(
 def sampling_grid(
     matrix: Float[Tensor, "2 3"], size: tuple[int, int], frame_size: tuple[int, int]
 ) -> Float[Tensor, "h w 2"]:
-    """Where in the frame each pixel of a crop lies; a picture's corners are at -1 and 1."""
+    """Frame coordinates of each pixel of a crop; the frame's corners are at -1 and 1."""
     (width, height), (frame_width, frame_height) = size, frame_size
     x, y = (frame_width - 1) / 2, (frame_height - 1) / 2
     pixels = torch.tensor([[x, 0, x], [0, y, y], [0, 0, 1.0]])
     units = torch.tensor([[2 / (width - 1), 0, -1], [0, 2 / (height - 1), -1], [0, 0, 1.0]])
     forth = units @ (torch.cat([matrix, pixels[2:]]) @ pixels)
-    # The inverse by cross products.
+    # Matrix inverse by cross products.
     columns = [torch.linalg.cross(forth[i - 2], forth[i - 1]) for i in range(3)]
     back = torch.stack(columns, dim=1) / (forth[0] * columns[0]).sum()
     down, right = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)

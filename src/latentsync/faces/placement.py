@@ -1,4 +1,4 @@
-"""Where a face sits in its frame: the published crop, and the similarity that fills it."""
+"""The placement of a face in its frame: the published crop, and the similarity to it."""
 
 from dataclasses import dataclass, replace
 
@@ -17,9 +17,9 @@ TEMPLATE_SCALE = 2.8 / 256
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a face sits: `matrix` maps the frame to a crop of (w, h) `size`.
+    """Where a face is: `matrix` maps the frame to a crop of (w, h) `size`.
 
-    `interpolation` is OpenCV's, for cutting a crop that is not square.
+    `interpolation` is OpenCV's, used to cut a crop that is not square.
     """
 
     matrix: Matrix
@@ -27,11 +27,11 @@ class Placement:
     interpolation: int = cv2.INTER_LINEAR
 
     def square_matrix(self, resolution: int) -> Matrix:
-        """Frame -> square face."""
+        """Matrix from the frame to the square face."""
         return compose(resize_matrix(self.size, (resolution, resolution)), self.matrix)
 
     def inside(self, x: int, y: int) -> "Placement":
-        """The same in the part of the frame that begins at x, y."""
+        """The same placement relative to the part of the frame that starts at x, y."""
         from_part = np.array([[1.0, 0, x], [0, 1.0, y]])
         return replace(self, matrix=compose(self.matrix, from_part))
 
@@ -43,7 +43,7 @@ def crop_template(resolution: int) -> tuple[Points, tuple[int, int]]:
 
 
 def similarity_from_points(points: Points, template: Points) -> Matrix:
-    """Rotation, scale and shift that take the points to the template: Procrustes by the SVD.
+    """Rotation, scale and shift from the points to the template (Procrustes, by SVD).
 
     Scale is the ratio of the standard deviations, as in the official code.
     """
@@ -59,7 +59,7 @@ def similarity_from_points(points: Points, template: Points) -> Matrix:
 
 
 def normalise(points: Points) -> tuple[Points, float, Float[np.ndarray, "2"]]:
-    """Centred points over their standard deviation; the deviation; the centre."""
+    """Centred points divided by their standard deviation; the deviation; the centre."""
     center = points.mean(axis=0)
     spread = float((points - center).std(ddof=1))
     if spread == 0:

@@ -1,4 +1,4 @@
-"""Puts square faces back into their frames, inside the face's box only."""
+"""Pastes square faces back into their frames, within the face's box only."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +13,7 @@ from latentsync.faces.placement import Placement
 from latentsync.faces.warp import Box, Matrix, compose, invert, mean_scale, source_box, warp
 
 Frame = UInt8[np.ndarray, "h w 3"]
-Square = Num[np.ndarray, "r r 3"]  # levels: uint8, or float that may go beyond 0..255
+Square = Num[np.ndarray, "r r 3"]  # levels: uint8, or float that may exceed 0..255
 
 
 def restore(
@@ -24,7 +24,7 @@ def restore(
     region: str = "mask",
     mask: str = "mask",
 ) -> Iterator[Frame]:
-    """Put every face back into its frame; a frame without a face passes through."""
+    """Paste every face into its frame; frames without a face are returned unchanged."""
     for frame, face, placement in zip(frames, faces, placements, strict=True):
         if face is None or placement is None:
             yield frame
@@ -43,12 +43,11 @@ def paste(
     kept: Float[np.ndarray, "r r"] | None = None,
     strength: float = 1.0,
 ) -> Frame:
-    """A copy of the frame with the face in its place; `strength` below 1 lets the frame through.
+    """A copy of the frame with the face pasted; `strength` below 1 blends it with the frame.
 
-    `mask` blends the painted region in, with a soft edge inside it: all else keeps its levels, and
-    so do rows of the face other than `rows` and what `kept`, a share of 0 to 1 for every pixel of
-    the face, says.
-    `crop` blends the whole crop rectangle in, as the official code does.
+    `mask` blends only the painted region, with a soft edge inside it: all other pixels keep their
+    levels, as do rows of the face outside `rows`, and pixels by the share 0 to 1 in `kept`. `crop`
+    blends the whole crop rectangle, as the official code does.
     """
     if region == "mask":
         weights = _square_weights(placement, face.shape[0], mask, rows)
@@ -66,7 +65,7 @@ def paste_mask(
     weights: Float[np.ndarray, "r r"],
     strength: float = 1.0,
 ) -> Frame:
-    """The frame with the face blended in by the weights of its pixels."""
+    """The frame with the face blended in by per-pixel weights."""
     resolution = face.shape[0]
     matrix = placement.square_matrix(resolution)
     box = _frame_box(matrix, _rectangle(weights), frame.shape[:2])
@@ -82,7 +81,7 @@ def paste_mask(
 
 
 def paste_crop(frame: Frame, face: Square, placement: Placement, strength: float = 1.0) -> Frame:
-    """The frame with the whole crop blended in: the official restoration inside the crop's box."""
+    """The frame with the whole crop blended in: the official restoration, within the crop's box."""
     width, height = placement.size
     box = _frame_box(placement.matrix, (0, 0, width, height), frame.shape[:2])
     size = (box[2] - box[0], box[3] - box[1])
@@ -97,7 +96,7 @@ def paste_crop(frame: Frame, face: Square, placement: Placement, strength: float
     weights = covered
     if edge:
         weights = cv2.erode(covered, np.ones((2 * edge, 2 * edge), dtype=np.uint8))
-        # The sigma OpenCV derives from a kernel size.
+        # Sigma 0: OpenCV derives it from the kernel size.
         weights = cv2.GaussianBlur(weights, (2 * edge + 1, 2 * edge + 1), 0)
     painted = np.clip(painted, 0, 255) * covered[..., None]
     return _blend(frame, painted, weights * np.float32(strength), box, rounded=False)
@@ -114,7 +113,7 @@ def pasted_box(
 ) -> Box:
     """The box x0, y0, x1, y1 of a (h, w) frame outside of which `paste` changes nothing.
 
-    Empty (x1 = x0 or y1 = y0) where the face lies outside the frame.
+    Empty (x1 = x0 or y1 = y0) if the face is outside the frame.
     """
     if region == "crop":
         return _frame_box(placement.matrix, (0, 0, *placement.size), frame_size)
@@ -125,14 +124,14 @@ def pasted_box(
 def _square_weights(
     placement: Placement, resolution: int, mask: str, rows: Rows
 ) -> Float[np.ndarray, "r r"]:
-    # A frame pixel covers this many pixels of the face where the face is shrunk.
+    # Face pixels covered by one frame pixel when the face is downscaled.
     shrink = int(mean_scale(placement.square_matrix(resolution)))
     margin = 2 * shrink if shrink >= 2 else 0
     return paint_weights(mask, resolution, margin=margin, rows=rows)
 
 
 def _rectangle(weights: Float[np.ndarray, "r r"]) -> tuple[int, int, int, int]:
-    """x, y, w, h of what is painted."""
+    """x, y, w, h of the painted region."""
     x, y, width, height = cv2.boundingRect((weights > 0).astype(np.uint8))
     return x, y, width, height
 
@@ -140,7 +139,7 @@ def _rectangle(weights: Float[np.ndarray, "r r"]) -> tuple[int, int, int, int]:
 def _frame_box(
     matrix: Matrix, inside: tuple[int, int, int, int], frame_size: tuple[int, int]
 ) -> Box:
-    """Where an (h, w) frame shows the x, y, w, h `inside` of the picture `matrix` makes."""
+    """Bounding box in an (h, w) frame of the x, y, w, h `inside` of the picture `matrix` makes."""
     x, y, width, height = inside
     shifted = compose(np.array([[1.0, 0, -x], [0, 1.0, -y]]), matrix)
     return source_box(shifted, (width, height), (frame_size[1], frame_size[0]), margin=3)

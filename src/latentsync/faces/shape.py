@@ -1,4 +1,4 @@
-"""What the points of a face say about it."""
+"""Measurements from the points of a face: mouth shape and head yaw."""
 
 from functools import lru_cache
 from importlib import resources
@@ -11,21 +11,21 @@ from jaxtyping import Float
 
 from latentsync.faces.detectors.base import FIVE_POINTS, Face
 
-# Degrees that the poses read too little, found on labelled real clips: a mesh of a head that is
-# turned by about 60 gives 45, since the mesh does not follow; five points give 57.
+# Corrects underestimated yaw, measured on labelled real clips: for heads turned by about 60 degrees
+# a mesh, which follows only partly, gives 45; five points give 57.
 MESH_GAIN, FIVE_GAIN = 60 / 45, 60 / 57
-FOCAL_LENGTH = 3.0  # over the face's size: near enough to any camera that shows a whole face
+FOCAL_LENGTH = 3.0  # in face sizes: close enough for any camera that shows a whole face
 
 
 class MouthShape(NamedTuple):
-    """Distances over the distance of the outer eye corners."""
+    """Distances divided by the distance of the outer eye corners."""
 
     opening: float
     width: float
 
 
 def mouth_shape(face: Face) -> MouthShape:
-    """Opening between the inner lips and width of the mouth, free of the size of the face."""
+    """Gap between the inner lips and width of the mouth, independent of the face's size."""
     if face.scheme != "mesh":
         raise ValueError(
             f"the mouth is read from mesh points, this face has {face.scheme!r} points"
@@ -35,9 +35,9 @@ def mouth_shape(face: Face) -> MouthShape:
 
 
 def yaw_degrees(face: Face) -> float:
-    """How far a head is turned, -90 to 90; 0 faces the camera, positive to the image's right.
+    """Yaw of a head, -90 to 90; 0 faces the camera, positive to the image's right.
 
-    By the pose in which a mean face shows the mesh's points.
+    From the pose of a mean face fitted to the mesh points.
     """
     if face.scheme != "mesh":
         raise ValueError(
@@ -48,14 +48,16 @@ def yaw_degrees(face: Face) -> float:
 
 
 def five_yaw(points: Float[np.ndarray, "5 2"]) -> float:
-    """The same from both eyes, nose and corners of the mouth."""
+    """As `yaw_degrees`, from eyes, nose and mouth corners."""
     return _yaw(points, _canonical_five(), FIVE_GAIN)
 
 
 @lru_cache(maxsize=1)
 def canonical_face() -> Float[np.ndarray, "468 3"]:
-    """The mean of 172 frontal meshes of 31 people, made symmetric: x to the image's right, y down,
-    z away from the camera."""
+    """The mean of 172 frontal meshes of 31 people, symmetrised.
+
+    x to the image's right, y down, z away from the camera.
+    """
     path = resources.files("latentsync.faces").joinpath("canonical_face.npy")
     return np.load(BytesIO(path.read_bytes())).astype(np.float64)
 
@@ -73,7 +75,7 @@ def _yaw(points: Float[np.ndarray, "n 2"], model: Float[np.ndarray, "n 3"], gain
     camera = np.diag([FOCAL_LENGTH, FOCAL_LENGTH, 1.0])
     centred = np.ascontiguousarray((points - (low + high) / 2) / size, dtype=np.float64)
     _, rotation, _ = cv2.solvePnP(model, centred, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    # How far behind its left side the right side of the head lies.
+    # Depth of the right side of the head relative to its left side.
     depth = float(cv2.Rodrigues(rotation)[0][2, 0])
     return float(np.clip(gain * np.degrees(np.arcsin(np.clip(depth, -1, 1))), -90, 90))
 

@@ -1,4 +1,4 @@
-"""Affine maps of pictures and points; matrices are 2x3 and map pixel centres at whole numbers."""
+"""Affine maps of pictures and points; matrices are 2x3, with pixel centres at integers."""
 
 import math
 
@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, Num
 
 Matrix = Float[np.ndarray, "2 3"]
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 are not part of it
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 are exclusive
 
 
 def compose(second: Matrix, first: Matrix) -> Matrix:
-    """The map that does `first`, then `second`."""
+    """The map that applies `first`, then `second`."""
     linear = second[:, :2] @ first[:, :2]
     return np.column_stack([linear, second[:, :2] @ first[:, 2] + second[:, 2]])
 
@@ -25,7 +25,7 @@ def transform(matrix: Matrix, points: Float[np.ndarray, "n 2"]) -> Float[np.ndar
 
 
 def resize_matrix(size: tuple[int, int], target: tuple[int, int]) -> Matrix:
-    """The map of resizing a (w, h) picture to (w, h) `target`: picture edges go to edges."""
+    """The map that resizes a (w, h) picture to (w, h) `target`, aligning picture edges."""
     x, y = target[0] / size[0], target[1] / size[1]
     return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
 
@@ -37,7 +37,7 @@ def mean_scale(matrix: Matrix) -> float:
 def source_box(
     matrix: Matrix, size: tuple[int, int], frame_size: tuple[int, int], margin: int
 ) -> Box:
-    """The part of a (w, h) frame which `matrix` maps into a (w, h) picture; may be empty."""
+    """The part of a (w, h) frame that `matrix` maps into a (w, h) picture; may be empty."""
     width, height = size
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
     inside = transform(invert(matrix), corners)
@@ -55,7 +55,7 @@ def warp(
     border_mode: int = cv2.BORDER_CONSTANT,
     border_value: float = 0,
 ) -> Num[np.ndarray, "h2 w2 *c"]:
-    """`cv2.warpAffine` that averages areas first where it shrinks to half or less: no aliasing."""
+    """`cv2.warpAffine`, preceded by area averaging if it shrinks to half or less (antialiasing)."""
     factor = int(1 / mean_scale(matrix))
     if factor >= 2:
         height, width = image.shape[:2]

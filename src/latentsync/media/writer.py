@@ -247,9 +247,7 @@ def _options(
 
 @contextmanager
 def create_video(partial: Path, path: Path, encoder: str) -> Iterator[OutputContainer]:
-    """A container for writing, with errors that name `path`; ValueError if it cannot hold the
-    codec.
-    """
+    """A container for writing, whose errors name `path`; ValueError if the codec is unsupported."""
     options = {"movflags": "+faststart"} if path.suffix.lower() in {".mp4", ".mov"} else {}
     try:
         container = av.open(local_name(partial), "w", options=options)

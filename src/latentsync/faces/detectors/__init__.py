@@ -1,1 +1,1 @@
-"""Finders of faces and their landmarks in one picture."""
+"""Detectors of faces and their landmarks in single frames."""

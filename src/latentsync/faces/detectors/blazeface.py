@@ -1,4 +1,4 @@
-"""BlazeFace (MediaPipe's back-camera model) through OpenCV: boxes and eyes, in frame pixels."""
+"""BlazeFace (MediaPipe's back-camera model) in OpenCV: boxes and eyes, in frame pixels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +11,11 @@ from latentsync.faces.detectors.base import overlap
 from latentsync.faces.warp import invert, transform, warp
 
 INPUT_SIZE = 256
-# Eight input pixels are enough for the network: faces of 23 frame pixels in a tile of this side.
+# The network detects faces of eight input pixels: 23 frame pixels in a tile of this side.
 SMALLEST_TILE = 720
-# Boxes narrower than this share of a tile are coarse: they get a tile of their own.
+# Boxes narrower than this share of a tile are imprecise and refined in a tile of their own.
 CLOSER_BELOW = 0.15
-SAMPLES = 3  # of a frame for every pixel that the network sees, along a side, at least
+SAMPLES = 3  # samples of a frame per network input pixel, along each side, at least
 NUM_BOX_VALUES = 16  # centre, size, six points
 
 Tile = tuple[float, float, float]  # left, top, side
@@ -45,7 +45,7 @@ class BlazeFace:
         self.anchors = anchors()
 
     def levels(self, frame: UInt8[np.ndarray, "h w 3"]) -> Iterator[Float[np.ndarray, "n 9"]]:
-        """Faces in the whole frame, then in ever smaller overlapping tiles, as they are asked for.
+        """Faces in the whole frame, then in ever smaller overlapping tiles, lazily.
 
         A face is x0, y0, x1, y1, both eyes' x and y, score; best first.
         """
@@ -56,16 +56,16 @@ class BlazeFace:
             yield suppress(np.concatenate([found[~small], *closer]))
 
     def first_look(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n 9"]:
-        """Faces in the whole frame as one look finds them, without a closer one.
+        """Faces in the whole frame in one pass, without refinement.
 
-        Large frames are sampled before they are shrunk, which costs a third less; boxes move by
-        some hundredths of their size.
+        Large frames are subsampled before resizing, a third faster; boxes move by a few percent of
+        their size.
         """
         step = max(max(frame.shape[:2]) // (SAMPLES * INPUT_SIZE), 1)
         samples = np.ascontiguousarray(frame[::step, ::step])
         tile = tile_levels(samples.shape[1], samples.shape[0])[0][0]
         found = suppress(self.look(samples, tile))
-        # Sample 0 is pixel 0, so centres scale as they are.
+        # Sample 0 is pixel 0, so coordinates scale without an offset.
         found[:, :8] *= step
         return found
 
@@ -95,7 +95,7 @@ class BlazeFace:
 
 
 def tile_levels(width: int, height: int) -> list[list[Tile]]:
-    """Square tiles: the whole frame, its short side, halves of that."""
+    """Square tiles: the whole frame, then with its short side, halves of that."""
     longest, side = max(width, height), float(min(width, height))
     levels = [[((width - longest) / 2, (height - longest) / 2, float(longest))]]
     if side == longest:
@@ -107,7 +107,7 @@ def tile_levels(width: int, height: int) -> list[list[Tile]]:
 
 
 def _starts(length: int, side: float) -> Float[np.ndarray, " n"]:
-    # Neighbours share a third, more than the faces that only this level can see.
+    # Neighbours overlap by a third, more than the size of faces only found at this level.
     count = int(np.ceil((length - side) / (side * 2 / 3))) + 1
     return np.linspace(0, length - side, count)
 
@@ -119,7 +119,7 @@ def tile_around(face: Float[np.ndarray, "9"]) -> Tile:
 
 
 def suppress(found: Float[np.ndarray, "n 9"], max_overlap: float = 0.3) -> Float[np.ndarray, "m 9"]:
-    """Non-maximum suppression where the winner is the mean of its group, weighted by score."""
+    """Non-maximum suppression that returns the score-weighted mean of each group."""
     rest = found[np.argsort(-found[:, 8])]
     kept = []
     while len(rest):

@@ -1,4 +1,4 @@
-"""The default detector: BlazeFace finds, FaceMesh (468 points) says where everything is."""
+"""Face detector from BlazeFace for detection and FaceMesh (468 points) for landmarks."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,14 +23,15 @@ from latentsync.faces.warp import Matrix, invert, mean_scale, transform, warp
 
 INPUT_SIZE = 192
 ROI_SCALE = 1.5
-LEFT_EYE, RIGHT_EYE = 33, 263  # outer corners; left is the image's
-SAME_FACE = 0.1  # a detection that shares more of its area with a known mesh is that face's
+LEFT_EYE, RIGHT_EYE = 33, 263  # outer corners; left as in the image
+SAME_FACE = 0.1  # minimum overlap of a detection with a known mesh to be the same face
 
 
 class MeshDetector(FaceDetector):
-    """BlazeFace once, then FaceMesh twice; following a face costs one FaceMesh.
+    """One pass of BlazeFace, then two of FaceMesh; tracking a face takes one FaceMesh pass.
 
-    The two model files are those given, or those in the cache, or are fetched once into it.
+    The two model files are the given ones, or those in the cache, to which they are downloaded
+    once.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class MeshDetector(FaceDetector):
 
     @property
     def cache_key(self) -> str:
-        """The two networks, the score and how persons are told apart."""
+        """The two networks, the score and the identity embedder."""
         digest = hashlib.blake2b(digest_size=16)
         for path in self.model_files:
             digest.update(path.read_bytes())
@@ -77,7 +78,7 @@ class MeshDetector(FaceDetector):
         return self._identity
 
     def __reduce__(self) -> tuple:
-        # Networks of OpenCV cannot be sent to another process: it reads its own.
+        # OpenCV networks cannot be pickled: another process loads its own.
         return self.rebuild, ()
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
@@ -88,7 +89,7 @@ class MeshDetector(FaceDetector):
         return []
 
     def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
-        """Faces beside the known ones, by one look at the whole frame: 1/32 of its side or more."""
+        """The other faces in one pass over the whole frame: of 1/32 of its side or more."""
         boxes = np.array([face.box for face in known]).reshape(-1, 4)
         faces = []
         for found in self.find.first_look(frame):
@@ -104,7 +105,7 @@ class MeshDetector(FaceDetector):
     def settle(
         self, frame: UInt8[np.ndarray, "h w 3"], found: Float[np.ndarray, "9"]
     ) -> Face | None:
-        """The mesh of a detection; the second pass halves its scatter."""
+        """The mesh of a detection; the second pass halves the noise."""
         first = self.fit(frame, detection_roi(found))
         return self.refine(frame, first) if first else None
 
@@ -118,12 +119,12 @@ class MeshDetector(FaceDetector):
         return yaw_degrees(face)
 
     def fit(self, frame: UInt8[np.ndarray, "h w 3"], roi: Matrix) -> Face | None:
-        """The mesh inside a region of interest, None where the network sees no face."""
+        """The mesh inside a region of interest, None if the network sees no face."""
         face = self.fit_anyway(frame, roi)
         return face if face.score >= self.min_score else None
 
     def fit_anyway(self, frame: UInt8[np.ndarray, "h w 3"], roi: Matrix) -> Face:
-        """The mesh inside a region of interest, whatever the network thinks of it."""
+        """The mesh inside a region of interest, regardless of its score."""
         picture = warp(frame, roi, (INPUT_SIZE, INPUT_SIZE))
         self.network.setInput(cv2.dnn.blobFromImage(picture, 1 / 255))
         flag, raw = self.network.forward(["conv2d_30", "conv2d_20"])
@@ -152,7 +153,7 @@ def mesh_roi(points: Float[np.ndarray, "n 2"]) -> Matrix:
 def roi_matrix(
     center: Float[np.ndarray, "2"], side: float, along: Float[np.ndarray, "2"]
 ) -> Matrix:
-    """Frame -> network input: a square of `side` whose upper edge runs along `along`."""
+    """Matrix from frame to network input: a square of `side` with its upper edge along `along`."""
     scale = INPUT_SIZE / side
     cos, sin = along / np.linalg.norm(along) * scale
     linear = np.array([[cos, sin], [-sin, cos]])

@@ -1,1 +1,1 @@
-"""Faces over time: shots, tracks, persons."""
+"""Faces over time: shots, tracks, identities."""

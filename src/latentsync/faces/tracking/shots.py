@@ -1,7 +1,7 @@
-"""Where one shot ends and the next begins, from small pictures of neighbouring frames.
+"""Shot boundaries, from small pictures of neighbouring frames.
 
-Whether a change is a cut shows only afterwards: motion goes on, a flash goes back. So a frame is
-judged when the next three are known, and comes out with its answer that much later.
+A change is only known to be a cut afterwards: motion continues, a flash reverts. So a frame is
+classified once the next three are known, and returned with that delay.
 """
 
 from collections import deque
@@ -13,26 +13,26 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-SHOT_RULE = 2  # of the rule below: what was found by an older one is found again
-NUM_LATER_FRAMES = 3  # frames that are known beyond the one that is judged
-SHORTEST = 3  # frames; a shot of fewer belongs to its neighbour
-# Mean change of a level, 0 to 255, below which nothing is a cut.
+SHOT_RULE = 2  # version of the rule below; results of older ones are recomputed
+NUM_LATER_FRAMES = 3  # look-ahead in frames
+SHORTEST = 3  # frames; shorter shots are merged with their neighbour
+# Mean change in levels, 0 to 255, below which nothing is a cut.
 MIN_CHANGE = 4
-# How often a cut's change, weighed by what of it is new, exceeds the changes around it. On labelled
-# real clips cuts reach 2.1 or more, motion 1.5 or less.
+# Minimum ratio of a cut's change, weighted by how much of it is new, to the changes around it. On
+# labelled real clips cuts reach 2.1 or more, motion 1.5 or less.
 STANDS_OUT = 1.8
 NEW_OFFSET, MAX_NEW = 0.3, 2
-# A cut changes this share of the picture by this many levels; somebody who comes in changes less.
+# A cut changes this share of the picture by this many levels; a person entering changes less.
 MIN_SHARE, CHANGED = 0.2, 3
-# Changes before the one that is judged: the mean of these last ones counts. Less than a share of it
-# is a repeated frame (25 a second shown as 30, animation in threes), which says nothing of motion.
+# The mean of this many earlier changes counts. Changes below a share of the current one are
+# repeated frames (25 fps shown as 30, animation on threes), which say nothing about motion.
 NUM_BEFORE, MEMORY, REPEATED = 4, 12, 0.02
-# A blend of both shots, or one frame from elsewhere, makes two changes out of a cut. Each has this
-# share of the whole; motion makes two as well, so what is around counts twice.
+# A blend of both shots, or a single foreign frame, splits a cut into two changes. Each has at least
+# this share of the whole; as motion does the same, changes around it count twice.
 SHARE_OF_BLEND, MOTION_OF_BLEND = 0.25, 2
-# The new shot begins behind the last change that is this large beside the largest.
+# The new shot begins after the last change of at least this share of the largest.
 STILL_CHANGING = 0.5
-SIDE = 32  # of a small picture, about
+SIDE = 32  # approximate side of a small picture
 
 Small = Float[np.ndarray, "rows columns 3"]
 
@@ -40,7 +40,7 @@ Small = Float[np.ndarray, "rows columns 3"]
 def shots_of(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],
 ) -> Iterator[Iterator[UInt8[np.ndarray, "h w 3"]]]:
-    """The shots of a video, each to be read before the next one is asked for."""
+    """The shots of a video; each must be consumed before the next."""
     numbered = _with_shot_numbers(frames)
     for _, shot in groupby(numbered, key=itemgetter(0)):
         yield map(itemgetter(1), shot)
@@ -49,11 +49,11 @@ def shots_of(
 def _with_shot_numbers(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-    """Every frame with the number of its shot; the last three wait for those behind them."""
+    """Every frame with the index of its shot; the last three wait for look-ahead."""
     detector, waiting, number = ShotDetector(), deque[np.ndarray](), -1
     for frame in frames:
         waiting.append(frame)
-        del frame  # it must not outlive its turn
+        del frame  # it must not be kept alive
         for begins in detector(waiting[-1]):
             number += begins
             yield number, waiting.popleft()
@@ -63,10 +63,10 @@ def _with_shot_numbers(
 
 
 class ShotDetector:
-    """Call it with one frame after the other, and `finish` it after the last.
+    """Call it with one frame after the other, then `finish` it.
 
-    Both give the answers that have become known, one for every frame in order: does a shot begin
-    with it? True for the first frame of all and wherever the size of frames changes.
+    Both return the answers known by then, one per frame in order: whether a shot begins with it.
+    True for the very first frame and when the size of frames changes.
     """
 
     def __init__(self) -> None:
@@ -78,8 +78,8 @@ class ShotDetector:
         self.pictures.clear()
         self.changes.clear()
         self.num_waiting = 0
-        self.age = 0  # of the frame last judged: frames since its shot began
-        self.begins_in: int | None = None  # frames until a shot that is known to begin
+        self.age = 0  # frames since the shot began, for the frame last classified
+        self.begins_in: int | None = None  # frames until the start of a detected shot
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[bool]:
         small = shrink(frame)
@@ -95,7 +95,7 @@ class ShotDetector:
         return [self.begins_shot(NUM_LATER_FRAMES)]
 
     def finish(self) -> list[bool]:
-        """The answers for the frames that still wait; the next frame is a first one."""
+        """The answers for the remaining frames; the next frame is a first one."""
         answers = [
             self.begins_shot(num_later) and num_later >= SHORTEST - 1
             for num_later in reversed(range(self.num_waiting))
@@ -126,7 +126,7 @@ class ShotDetector:
         )
 
     def stands_out(self, num_later: int, num_changes: int) -> bool:
-        """Whether these changes, from this frame on, are more than the motion around them."""
+        """Whether these changes, from this frame on, exceed the motion around them."""
         place = len(self.pictures) - 1 - num_later
         before, after = place - 1, place + num_changes - 1
         changes = list(self.changes)
@@ -148,7 +148,7 @@ class ShotDetector:
         return whole * (new + NEW_OFFSET) >= limit and not self.is_flash(before, after, whole)
 
     def is_flash(self, before: int, after: int, whole: float) -> bool:
-        """Whether the picture goes back to what it was, or comes back to it, within two frames."""
+        """Whether the picture reverts to what it was, or had been, within two frames."""
         pictures = list(self.pictures)
         goes = [(pictures[before], later) for later in pictures[after + 1 : after + SHORTEST]]
         earlier = pictures[max(before - SHORTEST + 1, 0) : before][-self.age + 1 :]
@@ -156,7 +156,7 @@ class ShotDetector:
         return any(change(one, other) < whole / 2 for one, other in [*goes, *comes])
 
     def settles_in(self, num_later: int) -> int:
-        """Frames from this one to the first that shows nothing but the new shot."""
+        """Frames from this one to the first that shows only the new shot."""
         changes = list(islice(self.changes, len(self.changes) - 1 - num_later, None))[:SHORTEST]
         return max(
             index for index, size in enumerate(changes) if size >= STILL_CHANGING * max(changes)
@@ -164,7 +164,7 @@ class ShotDetector:
 
 
 def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> Small:
-    """A small picture: samples, averaged two by two against noise."""
+    """A small picture: subsampled, with 2x2 averaging against noise."""
     step = max(min(frame.shape[:2]) // (2 * SIDE), 1)
     height, width = frame.shape[:2]
     sampled = (-(-width // step), -(-height // step))
@@ -179,12 +179,12 @@ def change(before: Small, after: Small) -> float:
 
 
 def changed_share(before: Small, after: Small) -> float:
-    """The share of the picture that changed visibly."""
+    """The share of the picture that visibly changed."""
     return float((np.abs(after - before).mean(axis=-1) >= CHANGED).mean())
 
 
 def unexplained(before: Small, after: Small) -> float:
-    """What no change of brightness and contrast explains, over the contrast; 0 for a fade."""
+    """The change not explained by brightness and contrast, relative to contrast; 0 for a fade."""
     before, after = before - before.mean(), after - after.mean()
     gain = (before * after).sum() / max((before * before).sum(), 1e-6)
     contrast = (np.abs(before).mean() + np.abs(after).mean()) / 2
