@@ -1,4 +1,4 @@
-"""Whole files only: what is written appears under its name when it is finished. And the cache."""
+"""Atomic writes: files and folders appear under their name once complete. Locks, the cache."""
 
 import os
 import shutil
@@ -13,17 +13,17 @@ from platformdirs import user_cache_path
 
 
 def cache_root() -> Path:
-    """The user's cache of this program."""
+    """The user's cache folder of this program."""
     return user_cache_path("latentsync", appauthor=False)
 
 
-# A folder that takes names of this many bytes takes ours; all file systems in use take 143.
+# Temporary names stay within this length or that of the target; all file systems in use allow 143.
 SHORT_NAME_BYTES = 64
-LONGEST_SUFFIX_BYTES = 16  # what is longer tells no writer the kind of a file
+LONGEST_SUFFIX_BYTES = 16  # anything longer does not show a writer the file's format
 
 
 def aside(path: Path) -> Path:
-    """A name of its own beside `path`, with its suffix, that is no longer than it or short."""
+    """A unique name next to `path`, with its suffix; short or no longer than the original."""
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX_BYTES else ""
     ending = f".{os.getpid()}-{uuid4().hex[:8]}.partial{suffix}"
     room = max(len(os.fsencode(path.name)), SHORT_NAME_BYTES) - len(os.fsencode(ending)) - 1
@@ -31,23 +31,23 @@ def aside(path: Path) -> Path:
 
 
 def cut_name(name: str, num_bytes: int) -> str:
-    """As much of its beginning as fits, no character halved."""
+    """The longest prefix that fits into `num_bytes`, without splitting a character."""
     while len(os.fsencode(name)) > max(num_bytes, 0):
         name = name[:-1]
     return name
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """Every file under a folder, in the order of relative paths, but hidden ones and all that a
-    hidden folder holds; a link counts as a file even if it leads nowhere.
+    """All files under a folder sorted by relative path, without hidden files and folders.
 
-    A linked folder is gone into like any other, unless it was met before: each is listed once.
+    Links count as files even if broken. Linked folders are followed, but each folder is listed
+    once.
     """
     files: list[Path] = []
     met: set[Path] = set()
     waiting = [folder]
     while waiting:
-        # Folders before links to folders, which may lead to one of them.
+        # Real folders before links to folders, which may point to one of them.
         links = []
         for top in waiting:
             for path in _walked(top, met):
@@ -60,7 +60,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def _walked(top: Path, met: set[Path]) -> Iterator[Path]:
-    """All that is not hidden under a folder that is not in `met`, which grows by those walked."""
+    """All visible entries under a folder, except in folders listed in `met`, which is updated."""
     for place, folders, names in os.walk(top):
         real = Path(place).resolve()
         if real in met:
@@ -72,16 +72,15 @@ def _walked(top: Path, met: set[Path]) -> Iterator[Path]:
 
 
 def printable(path: Path | str) -> str:
-    """The path as text that any file and terminal takes: bytes that are no UTF-8 become \\xe9."""
+    """The path as valid text for any file and terminal: bytes that are not UTF-8 become \\xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or folder to; it becomes `path` on success only.
+    """Yields a temporary path for a file or folder, which is renamed to `path` on success only.
 
-    What a writer made readable to its owner only, as those of temporary files do, gets the rights
-    of any new file.
+    Files readable by their owner only, like those made with tempfile, get normal permissions.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is not a folder: create it before writing {path}")
@@ -102,15 +101,15 @@ def publish(path: Path) -> Iterator[Path]:
 
 
 LOCK = ".lock"
-# One that only looks whether a folder is held lets go of it at once.
+# Retries, as a process that only checks a lock releases it at once.
 LOCK_TRIES, LOCK_SECONDS = 5, 0.2
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it until the block ends, then remove it if nothing else is in it.
+    """Create the folder and lock it until the block ends, then remove it if it is empty.
 
-    BlockingIOError if another process holds it; one that is killed lets go of it.
+    BlockingIOError if another process holds it; a killed process releases it.
     """
     with _lock_of(folder):
         try:
@@ -118,16 +117,16 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             if [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
-                # Another process may wait in it already.
+                # Another process may already be waiting for it.
                 with suppress(OSError):
                     folder.rmdir()
 
 
 @contextmanager
 def held(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a file or folder that is there, and change nothing about it, until the block ends.
+    """Lock an existing file or folder, without changing it, until the block ends.
 
-    BlockingIOError if another process holds it and we do not wait; one that is killed lets go.
+    BlockingIOError if another process holds it and not `wait`; a killed process releases it.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -139,14 +138,13 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _lock_of(folder: Path) -> AcquireReturnProxy:
-    """The lock file of a folder, held: by the kernel, as a file that is only there would outlive
-    whoever was killed."""
+    """The acquired lock of a folder: a kernel lock, since a file would outlive a killed process."""
     lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS, thread_local=False, fallback_to_soft=False)
     for _ in range(LOCK_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             return lock.acquire()
-        except FileNotFoundError:  # its last owner removed the folder just now
+        except FileNotFoundError:  # its last owner has just removed the folder
             continue
         except Timeout:
             break
@@ -154,12 +152,12 @@ def _lock_of(folder: Path) -> AcquireReturnProxy:
 
 
 def _open_to_others(written: Path) -> None:
-    """Give private files, of a folder all in it, the rights that the umask leaves to new ones."""
+    """Give private files (all files, of a folder) the default permissions of the umask."""
     files = [path for path in (written, *written.rglob("*")) if path.is_file()]
     private = [path for path in files if stat.S_IMODE(path.stat().st_mode) == 0o600]
     if not private:
         return
-    # The umask cannot be read without changing it for every thread; a new file tells it.
+    # The umask cannot be read without changing it for all threads; a new file reveals it.
     probe = aside(written)
     probe.touch(exist_ok=False)
     mode = stat.S_IMODE(probe.stat().st_mode)

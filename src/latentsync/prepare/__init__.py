@@ -1,4 +1,4 @@
-"""Raw files to clips: stages say what is done, executors where."""
+"""Raw videos => clips: stages define the steps, executors where they run."""
 
 from latentsync.prepare.align import Align
 from latentsync.prepare.clips import Recipe, prepare_clips

@@ -1,4 +1,4 @@
-"""Segments => the aligned faces of their longest stretch with a face."""
+"""Segments => aligned faces of their longest run of frames with a face."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +22,9 @@ FaceFrame = UInt8[np.ndarray, "r r 3"]
 
 @dataclass(kw_only=True)
 class Align:
-    """Follows one face and cuts it out; holds the faces of one segment, never its frames.
+    """Tracks one face and crops it; keeps the faces of one segment in memory, never its frames.
 
-    `make_detector` is called once in every process.
+    `make_detector` is called once per process.
     """
 
     name: ClassVar[str] = "align"
@@ -40,7 +40,7 @@ class Align:
     def __post_init__(self) -> None:
         if self.aligner not in ALIGNERS:
             raise ValueError(f"no aligner is called {self.aligner!r}; there are {list(ALIGNERS)}")
-        # Latents are an eighth as wide, and the UNet halves them three times.
+        # The VAE downsamples by 8 and the UNet by another 8.
         if self.resolution < 64 or self.resolution % 64:
             raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
         self.min_frames = ceil(self.min_seconds * self.fps)
@@ -52,7 +52,7 @@ class Align:
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         faces: list[AlignedFace | None] = []
         runs = [(0, 0)]
-        # A clip shows one shot: behind a cut may be somebody else.
+        # A clip shows one shot, as there may be another person after a cut.
         for shot in shots_of(segment.frames):
             start = len(faces)
             aligner = ALIGNERS[self.aligner](self.resolution)
@@ -96,7 +96,7 @@ class Align:
 
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
-    """A face cut out, and how far the head is turned in degrees; NaN where nobody can tell."""
+    """A cropped face, and the head's yaw in degrees; NaN if unknown."""
 
     frame: FaceFrame
     turn: float
@@ -105,8 +105,10 @@ class AlignedFace:
 def aligned_faces(
     frames: Iterable[Frame], detector: FaceDetector, aligner: Aligner, resolution: int
 ) -> Iterator[AlignedFace | None]:
-    """The face of every frame of a shot, or None; only the frames wait that the aligner looks
-    ahead."""
+    """The face of every frame of a shot, or None.
+
+    Frames are only buffered for the aligner's look-ahead.
+    """
     waiting: deque[Frame] = deque()
     turns: deque[float] = deque()
 
@@ -129,13 +131,13 @@ def aligned_faces(
 
 
 def turn_of(face: Face | None, detector: FaceDetector) -> float:
-    """How far a head is turned, -90 to 90 degrees; NaN without a face, or where it is unknown."""
+    """Yaw of a head, -90 to 90 degrees; NaN without a face, or if unknown."""
     turn = None if face is None else detector.yaw(face)
     return float("nan") if turn is None else turn
 
 
 def longest_run(present: list[bool]) -> tuple[int, int]:
-    """First and end index of the longest run of True; the earliest of equals."""
+    """First and end index of the longest run of True; the earliest if several are equal."""
     best = (0, 0)
     first = 0
     for index, value in enumerate([*present, False]):

@@ -1,4 +1,4 @@
-"""Raw videos => a data set: clips, features, manifest, what was dropped, and a report."""
+"""Raw videos => a data set: clips, features, manifest, list of dropped items, and a report."""
 
 import hashlib
 import json
@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recipe:
-    """The values of the standard stages, those of conf/prepare, each said once.
+    """The parameters of the standard stages, as in conf/prepare, without repetition.
 
-    Detector and audio encoder are given as callables that make them, once in every process.
+    Detector and audio encoder are given as factories, called once per process.
     """
 
     make_detector: Callable[[], FaceDetector] = MeshDetector
@@ -76,12 +76,11 @@ def prepare_clips(
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Outcome]:
-    """Make a data set of every video under `input_dir`, or go on with one that was interrupted.
+    """Make a data set of every video under `input_dir`, or resume an interrupted one.
 
-    `stages` take a source to its clips, the standard ones of a `Recipe` unless others are given;
-    one output folder holds clips of equal stages of equal parameters.
-    The raw files are only read. What becomes of each is the same in any order and any number of
-    processes. A clip that was deleted since is made again.
+    `stages` turn a source into clips, by default those of a `Recipe`; all clips in an output folder
+    are made by the same stages with the same parameters. The raw files are only read. Results do
+    not depend on order or number of processes. Clips deleted since are made again.
     """
     stages = Recipe().stages() if stages is None else list(stages)
     check_stages(stages)
@@ -96,7 +95,7 @@ def prepare_clips(
             {"input": str(input_dir), **parameters(stages)},
             of_today=partial(of_today, stages=stages),
         )
-        # As they are now: one that changes while it is read is prepared again by the next run.
+        # Versions before reading: a file that changes meanwhile is prepared again by the next run.
         versions = {source: version(source) for source in sources}
         todo = [
             source
@@ -122,14 +121,14 @@ def prepare_clips(
 
 
 def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:
-    """The work on one source, by stages of its own, which have made nothing yet."""
+    """The function for one source, with fresh copies of the stages."""
     return partial(run_stages, [replace(stage) for stage in stages])  # type: ignore[type-var]
 
 
 def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
-    """Every file under a folder but hidden ones, in the order of its relative paths.
+    """Every file under a folder except hidden ones, sorted by relative path.
 
-    Which of them are videos, their content says and not their names.
+    Videos are recognised by content, not by name.
     """
     if not input_dir.is_dir():
         raise FileNotFoundError(f"{input_dir} is no folder: input= is a folder of videos")
@@ -148,19 +147,19 @@ def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
 
 
 def is_whole(row: dict, output_dir: Path) -> bool:
-    """Whether all that the record says was made of a source is still there."""
+    """Whether all files recorded for a source still exist."""
     files = (clip[name] for clip in row["clips"] for name in ("clip", "features"))
     return all((output_dir / file).is_file() for file in files)
 
 
 def key_of(name: str) -> str:
-    """A file name for a relative path: readable, and different for equal names in two folders."""
+    """A file name for a relative path: readable, and unique across folders."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")[:48]
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def version(source: Source) -> str:
-    """Names a raw file as it is now: one that was changed since is prepared again."""
+    """Identifies the current version of a raw file: a changed file is prepared again."""
     status = source.path.lstat()
     return f"{source.name} {status.st_size} {status.st_mtime_ns}"
 

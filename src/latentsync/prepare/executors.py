@@ -1,4 +1,4 @@
-"""Where items are worked on: in this process, or in several of this machine."""
+"""Executors: run items in this process, or in several on this machine."""
 
 import logging
 import multiprocessing
@@ -27,10 +27,10 @@ IN_FLIGHT_PER_WORKER = 4
 
 @runtime_checkable
 class Executor(Protocol):
-    """Calls a function on items; `make_work` builds the function, once in every process."""
+    """Calls a function on items; `make_work` creates the function, once per process."""
 
     def run(self, make_work: Callable[[], Callable[[T], R]], items: Iterable[T]) -> Iterator[R]:
-        """The results in the order in which they are finished."""
+        """The results, in order of completion."""
 
 
 class SerialExecutor:
@@ -41,7 +41,7 @@ class SerialExecutor:
 
 
 class LocalExecutor:
-    """Several processes of this machine, each with `threads_per_worker` threads."""
+    """Several processes on this machine, each with `threads_per_worker` threads."""
 
     def __init__(self, *, num_workers: int = 2, threads_per_worker: int = 1) -> None:
         if num_workers < 1:
@@ -53,7 +53,7 @@ class LocalExecutor:
         waiting = iter(items)
         with ProcessPoolExecutor(
             self.num_workers,
-            # A forked copy of a process with threads (OpenCV, torch) can hang.
+            # Forking a process with threads (OpenCV, torch) can hang.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
             initargs=(make_work, self.threads_per_worker),
@@ -78,7 +78,7 @@ class LocalExecutor:
 
 @contextmanager
 def limited_threads(num_threads: int) -> Iterator[None]:
-    """Processes started inside read their number of threads from the environment."""
+    """Sets the number of threads for processes started inside, by environment variables."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(num_threads)))
     try:
@@ -95,7 +95,7 @@ _state: dict[str, Callable] = {}
 
 
 def _start_worker(make_work: Callable[[], Callable], num_threads: int) -> None:
-    # Ctrl-C reaches every process; the parent lets running items end and starts no other.
+    # Ctrl-C reaches all processes; the parent lets running items finish and starts no more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(num_threads)
     cv2.setNumThreads(num_threads)
@@ -108,7 +108,7 @@ def _work(item: object) -> object:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers, which would wait for work for ever."""
+    """Exit when the parent is killed, as workers would otherwise wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

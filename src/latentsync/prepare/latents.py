@@ -1,7 +1,7 @@
-"""Clips => latents, so that training runs neither a decoder nor a VAE.
+"""Clips => latents, so that training needs neither a video decoder nor a VAE.
 
 latents/<vae>-<hash>/<clip>.safetensors holds scaled latents (posterior means) as float16: `latents`
-of the faces, `masked_latents` of the faces with their mask cut out, both frame first.
+of the faces, `masked_latents` of the masked faces, both with the frame axis first.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ def encode_latents(
     dtype: str = "float32",
     progress: bool = False,
 ) -> Path:
-    """Encode every clip of a data set, or go on where it was interrupted; returns the folder.
+    """Encode every clip of a data set, or resume an interrupted run; returns the folder.
 
-    `dtype` is what the VAE computes in, float32 or bfloat16: the latter is about twice as fast on
-    processors that have it, and off by some 0.4 %. Latents are stored in float16 either way.
+    `dtype` is the VAE's precision, float32 or bfloat16: the latter is about twice as fast on
+    processors that support it, with errors of some 0.4 %. Latents are stored as float16 either way.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -86,7 +86,7 @@ def encode_clip(
     keep: Float[Tensor, "h w"],
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Float[Tensor, "f c x y"]]:
-    """Latents of the faces, and of the faces with grey where the model paints."""
+    """Latents of the faces, and of the faces with the painted region in grey."""
     truth, masked = [], []
     for faces in pixels:
         with torch.autocast(faces.device.type, dtype, enabled=dtype != torch.float32):
@@ -99,7 +99,7 @@ def encode_clip(
 
 
 def vae_name(vae_dir: Path) -> str:
-    """The folder's name and a hash of what is in it: latents of two VAEs never mix."""
+    """The folder's name and a hash of its weights, so that latents of different VAEs never mix."""
     paths = [vae_dir / "config.json", *sorted(vae_dir.glob("*.safetensors"))]
     digest = hashlib.sha256()
     for path in paths:

@@ -1,4 +1,4 @@
-"""What a data set records of how it was made: the fields of its stages, as plain values."""
+"""The parameters recorded with a data set: the fields of its stages, as plain values."""
 
 import inspect
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latentsync.prepare.stage import Stage
 
-# Records of earlier versions have one value under one name: whose stage's fields it was.
+# Names in records of earlier versions => stage fields that have the value now.
 EARLIER: Mapping[str, tuple[str, ...]] = {
     "detector": ("align.make_detector",),
     "audio_encoder": ("write.make_audio_encoder",),
@@ -24,17 +24,17 @@ EARLIER_STAGES = ["probe", "resample", "segment", "align", "write"]
 
 
 def parameters(stages: Sequence[Stage]) -> dict[str, object]:
-    """Everything that makes one data set another: the stages in order, and what each is set to."""
+    """Everything that determines a data set: the stages in order, and their fields."""
     return {"stages": [stage.name for stage in stages]} | {
         name: describe(name, value) for name, _, value in _fields(stages)
     }
 
 
 def of_today(recorded: Mapping, stages: Sequence[Stage]) -> dict:
-    """A record's parameters as `parameters` says them, for a record of any version.
+    """Parameters recorded by any version, in the form of `parameters`.
 
-    A part that was recorded by the path of its class is the same wherever the class lies now, and a
-    field that came in since is taken to have been at its default.
+    A part recorded by the path of its class matches wherever the class is now, and fields added
+    since are assumed to have had their default.
     """
     if "stages" in recorded:
         upgraded = dict(recorded)
@@ -54,8 +54,7 @@ def of_today(recorded: Mapping, stages: Sequence[Stage]) -> dict:
 
 
 def describe(name: str, value: object) -> object:
-    """The field of this name as a plain value; of what makes a part: what that is called, and every
-    argument, those at their defaults too."""
+    """The field of this name as a plain value; of a factory, its name and all its arguments."""
     if _is_maker(value):
         make, given = _call_of(value)
         return {"part": name_of(make), **_arguments(make, given.args, given.keywords)}
@@ -69,7 +68,7 @@ def describe(name: str, value: object) -> object:
 
 
 def name_of(make: Callable) -> str:
-    """The name that a class says of itself, or else what it is called, wherever it lies."""
+    """The `name` of a class, or the class or function name, independent of its module."""
     kind = _class_of(make)
     if kind is None:
         return make.__name__
@@ -78,7 +77,7 @@ def name_of(make: Callable) -> str:
 
 
 def is_same_part(before: object, value: object) -> bool:
-    """Whether a recorded part is that which `value` makes."""
+    """Whether a recorded part is the one that `value` makes."""
     if not isinstance(before, Mapping):
         return False
     make, given = _call_of(value)
@@ -92,7 +91,7 @@ def is_same_part(before: object, value: object) -> bool:
         called = (make if kind is None else kind).__name__ in str(before["made_by"]).split(".")
     try:
         then = _arguments(make, before.get("arguments", ()), rest)
-    except TypeError:  # not an argument of today's
+    except TypeError:  # not a current argument
         return False
     return called and _plain(then) == _plain(now)
 
@@ -102,7 +101,7 @@ NOT_ARGUMENTS = ("part", "made_by", "arguments")
 
 def _fields(stages: Iterable[Stage]) -> Iterable[tuple[str, Field, object]]:
     for stage in stages:
-        for field in fields(stage):  # type: ignore[arg-type]  # check_stages has seen to it
+        for field in fields(stage):  # type: ignore[arg-type]  # check_stages ensures it
             if field.init:
                 yield f"{stage.name}.{field.name}", field, getattr(stage, field.name)
 

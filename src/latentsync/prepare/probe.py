@@ -1,4 +1,4 @@
-"""Which raw files are worth decoding."""
+"""Selects the raw files worth decoding."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from latentsync.prepare.stage import Dropped, Recording, Source
 
 @dataclass(kw_only=True)
 class Probe:
-    """Drops what is no video, has no sound, or says itself that it is too short."""
+    """Drops files that are no video, have no audio, or are too short by their header."""
 
     name: ClassVar[str] = "probe"
     takes: ClassVar[type] = Source

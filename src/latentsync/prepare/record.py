@@ -1,4 +1,4 @@
-"""What was done already, one line of JSON per item, so that a run can go on where it was killed."""
+"""Finished items, one line of JSON each, so that a killed run can resume."""
 
 import json
 import os
@@ -13,7 +13,7 @@ RECORD_NAME = "record.jsonl"
 
 
 class Record:
-    """The parameters of a folder and a row per finished item; resuming reads this, not files."""
+    """The parameters of a folder and a row per finished item; resuming reads only this."""
 
     def __init__(self, path: Path, rows: dict[str, dict]) -> None:
         self.path = path
@@ -23,9 +23,9 @@ class Record:
     def open(
         cls, folder: Path, parameters: dict, *, of_today: Callable[[dict], dict] | None = None
     ) -> Self:
-        """The record of a folder, new or gone on with; parameters other than its are refused.
+        """The record of a folder, new or existing; ValueError if its parameters are different.
 
-        `of_today`: what makes parameters of today's form of those that were recorded once.
+        `of_today` converts parameters recorded by earlier versions to the current form.
         """
         path = folder / RECORD_NAME
         lines = whole_lines(path)
@@ -40,7 +40,7 @@ class Record:
         return cls(path, {row["item"]: row for row in rows})
 
     def add(self, item: str, row: dict) -> None:
-        """Note that an item is finished; on disk when this returns."""
+        """Record a finished item; it is on disk when this returns."""
         self.rows[item] = {"item": item, **row}
         self._append(self.rows[item])
 
@@ -52,7 +52,7 @@ class Record:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a record; a last line that was cut off by a kill is removed from the file."""
+    """The lines of a record; an incomplete last line of a killed run is removed from the file."""
     if not path.is_file():
         return []
     written = path.read_bytes()
@@ -64,8 +64,8 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def check_same(before: dict, now: dict, folder: Path) -> None:
-    """Refuse to mix two ways of preparing in one folder; says every value on both sides."""
-    # Through JSON, as what was read: tuples are lists, paths are strings.
+    """Raise ValueError listing all differences if the parameters of a folder changed."""
+    # Through JSON, like those read: tuples become lists, paths strings.
     before, now = (json.loads(json.dumps(each, default=str)) for each in (before, now))
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
@@ -81,9 +81,9 @@ def check_same(before: dict, now: dict, folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder ours until the block ends, and clear what killed runs left half-written.
+    """Create and lock the folder until the block ends, and remove partial files of killed runs.
 
-    A folder inside with a lock of its own belongs to whoever holds that.
+    Subfolders with a lock of their own are left alone.
     """
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""What a preparation came to, for people: report.md and a picture of the faces."""
+"""The report of a preparation: report.md and a contact sheet of faces."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ FIRST_STAGE = "probe"
 
 
 def write_report(outcomes: Sequence[Outcome], output_dir: Path, *, parameters: dict) -> None:
-    """Write report.md, and contact_sheet.png where there is a clip."""
+    """Write report.md, and contact_sheet.png if there are clips."""
     clips = [clip for outcome in outcomes for clip in outcome.clips]
     if clips:
         with publish(output_dir / "contact_sheet.png") as partial:
@@ -53,7 +53,7 @@ def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:
     lines += [f"| - at stage {stage} | {count} |" for stage, count in sorted(counts.items())]
     if dropped:
         lines += ["", "## Dropped (all of them: dropped.jsonl)", ""]
-        # What videos lost comes before what is no video at all.
+        # List what was lost of videos before files that are no videos.
         shown = sorted(dropped, key=lambda item: item.stage == FIRST_STAGE)[:MAX_EXAMPLES]
         lines += [f"- `{item.source}`: {item.reason}" for item in shown]
     if clips:

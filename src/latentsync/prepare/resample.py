@@ -1,4 +1,4 @@
-"""Any rate, any sound => the model's frame rate and 16 kHz mono, as streams."""
+"""Any frame rate and audio => the model's frame rate and 16 kHz mono, as streams."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from latentsync.prepare.stage import (
 
 @dataclass(kw_only=True)
 class Resample:
-    """Puts frames on a grid of `fps` and sound at 16 kHz; nothing is written in between."""
+    """Resamples frames to `fps` and audio to 16 kHz, without intermediate files."""
 
     name: ClassVar[str] = "resample"
     takes: ClassVar[type] = Recording
@@ -34,7 +34,7 @@ class Resample:
         except UNREADABLE as error:
             yield Dropped(source.name, self.name, str(error))
             return
-        # A frame counts only with the whole of its sound.
+        # Only frames with complete audio count.
         num_heard = int(len(waveform) * self.fps // SAMPLE_RATE)
         num_seen = round(info.duration_seconds * self.fps)
         frames = readable(read_frames(source.path, fps=self.fps))
@@ -42,7 +42,7 @@ class Resample:
 
 
 def readable(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The frames; where the file breaks off, `UnreadableError` says why."""
+    """The frames; raises `UnreadableError` with the reason if the file breaks off."""
     try:
         yield from frames
     except UNREADABLE as error:

@@ -13,8 +13,8 @@ from latentsync.prepare.stage import SAMPLE_RATE, Dropped, Resampled, Segment
 class Cut:
     """Cuts into the fewest equal segments of at most `max_seconds`.
 
-    With 10 s they are 5-10 s long, unless the recording itself is shorter; one under
-    `min_seconds` is dropped.
+    With 10 s they last 5-10 s, unless the recording is shorter; recordings below `min_seconds` are
+    dropped.
     """
 
     name: ClassVar[str] = "segment"
@@ -52,16 +52,16 @@ class Cut:
                 ],
             )
             start += length
-            for _ in frames:  # what a stage did not read is not the next segment's
+            for _ in frames:  # the next segment starts after unread frames
                 pass
 
 
 def equal_lengths(total: int, maximum: int) -> list[int]:
-    """The fewest lengths of at most `maximum` that make `total`; they differ by one at most."""
+    """The fewest lengths of at most `maximum` that add up to `total`; they differ by 1 at most."""
     count = ceil(total / maximum)
     return [total * (index + 1) // count - total * index // count for index in range(count)]
 
 
 def sample_of(frame: int, fps: float) -> int:
-    """The first sample heard with a frame."""
+    """The first audio sample of a frame."""
     return round(frame * SAMPLE_RATE / fps)

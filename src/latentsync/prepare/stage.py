@@ -1,6 +1,6 @@
-"""What stages of preparation pass to each other. A stage makes items of an item, or drops it.
+"""Stages of preparation, and the items they pass. A stage makes items from an item, or drops it.
 
-Source (a raw file) -> Recording (what it is) -> Resampled (streams at the model's rate) ->
+Source (a raw file) -> Recording (with its properties) -> Resampled (streams at the model's rate) ->
 Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with features).
 """
 
@@ -25,8 +25,11 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A raw file; `name` is its path relative to the input folder, `key` a file name of its own,
-    `output_dir` the data set that its clips go to."""
+    """A raw file.
+
+    `name` is its path relative to the input folder, `key` a unique file name, `output_dir` the data
+    set its clips are written to.
+    """
 
     path: Path
     name: str
@@ -42,7 +45,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Frames at the model's rate, to be read once, and the sound that starts with the first."""
+    """Frames at the model's rate, readable once, and the audio from the first one on."""
 
     source: Source
     num_frames: int
@@ -52,7 +55,7 @@ class Resampled:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive frames, to be read before the next segment is asked for, and their sound."""
+    """Consecutive frames, to be read before the next segment is requested, and their audio."""
 
     source: Source
     index: int
@@ -78,7 +81,7 @@ class AlignedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Why a source, or the part of it from `start_frame` on, became no clip."""
+    """Why a source, or its part from `start_frame` on, did not become a clip."""
 
     source: str
     stage: str
@@ -87,15 +90,15 @@ class Dropped:
 
 
 class UnreadableError(Exception):
-    """A file broke off in the middle of being read."""
+    """A file broke off while it was read."""
 
 
 @runtime_checkable
 class Stage(Protocol[Item]):
-    """One step of preparation, a dataclass: its fields are the parameters that a data set records.
+    """One step of preparation, a dataclass whose fields are the recorded parameters.
 
-    What takes time to make, or does not go to another process, is made at first use (a
-    `functools.cached_property`): every process works with stages of its own.
+    Anything expensive or not picklable is created on first use (a `functools.cached_property`):
+    every process has its own stages.
     """
 
     name: ClassVar[str]
@@ -104,12 +107,12 @@ class Stage(Protocol[Item]):
     makes: ClassVar[type]
 
     def run(self, item: Item, /) -> Iterator[object]:
-        """What becomes of the item: items for the next stage, and what it dropped of it."""
+        """The results for an item: items for the next stage, and `Dropped` ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one source."""
+    """The results for one source."""
 
     source: Source
     clips: list[Clip] = field(default_factory=list)
@@ -131,7 +134,7 @@ class Outcome:
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
-    """ValueError unless each stage takes what the one before makes, from sources to clips."""
+    """ValueError unless each stage takes what the one before makes, from Source to Clip."""
     for stage in stages:
         if not isinstance(stage, Stage) or not is_dataclass(stage):
             raise ValueError(
@@ -157,7 +160,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
 
 def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
-    """Take a source through all stages, one item at a time from end to end."""
+    """Run a source through all stages, depth-first, one item at a time."""
     outcome = Outcome(source)
     try:
         for produced in _flow(stages, source):

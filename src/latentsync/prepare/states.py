@@ -1,7 +1,7 @@
-"""Clips => audio states of another encoder, beside those that a set was prepared with.
+"""Clips => embeddings by another audio encoder, in addition to those a data set was prepared with.
 
-features/<encoder>/<clip>.safetensors holds `audio`, as the features of the set do; the encoder's
-name is noted in every file and in the folder's record.
+features/<encoder>/<clip>.safetensors holds `audio`, like the features of the set; the encoder's
+name is stored in every file and in the folder's record.
 """
 
 from pathlib import Path
@@ -22,9 +22,9 @@ from latentsync.prepare.stage import SAMPLE_RATE
 
 
 def encode_audio(data_dir: Path, encoder: AudioEncoder, *, progress: bool = False) -> Path:
-    """Add an encoder's states to a data set, or go on where it was interrupted; returns the folder.
+    """Add an encoder's embeddings to a data set, or resume; returns the folder.
 
-    What is heard is the sound of the clips, coded as AAC: the raw files need not be there any more.
+    Uses the AAC audio of the clips: the raw files are not needed any more.
     """
     clips = read_manifest(data_dir)
     name = encoder.states_name
@@ -53,7 +53,7 @@ def encode_audio(data_dir: Path, encoder: AudioEncoder, *, progress: bool = Fals
 
 
 def heard(clip: Clip) -> Float[Tensor, " t"]:
-    """The sound of a clip, exactly as long as its picture: coders append to it."""
+    """The audio of a clip, cut or padded to the length of its video: codecs append samples."""
     waveform = read_waveform(clip.path)
     length = round(clip.num_frames * SAMPLE_RATE / clip.fps)
     return functional.pad(waveform[:length], (0, max(0, length - len(waveform))))
