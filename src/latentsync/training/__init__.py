@@ -1,4 +1,4 @@
-"""Tasks: what Lightning trains; what watches them is in `latentsync.training.callbacks`."""
+"""Lightning tasks; their callbacks are in `latentsync.training.callbacks`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Augmentation that makes a reader of real crops read generated ones: pixels => pixels.
+"""Augmentation so that a reader trained on clean crops can read generated ones: pixels => pixels.
 
-Small shifts and scales, brightness and contrast, blur, 8x8 block compression and noise, each
-of random strength per picture; nothing of it changes what the mouth says.
+Small shifts and scales, brightness and contrast, blur, 8x8 block compression and noise, each with a
+random strength per image; none of them changes the shape of the mouth.
 """
 
 import math
@@ -24,7 +24,7 @@ BLOCK = 8
 def augment(
     pixels: Float[Tensor, "n c h w"], generator: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
-    """Degraded copies of the pictures; sides must be multiples of eight."""
+    """Degraded copies of the images; height and width must be multiples of eight."""
     pixels = shift(pixels, generator)
     pixels = blur(pixels, generator)
     pixels = compress(pixels, _uniform(pixels, generator, 0, 1) ** 2 * LARGEST_STEP)
@@ -36,7 +36,7 @@ def augment(
 
 
 def shift(pixels: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-    """Each picture moved and scaled by a few percent; the edge is repeated."""
+    """Shift and scale each image by a few percent, repeating the edge."""
     number = len(pixels)
     scale = 1 + (torch.rand(number, generator=generator) - 0.5) * 2 * SCALE
     move = (torch.rand(number, 2, generator=generator) - 0.5) * 4 * SHIFT
@@ -50,7 +50,7 @@ def shift(pixels: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float
 
 
 def blur(pixels: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-    """Half of the pictures mixed with a copy of half or a quarter of their resolution."""
+    """Blend half of the images with a copy at half or a quarter of their resolution."""
     divisor = 2 ** int(torch.randint(1, 3, (), generator=generator))
     small = functional.avg_pool2d(pixels, divisor)
     soft = functional.interpolate(small, size=pixels.shape[-2:], mode="bilinear")
@@ -61,7 +61,7 @@ def blur(pixels: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[
 def compress(
     pixels: Float[Tensor, "n c h w"], step: Float[Tensor, "n 1 1 1"]
 ) -> Float[Tensor, "n c h w"]:
-    """Rounding of the 8x8 DCT coefficients, coarser for high frequencies, as JPEG does."""
+    """Quantise the 8x8 DCT coefficients, more coarsely for high frequencies, as JPEG does."""
     basis = _dct_basis().to(pixels)
     rank = torch.arange(BLOCK, dtype=pixels.dtype, device=pixels.device)
     steps = (step * (0.1 + (rank[:, None] + rank) / (2 * BLOCK)))[:, :, None, :, None]
@@ -74,7 +74,7 @@ def compress(
 
 
 def _dct_basis() -> Float[Tensor, "8 8"]:
-    """Orthonormal DCT-II, one frequency a row."""
+    """Orthonormal DCT-II basis, one frequency per row."""
     index = torch.arange(BLOCK, dtype=torch.float32)
     basis = torch.cos(math.pi * (index + 0.5) * index[:, None] / BLOCK)
     basis[0] /= math.sqrt(2)

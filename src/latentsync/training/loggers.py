@@ -1,4 +1,4 @@
-"""Pictures and videos of a run into every logger that can hold them."""
+"""Log images and videos to every logger that supports them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def log_figure(trainer: Trainer, name: str, figure: Figure) -> None:
-    """A plot, at the present step."""
+    """Log a plot at the current step."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(name, figure, trainer.global_step)
@@ -28,7 +28,7 @@ def log_video(
     sound: Float[Tensor, " t"] | None,
     sample_rate: int,
 ) -> None:
-    """A video file. TensorBoard, which plays none, gets a strip of its frames, and its sound."""
+    """Log a video file; TensorBoard, which cannot play it, gets a strip of frames and the sound."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             step = trainer.global_step

@@ -10,10 +10,12 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class Lora:
-    """Trains two thin matrices beside every attention layer instead of the layer (2106.09685).
+    """Trains a low-rank update of every attention layer instead of the layer (LoRA, arXiv
+    2106.09685).
 
-    For small data: a few million values can not forget what the other billion knows. The
-    exported model has them added in, so it is an ordinary model folder.
+    For small data sets: with a few million trainable values the network cannot forget what the
+    other billion have learned. Updates are merged at export, so the result is an ordinary model
+    folder.
     """
 
     part = "lora_"
@@ -29,12 +31,12 @@ class Lora:
         self.layers = tuple(layers)
 
     def attach(self, unet: UNet) -> None:
-        """Put the adapters in, in place; at first they change nothing."""
+        """Add the adapters in place; initially they change nothing."""
         unet.add_adapter(
             LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(self.layers))
         )
 
     def merge(self, unet: UNet) -> None:
-        """Add the adapters to their layers and take them away, in place."""
+        """Merge the adapters into their layers and remove them, in place."""
         unet.fuse_lora()
         unet.unload_lora()

@@ -1,7 +1,7 @@
-"""How much memory a training step takes at its peak, without owning that memory.
+"""Peak memory of a training step, measured without allocating it.
 
-Under `FakeTensorMode` tensors have shapes and no content, so that a step of any size runs through
-every operation, backward and optimizer in a minute on a laptop; `PeakMemory` adds up what lives.
+Under `FakeTensorMode` tensors have shapes but no contents, so a step of any size runs through all
+operations, backward pass and optimizer in a minute on a laptop; `PeakMemory` adds up live storages.
 """
 
 import weakref
@@ -15,17 +15,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 GIB = 2**30
-# What a trainer's precision computes in under autocast; "-true" casts the weights instead.
+# The autocast dtype of a trainer's precision; "-true" casts the weights instead.
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 CAST = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 PRECISIONS = ("32-true", *AUTOCAST, *CAST)
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all storages that operations inside it make, while they live.
+    """Counts the bytes of all live storages created by operations within it.
 
-    `live` and `peak` are in bytes. Storages and not tensors are counted, so views are free; fake
-    and real tensors alike. What a kernel needs besides its inputs and outputs is not seen.
+    `live` and `peak` are in bytes. It counts storages rather than tensors, so views are free; both
+    fake and real tensors are counted. Workspace that a kernel allocates internally is not seen.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def cast_to(module: nn.Module, precision: str) -> None:
-    """Give a module the weights that a trainer's `precision` has; in place."""
+    """Cast a module's weights as a trainer's `precision` does, in place."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision in CAST:
@@ -69,8 +69,8 @@ def cast_to(module: nn.Module, precision: str) -> None:
 
 
 def recast(module: nn.Module, dtype: torch.dtype) -> None:
-    """Parameters and buffers of another dtype, before an optimizer knows them; `.to` swaps no fake
-    ones."""
+    """Replace parameters and buffers by ones of another dtype, before the optimizer is created;
+    `.to` does not work for fake tensors."""
     for part in module.modules():
         for name, value in list(part.named_parameters(recurse=False)):
             new = nn.Parameter(value.detach().to(dtype), requires_grad=value.requires_grad)
@@ -81,7 +81,7 @@ def recast(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def begin(optimizer: Optimizer) -> None:
-    """Gradients and the optimizer's values, as they are after a first step."""
+    """Allocate gradients and optimizer state, as they are after a first step."""
     for group in optimizer.param_groups:
         for value in group["params"]:
             value.grad = torch.zeros_like(value)
@@ -96,7 +96,8 @@ def step(
     device: str = "cpu",
     clip: float = 1.0,
 ) -> None:
-    """One step in Lightning's order: gradients of the last one live until the loss is there."""
+    """One step in Lightning's order: the previous gradients live until the loss has been
+    computed."""
     dtype = AUTOCAST.get(precision, torch.bfloat16)
     with torch.autocast(device, dtype, enabled=precision in AUTOCAST):
         loss = loss_of()

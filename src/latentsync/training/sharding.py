@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer spread over processes: FSDP2, through Lightning."""
+"""Sharded weights, gradients and optimizer state: FSDP2 through Lightning."""
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from torch.distributed.fsdp import fully_shard
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Every process holds its share of the weights and sees its share of the batch.
+    """Every process holds a shard of the weights and gets its share of the batch.
 
-    Checkpoints are of one file, as those of one process are, and interchangeable with them.
+    Checkpoints are single files, interchangeable with those of unsharded runs.
     """
 
     def __init__(self) -> None:
@@ -19,16 +19,16 @@ class ShardedStrategy(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        # Lightning's "auto" is the number of nodes, for models that are split within one.
+        # Lightning's "auto" is the number of nodes, for models split within a node.
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
 
 def shard(net: nn.Module, mesh: DeviceMesh, *, smallest: int = 1_000_000) -> None:
-    """Spread a network in place; blocks of `smallest` parameters and more are gathered one by one.
+    """Shard a network in place; blocks with at least `smallest` parameters are gathered separately.
 
-    A block here is the outermost module below `net` that is no list of modules, so that what is
-    called at once is gathered at once.
+    A block is an outermost submodule of `net` that is not a ModuleList, so that what is called as
+    one unit is gathered as one.
     """
     for block in _blocks(net):
         if sum(value.numel() for value in block.parameters()) >= smallest:
@@ -44,7 +44,7 @@ def _blocks(net: nn.Module) -> list[nn.Module]:
 
 
 def whole_state(net: nn.Module) -> dict[str, Tensor]:
-    """All weights of a network that may be spread, on the CPU; every process must ask."""
+    """All weights of a possibly sharded network, on the CPU; must be called in every process."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_model_state_dict(net, options=options)
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -1,4 +1,4 @@
-"""What a sweep says: a table of its runs and a picture of objective over each value."""
+"""Results of a sweep: a table of its runs and a plot of the objective over each swept value."""
 
 import csv
 import json
@@ -13,8 +13,8 @@ RESULT_NAME = "result.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a sweep; `value` is None if it ended before it could be judged, or failed with
-    `error`."""
+    """One run of a sweep; `value` is None if it ended before its objective was logged, or failed
+    with `error`."""
 
     name: str
     overrides: dict[str, str]
@@ -24,14 +24,14 @@ class Run:
 
 
 def write_result(run: Run, folder: Path) -> None:
-    """Leave result.json in the folder of a run."""
+    """Write result.json into the folder of a run."""
     row = {name: value for name, value in asdict(run).items() if name != "name"}
     with publish(folder / RESULT_NAME) as partial:
         partial.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
 
 def read_runs(sweep_dir: Path) -> list[Run]:
-    """The runs that left a result, in the order of their numbers."""
+    """The runs that have a result, in numerical order."""
     paths = sorted(sweep_dir.glob(f"*/{RESULT_NAME}"), key=lambda path: _order(path.parent.name))
     return [
         Run(name=path.parent.name, **json.loads(path.read_text(encoding="utf-8"))) for path in paths
@@ -39,8 +39,9 @@ def read_runs(sweep_dir: Path) -> list[Run]:
 
 
 def write_sweep(sweep_dir: Path) -> list[Path]:
-    """Write table.csv, table.md and scatter.png beside the runs; nothing where none began."""
-    # Runs that end together write one after the other: the last one's table has all of them.
+    """Write table.csv, table.md and scatter.png next to the runs; nothing if no run has a
+    result."""
+    # Runs that end at the same time write one after the other: the last table contains all of them.
     with held(sweep_dir, wait=True):
         runs = read_runs(sweep_dir)
         return _write_runs(runs, sweep_dir) if runs else []
@@ -68,14 +69,15 @@ def _write_runs(runs: Sequence[Run], sweep_dir: Path) -> list[Path]:
 
 
 def swept_names(runs: Sequence[Run]) -> list[str]:
-    """The overrides that are not the same in all runs."""
+    """The overrides that differ between runs."""
     names = sorted({name for run in runs for name in run.overrides})
     return [name for name in names if len({run.overrides.get(name) for run in runs}) > 1]
 
 
 def plot_runs(runs: Sequence[Run], swept: Sequence[str], path: Path) -> None:
-    """One panel a swept value: numbers on an axis (logarithmic over decades), words apart."""
-    from matplotlib.figure import Figure  # every command line would wait for it
+    """One panel per swept value: numeric axes (logarithmic from one decade up), otherwise
+    categories."""
+    from matplotlib.figure import Figure  # slow to import
 
     judged = [(run, run.value) for run in runs if run.value is not None]
     num_panels = max(len(swept), 1)
@@ -94,7 +96,7 @@ def plot_runs(runs: Sequence[Run], swept: Sequence[str], path: Path) -> None:
 
 
 def _markdown(cells: Sequence[str]) -> str:
-    # A sentence may hold what would end its cell or its line.
+    # Error messages may contain pipes and line breaks.
     whole = (" ".join(cell.replace("|", "\\|").split()) for cell in cells)
     return f"| {' | '.join(whole)} |\n"
 

@@ -1,4 +1,4 @@
-"""What watches a training or writes beside it."""
+"""Callbacks that monitor a training run or write files during it."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and one of the last step."""
+"""Atomic checkpoints, including one of the last step."""
 
 import os
 from pathlib import Path
@@ -13,21 +13,21 @@ from latentsync.files import publish
 
 
 class StepCheckpoints(ModelCheckpoint):
-    """Lightning's, and besides those of every n steps one of the last step, whatever n is.
+    """Lightning's ModelCheckpoint that also saves the last step, even if n does not divide it.
 
-    Lightning ends a run of 700 steps with `last.ckpt` of step 500. It is written where the others
-    are, behind a step and not behind the loop, so that a run whose `trainer.max_steps` is raised
-    goes on from it as if it had never ended.
+    Lightning ends a run of 700 steps with a `last.ckpt` of step 500. Here the last step is saved
+    like the others, after the step and not after the loop, so that a run resumed with a higher
+    `trainer.max_steps` continues as if it had never ended.
 
-    `last.ckpt` is a second name of the newest, not a second copy of it, and always of that name: a
-    run folder that was moved or copied is a run folder like any other.
+    `last.ckpt` is a link to the newest checkpoint, not a copy, and its name never gets a version
+    number; run folders can be moved or copied.
     """
 
     def __init__(self, **arguments: object) -> None:
         super().__init__(enable_version_counter=False, **arguments)
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        """Of a run that lay elsewhere too: its files are those of the folder where it lies now."""
+        """Restore the state; paths are adjusted if the run folder has been moved."""
         there = state_dict.get("dirpath")
         if isinstance(there, str) and self.dirpath is not None:
             state_dict = {
@@ -56,7 +56,7 @@ class StepCheckpoints(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if not 0 < trainer.max_steps <= trainer.global_step:
             return
-        if self._should_skip_saving_checkpoint(trainer):  # has it already
+        if self._should_skip_saving_checkpoint(trainer):  # already saved
             return
         monitored = self._monitor_candidates(trainer)
         if self.monitor is None:
@@ -73,7 +73,8 @@ def _moved(value: object, there: str, here: str) -> object:
 
 
 def give_second_name(path: Path, name: Path) -> None:
-    """Let `name` be the same file as `path`, at once; a link where no file can have two names."""
+    """Make `name` a hard link to `path` atomically, or a symbolic link where hard links are
+    unsupported."""
     with publish(name) as partial:
         try:
             partial.hardlink_to(path)
@@ -82,26 +83,26 @@ def give_second_name(path: Path, name: Path) -> None:
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside the final name, then renames: killed at any moment, no half file is left.
+    """Writes to a temporary file and renames it, so that a killed run leaves no partial checkpoint.
 
-    Lightning's own way makes the file in the folder for temporary ones, from where it may have to
-    be copied; and it holds the whole file in memory before.
+    Lightning writes to the system's temporary folder, which may need a copy across file systems,
+    and first holds the whole file in memory.
     """
 
     def save_checkpoint(
         self, checkpoint: dict, path: Path | str, storage_options: object = None
     ) -> None:
-        """Tensors and plain values to `path`; OSError, one sentence, where there is no room."""
+        """Save tensors and plain values to `path`; OSError, one sentence, if the disk is full."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with publish(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
-                # A rename may reach the disk before what is renamed.
+                # Without fsync the rename may reach the disk before the contents.
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:
-            # After the disk's error torch's zip writer may end with a RuntimeError of its own.
+            # After a disk error torch's zip writer may raise a RuntimeError of its own.
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise

@@ -1,4 +1,4 @@
-"""What a run leaves behind to look at."""
+"""Plots of a run's logged values."""
 
 import csv
 from pathlib import Path
@@ -12,7 +12,7 @@ from latentsync.files import publish
 
 
 class CurvePicture(Callback):
-    """One small plot per logged value, from the CSV log, at every validation and at the end."""
+    """Plots every logged value from the CSV log, at every validation and at the end."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -34,9 +34,10 @@ class CurvePicture(Callback):
 
 
 def read_curves(log_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) pairs of every logged value, over all parts of a run that was gone on with."""
+    """(step, value) pairs of every logged value, over all parts of a resumed run."""
     points: dict[str, dict[int, float]] = {}
-    # A part that went on from an earlier step says anew what the part before it said there.
+    # A part resumed from an earlier step overrides what the previous part logged for the same
+    # steps.
     for metrics_path in sorted(log_dir.glob("version_*/metrics.csv"), key=part_number):
         with metrics_path.open(newline="") as file:
             for row in csv.DictReader(file):
@@ -47,12 +48,12 @@ def read_curves(log_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def part_number(metrics_path: Path) -> int:
-    """N of version_N/metrics.csv."""
+    """The N of version_N/metrics.csv."""
     return int(metrics_path.parent.name.removeprefix("version_"))
 
 
 def plot_curves(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """One panel a curve, three in a row."""
+    """One panel per curve, three per row."""
     num_rows = -(-len(curves) // 3)
     figure = Figure(figsize=(12, 2.6 * max(num_rows, 1)), layout="constrained")
     for index, (name, points) in enumerate(sorted(curves.items())):

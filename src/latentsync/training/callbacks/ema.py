@@ -1,4 +1,4 @@
-"""The moving average of the weights, for as long as a run is whole."""
+"""Exponential moving average of the weights."""
 
 import logging
 from functools import partial
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Lightning's average, handed to the model at the end of `fit` and not of the training loop.
+    """Lightning's EMA, copied to the model at the end of `fit` instead of the training loop.
 
-    A checkpoint that is written when the loop ends then still holds the weights training goes on
-    from; and a run that is gone on with when it has no step left ends with the average as well.
-    A run too short for the average to begin keeps its own weights. What does not train stays as it
-    is, bit for bit: the library's formula, decay * a + (1 - decay) * a, rounds.
+    A checkpoint written when the loop ends then still holds the raw weights, from which training
+    can resume; and a run resumed with no steps left also ends with the average. A run too short for
+    the average to start keeps its own weights. Frozen parameters stay bit-identical, unlike with
+    Lightning's formula, decay * a + (1 - decay) * a, which rounds.
     """
 
     def __init__(self, *, decay: float = 0.999, **arguments: object) -> None:
@@ -33,7 +33,8 @@ class AveragedWeights(EMAWeightAveraging):
                 "of them in each process: leave the average out with ~callbacks.ema"
             )
         if stage == "fit":
-            # Not Lightning's own: it warns of any model that knows how to be spread.
+            # Replaces Lightning's setup, which warns about any model that defines
+            # `configure_model`.
             self._average_model = AveragedModel(
                 pl_module,
                 device=self._device or pl_module.device,
@@ -42,7 +43,7 @@ class AveragedWeights(EMAWeightAveraging):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing yet: see `on_fit_end`."""
+        """Do nothing yet: see `on_fit_end`."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         average = self._average_model
@@ -57,7 +58,7 @@ class AveragedWeights(EMAWeightAveraging):
 
 
 def move_toward(average: Tensor, value: Tensor, _num_averaged: object, *, share: float) -> Tensor:
-    """The average with a share of the newest value; counters are that value."""
+    """Move the average by `share` toward the new value; counters are set to it."""
     if not average.is_floating_point():
         return value
     return torch.lerp(average, value, share)

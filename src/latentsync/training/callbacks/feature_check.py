@@ -1,4 +1,4 @@
-"""Do the clips and the model belong together? Asked before the first step."""
+"""Check before the first step that the clips fit the model."""
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -8,7 +8,7 @@ from latentsync.training.tasks.diffusion import DiffusionTask
 
 
 class CheckFeatures(Callback):
-    """ValueError with both sides where audio features or latents are not what the UNet takes."""
+    """Raises ValueError with both sides if audio features or latents do not fit the UNet."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         dataset = getattr(trainer.datamodule, "train_set", None)
@@ -17,7 +17,7 @@ class CheckFeatures(Callback):
 
 
 def check_features(task: DiffusionTask, dataset: ClipDataset) -> None:
-    """Compare the first item with the model's networks."""
+    """Compare the first item of the data set with the model's networks."""
     item = dataset[0]
     first = dataset.clips[0]
     folder = (first.states_path or first.features_path).parent

@@ -1,4 +1,4 @@
-"""What every run should be watched by: gradients, pace, memory; and the end of a run gone wrong."""
+"""Monitors for every run: gradients, pace, memory; they stop a run that diverges."""
 
 import math
 import time
@@ -18,15 +18,15 @@ from latentsync.runtime import peak_memory_mib
 
 
 class GradientMonitor(Callback):
-    """Logs the gradient's norm before clipping; stops a run before a NaN reaches the weights.
+    """Logs the gradient norm before clipping; stops a run before NaNs reach the weights.
 
-    All processes stop together, also where each holds a part of the weights only. With float16 a
-    scaler leaves out steps whose gradients overflow and halves its scale, several times at the
-    start of any run: these pass, up to `max_left_out` in a row; a scale that has been halved so
-    often will not help any more.
+    All processes stop together, even if each holds only a shard of the weights. With float16 the
+    loss scaler skips steps whose gradients overflow and halves its scale, several times at the
+    start of any run: up to `max_left_out` such steps in a row are allowed; beyond that, halving the
+    scale further would not help.
     """
 
-    def __init__(self, *, max_left_out: int = 30) -> None:  # 2^30 times too large
+    def __init__(self, *, max_left_out: int = 30) -> None:  # the scale has shrunk by 2^30
         self.max_left_out = max_left_out
         self._num_left_out = 0
         self._batches: list[tuple[Batch, Tensor]] = []
@@ -46,12 +46,12 @@ class GradientMonitor(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """ValueError that names the clips, if the loss or a gradient is not finite."""
+        """ValueError naming the clips if the loss or a gradient is not finite."""
         batches, self._batches = self._batches, []
         gradients = [value.grad for value in pl_module.parameters() if value.grad is not None]
         norm = get_total_norm(gradients)
         if isinstance(norm, DTensor):
-            norm = norm.full_tensor()  # of all shares of the gradients, not of this process's
+            norm = norm.full_tensor()  # the norm over all shards, not this process's
         pl_module.log("train/gradient_norm", norm)
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None:
@@ -64,7 +64,7 @@ class GradientMonitor(Callback):
         self._num_left_out += 1
         overflown = scaler is not None and everywhere(not lost, all=True)
         if overflown and self._num_left_out <= self.max_left_out:
-            return  # the scaler leaves this step out
+            return  # the scaler skips this step
         seen = [batch for batch, _ in batches]
         raise ValueError(_what_happened(trainer, lost, seen, self._num_left_out))
 
@@ -96,14 +96,15 @@ def describe_clips(trainer: Trainer, batch: Batch) -> str:
 
 @dataclass(slots=True)
 class _Since:
-    """Where the count of clips a second began."""
+    """Start of the current measurement of clips per second."""
 
     moment: float
     num_clips: int = 0
 
 
 class PaceMonitor(Callback):
-    """Logs clips a second over all processes, peak memory in GiB, and clips that were skipped."""
+    """Logs clips per second over all processes, peak memory in GiB, and the number of skipped
+    clips."""
 
     def __init__(self) -> None:
         self._since: _Since | None = None
@@ -122,7 +123,7 @@ class PaceMonitor(Callback):
         if "skipped" in batch:
             self._num_skipped += int(batch["skipped"].sum())
         if self._since is None:
-            self._since = _Since(time.perf_counter())  # the first step warms up
+            self._since = _Since(time.perf_counter())  # the first step is warm-up
             return
         self._since.num_clips += num_clips
         if trainer.global_step % trainer.log_every_n_steps:
@@ -139,11 +140,11 @@ class PaceMonitor(Callback):
         pl_module.log_dict(values)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since = None  # its time is not the training's
+        self._since = None  # do not count validation time
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory of the device, or of the process on a CPU, that was in use so far."""
+    """Peak memory so far: of the device on CUDA, otherwise of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return peak_memory_mib() / 1024

@@ -1,4 +1,4 @@
-"""The value that a sweep compares its runs by; a name that nobody logs is told early."""
+"""The value by which a sweep compares its runs; names that are never logged are rejected early."""
 
 import difflib
 import logging
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 def objective_of(metrics: Mapping[str, Tensor], name: str) -> float | None:
-    """The value a sweep compares runs by; None if the run never validated.
+    """The value by which a sweep compares runs; None if the run never validated.
 
-    ValueError where it was never logged although everything else was: a name that is not there.
+    ValueError if the name was not logged although the run did validate.
     """
     if name in metrics:
         return float(metrics[name])
@@ -28,11 +28,12 @@ def objective_of(metrics: Mapping[str, Tensor], name: str) -> float | None:
 
 
 class ObjectiveCheck(Callback):
-    """ValueError as soon as it can be known that nobody logs the objective.
+    """Raises ValueError as soon as it is certain that the objective is not logged.
 
-    That is before the first step where its name begins as no logged one does, else the end of the
-    first validation, or of the second interval of logs: what is logged then, tasks and callbacks
-    decide. What comes with samples may first be logged later. A run that ends there is left to end.
+    Names that begin with neither val/ nor train/ are rejected before the first step, val/ names at
+    the end of the first validation, train/ names at the second logging interval: only tasks and
+    callbacks determine what is logged. Values logged with samples may first appear later. A run
+    that ends at that validation is not stopped.
     """
 
     def __init__(self, name: str) -> None:
@@ -60,7 +61,7 @@ class ObjectiveCheck(Callback):
     ) -> None:
         logged = trainer.callback_metrics
         is_known = self.name in logged or not self.name.startswith("train/")
-        # The pace is logged from the second interval on.
+        # The pace is first logged at the second interval.
         if not is_known and trainer.global_step == 2 * trainer.log_every_n_steps:
             raise ValueError(_not_logged(self.name, logged))
 

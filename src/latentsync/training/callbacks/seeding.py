@@ -1,4 +1,4 @@
-"""Random numbers from the step and not from a running state."""
+"""Random seeds derived from the step instead of a running state."""
 
 import random
 
@@ -13,8 +13,8 @@ from latentsync.batch import Batch
 class SeedEveryStep(Callback):
     """Seeds the global generators at each step from (seed, epoch, batch, rank).
 
-    What a network draws for itself (dropout, a VAE's sample) is then the same in a run that was
-    stopped and gone on with, also after a kill, and nothing need be stored for each process.
+    Random numbers inside networks (dropout, a VAE's sample) are then the same after resuming, even
+    from a killed run, and no generator state needs to be stored per process.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Why a SyncNet does not learn: the loss at ln 2 has few causes, and each can be looked for."""
+"""Diagnose a SyncNet whose loss is stuck at ln 2, by checking the few known causes."""
 
 import copy
 import logging
@@ -26,18 +26,18 @@ from latentsync.training.tasks.syncnet import (
     near_in_time,
 )
 
-# Around ln 2 = 0.693: what one pays for never being sure.
+# Around ln 2 = 0.693, the loss of always predicting 1/2.
 PLATEAU = (0.68, 0.70)
 FEW_WINDOWS = 16
 MANY_SILENT = 0.1
 NEAR_OFFSET = 2
-# How much better motion must go with its own sound than with others': of 32 clips drawn at random
-# from 55 recorded stretches, 100 of 100 draws were above, and of any number of drawn clips. Of 16
-# recorded ones, 83 of 100.
+# How much better motion must correlate with its own sound than with other sounds. Of 32 clips
+# sampled from 55 recorded ones, 100 of 100 samples were above it, and so were synthetic clips in
+# any number; of 16 recorded ones, 83 of 100.
 TOGETHER = 1.2
 MANY_CLIPS = 32
 LEARNT = 0.5
-# Mean cosine of two different pictures (or sounds) above which they are all the same to a network.
+# Mean cosine between different pictures (or sounds) above which the network has collapsed.
 COLLAPSED = 0.98
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Overfit:
-    """Loss on one batch before and after steps on nothing else."""
+    """Loss on one batch before and after training on it alone."""
 
     num_steps: int
     before: float
@@ -54,17 +54,17 @@ class Overfit:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Mean cosine between embeddings of different windows: 1 where all are the same vector."""
+    """Mean cosine between embeddings of different windows: 1 if all are the same vector."""
 
     pictures: float
     sounds: float
 
 
 class SyncDiagnostics(Callback):
-    """Says what to look at when the mean BCE of `patience` steps lies in [0.68, 0.70].
+    """Reports likely causes when the mean BCE of `patience` steps lies in [0.68, 0.70].
 
-    The findings are logged and written to `path`, once for each stay on the plateau. Before that
-    a copy of the network is trained on the batch at hand (`overfit_steps`; 0: not).
+    The findings are logged and written to `path`, once per plateau. First, a copy of the network is
+    trained on the current batch for `overfit_steps` (0: skipped).
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SyncDiagnostics(Callback):
         self.write(lines)
 
     def examine(self, task: SyncNetTask, dataset: ClipDataset, batch: Batch) -> list[str]:
-        """What stands in the way of learning, a line each; reads clips, trains a copy."""
+        """What prevents learning, one line each; reads clips and trains a copy of the network."""
         overfit = None
         if self.overfit_steps:
             overfit = overfit_one_batch(
@@ -141,7 +141,7 @@ class SyncDiagnostics(Callback):
         )
 
     def write(self, lines: list[str]) -> None:
-        """The first line and a list of the others, as Markdown."""
+        """Write the first line and a list of the others as Markdown."""
         with publish(self.path) as partial:
             partial.write_text("\n- ".join(lines) + "\n", encoding="utf-8")
 
@@ -155,7 +155,7 @@ def overfit_one_batch(
     min_offset_frames: int = 4,
     windows_at_once: int | None = None,
 ) -> Overfit:
-    """Train a copy on one batch, by contrast and BCE together; the network itself stays."""
+    """Train a copy on one batch with InfoNCE and BCE together; the network itself is unchanged."""
     student = copy.deepcopy(syncnet).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=lr)
     contrast = InfoNCE().to(batch["mel"].device)
@@ -175,7 +175,7 @@ def overfit_one_batch(
 
 
 def measure_likeness(vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"]) -> Likeness:
-    """How alike a network finds different windows of a batch."""
+    """How similar the embeddings of different windows of a batch are."""
 
     def mean(rows: Float[Tensor, "b d"]) -> float:
         cosines = rows.float() @ rows.float().T
@@ -193,7 +193,7 @@ def find_causes(
     min_offset_frames: int = 4,
     likeness: Likeness | None = None,
 ) -> list[str]:
-    """One line for each likely cause, with its remedy; one that says there is none, else."""
+    """One line per likely cause, with its remedy; if there is none, one line that says so."""
     causes = [*_causes_in_data(health), *_causes_in_batch(batch, min_offset_frames)]
     causes += [] if likeness is None else _causes_in_embeddings(likeness)
     if overfit is not None and overfit.after > LEARNT:
@@ -247,7 +247,7 @@ def _causes_in_offsets(health: Health) -> list[str]:
     if health.together is None:
         return []
     if health.together < TOGETHER:
-        # Fewer recorded clips than this leave their own sound hidden among others'.
+        # With fewer recorded clips the correlation is not distinguishable from chance.
         if num_clips - len(health.silent) < MANY_CLIPS:
             return []
         return [

@@ -1,4 +1,4 @@
-"""Two pictures of a SyncNet at every validation: can its cosine be believed, and its offset?"""
+"""Two plots of a SyncNet at every validation: calibration of its cosine, and offsets."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from latentsync.models import StableSyncNet
 from latentsync.training.loggers import log_figure
 from latentsync.training.tasks.syncnet import SyncNetTask
 
-# Frames by which an offset may be wrong and count as found, as in SyncNet's own evaluation.
+# Error in frames up to which an offset counts as correct, as in SyncNet's own evaluation.
 TOLERANCE = 1
-# Sounds embedded together: a window of mel costs little, a long clip has hundreds.
+# Sounds embedded per batch: a mel window is small, but a long clip has hundreds.
 SOUNDS_AT_ONCE = 64
 
 
 class SyncPlots(Callback):
-    """Draws calibration.png and offsets.png into `folder`, and into the loggers that hold pictures.
+    """Plots calibration.png and offsets.png into `folder` and into loggers that accept images.
 
-    The offset of a validation clip is the shift, of -15..15 frames, at which its sound suits its
-    windows best; prepared clips are in sync, so it should be 0. `val/offset_accuracy` is the share
-    of clips, the first `num_clips`, that are within one frame of it.
+    The offset of a validation clip is the shift, in -15..15 frames, at which its sound fits its
+    windows best; prepared clips are in sync, so it should be 0. `val/offset_accuracy` is the
+    fraction of the first `num_clips` clips whose offset is at most one frame.
     """
 
     def __init__(self, folder: Path | str, *, num_clips: int = 32) -> None:
@@ -91,9 +91,9 @@ def find_offset(
     starts: Int[Tensor, " n"],
     clip: Clip,
 ) -> int:
-    """By how many frames the sound that suits these windows best comes after them.
+    """By how many frames the best-fitting sound comes after these windows.
 
-    `vision`: embeddings of the windows of the clip that begin at frames `starts`.
+    `vision`: embeddings of the clip's windows that begin at frames `starts`.
     """
     clip.bring(clip.features_path)
     mel, length = load_file(clip.features_path)["mel"], syncnet.config.num_frames
@@ -105,13 +105,14 @@ def find_offset(
     )[:, None].to(syncnet.device)
     audio = torch.cat([syncnet.embed_mel(part) for part in sounds.split(SOUNDS_AT_ONCE)])
     curve = shift_cosines(vision.float(), audio.float(), starts).nanmean(dim=0)
-    # A judge that says the same of every sound has found nothing: of equals the furthest counts.
+    # A network that scores all sounds equally has found nothing: among ties take the largest
+    # offset.
     best = torch.nonzero(curve == curve[~curve.isnan()].max())[:, 0] - MAX_SHIFT
     return int(best[best.abs().argmax()])
 
 
 def plot_calibration(curve: CalibrationCurve) -> Figure:
-    """How often pairs of a cosine are in sync, beside how many there are; ideal is the diagonal."""
+    """Fraction of pairs in sync per cosine, above a histogram of pairs; the diagonal is ideal."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
@@ -126,7 +127,7 @@ def plot_calibration(curve: CalibrationCurve) -> Figure:
 
 
 def plot_offsets(offsets: Counter[int]) -> Figure:
-    """How many clips have which offset."""
+    """Histogram of the clips' offsets."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.add_subplot()
     shifts = range(-MAX_SHIFT, MAX_SHIFT + 1)

@@ -1,1 +1,1 @@
-"""What Lightning trains: one file a task."""
+"""Lightning tasks, one file each."""

@@ -1,4 +1,4 @@
-"""Trains the VAE that the diffusion model lives in."""
+"""Trains the VAE of the diffusion model."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -16,14 +16,14 @@ from latentsync.models.serialization import save_network
 from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
 TONE_PATCH = 8  # pixels
-NUM_MEASURED = 100  # batches, to tell the scale of latents
+NUM_MEASURED = 100  # batches used to measure the scale of latents
 
 
 class AutoencoderTask(Task):
-    """Reconstruction with more weight in the mouth, sharp edges, true tones, a breath of KL.
+    """Reconstruction loss weighted towards the mouth, plus edge, tone and a small KL terms.
 
-    With `decoder_only` the encoder stays as it is, and with it the meaning of the latents: UNets
-    trained on them go on working, only what they draw is decoded more sharply.
+    With `decoder_only` the encoder, and so the meaning of latents, stays fixed: UNets trained on
+    them keep working, and their output is decoded more sharply.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class AutoencoderTask(Task):
         self.log("val/chroma_r2", chroma_r2(decoded.float(), pixels))
 
     def export(self, folder: Path) -> None:
-        """Write the VAE with the mean and deviation of its latents on training clips.
+        """Write the VAE with the mean and standard deviation of its latents on training clips.
 
-        An encoder that was not trained keeps the scale it came with.
+        A frozen encoder keeps its scale.
         """
         if not self.decoder_only:
             data = self.trainer.datamodule
@@ -92,7 +92,7 @@ class AutoencoderTask(Task):
 def edge_error(
     difference: Float[Tensor, "n c h w"], weight: Float[Tensor, "n 1 h w"]
 ) -> Float[Tensor, ""]:
-    """Mean absolute error of the first differences down and across: what blur gets wrong."""
+    """Weighted mean absolute error of vertical and horizontal first differences; penalises blur."""
     down = difference.diff(dim=-2).abs() * weight[..., 1:, :]
     across = difference.diff(dim=-1).abs() * weight[..., 1:]
     return down.mean() + across.mean()
@@ -101,10 +101,10 @@ def edge_error(
 def tone_error(
     difference: Float[Tensor, "n c h w"], weight: Float[Tensor, "n 1 h w"]
 ) -> Float[Tensor, ""]:
-    """Mean absolute error of the means of 8x8 pixels: a patch of the wrong colour.
+    """Weighted mean absolute error of 8x8 pixel means; penalises patches of the wrong colour.
 
-    In the error of single pixels such a patch drowns in the grain, and the network learns
-    brightness long before it learns colour.
+    Per-pixel errors hide such a patch in the noise, and the network learns brightness long before
+    colour.
     """
     tones = avg_pool2d(difference, TONE_PATCH).abs()
     return (tones * avg_pool2d(weight, TONE_PATCH)).mean()
@@ -113,7 +113,7 @@ def tone_error(
 def chroma_r2(
     decoded: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "n 3 h w"]
 ) -> Float[Tensor, ""]:
-    """Share of the truth's colour differences (R-G, B-G) that is reproduced; 1 is all."""
+    """Coefficient of determination of the colour differences R-G and B-G; 1 is perfect."""
     chroma, wanted = (image[:, ::2] - image[:, 1:2] for image in (decoded, truth))
     spread = (wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)).square().mean()
     return 1 - (chroma - wanted).square().mean() / spread
@@ -123,7 +123,7 @@ def chroma_r2(
 def measure_latents(
     vae: AutoencoderKL, batches: Iterable[Batch]
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of every latent channel."""
+    """Mean and standard deviation of every latent channel over the batches."""
     vae.eval()
     latents = torch.cat(
         [

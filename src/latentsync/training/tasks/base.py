@@ -1,4 +1,4 @@
-"""What every task has: an optimizer, a schedule, and a network to write down at its end."""
+"""Base class of tasks: an optimizer, a schedule, and a network to export at the end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,9 +12,9 @@ MakeSchedule = Callable[..., object]
 
 
 class Task(LightningModule, ABC):
-    """A LightningModule that trains all its parameters that want a gradient.
+    """A LightningModule that trains all its parameters with `requires_grad`.
 
-    `optimizer` is called with them, `schedule` with the optimizer; the schedule goes by steps.
+    `optimizer` is called with them, `schedule` with the optimizer; the schedule advances per step.
     """
 
     def __init__(self, *, optimizer: MakeOptimizer, schedule: MakeSchedule) -> None:
@@ -30,4 +30,4 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Write the trained network as a folder that describes itself."""
+        """Write the trained network as a self-describing folder."""

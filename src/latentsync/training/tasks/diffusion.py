@@ -1,4 +1,4 @@
-"""Trains the UNet, stage 1 and stage 2 alike: what differs are losses and trainable parts."""
+"""Trains the UNet; stages 1 and 2 differ only in losses and trainable parts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ from latentsync.weights.unet import take_from_sd
 
 @runtime_checkable
 class Adapter(Protocol):
-    """Small layers that train beside those of the UNet, see `latentsync.training.lora`."""
+    """Small layers trained alongside the UNet's, see `latentsync.training.lora`."""
 
     part: str
 
@@ -33,22 +33,24 @@ class Adapter(Protocol):
 
 
 class DiffusionTask(Task):
-    """Weighted losses on what the model predicts for noised clips; a weight of 0 only reports.
+    """Weighted sum of losses on the model's predictions for noised clips; weight 0 only logs a
+    loss.
 
-    `losses` is one map of name => `{weight, loss}`, see `latentsync.losses.Loss`.
+    `losses` maps name => `{weight, loss}`, see `latentsync.losses.Loss`.
 
-    `trainable` holds parts of parameter names; without it everything trains. `audio_dropout` is
-    the share of clips that train without audio, so that guidance has a null to move away from.
-    `init` is a model folder whose UNet to go on from, of the same shape; `init_sd` a folder of
-    Stable Diffusion 1.5, of whose UNet everything is taken but what hears and what sees the mask.
+    `trainable` lists substrings of parameter names; None trains everything. `audio_dropout` is the
+    fraction of clips trained without audio, for classifier-free guidance. `init` is a model folder
+    whose UNet, of the same shape, provides the initial weights; `init_sd` is a folder of Stable
+    Diffusion 1.5, which provides all weights but those for the audio and for the additional input
+    channels.
 
-    Switches: `adapter` trains besides `trainable`, everything else stays. Clips noised beyond
-    `max_x0_timestep` count as 0 in the losses that judge the predicted clean clip. With
-    `sample_latents` a batch of pixels is encoded by draws of the VAE's posterior, as the official
-    code does, and not by its mean. `gradient_checkpointing` of the UNet and the VAE's decoder
-    saves memory for about a third more time. `tiny_vae`, a folder of an AutoencoderTiny distilled
-    for the model's latents, decodes for the losses of pixels, the truth as well as the prediction:
-    what the tiny VAE cannot draw is then no error of the UNet, and batches need no pixels.
+    `adapter` is trained in addition to `trainable`; everything else is frozen. Clips noised beyond
+    `max_x0_timestep` count as 0 in losses on the predicted clean clip. With `sample_latents`
+    batches of pixels are encoded to samples of the VAE's posterior, as in the official code,
+    instead of its mean. `gradient_checkpointing` of the UNet and the VAE's decoder saves memory for
+    about a third more time. `tiny_vae`, a folder of an AutoencoderTiny distilled for the model's
+    latents, decodes for the pixel losses, both truth and prediction: what it cannot reproduce is
+    then not counted as an error of the UNet, and batches need no pixels.
     """
 
     def __init__(  # noqa: PLR0913 - every choice of an experiment is named here
@@ -98,7 +100,7 @@ class DiffusionTask(Task):
             (self.tiny or model.codec).vae.net.enable_gradient_checkpointing()
 
     def configure_model(self) -> None:
-        """Spread the UNet over the processes where `trainer=fsdp` has made a mesh of them."""
+        """Shard the UNet if the strategy has set up a device mesh (`trainer=fsdp`)."""
         if self.device_mesh is not None and not self.spread:
             shard(self.unet, self.device_mesh["data_parallel"])
             self.spread = True
@@ -109,7 +111,7 @@ class DiffusionTask(Task):
             self.tiny.to(self.device)
 
     def on_fit_end(self) -> None:
-        """Put a UNet that was spread together again, in the first process, which exports it."""
+        """Gather a sharded UNet in process rank 0, which exports it."""
         if not self.spread:
             return
         state = whole_state(self.unet)
@@ -126,7 +128,8 @@ class DiffusionTask(Task):
         return self._weighted(denoised, batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        # The same noise at every validation, so that the curve shows the network alone.
+        # The same noise in every validation, so that changes in the curve come from the network
+        # alone.
         denoised = self.model.denoise(batch, generator=self._generator(0, batch_idx, stream=1))
         self._weighted(denoised, batch, "val")
 
@@ -135,7 +138,7 @@ class DiffusionTask(Task):
         weighted = (weight * values[name] for name, weight in self.loss_weights.items() if weight)
         total = sum(weighted)
         assert isinstance(total, Tensor)
-        total = total.float()  # float16's scaler would carry it beyond what float16 can hold
+        total = total.float()  # float16's loss scaler would overflow float16
         self.log_dict(
             {f"{phase}/{name}": value for name, value in values.items()},
             batch_size=len(denoised.x0),
@@ -152,7 +155,8 @@ class DiffusionTask(Task):
         values = self._measured(trained, denoised, batch)
         reported = [name for name in self.losses if name not in values]
         if reported:
-            # A copy of its own, which decodes anew if need be: nothing is kept for a way back.
+            # A copy, which decodes again if necessary, so that no graph is kept for the backward
+            # pass.
             with torch.no_grad():
                 values |= self._measured(reported, replace(denoised), batch)
         return {name: values[name] for name in self.losses}
@@ -169,7 +173,7 @@ class DiffusionTask(Task):
             if not judges_clean(loss):
                 values[name] = loss(denoised, batch)
             elif share == 0:
-                # Of the graph all the same, so that backward always has a way.
+                # Zero, but part of the graph, so that backward always works.
                 values[name] = 0 * denoised.x0.sum()
             else:
                 values[name] = share * loss(clear, shown)
@@ -182,13 +186,13 @@ class DiffusionTask(Task):
         return {**batch, "audio": audio * kept[:, None, None, None]}
 
     def _generator(self, step: int, batch_idx: int, *, stream: int) -> Generator:
-        # From the place and not from a running state: a resumed run draws what it would have.
-        # Batches whose gradients are accumulated share a step, and need noise of their own.
+        # Seeded from the position and not from a running state, so that a resumed run gets the same
+        # numbers. With gradient accumulation several batches share a step and need different noise.
         seeds = [self.seed, self.global_rank, stream, step, batch_idx]
         return Generator().manual_seed(int(SeedSequence(seeds).generate_state(1, uint64)[0]))
 
     def export(self, folder: Path) -> None:
-        """Write the trained model as a folder that describes itself."""
+        """Write the trained model as a self-describing folder."""
         if self.adapter is not None:
             self.adapter.merge(self.model.unet)
         self.model.training = {"steps": self.global_step, "seed": self.seed}
@@ -197,9 +201,9 @@ class DiffusionTask(Task):
 
 @torch.no_grad()
 def decode_truth(denoised: Denoised, model: LipSyncModel) -> Float[Tensor, "b f 3 h w"]:
-    """The clean frames that were noised, as the decoder of the prediction draws them.
+    """The clean frames that were noised, as decoded by the prediction's decoder.
 
-    A perfect prediction equals its target, so the truth is what the target amounts to.
+    Recovered from the target: x0 computed from a perfect prediction is the truth.
     """
     target, times, noisy = denoised.target, denoised.timesteps, denoised.noisy
     return denoised.decode(model.process.x0(target, times, noisy))
@@ -207,7 +211,8 @@ def decode_truth(denoised: Denoised, model: LipSyncModel) -> Float[Tensor, "b f 
 
 @torch.no_grad()
 def generate_latents(model: LipSyncModel, batch: Batch, generator: Generator) -> Batch:
-    """The batch with latents drawn from the VAE's posterior for truth, masked and reference."""
+    """The batch with latents sampled from the VAE's posterior for truth, masked faces and
+    reference."""
     pixels = batch["pixels"]
     faces = torch.cat([pixels, pixels * batch["mask"], batch["reference"]])
     latents = model.codec.encode_clips(faces, sample=True, generator=generator)
@@ -219,7 +224,7 @@ def generate_latents(model: LipSyncModel, batch: Batch, generator: Generator) ->
 
 
 def rebuilt(unet: UNet, state: Mapping[str, Tensor], adapter: Adapter | None) -> UNet:
-    """A UNet of the same shape with these weights."""
+    """A new UNet of the same config with these weights."""
     whole = UNet.from_config(unet.config)
     if adapter is not None:
         adapter.attach(whole)
@@ -228,7 +233,7 @@ def rebuilt(unet: UNet, state: Mapping[str, Tensor], adapter: Adapter | None) ->
 
 
 def go_on_from(folder: Path | str, unet: UNet) -> None:
-    """Give the UNet the weights of a model folder's; the two must be of one shape."""
+    """Load the UNet weights of a model folder; ValueError unless both have the same shape."""
     given = load_network(UNet, Path(folder) / "unet").state_dict()
     try:
         check_fit(unet.state_dict(), given, f"task.init={folder}", "UNet of this experiment")
@@ -240,7 +245,7 @@ def go_on_from(folder: Path | str, unet: UNet) -> None:
 
 
 def choose_trainable(unet: torch.nn.Module, names: Sequence[str] | None) -> None:
-    """Let only parameters train whose name holds one of the parts; all of them without parts."""
+    """Train only parameters whose name contains one of the substrings; None trains all of them."""
     if names is None:
         return
     chosen = 0

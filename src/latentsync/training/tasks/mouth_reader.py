@@ -1,4 +1,4 @@
-"""Training of the network that reads mouths, on drawn faces whose truth is known."""
+"""Trains the mouth reader on synthetic faces with known ground truth."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from latentsync.models.serialization import save_network
 from latentsync.training.augment import augment
 from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
-# A share of the face's side.
+# As a fraction of the face's side.
 MARGIN = 0.0625
 
 
 class ReaderTask(Task):
-    """Regression of the four mouth traits from roughened faces; validated on clean ones."""
+    """Regression of the four mouth traits from augmented faces; validated on clean ones."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class ReaderTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         faces, truth = faces_and_truth(batch)
-        # From the step and not from a running state: a resumed run draws what it would have.
+        # Seeded from the step and not from a running state: a resumed run gets the same numbers.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
-        # Only what the reader sees is roughened, and a margin that shifts take from.
+        # Only the reader's crop is augmented, with a margin from which shifts fill the edges.
         rough = augment(mouth_box(faces, margin=MARGIN), generator)
         margin = int(MARGIN * faces.shape[-1])
         box = rough[..., margin:-margin, margin:-margin]
@@ -58,12 +58,12 @@ class ReaderTask(Task):
         self.correlation.reset()
 
     def export(self, folder: Path) -> None:
-        """Write the network as a folder that `load_network(MouthReader, folder)` reads."""
+        """Write the network to a folder that `load_network(MouthReader, folder)` reads."""
         save_network(self.reader, folder)
 
 
 def faces_and_truth(batch: Batch) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 4"]]:
-    """All frames of a batch in a row, with the drawn truth of each."""
+    """All frames of a batch, flattened, with their ground truth."""
     return (
         rearrange(batch["pixels"], "b f c h w -> (b f) c h w"),
         rearrange(batch["truth"], "b f t -> (b f) t"),

@@ -1,4 +1,4 @@
-"""Trains SyncNet: first by contrast, then to be a calibrated judge."""
+"""Trains SyncNet: first with InfoNCE, then with BCE, which calibrates its cosine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,16 @@ from latentsync.metrics.calibration import CalibrationCounts
 from latentsync.models import StableSyncNet, latent_sync_input, save_network, sync_input
 from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 
-NUM_SAMPLED_SOURCES = 256  # evenly spread, to tell what a set's faces are
+NUM_SAMPLED_SOURCES = 256  # evenly spaced, to find out what kind of faces a set has
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Which windows and sounds of a batch learn from each other.
+    """Positive and negative pairs of windows and sounds in a batch.
 
-    Windows of one clip less than `min_offset_frames` apart are no negatives; for InfoNCE those
-    further apart count `same_clip_weight` times, see there. `official`: BCE learns from the
-    published pairs instead of from balanced ones, see `official_bce`; it needs
-    `windows_per_clip=2` and is there to compare with.
+    Windows of one clip less than `min_offset_frames` apart are no negatives; those further apart
+    have weight `same_clip_weight` in `InfoNCE`. `official`: BCE uses the published pairs instead of
+    balanced ones, see `official_bce`; for comparison only, it needs `windows_per_clip=2`.
     """
 
     min_offset_frames: int = 4
@@ -40,14 +39,14 @@ class Pairs:
 
 
 class SyncNetTask(Task):
-    """InfoNCE until `bce_from_step`, from then on the official loss, which calibrates the cosine.
+    """InfoNCE until `bce_from_step`, then the official BCE loss, which calibrates the cosine.
 
-    Batches hold several windows of each clip, so that an off-sync pair differs in time and not
-    only in speaker. InfoNCE takes the windows of all processes as negatives, BCE makes its pairs
-    within each.
+    Batches hold several windows of each clip, so that negatives differ in time and not only in
+    speaker. InfoNCE uses the windows of all processes as negatives, BCE only those of its own
+    process.
 
-    `windows_at_once`: activations of no more than so many windows are held, whatever the batch.
-    `offset_weight`: how much naming the offset counts beside it, see `OffsetHead`; None: no head.
+    `windows_at_once`: maximum number of windows whose activations are in memory, for any batch
+    size. `offset_weight`: weight of the additional offset loss, see `OffsetHead`; None: no head.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class SyncNetTask(Task):
         self.calibration = CalibrationCounts()
 
     def on_fit_start(self) -> None:
-        """Note of which faces it becomes a judge; its folder says so."""
+        """Record what kind of faces it is trained on; the exported folder states it."""
         dataset = getattr(self.trainer.datamodule, "train_set", None)
         if isinstance(dataset, ClipDataset):
             sources = sorted({clip.source for clip in dataset.clips})
@@ -103,7 +102,7 @@ class SyncNetTask(Task):
     def losses(
         self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
     ) -> dict[str, Float[Tensor, ""]]:
-        """Every term by name, whichever of them is trained on now."""
+        """Every loss term by name, including those not trained on at this step."""
         near = near_in_time(batch, self.pairs.min_offset_frames)
         use_official_pairs = self.pairs.official and self.training
         values = {
@@ -119,7 +118,8 @@ class SyncNetTask(Task):
         return values
 
     def chosen(self, values: dict[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """What is trained on at this step: one of both, and the offset where there is a head."""
+        """The training loss of this step: InfoNCE or BCE, plus the offset loss if there is a
+        head."""
         loss = values["info_nce" if self.global_step < self.bce_from_step else "bce"]
         if self.offset_weight is None:
             return loss
@@ -129,7 +129,8 @@ class SyncNetTask(Task):
         self, vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
     ) -> Float[Tensor, ""]:
         if self._trainer is not None and self.trainer.training and self.trainer.world_size > 1:
-            # Gradients come back summed over processes and are then averaged: those of one batch.
+            # Gradients are summed over processes here and averaged later: the result is that of one
+            # batch.
             gather = self.trainer.strategy.all_gather
             vision, audio = (
                 rearrange(gather(rows, sync_grads=True), "r b d -> (r b) d")
@@ -143,7 +144,7 @@ class SyncNetTask(Task):
         return self.info_nce(vision, audio, near, same_clip(batch))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Logs the losses; gives the embeddings of the frames to callbacks."""
+        """Log the losses; returns the embeddings of the frames for callbacks."""
         vision, audio = self.embed(batch)
         values = self.losses(vision, audio, batch)
         values["loss"] = self.chosen(values)
@@ -155,7 +156,7 @@ class SyncNetTask(Task):
         return {"vision": vision}
 
     def on_validation_epoch_end(self) -> None:
-        # Callbacks come first and may look at the counts.
+        # Callbacks run first and may read the counts.
         values = self.calibration.compute()
         self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
         self.calibration.reset()
@@ -166,7 +167,7 @@ class SyncNetTask(Task):
 
 
 def judged_frames(syncnet: StableSyncNet, batch: Batch) -> Float[Tensor, "b fc h w"]:
-    """What this SyncNet sees of a batch: latents, or the lower half of the pixels."""
+    """The visual input of this SyncNet from a batch: latents, or the lower half of the pixels."""
     if syncnet.reads_latents:
         return latent_sync_input(batch["latents"])
     return sync_input(batch["pixels"], syncnet.config.resolution)
@@ -178,11 +179,12 @@ def embed_in_parts(
     mel: Float[Tensor, "b 1 m t"],
     windows_at_once: int | None,
 ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-    """Embeddings of a batch whose activations would not fit: `windows_at_once` at a time.
+    """Embeddings of a batch, with activations of at most `windows_at_once` windows in memory.
 
-    Gradient caching (arXiv 2101.06983): a loss over all embeddings needs every window at once, a
-    network only its own. So activations of a part are dropped and computed anew when its gradient
-    is, which checkpointing does; the gradient is that of the whole batch, for one more forward.
+    Gradient caching (arXiv 2101.06983): the loss needs the embeddings of all windows at once, the
+    network only its own windows. Checkpointing drops the activations of a part and recomputes them
+    in the backward pass; gradients equal those of the whole batch, at the cost of one more forward
+    pass.
     """
     if windows_at_once is None or len(mel) <= windows_at_once:
         return syncnet(frames, mel)
@@ -195,30 +197,30 @@ def embed_in_parts(
 
 
 def same_clip(batch: Batch) -> Bool[Tensor, "b b"]:
-    """Which pairs of windows come from one clip."""
+    """Which pairs of windows come from the same clip."""
     clips = batch["clip_index"]
     return clips[:, None] == clips[None, :]
 
 
 def frames_after(batch: Batch) -> Float[Tensor, "b b"]:
-    """By how many frames window j begins after window i; tells something within a clip only."""
+    """By how many frames window j begins after window i; only meaningful within a clip."""
     starts = batch["start"].float()
     return starts[None, :] - starts[:, None]
 
 
 def near_in_time(batch: Batch, min_offset_frames: int) -> Bool[Tensor, "b b"]:
-    """Which pairs of windows come from one clip and nearly one time."""
+    """Which pairs of windows come from the same clip and nearly the same time."""
     return same_clip(batch) & (frames_after(batch).abs() < min_offset_frames)
 
 
 def balanced_bce(
     vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], near: Bool[Tensor, "b b"]
 ) -> Float[Tensor, ""]:
-    """The official loss on every in-sync pair and as many off-sync pairs, the same each step.
+    """The official loss on all in-sync pairs and as many off-sync ones, chosen deterministically.
 
-    Window i gets the sound of the first window after it in the batch that is far enough away in
-    time or belongs to another clip: with several windows of a clip beside each other this is
-    mostly the same clip at another time, the hard case.
+    The negative of window i is the sound of the first window after it in the batch that is far
+    enough away in time or belongs to another clip: with several windows of a clip in sequence this
+    is mostly the same clip at another time, the hard case.
     """
     num_windows = len(vision)
     own = torch.arange(num_windows, device=vision.device)
@@ -232,10 +234,11 @@ def balanced_bce(
 def official_bce(
     vision: Float[Tensor, "b d"], audio: Float[Tensor, "b d"], batch: Batch
 ) -> Float[Tensor, ""]:
-    """The official loss on the official pairs: one for each clip, in sync or off by a coin's toss.
+    """The official loss on the official pairs: one per clip, in sync or off sync with probability
+    1/2.
 
-    The frames are those of the first of the clip's two windows, the sound is its own or that of the
-    second, which may begin a single frame away.
+    The frames are those of the first of the clip's two windows; the sound is its own or that of the
+    second, which may begin a single frame later or earlier.
     """
     clips = batch["clip_index"]
     if len(clips) % 2 or bool((clips[0::2] != clips[1::2]).any()):
