@@ -1,1 +1,1 @@
-"""What is measured on what: a model on test clips, a folder of results against references."""
+"""Evaluation: a model on test clips, or a folder of results against references."""

@@ -1,4 +1,4 @@
-"""One line of an evaluation: clip after clip goes in, a summary comes out."""
+"""Rows of an evaluation: metrics over the clips of one condition."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,9 +9,9 @@ from latentsync.metrics.sync import NOT_VALID
 
 
 class Row:
-    """What was measured on the clips of one condition, by metrics of its own.
+    """The metrics of the clips of one condition.
 
-    A metric counts the clips that are given with all it needs.
+    Each metric counts only the clips that have all inputs it needs.
     """
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
@@ -20,7 +20,7 @@ class Row:
         self.not_valid: set[str] = set()
 
     def add(self, sample: Sample) -> None:
-        """One more clip."""
+        """Add one clip."""
         self.num_clips += 1
         for metric in self.metrics.values():
             needs = needs_of(metric)
@@ -28,11 +28,11 @@ class Row:
                 metric.update(**{name: sample[name] for name in needs})
 
     def invalidate(self, name: str) -> None:
-        """Let a metric's figures say that they mean nothing here."""
+        """Mark a metric's figures as meaningless here."""
         self.not_valid.add(name)
 
     def summary(self) -> dict[str, float | str]:
-        """Every figure that there is, by its key."""
+        """All available figures by key."""
         result: dict[str, float | str] = {"num_clips": self.num_clips}
         for name, metric in self.metrics.items():
             if metric.update_called:
@@ -42,13 +42,13 @@ class Row:
 
 
 def needs_of(metric: Metric) -> frozenset[str]:
-    """What a metric needs of a clip; `check_metrics` has seen that it says so."""
+    """The inputs a metric needs; `check_metrics` ensures that it declares them."""
     assert isinstance(metric, ClipMetric)
     return metric.needs
 
 
 def figures_of(metrics: Mapping[str, Metric]) -> list[Figure]:
-    """The figures of all metrics, in their order."""
+    """The figures of all metrics, in order."""
     return [
         figure
         for metric in metrics.values()
@@ -58,7 +58,7 @@ def figures_of(metrics: Mapping[str, Metric]) -> list[Figure]:
 
 
 def check_metrics(metrics: Mapping[str, object]) -> None:
-    """ValueError for what is no metric of ours, needs what no clip has, or has another's key."""
+    """ValueError for an object that is no metric of ours, an unknown input, or a duplicate key."""
     owners: dict[str, str] = {}
     for name, metric in metrics.items():
         if not isinstance(metric, Metric) or not isinstance(metric, ClipMetric):
@@ -79,8 +79,10 @@ def check_metrics(metrics: Mapping[str, object]) -> None:
 
 
 def why_not_measured(metrics: Mapping[str, Metric], missing: Mapping[str, str]) -> dict[str, str]:
-    """The metrics that no clip can be measured by, and why; `missing`: inputs that none is given
-    with, and why not."""
+    """The metrics that no clip can be measured by, with reasons.
+
+    `missing`: inputs that are never available, with reasons.
+    """
     reasons = {}
     for name, metric in metrics.items():
         lacking = [need for need in INPUTS if need in needs_of(metric) and need in missing]

@@ -1,7 +1,7 @@
-"""A folder of results against a folder of references of the same names: any real videos.
+"""Compares a folder of results with a folder of references of the same names: any real videos.
 
-Both are cut with the placement of the reference's face, so that pixels can be compared, and both
-mouths are read by landmarks. A pair's first `max_frames` are held in memory, no more.
+Both are cropped with the placement of the reference's face, so that pixels are comparable, and both
+mouths are measured by landmarks. Only the first `max_frames` of one pair are in memory.
 """
 
 import logging
@@ -37,13 +37,13 @@ Out = TypeVar("Out")
 
 log = logging.getLogger(__name__)
 
-# Rates that differ by less are one rate, told apart by rounding only.
+# Rates with a smaller relative difference are equal up to rounding.
 SAME_RATE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One pair as far as it is known; `notes`: what to know of it, a sentence by its kind."""
+    """The measurements of one pair; `notes`: caveats, one sentence by kind."""
 
     name: str
     samples: dict[str, Sample]
@@ -60,7 +60,7 @@ class Measured:
 
 
 class Comparison:
-    """What a comparison by some metrics has come to so far."""
+    """The results of a comparison so far."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self.rows = {"pred": Row(metrics), "ref": Row(metrics)}
@@ -76,7 +76,7 @@ class Comparison:
         return self.num_measured + len(self.failed)
 
     def add(self, result: Measured | Failed) -> None:
-        """One more pair."""
+        """Add one pair."""
         if isinstance(result, Failed):
             self.failed.append(result)
             log.warning("%s is left out: %s", result.name, result.reason)
@@ -87,7 +87,7 @@ class Comparison:
             self.notes[kind].append(note)
 
     def finish(self, *, trained_on: str | None) -> dict[str, object]:
-        """Take out the sync that means nothing, tell what to know; what metrics.json adds."""
+        """Remove invalid sync figures, log the notes, and return the additions to metrics.json."""
         invalid = leave_out_invalid_sync(self.rows, self.rows["ref"], trained_on=trained_on)
         for notes in self.notes.values():
             log.warning("of %d pairs %d: %s", self.num_measured, len(notes), notes[0])
@@ -112,7 +112,7 @@ class Comparison:
 def leave_out_invalid_sync(
     rows: Mapping[str, Row], truth: Row, *, trained_on: str | None
 ) -> str | None:
-    """Take the sync figures out of all rows where the judge does not know the truth; says why."""
+    """Invalidate the sync figures of all rows if SyncNet fails on the truth; returns the reason."""
     for name, metric in truth.metrics.items():
         if not isinstance(metric, SyncFigures):
             continue
@@ -125,7 +125,7 @@ def leave_out_invalid_sync(
     return None
 
 
-# What no folder of videos is given with: it has a reference's picture, and no drawn truth.
+# Inputs that need synthetic ground truth, which videos do not have.
 UNKNOWN = "a reference is a video, and no drawn truth"
 UNKNOWN_OF_VIDEOS = dict.fromkeys(("reading", "driving", "own", "silent"), UNKNOWN)
 
@@ -149,7 +149,7 @@ def compare_folders(
 
 
 def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measured:
-    """What is known of one pair, of its `pred` and its `ref`."""
+    """The measurements of one pair, for its `pred` and its `ref`."""
     fps, detector = evaluator.model_format.fps, evaluator.detector
     if detector is None:
         raise ValueError("comparing folders needs a face detector: faces=mesh")
@@ -184,7 +184,7 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
 
 
 def check_sizes(pred: VideoInfo, ref: VideoInfo) -> None:
-    # Where 4:2:0 wanted even sides, a column or row was added: faces are cut at the same places.
+    # 4:2:0 output may be padded by a column or row to even sides: face positions are the same.
     if not is_padded((pred.width, pred.height), (ref.width, ref.height)):
         raise ValueError(
             f"{pred.path} is {pred.width}x{pred.height}, but {ref.path} is {ref.width}x{ref.height}"
@@ -194,7 +194,7 @@ def check_sizes(pred: VideoInfo, ref: VideoInfo) -> None:
 def notes_on_time(
     pred: VideoInfo, ref: VideoInfo, *, fps: float, max_frames: int
 ) -> dict[str, str]:
-    """What differs in length and rate: frames are paired by their time, not by their number."""
+    """Notes on different length and rate: frames are paired by time, not by index."""
     notes = {}
     lengths = sorted(min(info.duration_seconds, max_frames / fps) for info in (pred, ref))
     if lengths[1] - lengths[0] > 1.5 / fps:
@@ -212,9 +212,9 @@ def notes_on_time(
 
 
 def why_no_sync(syncnet: StableSyncNet, faces: Faces, *, num_frames: int) -> str | None:
-    """Why these faces of `num_frames` frames cannot be judged for sync, if so."""
+    """Why sync cannot be scored on these faces of `num_frames` frames, if so."""
     if len(faces) < num_frames:
-        # Where a face is missing, frames and sound would part.
+        # If a face is missing, frames and sound are no longer aligned.
         return f"no sync: only {len(faces)} of {num_frames} frames of the reference show a face"
     if num_frames < syncnet.config.num_frames:
         return f"no sync: it needs {syncnet.config.num_frames} frames or more, got {num_frames}"
@@ -227,7 +227,7 @@ def cut_alike(
     evaluator: Evaluator,
     detector: FaceDetector,
 ) -> tuple[Faces, Faces, Float[Tensor, "n 2"]]:
-    """Both videos' faces where the reference has one, and the reference's mouth in every frame."""
+    """Faces of both videos where the reference has one, and the mouth in all reference frames."""
     resolution = evaluator.model_format.resolution
     aligner = ALIGNERS[evaluator.model_format.aligner](resolution)
     found: list[Face | None] = []
@@ -242,7 +242,7 @@ def cut_alike(
             None if face is None else aligner.points_of(face) for _, face in followed
         )
 
-    # The shorter of the two ends both.
+    # The shorter video ends both.
     followed = beside(zip(pred_frames, ref_frames, strict=False), follow)
     faces = [
         [align(frame, placement, resolution) for frame in pair]
@@ -256,9 +256,9 @@ def cut_alike(
 def beside(
     items: Iterable[In], follow: Callable[[Iterator[In]], Iterable[Out]]
 ) -> Iterator[tuple[In, Out]]:
-    """Each item with what `follow` makes of it; holds only the items `follow` is ahead.
+    """Each item with the result of `follow` for it; buffers only the items `follow` is ahead.
 
-    (`itertools.tee` would keep up to 57 pictures longer than needed: it frees by blocks.)
+    (`itertools.tee` would keep up to 57 pictures longer than needed, as it frees in blocks.)
     """
     waiting: deque[In] = deque()
 

@@ -1,7 +1,7 @@
-"""A model on drawn clips that it never saw: its own voice and another's, beside baselines.
+"""Evaluates a model on unseen synthetic clips, with own and other voices, and baselines.
 
-What is scored has been through one encode, as a viewer gets it: every result is written as an
-mp4 and read back. Faces are taken as they were prepared, so that pictures and truths stay exact.
+Everything scored has been encoded once, as for a viewer: every result is written as an mp4 and read
+back. Faces are used as prepared, so that pictures and ground truth are exact.
 """
 
 from collections import Counter
@@ -37,12 +37,12 @@ from latentsync.pipeline import generate_clip, to_pixels
 Faces = UInt8[np.ndarray, "f r r 3"]
 
 SYNC_BATCH = 16
-OVERLAP = 4  # slots that windows share, as in infer.py
+OVERLAP = 4  # frames shared by consecutive windows, as in infer.py
 
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A clip's sound: the file, what the networks hear, what the mouth must do."""
+    """The audio of a clip: its file, the networks' inputs, and the ground truth of the mouth."""
 
     path: Path
     states: Float[Tensor, "n l d"]
@@ -63,7 +63,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """One clip's results, decoded from what was written."""
+    """The results for one clip, decoded from the files written."""
 
     example: Example
     driver: Example
@@ -73,7 +73,7 @@ class Spoken:
 
 
 def load_example(clip: Clip, *, resolution: int, max_frames: int) -> Example:
-    """The first frames of a clip with their sound and drawn truth."""
+    """The first frames of a clip with their audio and synthetic ground truth."""
     num_frames = min(clip.num_frames, max_frames)
     frames = open_clip(clip.path).frames(np.arange(num_frames))
     features = map_tensors(clip.features_path)
@@ -91,7 +91,7 @@ def load_example(clip: Clip, *, resolution: int, max_frames: int) -> Example:
 
 
 def choose_clips(clips: Sequence[Clip], num_clips: int, seed: int) -> list[Clip]:
-    """As many clips as asked for, of as many speakers as possible, in an order from the seed."""
+    """The requested number of clips, from as many speakers as possible, shuffled by the seed."""
     shuffled = [clips[index] for index in np.random.default_rng(seed).permutation(len(clips))]
     counts: Counter[str] = Counter()
     ranks = []
@@ -103,13 +103,13 @@ def choose_clips(clips: Sequence[Clip], num_clips: int, seed: int) -> list[Clip]
             "swapped and shuffled voices need 3 clips of 3 speakers or more, got "
             f"num_clips={num_clips} of {len(counts)} speakers"
         )
-    # A stable sort: every speaker's first clip, then every speaker's second, and so on.
+    # A stable sort: the first clip of every speaker, then the second of every speaker, and so on.
     order = sorted(range(len(shuffled)), key=lambda index: ranks[index])
     return [shuffled[index] for index in order[:num_clips]]
 
 
 def choose_driver(examples: Sequence[Example], index: int, *, besides: set[str]) -> int:
-    """The next example around the list that is not of the speakers named."""
+    """The next example, cyclically, that is not of the given speakers."""
     for step in range(1, len(examples)):
         other = (index + step) % len(examples)
         if examples[other].source not in besides:
@@ -120,8 +120,10 @@ def choose_driver(examples: Sequence[Example], index: int, *, besides: set[str])
 def speak_with(
     example: Example, voice: Voice, *, model: LipSyncModel, sampler: Sampler, seed: int
 ) -> Faces:
-    """The example's faces speaking with a voice: windows, references, noise and the soft edge of
-    the painted part as in `infer.py`."""
+    """The example's faces lip-synced to a voice.
+
+    Windows, references, noise and the soft edge of the painted region are as in `infer.py`.
+    """
     num_frames = min(len(example.faces), len(voice.truth))
     originals = example.faces[:num_frames]
     spoken = generate_clip(
@@ -132,7 +134,7 @@ def speak_with(
 
 
 def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> Faces:
-    """Write the faces with their sound, and give what a viewer sees."""
+    """Write the faces with their audio, and return the decoded frames."""
     height, width = faces.shape[1:3]
     path.parent.mkdir(parents=True, exist_ok=True)
     with VideoWriter(
@@ -151,7 +153,7 @@ def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> F
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """The measuring networks, none of which stood in a generator's loss; each may be missing."""
+    """The networks that measure, none of which was part of a generator's loss; each is optional."""
 
     model_format: ModelFormat
     reader: MouthReader | None
@@ -161,11 +163,11 @@ class Evaluator:
 
     @property
     def trained_on(self) -> str | None:
-        """What faces the SyncNet learnt from, as far as its folder says."""
+        """The kind of faces the SyncNet was trained on, if its folder shows it."""
         return None if self.syncnet is None else self.syncnet.config.trained_on
 
     def missing(self) -> dict[str, str]:
-        """The inputs of metrics that none of its networks gives, and why."""
+        """The metric inputs that none of its networks provides, with reasons."""
         given = {
             "reading": ("evaluator.reader is null", self.reader),
             "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
@@ -174,7 +176,7 @@ class Evaluator:
         return {name: why for name, (why, network) in given.items() if network is None}
 
     def look(self, faces: Faces, voice: Voice, *, own: Voice | None) -> Sample:
-        """Mouth and sync of the faces against a voice; `own` is what the face itself once said."""
+        """Mouth and sync of the faces against a voice; `own` is the face's original voice."""
         num_frames = min(len(faces), len(voice.truth))
         sample = {"driving": voice.truth[:num_frames], "silent": voice.silent[:num_frames]}
         if own is not None:
@@ -186,14 +188,14 @@ class Evaluator:
         return sample
 
     def compare(self, faces: Faces, original: Faces, *, same_speech: bool) -> Sample:
-        """Pictures against the faces as they were: the truth only if they say the same."""
+        """Pictures against the original faces, which are the truth only for the same speech."""
         form = self.model_format
         mask = torch.from_numpy(load_mask(form.mask, form.resolution)).float()
         mask = mask.expand(1, len(faces), 1, -1, -1)
         sample = {
             "pixels": to_pixels(faces),
             "original": to_pixels(original[: len(faces)]),
-            # Masks are soft at their edge.
+            # Masks have soft edges.
             "painted": (mask < 0.5).float(),
             "kept": (mask > 0.999).float(),
         }
@@ -206,7 +208,7 @@ class Evaluator:
         return self.reader(to_pixels(faces)[0].to(self.reader.device)).cpu()
 
     def sync_cosines(self, faces: Faces, mel: Float[Tensor, "80 t"]) -> Float[Tensor, "n k"]:
-        """Of consecutive faces with the sound that begins with them, at every shift."""
+        """Cosines of consecutive faces with the audio that starts with them, at every shift."""
         assert self.syncnet is not None
         fps = self.model_format.fps
         return sync_cosines(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
@@ -225,7 +227,7 @@ def sync_cosines(
     fps: float,
     stride: int,
 ) -> Float[Tensor, "n k"]:
-    """Of a clip: every `stride`-th window of frames with the sound of every shift."""
+    """Cosines of every `stride`-th window of frames with the audio at every shift."""
     length = syncnet.config.num_frames
     num_windows = pixels.shape[1] - length + 1
     if num_windows < 1:
@@ -267,10 +269,10 @@ def evaluate_model(
     seed: int,
     crf: int,
 ) -> Iterator[Spoken]:
-    """Each clip's results, one after the other; fills the rows called ROWS on the way.
+    """The results of each clip in turn; adds them to the rows named in ROWS.
 
-    Copied source is the untouched face against another's voice; shuffled audio is the model's
-    picture of that voice against a third one: what chance gives.
+    "copied source" is the original face with another's voice; "shuffled audio" is the model's
+    result for that voice, scored against a third one: chance level.
     """
     meshes = [evaluator.mesh(example.faces) for example in examples]
     sampler = sampler.suited_to(model.process)

@@ -1,4 +1,4 @@
-"""Which file of a folder of results belongs to which of a folder of references."""
+"""Pairs the files of a folder of results with those of a folder of references."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What two folders hold; `passed_over`: names of files that are no videos and no one's pair."""
+    """The pairs of two folders; `passed_over`: names of files that are no videos and in no pair."""
 
     pairs: list[Pair]
     failed: list[Failed]
@@ -42,10 +42,10 @@ class Found:
 
 
 def find_pairs(pred_dir: Path, ref_dir: Path) -> Found:
-    """Every file of `pred_dir` with the one of the same name, maybe another suffix, in `ref_dir`.
+    """Every file of `pred_dir` with the one of the same stem in `ref_dir`.
 
-    What a file is, its content says and not its suffix; hidden files are left out. Where a name
-    stands for several files, a report beside a video for one, the videos among them count.
+    Videos are recognised by content, not by suffix; hidden files are ignored. If several files
+    share a stem, such as a video and its report, the videos among them count.
     """
     results, references = (
         _by_stem(name, folder) for name, folder in (("pred", pred_dir), ("ref", ref_dir))
@@ -81,7 +81,7 @@ def _without_namesake(paths: list[Path], found: Found) -> None:
 
 
 def is_video(path: Path) -> bool:
-    """Whether there is more than one picture in a file."""
+    """Whether a file has more than one picture."""
     try:
         return path.is_file() and probe(path).num_frames > 1
     except (ValueError, OSError):
@@ -99,7 +99,7 @@ def _by_stem(name: str, folder: Path) -> dict[str, list[Path]]:
 
 
 def _videos_among(paths: list[Path]) -> list[Path]:
-    """The videos of several files; all of them where none is one: each says what is wrong."""
+    """The videos among several files; if there are none, all, so that each reports its error."""
     return [path for path in paths if is_video(path)] or paths
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves to look at: a table, a sheet of faces, a strip that moves."""
+"""Output of an evaluation: tables, a contact sheet of faces, a side-by-side video."""
 
 import json
 import math
@@ -28,8 +28,10 @@ Summaries = Mapping[str, Mapping[str, float | str]]
 
 
 def lines(rows: Summaries, figures: Sequence[Figure]) -> list[list[str]]:
-    """One line a figure that has a name and that any row has, its name first; a figure that does
-    not exist: a dash, and words where something is said instead of it."""
+    """One line per figure that has a label and occurs in any row, label first.
+
+    Missing values are a dash; strings, such as "not valid here", are kept.
+    """
     return [
         [
             figure.label,
@@ -47,7 +49,7 @@ def _as_text(value: float | str, form: str) -> str:
 
 
 def rich_table(rows: Summaries, figures: Sequence[Figure], *, title: str) -> Table:
-    """What was measured downwards, on what across: fits a terminal of 80 columns."""
+    """Figures as rows, conditions as columns: fits a terminal of 80 columns."""
     table = Table("", *map(escape, rows), title=escape(title))
     for line in lines(rows, figures):
         table.add_row(*map(escape, line))
@@ -55,13 +57,13 @@ def rich_table(rows: Summaries, figures: Sequence[Figure], *, title: str) -> Tab
 
 
 def markdown_table(rows: Summaries, figures: Sequence[Figure]) -> str:
-    """The same as text for a README."""
+    """The same as Markdown for a README."""
     head = [["", *rows], ["---"] * (len(rows) + 1)]
     return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows, figures)])
 
 
 def key_table(rows: Summaries, figures: Sequence[Figure]) -> str:
-    """What each figure of metrics.json is."""
+    """Definitions of the figures in metrics.json."""
     head = "| in metrics.json | in | better | from | to | defined by |\n|---|---|---|---|---|---|\n"
     return head + "".join(
         f"| {each.key} | {each.unit} | {each.better} | {each.low:g} | {each.high:g} | "
@@ -77,12 +79,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
-    """JSON has no NaN: a figure that does not exist is null."""
+    """Write JSON; as it has no NaN, missing figures are null."""
     write_text(path, json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n")
 
 
 def append_line(path: Path, row: Mapping[str, object], *, first: bool) -> None:
-    """One more line of JSON, on disk when this returns; the `first` begins the file anew."""
+    """Append a line of JSON, on disk when this returns; `first` truncates the file."""
     with path.open("w" if first else "a", encoding="utf-8") as file:
         file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
 
@@ -96,14 +98,14 @@ def _without_nan(value: object) -> object:
 
 
 def sheet(shown: Sequence[Spoken], *, mask: str, chunk: int) -> UInt8[np.ndarray, "h w 3"]:
-    """One column a clip, at one moment each.
+    """One column per clip, at one moment each.
 
     From the top: truth, masked, reference, own voice, another's voice, the face it belongs to.
     """
     columns = []
     for index, spoken in enumerate(shown):
         length = len(spoken.swapped)
-        # Another moment in every column, or all mouths would be at the start of a word.
+        # A different moment per column, else all mouths would be at the start of a word.
         frame = min(chunk + (7 * index) % max(length - chunk, 1), length - 1)
         face = spoken.example.faces[frame]
         keep = load_mask(mask, len(face))[..., None]
@@ -127,9 +129,9 @@ def write_sheet(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def write_strip(path: Path, shown: Sequence[Spoken], *, fps: float) -> None:
-    """Side by side in motion; from the top: the face, speaking as another, that other face.
+    """A side-by-side video; from the top: the face, dubbed by another, that other face.
 
-    The sound is the first column's.
+    The audio is the first column's.
     """
     shown = shown[:STRIP_CLIPS]
     num_frames = min(len(spoken.swapped) for spoken in shown)

@@ -1,4 +1,4 @@
-"""Who is who across cuts: what a face looks like, as numbers, and tracks gathered into persons."""
+"""Identity across cuts: embeddings of faces, and clustering of tracks into persons."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,13 +17,12 @@ from latentsync.faces.detectors.base import Face, five_points, overlap, three_po
 from latentsync.faces.warp import warp
 
 FACE_SIDE = 64
-# Rows of the aligned face over the painted region, which speech moves.
+# Rows of the aligned face above the painted region, which speech changes.
 TOP, BOTTOM = 2, 32
-GRID = (4, 6)  # rows and columns that colours are averaged in
-# How much of the mean colour, which light and camera change, counts beside the pattern.
+GRID = (4, 6)  # rows and columns of cells with averaged colours
+# Weight of the mean colour, which light and camera change, relative to the pattern.
 LIGHT_SHARE = 0.25
-# Both eyes, nose, corners of the mouth in the 112x112 picture that recognition networks are
-# trained on.
+# Both eyes, nose, mouth corners in the 112x112 input of face recognition networks.
 RECOGNITION_SIDE = 112
 RECOGNITION_FIVE = np.array(
     [
@@ -34,19 +33,19 @@ RECOGNITION_FIVE = np.array(
         [70.7299, 92.2041],
     ]
 )
-# Profiles and faces in the dark look like each other more than like themselves from the front.
+# Profiles and dark faces resemble each other more than the same person's frontal face.
 UNCLEAR, UNCLEAR_FACTOR = 0.4, 1.15
-NEVER = 1e6  # the distance of two who are in one frame
-# By position alone two faces are one person's if their boxes share this much of their area.
+NEVER = 1e6  # distance of two faces in the same frame
+# Without embeddings, faces are one person's if their boxes overlap by this much.
 SAME_PLACE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ColorEmbedder:
-    """Colours of hair, forehead and eyes: needs no weights, tells apart who looks different.
+    """Colours of hair, forehead and eyes: distinguishes people by appearance without weights.
 
-    Holds over cuts, sizes and some change of light (of drawn people 95 % stay under 4.5, two real
-    ones lie 18 apart). Strangers with like hair and skin, one drawn pair in five, fall together.
+    Robust to cuts, sizes and some change of light (95 % of synthetic people are below 4.5, two real
+    ones 18 apart). Strangers with similar hair and skin, one synthetic pair in five, are confused.
     """
 
     limit: float = 5.0
@@ -71,7 +70,7 @@ class ColorEmbedder:
 
 @lru_cache(maxsize=1)
 def _cell_weights() -> Float[np.ndarray, "c r w"]:
-    """For every cell the weights of a mean over the part of it that lies inside the oval face."""
+    """For every cell the weights of a mean over its part inside an oval face."""
     rows, columns = np.mgrid[TOP:BOTTOM, :FACE_SIDE] + 0.5
     middle = FACE_SIDE / 2
     oval = ((columns - middle) / (0.46 * FACE_SIDE)) ** 2 + ((rows - middle) / middle) ** 2 < 1
@@ -86,10 +85,10 @@ def _cell_weights() -> Float[np.ndarray, "c r w"]:
 
 
 class SFace:
-    """A face recognition network as an ONNX file: SFace and its like.
+    """A face recognition network as an ONNX file, such as SFace.
 
-    Its limit: on real clips .997 of the pairs of one person lie under it and no pair of two that
-    show their faces clearly.
+    On real clips, .997 of the pairs of one person are within its limit, and no pairs of two whose
+    faces are clearly visible.
     """
 
     limit = 1.07  # between unit vectors
@@ -116,7 +115,7 @@ class SFace:
         """A unit vector."""
         matrix = nearest_similarity(five_points(face), RECOGNITION_FIVE)
         picture = warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
-        # The file lists its weights as inputs too, so that OpenCV must be told the picture's name.
+        # The file lists its weights as inputs too, so OpenCV needs the name of the image input.
         self.network.setInput(cv2.dnn.blobFromImage(picture), "data")
         vector = self.network.forward().reshape(-1)
         return vector / max(float(np.linalg.norm(vector)), 1e-12)
@@ -125,7 +124,7 @@ class SFace:
 def nearest_similarity(
     points: Float[np.ndarray, "n 2"], targets: Float[np.ndarray, "n 2"]
 ) -> Float[np.ndarray, "2 3"]:
-    """Rotation, scale and shift that bring the points nearest to the targets: least squares."""
+    """Least-squares rotation, scale and shift from the points to the targets."""
     source, target = points @ [1, 1j], targets @ [1, 1j]
     centred = source - source.mean()
     factor = np.vdot(centred, target - target.mean()) / max(np.vdot(centred, centred).real, 1e-12)
@@ -137,22 +136,22 @@ def nearest_similarity(
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """A track as far as telling persons apart needs it: frames `first` to `end`, not included."""
+    """What clustering needs of a track: frames `first` to `end` (exclusive), boxes, embedding."""
 
     first: int
     end: int
     first_box: Float[np.ndarray, "4"]
     last_box: Float[np.ndarray, "4"]
     look: Float[np.ndarray, " d"] | None
-    clarity: float = 1.0  # how well the face shows who it is, at best, 0 to 1
+    clarity: float = 1.0  # how well the face can be identified, at best, 0 to 1
 
 
 def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[int]:
     """The person of each appearance: 0, 1, ... by first frame, larger faces first.
 
-    Two groups are one person if their looks are closer than `limit` on average, the nearest first;
-    nobody is in a frame twice. Where a face is does not count: strangers sit at one place in shot
-    and counter-shot. Who was never looked at is who was last at the same place.
+    Two groups are one person if their mean embedding distance is below `limit`, nearest first;
+    nobody occurs twice in a frame. Position is ignored, because strangers share it in shot and
+    counter-shot, except for faces without an embedding: they join the last face at their position.
     """
     groups = _by_look([each for each in appearances if each.look is not None], limit)
     for each in sorted(appearances, key=lambda each: each.first):
@@ -169,7 +168,7 @@ def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[in
 
 
 def _by_look(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]:
-    """Average-link clusters of which no two members are in one frame."""
+    """Average-link clusters whose members are never in the same frame."""
     if len(seen) < 2:
         return [list(seen)] if seen else []
     looks = np.stack([each.look for each in seen if each.look is not None]).astype(np.float64)
@@ -177,7 +176,7 @@ def _by_look(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]
     first, end = (np.array([getattr(each, name) for each in seen]) for name in ("first", "end"))
     unclear = np.array([each.clarity < UNCLEAR for each in seen])
     apart[unclear[:, None] & unclear[None]] *= UNCLEAR_FACTOR
-    # One such pair lifts the mean of any two clusters over every limit.
+    # One such pair raises the mean distance of two clusters above any limit.
     together = (first[:, None] < end[None]) & (first[None] < end[:, None])
     apart = np.where(together, NEVER, apart)
     np.fill_diagonal(apart, 0)
@@ -189,7 +188,7 @@ def _by_look(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]
 
 
 def _by_place(seen: Appearance, groups: list[list[Appearance]]) -> None:
-    """Put somebody without a look to those who were last at the same place, else apart."""
+    """Add a face without an embedding to the group last seen at its position, else to a new one."""
     best, best_share = None, SAME_PLACE
     for group in groups:
         if any(seen.first < other.end and other.first < seen.end for other in group):
