@@ -14,6 +14,10 @@ from latentsync.losses import check_losses
 from losses.guesses import guess
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+ROW = re.compile(r"^\| (an? [a-z ]+) \| (\d): (.+?) \| ", re.MULTILINE)
+# What stands in the page as a file or a part of one; commands are blocks without a language.
+PLACE = re.compile(r"^```(?:python|py|yaml|toml)\n", re.MULTILINE)
+MOST = 3
 FILE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 
 
@@ -54,3 +58,26 @@ def test_an_experiment_is_a_file(written: Path):
     assert config.task.schedule.num_warmup_steps == 1000
     # What it builds on stays: the published stage 2.
     assert config.task.trainable == ["motion_modules.", "attentions."]
+
+
+PARTS = ROW.findall(PAGE.read_text(encoding="utf-8"))
+
+
+def test_the_page_has_every_door() -> None:
+    assert {name.split(" ", 1)[1] for name, _, _ in PARTS} == {
+        "loss",
+        "experiment",
+        "face detector",
+        "audio encoder",
+        "noise process",
+        "preparation stage",
+        "metric",
+    }
+
+
+@pytest.mark.parametrize(("name", "count", "places"), PARTS, ids=[name for name, *_ in PARTS])
+def test_a_part_takes_as_many_places_as_the_table_says(name: str, count: str, places: str):
+    """Its chapter shows them, and the tests of the chapters use no others."""
+    chapters = PAGE.read_text(encoding="utf-8").split("\n## ")
+    (chapter,) = (each for each in chapters if each.lower().startswith(name))
+    assert len(PLACE.findall(chapter)) == int(count) == len(places.split(", ")) <= MOST
