@@ -20,7 +20,7 @@ from inputs import wait_passively
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentsync.data import Clip, ClipDataset, write_manifest
+from latentsync.data import Clip, ClipDataset, Items, write_manifest
 from latentsync.data.clips import LATENTS_FOLDER
 from latentsync.data.synthetic import render_clip
 from latentsync.faces.mask import load_mask
@@ -40,12 +40,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clips = make_clips(Path(folder))
-        pixels = ClipDataset(clips, samples_per_clip=10**6, packed=True)
-        by_decord = ClipDataset(clips, samples_per_clip=10**6, packed=True, reader="decord")
+        pixels = ClipDataset(clips, Items(samples_per_clip=10**6, packed=True))
+        by_decord = ClipDataset(clips, Items(samples_per_clip=10**6, packed=True, reader="decord"))
         latents = ClipDataset(
-            clips, samples_per_clip=10**6, packed=True,
-            with_pixels=False, with_latents=True, with_mel=False,
-        )  # fmt: skip
+            clips, Items(samples_per_clip=10**6, packed=True,
+            with_pixels=False, with_latents=True, with_mel=False,))  # fmt: skip
         rng = np.random.default_rng(0)
         official = rate(lambda index: official_item(clips[index % NUM_CLIPS], rng), options.items)
         print(f"{'official recipe':28} {official:8.1f} items/s", flush=True)
@@ -54,7 +53,7 @@ def main() -> None:
             ("ours, reader=decord", by_decord),
             ("ours, stored latents", latents),
         ):
-            items = options.items * (1 if dataset.with_pixels else 20)
+            items = options.items * (1 if dataset.items.with_pixels else 20)
             ours = rate(dataset.__getitem__, items)
             print(f"{name:28} {ours:8.1f} items/s  {ours / official:6.1f} x", flush=True)
 

@@ -122,6 +122,9 @@ def test_a_config_that_has_another_name_now_is_gone(path: str):
         ("sampler.parity", "preset=official"),
         ("data.train.resolution", None),
         ("metrics.reader", "evaluator.reader="),
+        ("data.reader", "data.both.reader="),
+        ("data.cache_dir", "data.cache.folder="),
+        ("data.num_train_items", "data.train.max_items="),
     ],
 )
 def test_an_option_that_has_another_name_now_says_which(option: str, today: str | None):

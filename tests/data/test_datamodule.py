@@ -7,7 +7,7 @@ import torch
 from lightning import Trainer
 
 from coded import frame_numbers
-from latentsync.data import ClipDataset, read_manifest
+from latentsync.data import ClipDataset, Items, read_manifest
 from latentsync.data.datamodule import ClipDataModule, ShuffledSampler
 
 ARGUMENTS = {"num_frames": 4, "samples_per_clip": 4}
@@ -49,7 +49,7 @@ def test_validation_comes_in_order(data_dir: Path):
 
 def test_the_first_items_alone_can_be_shown_in_every_epoch(data_dir: Path):
     data = ClipDataModule(
-        data_dir, data_dir, batch_size=1, num_train_items=1, train={"samples_per_clip": 9}
+        data_dir, data_dir, batch_size=1, train={"samples_per_clip": 9, "max_items": 1}
     )
     data.setup("fit")
     loader = data.train_dataloader()
@@ -112,7 +112,7 @@ def test_packed_batches_become_the_same_as_items_that_were_never_packed(data_dir
     """What a loader gives in bytes and Lightning hands to a step: the plain items, to the bit."""
     module = loaders(data_dir)
     packed = next(iter(module.val_dataloader()))
-    plain = ClipDataset(read_manifest(data_dir), **ARGUMENTS, seed=0)
+    plain = ClipDataset(read_manifest(data_dir), Items(**ARGUMENTS, seed=0))
     wanted = plain.collate([plain[index] for index in range(4)])
     assert packed["pixels"].dtype == packed["reference"].dtype == torch.uint8
     assert "mask" not in packed
@@ -151,8 +151,8 @@ def test_every_reader_survives_the_fork_of_workers(data_dir: Path, reader: str):
     made = {}
     for num_workers in (0, 2):
         data = ClipDataModule(
-            data_dir, data_dir, batch_size=3, num_workers=num_workers, reader=reader,
-            train={"samples_per_clip": 4, "num_frames": 4},
+            data_dir, data_dir, batch_size=3, num_workers=num_workers,
+            train={"samples_per_clip": 4, "num_frames": 4, "reader": reader},
         )  # fmt: skip
         data.setup("fit")
         assert len(data.train_set[0]["pixels"]) == 4
@@ -170,6 +170,6 @@ def test_what_both_say_counts_where_train_and_val_are_silent(data_dir):
         data_dir, data_dir, both={"num_frames": 4, "with_audio": False}, val={"num_frames": 6}
     )
     module.setup("fit")
-    assert (module.train_set.num_frames, module.val_set.num_frames) == (4, 6)
+    assert (module.train_set.items.num_frames, module.val_set.items.num_frames) == (4, 6)
     assert "audio" not in module.train_set[0]
     assert "audio" not in module.val_set[0]

@@ -8,7 +8,7 @@ import torch
 
 from coded import LOUD, frame_numbers
 from latentsync.batch import Batch
-from latentsync.data import Clip, ClipDataset
+from latentsync.data import Clip, ClipDataset, Items
 from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import choose_reference_start, choose_starts
 
@@ -19,7 +19,8 @@ MANY = 200
 @pytest.mark.parametrize("stride", [1, 3])
 def test_a_window_holds_the_frames_it_says(clips: list[Clip], in_memory: bool, stride: int):
     dataset = ClipDataset(
-        clips, num_frames=8, stride=stride, with_mel=False, in_memory=in_memory, samples_per_clip=4
+        clips,
+        Items(num_frames=8, stride=stride, with_mel=False, in_memory=in_memory, samples_per_clip=4),
     )
     for index in range(len(dataset)):
         item = dataset[index]
@@ -30,7 +31,7 @@ def test_a_window_holds_the_frames_it_says(clips: list[Clip], in_memory: bool, s
 
 
 def test_the_reference_never_shares_a_frame(clips: list[Clip]):
-    dataset = ClipDataset(clips, in_memory=True, samples_per_clip=MANY)
+    dataset = ClipDataset(clips, Items(in_memory=True, samples_per_clip=MANY))
     for index in range(MANY):
         item = dataset[index]
         assert not set(frame_numbers(item["pixels"])) & set(frame_numbers(item["reference"]))
@@ -71,14 +72,14 @@ def test_a_gap_says_how_far_away_the_reference_is(gap: tuple[int, int], rng):
 
 
 def test_a_gap_of_none_shows_the_window_itself(clips: list[Clip]):
-    item = ClipDataset(clips, reference_gap=[0, 0], in_memory=True)[1]
+    item = ClipDataset(clips, Items(reference_gap=[0, 0], in_memory=True))[1]
     assert torch.equal(item["reference"], item["pixels"])
     with pytest.raises(ValueError, match=r"got \[5, 4\]"):
-        ClipDataset(clips, reference_gap=[5, 4])
+        ClipDataset(clips, Items(reference_gap=[5, 4]))
 
 
 def test_windows_of_one_clip_are_distinct(clips: list[Clip]):
-    dataset = ClipDataset(clips, windows_per_clip=4, with_reference=False, in_memory=True)
+    dataset = ClipDataset(clips, Items(windows_per_clip=4, with_reference=False, in_memory=True))
     item = dataset[1]
     assert len(set(item["start"].tolist())) == 4
     for start, pixels in zip(item["start"].tolist(), item["pixels"], strict=True):
@@ -86,8 +87,8 @@ def test_windows_of_one_clip_are_distinct(clips: list[Clip]):
 
 
 def test_an_index_and_a_seed_are_one_item(clips: list[Clip]):
-    first, second = (ClipDataset(clips, samples_per_clip=10, seed=3) for _ in range(2))
-    other = ClipDataset(clips, samples_per_clip=10, seed=4)
+    first, second = (ClipDataset(clips, Items(samples_per_clip=10, seed=3)) for _ in range(2))
+    other = ClipDataset(clips, Items(samples_per_clip=10, seed=4))
     order = [7, 0, 29, 7]
     for index in order:
         one, two = first[index], second[index]
@@ -98,7 +99,7 @@ def test_an_index_and_a_seed_are_one_item(clips: list[Clip]):
 
 
 def test_a_batch_has_the_names_and_layout_of_batch(clips: list[Clip]):
-    dataset = ClipDataset(clips, num_frames=16)
+    dataset = ClipDataset(clips, Items(num_frames=16))
     batch = dataset.collate([dataset[0], dataset[1]])
     assert set(batch) <= set(Batch.__annotations__)
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
@@ -116,7 +117,7 @@ def test_a_batch_has_the_names_and_layout_of_batch(clips: list[Clip]):
 
 
 def test_windows_stand_beside_each_other_in_a_batch(clips: list[Clip]):
-    dataset = ClipDataset(clips, windows_per_clip=3, with_reference=False)
+    dataset = ClipDataset(clips, Items(windows_per_clip=3, with_reference=False))
     batch = dataset.collate([dataset[0], dataset[2]])
     assert batch["clip_index"].tolist() == [0, 0, 0, 2, 2, 2]
     assert batch["pixels"].shape == (6, 16, 3, 64, 64)
@@ -125,14 +126,14 @@ def test_windows_stand_beside_each_other_in_a_batch(clips: list[Clip]):
 
 def test_what_is_not_asked_for_is_not_there(clips: list[Clip]):
     dataset = ClipDataset(
-        clips, with_pixels=False, with_reference=False, with_mel=False, with_audio=False
+        clips, Items(with_pixels=False, with_reference=False, with_mel=False, with_audio=False)
     )
     assert set(dataset[0]) == {"mask", "clip_index", "start", "skipped"}
 
 
 def test_sound_and_pictures_are_of_the_same_moment(clips: list[Clip]):
     """Every frame's own audio states and mel columns are loud exactly where the tone was."""
-    dataset = ClipDataset(clips, audio_before=0, audio_after=2, samples_per_clip=MANY)
+    dataset = ClipDataset(clips, Items(audio_before=0, audio_after=2, samples_per_clip=MANY))
     seen = 0
     for index in range(0, MANY, 4):
         item = dataset[index]
@@ -160,31 +161,31 @@ def test_sound_and_pictures_are_of_the_same_moment(clips: list[Clip]):
 
 
 def test_shrinking_averages(clips: list[Clip]):
-    whole = ClipDataset(clips, seed=1)[0]["pixels"]
-    small = ClipDataset(clips, seed=1, resolution=32)[0]["pixels"]
+    whole = ClipDataset(clips, Items(seed=1))[0]["pixels"]
+    small = ClipDataset(clips, Items(seed=1, resolution=32))[0]["pixels"]
     averaged = torch.nn.functional.avg_pool2d(whole, 2)
     torch.testing.assert_close(small, averaged, atol=1.01 / 127.5, rtol=0)
 
 
 def test_growing_is_refused_with_both_sizes(clips: list[Clip]):
     with pytest.raises(ValueError, match=r"64 pixels, resolution=128"):
-        ClipDataset(clips, resolution=128)
+        ClipDataset(clips, Items(resolution=128))
 
 
 def test_clips_too_short_for_window_and_reference_are_named(clips: list[Clip]):
     with pytest.raises(ValueError, match=r"1 of 3 clips have fewer than the 64 frames"):
-        ClipDataset(clips, num_frames=32)
+        ClipDataset(clips, Items(num_frames=32))
 
 
 def test_mel_with_gaps_between_frames_is_refused(clips: list[Clip]):
     with pytest.raises(ValueError, match="stride is 2"):
-        ClipDataset(clips, stride=2)
+        ClipDataset(clips, Items(stride=2))
 
 
 def test_truth_is_the_source_s_at_the_frames_shown(talking_clip: Path, clips: list[Clip]):
     truth = read_truth(talking_clip)
     clip = replace(clips[0], source=str(talking_clip), start_frame=5)
-    dataset = ClipDataset([clip], with_truth=True, samples_per_clip=5)
+    dataset = ClipDataset([clip], Items(with_truth=True, samples_per_clip=5))
     for index in range(5):
         item = dataset[index]
         rows = 5 + int(item["start"]) + torch.arange(16).numpy()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from latentsync.data import ClipDataset, read_manifest
+from latentsync.data import ClipDataset, Items, StoreCache, read_manifest
 from latentsync.data.datamodule import ClipDataModule, clean_workers
 from latentsync.data.remote import RemoteSet, StoreUnreachable
 
@@ -56,12 +56,16 @@ def test_items_are_those_of_the_disk(
 ) -> None:
     fetched = read_manifest(f"{in_memory}/manifest.jsonl", cache_dir=tmp_path / "cache")
     options = {"num_frames": 4, "samples_per_clip": 2, "with_latents": with_latents}
-    check_equal(ClipDataset(read_manifest(stored), **options), ClipDataset(fetched, **options))
+    check_equal(
+        ClipDataset(read_manifest(stored), Items(**options)), ClipDataset(fetched, Items(**options))
+    )
 
 
 def test_only_what_is_read_is_fetched(in_memory: str, tmp_path: Path) -> None:
     clips = read_manifest(in_memory, cache_dir=tmp_path / "cache")
-    dataset = ClipDataset(clips, num_frames=4, with_pixels=False, with_latents=True, with_mel=False)
+    dataset = ClipDataset(
+        clips, Items(num_frames=4, with_pixels=False, with_latents=True, with_mel=False)
+    )
     dataset[1]
     there = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
     assert there == {".safetensors"}
@@ -73,7 +77,10 @@ def test_only_what_is_read_is_fetched(in_memory: str, tmp_path: Path) -> None:
 def test_workers_share_what_was_fetched(stored: Path, tmp_path: Path) -> None:
     fetched = read_manifest(f"file://{stored}", cache_dir=tmp_path / "cache")
     options = {"num_frames": 4, "samples_per_clip": 4, "with_mel": False}
-    here, there = ClipDataset(read_manifest(stored), **options), ClipDataset(fetched, **options)
+    here, there = (
+        ClipDataset(read_manifest(stored), Items(**options)),
+        ClipDataset(fetched, Items(**options)),
+    )
     loader = DataLoader(there, batch_size=3, num_workers=2, multiprocessing_context=clean_workers())
     for index, batch in enumerate(loader):
         expected = torch.stack([here[3 * index + item]["pixels"] for item in range(3)])
@@ -99,7 +106,7 @@ def test_the_cache_stays_within_its_limit(tmp_path: Path) -> None:
 def test_an_object_that_is_gone_is_one_bad_clip(in_memory: str, tmp_path: Path, caplog) -> None:
     clips = read_manifest(in_memory, cache_dir=tmp_path / "cache")
     fsspec.filesystem("memory").rm(f"{in_memory}/clips/{clips[0].path.name}")
-    dataset = ClipDataset(clips, num_frames=4)
+    dataset = ClipDataset(clips, Items(num_frames=4))
     item = dataset[0]
     assert (item["skipped"].item(), item["clip_index"].item()) == (1, 1)
     assert clips[0].path.name in caplog.text
@@ -108,7 +115,7 @@ def test_an_object_that_is_gone_is_one_bad_clip(in_memory: str, tmp_path: Path, 
 def test_a_store_that_does_not_answer_stops_the_run(
     in_memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = ClipDataset(read_manifest(in_memory, cache_dir=tmp_path), num_frames=4)
+    dataset = ClipDataset(read_manifest(in_memory, cache_dir=tmp_path), Items(num_frames=4))
 
     def times_out(*_: object, **__: object) -> None:
         raise TimeoutError("no answer in 60 s")
@@ -128,7 +135,7 @@ def test_addresses_that_cannot_be_opened(tmp_path: Path) -> None:
         row = '{"clip": "a.mp4", "features": "a", "num_frames": 9, "source": "a", '
         row += '"start_frame": 0, "resolution": 64, "fps": 25}'
         store.pipe_file("memory://bare/manifest.jsonl", row.encode())
-        ClipDataset(read_manifest("memory://bare", cache_dir=tmp_path), with_latents=True)
+        ClipDataset(read_manifest("memory://bare", cache_dir=tmp_path), Items(with_latents=True))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -138,7 +145,7 @@ def test_the_datamodule_takes_an_address(stored: Path, tmp_path: Path, num_worke
     for manifest in (stored, f"file://{stored}"):
         module = ClipDataModule(
             manifest, str(manifest), train=arguments, val=arguments, batch_size=2,
-            cache_dir=tmp_path / "cache", num_workers=num_workers,
+            cache=StoreCache(tmp_path / "cache"), num_workers=num_workers,
         )  # fmt: skip
         module.setup("fit")
         batches.append(next(iter(module.train_dataloader())))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from latentsync.data import Clip, ClipDataset
+from latentsync.data import Clip, ClipDataset, Items
 from latentsync.data.windows import choose_reference_start
 
 LENGTH = 4
@@ -45,7 +45,7 @@ def test_what_nobody_knows_is_passed_over_and_without_anything_known_all_may_be(
 
 def test_a_set_that_does_not_say_is_refused(clips: list[Clip]):
     with pytest.raises(ValueError, match=r"features.*safetensors does not say: prepare"):
-        ClipDataset(clips, same_pose=True)
+        ClipDataset(clips, Items(same_pose=True))
 
 
 def test_items_follow_what_the_features_say(clips: list[Clip], tmp_path: Path):
@@ -55,7 +55,7 @@ def test_items_follow_what_the_features_say(clips: list[Clip], tmp_path: Path):
     path = tmp_path / "turned.safetensors"
     save_file({**load_file(clip.features_path), "turn": turns}, path)
     turned = Clip(clip.path, path, None, clip.num_frames, clip.source, 0, clip.resolution, clip.fps)
-    dataset = ClipDataset([turned], num_frames=LENGTH, samples_per_clip=40, same_pose=True)
+    dataset = ClipDataset([turned], Items(num_frames=LENGTH, samples_per_clip=40, same_pose=True))
     half = clip.num_frames // 2
     for index in range(len(dataset)):
         item = dataset[index]

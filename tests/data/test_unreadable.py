@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.data import ClipDataset, read_manifest
+from latentsync.data import ClipDataset, Items, read_manifest
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def damaged(data_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_it_is_skipped_for_the_next_with_a_reason_and_counted(damaged: Path, caplog):
-    dataset = ClipDataset(read_manifest(damaged), num_frames=4, samples_per_clip=3)
+    dataset = ClipDataset(read_manifest(damaged), Items(num_frames=4, samples_per_clip=3))
     batch = dataset.collate([dataset[index] for index in range(len(dataset))])
     assert batch["clip_index"].tolist() == [0, 2, 2] * 3
     assert batch["skipped"].tolist() == [0, 1, 0] * 3
@@ -30,7 +30,8 @@ def test_it_is_skipped_for_the_next_with_a_reason_and_counted(damaged: Path, cap
 
 def test_what_takes_its_place_depends_on_the_index_only(damaged: Path):
     first, second = (
-        ClipDataset(read_manifest(damaged), num_frames=4, samples_per_clip=3) for _ in range(2)
+        ClipDataset(read_manifest(damaged), Items(num_frames=4, samples_per_clip=3))
+        for _ in range(2)
     )
     # The second learns of the damage only now, the first knows it from an item before.
     first[1]
@@ -39,7 +40,7 @@ def test_what_takes_its_place_depends_on_the_index_only(damaged: Path):
 
 
 def test_a_set_without_any_readable_clip_is_an_error(damaged: Path):
-    dataset = ClipDataset(read_manifest(damaged), num_frames=4)
+    dataset = ClipDataset(read_manifest(damaged), Items(num_frames=4))
     for clip in dataset.clips:
         clip.features_path.write_bytes(b"no safetensors")
     with pytest.raises(ValueError, match=r"none of the 3 clips can be read"):
@@ -48,7 +49,7 @@ def test_a_set_without_any_readable_clip_is_an_error(damaged: Path):
 
 def test_windows_of_a_clip_count_it_once(damaged: Path):
     dataset = ClipDataset(
-        read_manifest(damaged), num_frames=4, windows_per_clip=3, with_reference=False
+        read_manifest(damaged), Items(num_frames=4, windows_per_clip=3, with_reference=False)
     )
     assert dataset.collate([dataset[1]])["skipped"].tolist() == [1, 0, 0]
 
@@ -68,7 +69,7 @@ def test_frames_that_are_not_there_cost_their_clip(data_dir: Path, tmp_path: Pat
     clips = read_manifest(folder)
     longer = [replace(clip, num_frames=10**6) if index == 1 else clip
               for index, clip in enumerate(clips)]  # fmt: skip
-    dataset = ClipDataset(longer, num_frames=4, with_audio=False, with_mel=False)
+    dataset = ClipDataset(longer, Items(num_frames=4, with_audio=False, with_mel=False))
     assert dataset[1]["clip_index"] == 2
     assert str(clips[1].path) in caplog.text
 
@@ -80,7 +81,7 @@ def test_an_error_that_is_no_file_s_stops_the_run(data_dir: Path, monkeypatch):
         raise ValueError("a bug")
 
     monkeypatch.setattr("latentsync.data.dataset.mel_window", wrong)
-    dataset = ClipDataset(read_manifest(data_dir), num_frames=4)
+    dataset = ClipDataset(read_manifest(data_dir), Items(num_frames=4))
     with pytest.raises(ValueError, match="a bug"):
         dataset[0]
 
@@ -92,6 +93,6 @@ def test_pictures_that_cannot_be_decoded_cost_their_clip(data_dir: Path, tmp_pat
     whole = path.read_bytes()
     begin = whole.index(b"mdat") + 4
     path.write_bytes(whole[:begin] + bytes(len(whole) - begin))
-    dataset = ClipDataset(read_manifest(folder), num_frames=4)
+    dataset = ClipDataset(read_manifest(folder), Items(num_frames=4))
     assert dataset[1]["clip_index"] == 2
     assert str(path) in caplog.text

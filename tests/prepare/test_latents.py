@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
-from latentsync.data import ClipDataset, attach_latents, read_manifest
+from latentsync.data import ClipDataset, Items, attach_latents, read_manifest
 from latentsync.models.codec import LatentCodec
 from latentsync.prepare import Recipe, encode_latents, prepare_clips
 
@@ -43,7 +43,7 @@ def vae_dir(tmp_path: Path) -> Path:
 def test_an_item_holds_the_latents_of_its_own_frames(data_dir: Path, vae_dir: Path):
     encode_latents(data_dir, vae_dir)
     codec = LatentCodec.from_pretrained(vae_dir)
-    dataset = ClipDataset(read_manifest(data_dir), with_latents=True, samples_per_clip=3)
+    dataset = ClipDataset(read_manifest(data_dir), Items(with_latents=True, samples_per_clip=3))
     for index in (0, 5, 11):
         item = dataset[index]
         kept = item["pixels"] * item["mask"]
@@ -61,7 +61,8 @@ def test_batches_of_latents_need_no_video(data_dir: Path, vae_dir: Path):
     for path in (data_dir / "clips").iterdir():
         path.write_bytes(b"")
     dataset = ClipDataset(
-        read_manifest(data_dir), num_frames=4, with_latents=True, with_pixels=False, with_mel=False
+        read_manifest(data_dir),
+        Items(num_frames=4, with_latents=True, with_pixels=False, with_mel=False),
     )
     batch = dataset.collate([dataset[0], dataset[1]])
     assert batch["latents"].shape == batch["reference_latents"].shape == (2, 4, 4, 32, 32)
@@ -108,7 +109,7 @@ def test_another_mask_is_refused_with_both_names(data_dir: Path, vae_dir: Path):
     with pytest.raises(ValueError, match='mask was "mask", is now "mask2"'):
         encode_latents(data_dir, vae_dir, mask="mask2")
     with pytest.raises(ValueError, match="mask=mask, this data set asks for mask=mask2"):
-        ClipDataset(read_manifest(data_dir), with_latents=True, mask="mask2")
+        ClipDataset(read_manifest(data_dir), Items(with_latents=True, mask="mask2"))
 
 
 def test_a_folder_without_a_vae_is_named(data_dir: Path, tmp_path: Path):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig
 
-from latentsync.data import AudioStates, ClipDataset, attach_states, read_manifest
+from latentsync.data import AudioStates, ClipDataset, Items, attach_states, read_manifest
 from latentsync.models import MelAudioEncoder, WhisperAudioEncoder, frame_tokens
 from latentsync.prepare import Recipe, encode_audio, prepare_clips
 from latentsync.prepare.states import heard
@@ -34,12 +34,12 @@ def test_an_item_holds_the_states_of_the_encoder_that_is_asked_for(data_dir: Pat
     assert [folder.parent for folder in folders] == [data_dir / "features"] * 2
     clips = read_manifest(data_dir)
     for encoder in (first, second):
-        dataset = ClipDataset(clips, with_audio=AudioStates(encoder.states_name))
+        dataset = ClipDataset(clips, Items(with_audio=AudioStates(encoder.states_name)))
         item = dataset[1]
         frames = int(item["start"]) + torch.arange(16)
         expected = frame_tokens(encoder(heard(clips[1])), frames)
         torch.testing.assert_close(item["audio"], expected, atol=2e-3, rtol=1e-3)  # half precision
-    own = ClipDataset(clips, with_audio=AudioStates("mel"))
+    own = ClipDataset(clips, Items(with_audio=AudioStates("mel")))
     assert torch.equal(own[2]["audio"], ClipDataset(clips)[2]["audio"])
 
 
@@ -135,5 +135,5 @@ def test_a_set_prepared_with_a_whisper_needs_nothing_more(raw_dir: Path, tmp_pat
     with pytest.raises(FileNotFoundError, match="prepared with whisper-"):
         attach_states(clips, AudioStates("mel", "audio_encoder=mel"))
     encode_audio(tmp_path / "set", MelAudioEncoder())
-    item = ClipDataset(clips, with_audio=AudioStates("mel"))[0]
+    item = ClipDataset(clips, Items(with_audio=AudioStates("mel")))[0]
     assert item["audio"].shape == (16, 20, 80)

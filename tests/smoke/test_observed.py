@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.environment import describe_git, record_environment
-from latentsync.data import ClipDataset, read_manifest
+from latentsync.data import ClipDataset, Items, read_manifest
 from latentsync.media.audio import read_waveform
 from latentsync.models import LipSyncModel, load_syncnet, sync_input
 from latentsync.training import ShardedStrategy
@@ -92,9 +92,8 @@ def said_in(work: Path) -> torch.Tensor:
 
 def validation_batch(work: Path) -> dict[str, torch.Tensor]:
     dataset = ClipDataset(
-        read_manifest(work / "set"), with_pixels=False, with_latents=True, audio_before=6,
-        samples_per_clip=2,
-    )  # fmt: skip
+        read_manifest(work / "set"), Items(with_pixels=False, with_latents=True, audio_before=6,
+        samples_per_clip=2,))  # fmt: skip
     return dataset.collate([dataset[0], dataset[1]])
 
 

@@ -43,9 +43,9 @@ PLUGINS = {
 }
 # Parts of a config that are arguments of something, though no _target_ in them says of what.
 ARGUMENTS_OF = {
-    "data.both": "latentsync.data.ClipDataset",
-    "data.train": "latentsync.data.ClipDataset",
-    "data.val": "latentsync.data.ClipDataset",
+    "data.both": "latentsync.data.Items",
+    "data.train": "latentsync.data.Items",
+    "data.val": "latentsync.data.Items",
 }
 
 

@@ -70,7 +70,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "paths.run_dir": NO_WORDS,
         "data.train_manifest": NO_WORDS,
         "data.val_manifest": NO_WORDS,
-        "data.cache_dir": NONE,
+        "data.cache.folder": NONE,
         "data.*.with_latents": (*NONE, *SWITCH),
         "latents": (*NONE, *SWITCH),
         "vae": NONE,

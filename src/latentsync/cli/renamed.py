@@ -15,6 +15,10 @@ OPTIONS = {
     r"task\.model\.process\.(.+)": r"process.\1=",
     r"metrics\.(reader|syncnet|mesh|sync_stride)": r"evaluator.\1=",
     r"sampler\.parity": "preset=official",
+    r"data\.(reader|seed)": r"data.both.\1=",
+    r"data\.cache_dir": "data.cache.folder=",
+    r"data\.cache_gigabytes": "data.cache.gigabytes=",
+    r"data\.num_train_items": "data.train.max_items=",
     r"data\.(?:train|val)\.(num_frames|with_\w+|in_memory)": r"data.both.\1=",
 }
 # A group's config => what has its values today.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         write_manifest,
     )
     from latentsync.data.dataset import ClipDataset
+    from latentsync.data.items import Items
+    from latentsync.data.remote import StoreCache
 else:
     __getattr__ = names_at_first_use(__name__)
 
@@ -21,6 +23,8 @@ __all__ = [
     "AudioStates",
     "Clip",
     "ClipDataset",
+    "Items",
+    "StoreCache",
     "attach_latents",
     "attach_states",
     "read_manifest",

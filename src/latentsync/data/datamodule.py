@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from latentsync.data.clips import AudioStates, read_manifest
 from latentsync.data.dataset import ClipDataset, Item
+from latentsync.data.items import Items
+from latentsync.data.remote import StoreCache
 
 
 class ShuffledSampler(Sampler[int]):
@@ -98,20 +100,18 @@ class ResumableLoader(DataLoader):
 
 
 class ClipDataModule(LightningDataModule):
-    """Loaders over two manifests; `train` and `val` are arguments of their `ClipDataset`.
-
-    `both`: arguments of both, where `train` or `val` do not say otherwise.
+    """Loaders over two manifests; `train` and `val` are fields of their `Items`, `both` those of
+    both where they do not say otherwise.
 
     Loaders hand over frames as uint8, and the mask not at all; Lightning calls
     `on_after_batch_transfer`, which makes the `Batch` of them on the device. Whoever asks a loader
     himself calls `unpack`.
 
     A manifest may lie in an object store (s3://bucket/folder); clips are then fetched as they are
-    read, into `cache_dir`, which holds `cache_gigabytes` for each of both. `num_train_items`: the
-    first so many items are all that an epoch shows, to overfit on them.
+    read, into the `cache`, which holds as much as it says for each of both.
     """
 
-    def __init__(  # noqa: PLR0913  (every one is a line of conf/data)
+    def __init__(
         self,
         train_manifest: Path | str,
         val_manifest: Path | str,
@@ -121,24 +121,16 @@ class ClipDataModule(LightningDataModule):
         val: dict | None = None,
         batch_size: int = 8,
         num_workers: int = 0,
-        seed: int = 0,
-        num_train_items: int | None = None,
-        reader: str = "pyav",
-        cache_dir: Path | str | None = None,
-        cache_gigabytes: float = 100,
+        cache: StoreCache | None = None,
     ) -> None:
         super().__init__()
         self.train_manifest = train_manifest
         self.val_manifest = val_manifest
-        self.cache_dir = None if cache_dir is None else Path(cache_dir)
-        self.cache_gigabytes = cache_gigabytes
-        self.train_arguments = {**(both or {}), **(train or {})}
-        self.val_arguments = {**(both or {}), **(val or {})}
+        self.train_items = {**(both or {}), **(train or {})}
+        self.val_items = {**(both or {}), **(val or {})}
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.seed = seed
-        self.num_train_items = num_train_items
-        self.reader = reader
+        self.cache = cache or StoreCache()
         self.states: AudioStates | None = None
         """Whose audio states the items hold; None: those that the sets were prepared with."""
         self.train_set: ClipDataset | None = None
@@ -147,15 +139,15 @@ class ClipDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the manifests once; Lightning calls this on every rank."""
         if stage == "fit" and self.train_set is None:
-            self.train_set = self._dataset(self.train_manifest, self.train_arguments)
+            self.train_set = self._dataset(self.train_manifest, self.train_items)
         if self.val_set is None:
-            self.val_set = self._dataset(self.val_manifest, self.val_arguments)
+            self.val_set = self._dataset(self.val_manifest, self.val_items)
 
     def train_dataloader(self) -> DataLoader:
         """The training clips; with several processes each gets its share of every batch."""
         assert self.train_set is not None
         rank, num_ranks = self._rank()
-        num_items = min(len(self.train_set), self.num_train_items or len(self.train_set))
+        num_items = len(self.train_set)
         if num_items < self.batch_size * num_ranks:
             raise ValueError(
                 f"batch_size={self.batch_size} is more than the {num_items} items of an "
@@ -164,7 +156,8 @@ class ClipDataModule(LightningDataModule):
                 else f"{num_ranks} processes of batch_size={self.batch_size} need more than the "
                 f"{num_items} items of an epoch: make samples_per_clip larger"
             )
-        sampler = ShuffledSampler(num_items, seed=self.seed, rank=rank, num_ranks=num_ranks)
+        seed = self.train_set.items.seed
+        sampler = ShuffledSampler(num_items, seed=seed, rank=rank, num_ranks=num_ranks)
         return ResumableLoader(
             self.train_set,
             sampler=sampler,
@@ -195,14 +188,17 @@ class ClipDataModule(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _dataset(self, manifest: Path | str, arguments: dict) -> ClipDataset:
+    def _dataset(self, manifest: Path | str, values: dict) -> ClipDataset:
+        folder, gigabytes = self.cache.folder, self.cache.gigabytes
         clips = read_manifest(
-            manifest, cache_dir=self.cache_dir, cache_gigabytes=self.cache_gigabytes
+            manifest,
+            cache_dir=None if folder is None else Path(folder),
+            cache_gigabytes=gigabytes,
         )
-        given = {"seed": self.seed, "reader": self.reader, "packed": True, **arguments}
+        given = {"packed": True, **values}
         if self.states is not None and given.get("with_audio", True):
             given["with_audio"] = self.states
-        return ClipDataset(clips, **given)
+        return ClipDataset(clips, Items(**given))
 
     def _options(self, dataset: ClipDataset) -> dict:
         return {

@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
 from importlib import import_module
@@ -33,6 +34,15 @@ class StoreUnreachable(Exception):
 def is_remote(path: Path | str) -> bool:
     """Whether it is the address of a store (s3://bucket/folder) and no path."""
     return SEPARATOR in str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCache:
+    """Where files of a store are kept (None: the user's cache), and how much: the least recently
+    used go."""
+
+    folder: Path | str | None = None
+    gigabytes: float = 100
 
 
 class RemoteSet:

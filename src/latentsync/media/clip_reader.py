@@ -57,7 +57,7 @@ def reader_named(name: str) -> type[ClipReader]:
         return import_module("latentsync.media.decord_reader").DecordReader
     except ModuleNotFoundError as error:
         raise ValueError(
-            "data.reader=decord needs decord: pip install 'latentsync[train]', or take pyav"
+            "data.both.reader=decord needs decord: pip install 'latentsync[train]', or take pyav"
         ) from error
 
 

@@ -91,7 +91,7 @@ class SampleVideo(Callback):
         if trainer.is_global_zero:
             dataset = getattr(trainer.datamodule, "val_set", None)
             assert isinstance(dataset, ClipDataset)
-            sound = sound_of(dataset, some) if dataset.stride == 1 else None
+            sound = sound_of(dataset, some) if dataset.items.stride == 1 else None
             frames = one_above_the_other(truth, generated)
             self._show(trainer, frames, sound, fps=pl_module.model.format.fps)
 
@@ -159,7 +159,7 @@ def sound_of(dataset: ClipDataset, batch: Batch) -> Float[Tensor, " t"]:
         clip.bring(clip.path)
         waveform = read_waveform(clip.path, SAMPLE_RATE)
         first, length = (
-            round(frames / clip.fps * SAMPLE_RATE) for frames in (start, dataset.num_frames)
+            round(frames / clip.fps * SAMPLE_RATE) for frames in (start, dataset.items.num_frames)
         )
         piece = waveform[first : first + length]
         pieces.append(pad(piece, (0, length - len(piece))))
