@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsync.faces.detectors.base import Face, FaceDetector, overlap
+from latentsync.faces.detectors.base import Face, FaceDetector, overlap, suppressed
 
 RGB_MEAN = (123.0, 117.0, 104.0)
 # Of the six levels of anchors, in pixels: how far apart they stand and how large they are.
@@ -172,11 +172,7 @@ def best_boxes(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"]) -> Floa
 def suppress(rows: Float[np.ndarray, "n 5"], max_overlap: float) -> Int[np.ndarray, " m"]:
     """Which of x0, y0, x1, y1, score overlap no better one by more than a share; best first."""
     order = rows[:, 4].argsort()[::-1]
-    kept = []
-    while len(order):
-        best, order = order[0], order[1:]
-        kept.append(best)
-        order = order[overlap(rows[best, :4], rows[order, :4]) <= max_overlap]
+    kept = [order[places[0]] for places in suppressed(rows[order, :4], max_overlap)]
     return np.array(kept, dtype=np.int64)
 
 

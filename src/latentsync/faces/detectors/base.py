@@ -1,11 +1,11 @@
 """What a face detector is and gives: points in frame pixels, in the numbering of a named scheme."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 # Left brow, right brow, nose, by scheme; left and right are the image's. The alignment stands on
 # their means.
@@ -178,3 +178,16 @@ def overlap(
     shared = np.prod(np.maximum(corner, 0), axis=1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
     return shared / np.maximum(areas - shared, 1e-9)
+
+
+def suppressed(
+    boxes: Float[np.ndarray, "n 4"], max_overlap: float
+) -> Iterator[Int[np.ndarray, " k"]]:
+    """Non-maximum suppression of boxes, best first: the place of each that stays, then the places
+    of those that it overlaps by more than a share, which go."""
+    left = np.arange(len(boxes))
+    while len(left):
+        best, others = left[0], left[1:]
+        same = overlap(boxes[best], boxes[others]) > max_overlap
+        yield np.concatenate([left[:1], others[same]])
+        left = others[~same]

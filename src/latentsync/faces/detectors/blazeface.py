@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from latentsync.faces.detectors.base import overlap
+from latentsync.faces.detectors.base import suppressed
 from latentsync.faces.warp import invert, transform, warp
 
 INPUT_SIZE = 256
@@ -120,12 +120,10 @@ def tile_around(face: Float[np.ndarray, "9"]) -> Tile:
 
 def suppress(found: Float[np.ndarray, "n 9"], max_overlap: float = 0.3) -> Float[np.ndarray, "m 9"]:
     """Non-maximum suppression that returns the score-weighted mean of each group."""
-    rest = found[np.argsort(-found[:, 8])]
+    ordered = found[np.argsort(-found[:, 8])]
     kept = []
-    while len(rest):
-        same = overlap(rest[0, :4], rest[:, :4]) > max_overlap
-        same[0] = True
-        group, rest = rest[same], rest[~same]
+    for places in suppressed(ordered[:, :4], max_overlap):
+        group = ordered[places]
         mean = np.average(group[:, :8], axis=0, weights=group[:, 8])
         kept.append(np.append(mean, group[0, 8]))
     return np.array(kept).reshape(-1, 9)
