@@ -57,11 +57,13 @@ def test_rows_that_leave_nothing_are_refused_with_those_of_the_mask() -> None:
 def test_what_is_kept_keeps_its_bits_and_so_do_other_rows() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     face, place = np.zeros_like(frame), Placement(np.eye(2, 3), (256, 256))
-    kept = np.zeros((256, 256), dtype=np.float32)
-    kept[:, 128:] = 1
-    out = paste(frame, face, place, rows=Rows(120, 200), kept=kept)
+    occluded = np.zeros((256, 256), dtype=np.float32)
+    occluded[:, 128:] = 1
+    out = paste(frame, face, place, rows=Rows(120, 200), occluded=occluded)
     np.testing.assert_array_equal(out[:120], frame[:120])
     np.testing.assert_array_equal(out[200:], frame[200:])
     np.testing.assert_array_equal(out[:, 128:], frame[:, 128:])
     assert (out[140:180, 100:127] == 0).all()
-    np.testing.assert_array_equal(paste(frame, face, place, kept=kept + 1 - kept), frame)
+    np.testing.assert_array_equal(
+        paste(frame, face, place, occluded=occluded + 1 - occluded), frame
+    )

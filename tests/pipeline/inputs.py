@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 
 from latentsync.diffusion import DDPM
 from latentsync.faces import Face, FaceDetector, FixedDetector
+from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio.encoders import MelAudioEncoder
@@ -93,11 +94,12 @@ def job_of(
     model: LipSyncModel,
     detector: FaceDetector,
     with_mel: bool = False,
+    masker: OcclusionMasker | None = None,
     **asked: object,
 ) -> Job:
     """What would be done with these files; `asked` are fields of a `Request`."""
     request = Request(Source.of(video), voice, **asked)
-    return prepare_job(request, Session(model, detector), with_mel=with_mel)
+    return prepare_job(request, Session(model, detector, masker=masker), with_mel=with_mel)
 
 
 def presets_of_the_command() -> dict:

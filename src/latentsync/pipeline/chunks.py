@@ -16,11 +16,20 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
 
 from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
 from latentsync.media.frame_reader import FrameTimes, Timeline
-from latentsync.pipeline.plan import AS_PERSON, LEFT_ALONE, NO_TURN, Choice, Plan, planned_faces
+from latentsync.pipeline.plan import (
+    AS_PERSON,
+    HIDDEN,
+    LEFT_ALONE,
+    NO_TURN,
+    Choice,
+    Plan,
+    planned_faces,
+)
 from latentsync.pipeline.speakers import Turn, speaking_frames
 
 NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
 NOT_SPEAKING = "nobody who is there speaks, as the turns say"
+BEHIND = "something lies before the mouth (faces.occlusion=skip)"
 NOT_USABLE = -3  # beside what a plan makes of a frame
 # Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
 MAX_STEP = 16
@@ -202,6 +211,8 @@ def _wanted_slots(
         return np.full(len(numbers), NOT_USABLE, dtype=np.int32)
     wanted = np.where(inside & fine[positions], frames[positions], NOT_USABLE).astype(np.int32)
     left[wanted == LEFT_ALONE] = NOT_SPEAKING
+    left[wanted == HIDDEN] = BEHIND
+    wanted[wanted == HIDDEN] = NOT_USABLE
     return wanted
 
 

@@ -4,11 +4,11 @@ ones back. Neither holds a frame while the network works: faces are small, frame
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from math import floor
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from latentsync.faces import Placement, align, aligned_box, paste, pasted_box
 from latentsync.faces.mask import ALL_ROWS, Rows
@@ -17,6 +17,7 @@ from latentsync.media.frame_reader import Timeline
 from latentsync.pipeline.analysis import Placements
 from latentsync.pipeline.chunks import Chunk, Run
 from latentsync.pipeline.generation import Face, Faces, GeneratedFaces, Slots, between
+from latentsync.pipeline.occlusions import Occlusions
 
 AT_SLOT = 0.02  # of a slot: nearer than this, an output frame shows the slot's own face
 
@@ -38,11 +39,13 @@ class RunsAt:
 @dataclass(frozen=True, slots=True)
 class Pasting:
     """What of a drawn face is pasted: the painted part of this mask ("mask"), or the whole square
-    with its edges blended ("crop"), as in the official pipeline. `rows`: of the face, no others."""
+    with its edges blended ("crop"), as in the official pipeline. `rows`: of the face, no others.
+    What lies before a face, `occlusions`, stays."""
 
     region: str
     mask: str
     rows: Rows = ALL_ROWS
+    occlusions: Occlusions = field(default_factory=Occlusions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,12 @@ def put_back(
             face = generated.at(mouth.run, mouth.lower)
             if mouth.share > 0 and mouth.upper > mouth.lower:
                 face = between(face, generated.at(mouth.run, mouth.upper), mouth.share)
-            picture = with_face(picture, face, mouth.placement, pasting, strength=mouth.strength)
+            occluded = pasting.occlusions.mask_at(
+                runs[mouth.run].track, int(timeline.numbers[entry]), face.shape[0]
+            )
+            picture = with_face(
+                picture, face, mouth.placement, pasting, strength=mouth.strength, occluded=occluded
+            )
         yield picture
 
 
@@ -175,17 +183,33 @@ def shown_mouths(
 
 
 def with_face(
-    picture: Picture, face: Face, placement: Placement, pasting: Pasting, *, strength: float
+    picture: Picture,
+    face: Face,
+    placement: Placement,
+    pasting: Pasting,
+    *,
+    strength: float,
+    occluded: Float[np.ndarray, "r r"] | None = None,
 ) -> Picture:
-    """The picture with the face pasted; only the part that changes is converted."""
-    what = asdict(pasting)
-    box = pasted_box(placement, face.shape[0], picture.shape[:2], **what)
+    """The picture with the face pasted, but for what is `occluded`; only the part that changes is
+    converted."""
+    size, region, mask, rows = picture.shape[:2], pasting.region, pasting.mask, pasting.rows
+    box = pasted_box(placement, face.shape[0], size, region=region, mask=mask, rows=rows)
     if box[2] <= box[0] or box[3] <= box[1]:
         return picture
     box = picture.around(box)
     before = picture.rgb(box)
     part = placement.inside(box[0], box[1])
-    after = paste(before, face, part, **what, strength=strength)
+    after = paste(
+        before,
+        face,
+        part,
+        region=region,
+        mask=mask,
+        rows=rows,
+        occluded=occluded,
+        strength=strength,
+    )
     return picture.with_part(box, before, after)
 
 

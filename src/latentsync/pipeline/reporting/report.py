@@ -57,9 +57,11 @@ class Report:
     """One run of `lipsync`: what went in, what came out, what was left alone, what it cost.
 
     `stage_seconds` are seconds of work; stages work beside each other, so that together they may
-    take longer than `total_seconds`. `frames_left`: how many frames are the
-    source's own, by reason. `damage` says where the source could not be decoded, `notes`
-    what else was not as asked. `sync_measure`: what the shots' sync is, one of `SYNC_MEASURES`.
+    take longer than `total_seconds`. `frames_left`: how many frames are the source's own, by
+    reason. `occlusion`: in how many redrawn frames something lay before the mouth, as a share of
+    them, and the share of the mouth that stayed the source's there. `damage` says where the source
+    could not be decoded, `notes` what else was not as asked. `sync_measure`: what the shots' sync
+    is, one of `SYNC_MEASURES`.
     """
 
     video: str
@@ -87,6 +89,7 @@ class Report:
     shots: list[ShotReport] = field(default_factory=list)
     sync_measure: str = "loudness"
     frames_left: dict[str, int] = field(default_factory=dict)
+    occlusion: dict[str, float] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

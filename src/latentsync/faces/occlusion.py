@@ -1,0 +1,223 @@
+"""What lies before a face: hands, or what a segmenter of the user's own sees.
+
+A masker gives, for every pixel of the square face, the share that something else covers. Over time
+these shares are steadied and widened, and what they cover stays the source's.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from latentsync.faces.detectors.hands import Hand, HandFinder
+from latentsync.faces.detectors.model_files import HANDS, NotFetched, model_path
+from latentsync.faces.placement import Placement
+from latentsync.faces.warp import invert, mean_scale, transform, warp
+
+logger = logging.getLogger(__name__)
+
+Frame = UInt8[np.ndarray, "h w 3"]
+Covered = Float[np.ndarray, "s s"]
+
+SIDE = 128  # pixels of the square face that shares are given for
+# Hands are looked for around the mouth in this many sides of the face's crop.
+REACH = 2.4
+MOUTH = np.array([[0.5, 0.65]])  # of the square face
+# The hull of a hand's joints grows by this share of wrist to middle knuckle, to its skin.
+FLESH = 0.16
+# Of a new hand: presence, and wrist to middle knuckle over the height of the face's crop.
+SURE, LARGEST = 0.8, 0.36
+HELD = 4  # frames that a lost hand is held between two in which it is seen
+NOT_THERE = "the networks that see hands are not there: mouths are painted over hands before them"
+
+
+@dataclass(frozen=True, slots=True)
+class Occluder:
+    """What a masker saw: `covered`, the share of each pixel of the square face that is hidden, 0 to
+    1; and the hands, if it follows any."""
+
+    covered: Covered
+    hands: tuple[Hand, ...] = ()
+
+
+@runtime_checkable
+class OcclusionMasker(Protocol):
+    """Sees what lies before a face. While it sees nothing it is asked every `every` frames."""
+
+    @property
+    def every(self) -> int: ...
+
+    @property
+    def cache_key(self) -> str:
+        """All that its masks depend on beside frame and placement."""
+        ...
+
+    def __call__(
+        self, frame: Frame, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        """What hides the face of an RGB frame, None for nothing; `before` is what it gave for a
+        neighbouring frame, None where there was nothing or no frame."""
+        ...
+
+
+class HandMasker:
+    """Palms are looked for around the mouth, hands that are found are followed."""
+
+    every = 4
+
+    def __init__(self, palm: Path | str, hand: Path | str) -> None:
+        self.paths = Path(palm), Path(hand)
+        self.finder = HandFinder(*self.paths)
+
+    @property
+    def cache_key(self) -> str:
+        return f"hands 1 {_digest(*self.paths)}"
+
+    def __reduce__(self) -> tuple:
+        return HandMasker, self.paths  # networks of OpenCV cannot be sent to another process
+
+    def __call__(
+        self, frame: Frame, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        known = () if before is None else before.hands
+        followed = [self.finder.follow(frame, hand) for hand in known]
+        hands = [hand for hand in followed if hand is not None]
+        if len(hands) < max(len(known), 1):
+            back = invert(placement.square_matrix(1))
+            height = float(np.linalg.norm(back[:, 1]))
+            middle = transform(back, MOUTH - 0.5)[0]
+            found = self.finder.look(frame, middle, REACH * height, hands)
+            hands += [hand for hand in found if is_hand(hand, height)]
+        covered = hands_in_face(hands, placement)
+        return Occluder(covered, tuple(hands)) if covered.any() else None
+
+
+def is_hand(hand: Hand, height: float) -> bool:
+    """False for what the networks take for a hand on turned, small and blurred faces."""
+    return hand.presence >= SURE and hand.size <= LARGEST * height
+
+
+def hands_in_face(hands: Sequence[Hand], placement: Placement) -> Covered:
+    """The hands drawn into the square face: the hull of the joints, grown to the skin."""
+    matrix = placement.square_matrix(SIDE)
+    covered = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    for hand in hands:
+        hull = cv2.convexHull(transform(matrix, hand.points).astype(np.float32))
+        grown = max(FLESH * hand.size * mean_scale(matrix), 1.0)
+        outline = hull.round().astype(np.int32)
+        cv2.fillConvexPoly(covered, outline, 1)
+        cv2.polylines(covered, [outline], True, 1, thickness=max(round(2 * grown), 1))
+    return covered.astype(np.float32)
+
+
+class SegmenterMasker:
+    """A network of the user's own, an ONNX file: of the square face, 1 x 3 x s x s, RGB in 0 to 1,
+    it makes 1 x 1 x s x s, the share of every pixel that something else covers."""
+
+    every = 1
+
+    def __init__(self, path: Path | str, *, size: int = 256) -> None:
+        self.path, self.size = Path(path), size
+        if not self.path.is_file():
+            raise FileNotFoundError(f"faces.segmenter={path} is not a file: check the path")
+        try:
+            self.network = cv2.dnn.readNetFromONNX(str(self.path))
+            self.covered(np.zeros((size, size, 3), dtype=np.uint8))
+        except cv2.error as error:
+            raise ValueError(
+                f"faces.segmenter={path} is no network that OpenCV reads as 1 x 3 x {size} x "
+                f"{size} => 1 x 1 x {size} x {size}: {error.err or error}"
+            ) from error
+
+    @property
+    def cache_key(self) -> str:
+        return f"segmenter 1 {self.size} {_digest(self.path)}"
+
+    def __reduce__(self) -> tuple:
+        return SegmenterMasker, (self.path,)
+
+    def __call__(
+        self, frame: Frame, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        size = (self.size, self.size)
+        face = warp(frame, placement.square_matrix(self.size), size, border_value=127)
+        covered = cv2.resize(self.covered(face), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        return Occluder(covered) if (covered > 0.5).any() else None
+
+    def covered(self, face: UInt8[np.ndarray, "s s 3"]) -> Float[np.ndarray, "s s"]:
+        self.network.setInput(cv2.dnn.blobFromImage(face, 1 / 255))
+        given = self.network.forward()
+        if given.size != self.size**2:
+            raise ValueError(
+                f"faces.segmenter={self.path} gives {given.shape} of a face of {self.size} pixels, "
+                f"not 1 x 1 x {self.size} x {self.size}"
+            )
+        return given.reshape(self.size, self.size).astype(np.float32).clip(0, 1)
+
+
+def default_masker(
+    *,
+    cache_dir: Path | str | None = None,
+    segmenter: Path | str | None = None,
+) -> OcclusionMasker | None:
+    """The user's segmenter, else the masker of hands; None, which is said once, where its networks
+    cannot be had."""
+    if segmenter is not None:
+        return SegmenterMasker(segmenter)
+    try:
+        palm, hand = (model_path(name, HANDS, cache_dir) for name in HANDS.checksums)
+    except NotFetched as error:
+        logger.warning("%s; until then %s", error, NOT_THERE)
+        return None
+    return HandMasker(palm, hand)
+
+
+def steadied(
+    seen: Mapping[int, Covered], number: int, *, resolution: int
+) -> Float[np.ndarray, "r r"] | None:
+    """What stays the source's in the face of frame `number`, given what was seen by frame.
+
+    No frame shows less than its own. Where something was lost between two frames in which it was
+    seen, it is where it was in either; it comes and goes over two frames.
+    """
+    own = seen.get(number)
+    if own is None:
+        own = _held(seen, number)
+    around = [seen.get(number + step) for step in (-2, -1, 1, 2)]
+    shares = [*([] if own is None else [own])]
+    for weight, covered in zip((1 / 3, 2 / 3, 2 / 3, 1 / 3), around, strict=True):
+        shares += [] if covered is None else [np.float32(weight) * covered]
+    if not shares:
+        return None
+    return widened(np.max(shares, axis=0), resolution)
+
+
+def _held(seen: Mapping[int, Covered], number: int) -> Covered | None:
+    steps = range(1, HELD + 1)
+    before = next((number - step for step in steps if number - step in seen), None)
+    after = next((number + step for step in steps if number + step in seen), None)
+    if before is None or after is None or after - before > HELD + 1:
+        return None
+    return np.maximum(seen[before], seen[after])
+
+
+def widened(covered: Covered, resolution: int) -> Float[np.ndarray, "r r"]:
+    """A soft edge around what is covered, all of which stays whole."""
+    large = cv2.resize(covered, (resolution, resolution), interpolation=cv2.INTER_LINEAR)
+    edge = max(resolution // 64, 1)
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (4 * edge + 1, 4 * edge + 1))
+    grown = cv2.dilate(large, ellipse)
+    return np.maximum(cv2.GaussianBlur(grown, (0, 0), edge), large).clip(0, 1)
+
+
+def _digest(*paths: Path) -> str:
+    together = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        together.update(path.read_bytes())
+    return together.hexdigest()

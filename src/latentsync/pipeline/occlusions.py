@@ -1,0 +1,203 @@
+"""What lies before the faces that will be redrawn: looked for once, before anything is drawn."""
+
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32, UInt8
+
+from latentsync.faces import Placement
+from latentsync.faces.mask import ALL_ROWS, Rows, load_mask
+from latentsync.faces.occlusion import HELD, SIDE, Covered, Occluder, OcclusionMasker, steadied
+from latentsync.faces.tracking.survey import usable
+from latentsync.media.frame import Picture
+from latentsync.media.frame_reader import FrameReader, Timeline
+from latentsync.pipeline.analysis import Placements, VideoAnalysis, aligner_for
+from latentsync.pipeline.checks import Inputs
+from latentsync.pipeline.plan import HIDDEN, LEFT_ALONE
+from latentsync.pipeline.request import Request, Session
+from latentsync.runtime import Bar
+
+# Less than this share of what is painted is skin or a finger's edge: nothing hides the mouth.
+MIN_SHARE = 0.02
+CALM_FRAMES = 8  # between two hidden frames, faces that are seen for less stay left alone, too
+
+
+class CoveredFrames(Mapping[int, Covered]):
+    """The covered shares of a face by the number of the stored frame, some hundred bytes each."""
+
+    def __init__(self) -> None:
+        self.packed: dict[int, bytes] = {}
+        self.shares: dict[int, float] = {}
+
+    def add(self, number: int, covered: Covered, painted: Bool[np.ndarray, "s s"]) -> None:
+        levels = np.rint(covered * 255).astype(np.uint8)
+        self.packed[number] = zlib.compress(levels.tobytes(), 1)
+        self.shares[number] = float(covered[painted].mean())
+
+    def __getitem__(self, number: int) -> Covered:
+        levels = np.frombuffer(zlib.decompress(self.packed[number]), dtype=np.uint8)
+        return levels.reshape(SIDE, SIDE).astype(np.float32) / 255
+
+    def __contains__(self, number: object) -> bool:
+        return number in self.packed
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.packed)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Occlusions:
+    """What lies before faces, by track."""
+
+    tracks: dict[int, CoveredFrames] = field(default_factory=dict)
+
+    def mask_at(self, track: int, number: int, resolution: int) -> Float[np.ndarray, "r r"] | None:
+        """What of a face stays the source's in a frame, 0 to 1; None for nothing."""
+        seen = self.tracks.get(track)
+        return steadied(seen, number, resolution=resolution) if seen else None
+
+    def share(self, track: int, number: int) -> float:
+        """Of what is painted of a face, the share that is covered."""
+        seen = self.tracks.get(track)
+        return seen.shares.get(number, 0.0) if seen else 0.0
+
+    def leave_out(
+        self, edited: Mapping[int, Int32[np.ndarray, " _"]], firsts: Mapping[int, int]
+    ) -> dict[int, Int32[np.ndarray, " _"]]:
+        """What a plan makes of the tracks' frames, without those in which a mouth is hidden."""
+        without = {}
+        for track, frames in edited.items():
+            numbers = firsts[track] + np.arange(len(frames))
+            hidden = np.array([self.share(track, int(n)) > MIN_SHARE for n in numbers])
+            without[track] = np.where(
+                (frames != LEFT_ALONE) & with_calm_closed(hidden), HIDDEN, frames
+            ).astype(np.int32)
+        return without
+
+
+def with_calm_closed(hidden: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Frames between two hidden ones that lie close count as hidden."""
+    closed = hidden.copy()
+    at = np.flatnonzero(hidden)
+    for before, after in zip(at[:-1].tolist(), at[1:].tolist(), strict=True):
+        if after - before <= CALM_FRAMES:
+            closed[before:after] = True
+    return closed
+
+
+def occlusions_of(
+    request: Request,
+    inputs: Inputs,
+    found: VideoAnalysis,
+    edited: Mapping[int, Int32[np.ndarray, " _"]],
+    timeline: Timeline,
+    session: Session,
+) -> Occlusions:
+    """What lies before the mouths that are edited, in the frames that the output shows."""
+    choice, form = request.choice, session.model.format
+    if session.masker is None or choice.occlusion == "off":
+        return Occlusions()
+    shown = frozenset(timeline.numbers.tolist())
+    wanted = {}
+    for index, frames in edited.items():
+        track = found.survey.tracks[index]
+        fine, _ = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
+        numbers = track.first + np.flatnonzero(fine & (frames != LEFT_ALONE))
+        wanted[index] = shown.intersection(numbers.tolist())
+    numbers = np.array(sorted(frozenset().union(*wanted.values())), dtype=np.int32)
+    rate = len(found.times) / max(found.times.seconds, 1e-3)
+    reader = FrameReader(request.source.path, found.times, deinterlace=request.timing.deinterlace)
+    bar = Bar("hands", len(numbers), session.progress)
+
+    def pictures() -> Iterator[Picture]:
+        for picture in reader.pictures(numbers.tolist()):
+            bar.update()
+            yield picture
+
+    with session.stopwatch.stage("occlusion"), bar, inputs.watched():
+        return find_occlusions(
+            session.masker,
+            pictures(),
+            numbers,
+            wanted,
+            Placements(found.survey, partial(aligner_for, form.aligner, form.resolution, fps=rate)),
+            mask=form.mask,
+            rows=choice.mask_rows,
+        )
+
+
+def find_occlusions(
+    masker: OcclusionMasker,
+    pictures: Iterable[Picture],
+    numbers: Int32[np.ndarray, " n"],
+    wanted: Mapping[int, frozenset[int]],
+    placements: Placements,
+    *,
+    mask: str,
+    rows: Rows = ALL_ROWS,
+) -> Occlusions:
+    """Look at the `pictures`, frames `numbers` in rising order, for each track at its `wanted`."""
+    painted = load_mask(mask, SIDE, rows=rows) < 0.5
+    watchers = {track: Watcher(masker, painted) for track in wanted}
+    for number, picture in zip(numbers.tolist(), pictures, strict=True):
+        for track, watcher in watchers.items():
+            placement = placements.at(track, number) if number in wanted[track] else None
+            if placement is not None:
+                watcher(number, picture, placement)
+    return Occlusions({track: watcher.seen for track, watcher in watchers.items() if watcher.seen})
+
+
+class Watcher:
+    """Looks now and then at one face until something lies before it, then at every frame, those
+    that it had passed over too."""
+
+    def __init__(self, masker: OcclusionMasker, painted: Bool[np.ndarray, "s s"]) -> None:
+        self.masker, self.painted = masker, painted
+        self.seen = CoveredFrames()
+        self.before: Occluder | None = None
+        self.last, self.wait = -1, 0
+        self.passed: deque[tuple[int, Picture, Placement]] = deque(maxlen=max(masker.every - 1, 1))
+
+    def __call__(self, number: int, picture: Picture, placement: Placement) -> None:
+        if number != self.last + 1:
+            self.before, self.wait = None, 0
+            self.passed.clear()
+        self.last = number
+        if self.before is None and self.wait > 0:
+            self.wait -= 1
+            self.passed.append((number, picture, placement))
+            return
+        was_hidden = self.before is not None
+        self.before = self.look(number, picture.rgb(), placement, self.before)
+        if self.before is None:
+            recent = was_hidden or any(number - step in self.seen for step in range(1, HELD + 1))
+            self.wait = 0 if recent else self.masker.every - 1
+        else:
+            self.look_back(self.before)
+        self.passed.clear()
+
+    def look(
+        self,
+        number: int,
+        frame: UInt8[np.ndarray, "h w 3"],
+        placement: Placement,
+        neighbour: Occluder | None,
+    ) -> Occluder | None:
+        found = self.masker(frame, placement, neighbour)
+        if found is not None:
+            self.seen.add(number, found.covered, self.painted)
+        return found
+
+    def look_back(self, found: Occluder) -> None:
+        known: Occluder | None = found
+        for number, picture, placement in reversed(self.passed):
+            known = self.look(number, picture.rgb(), placement, known)
+            if known is None:
+                return

@@ -1,0 +1,154 @@
+import logging
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from latentsync.faces import Placement
+from latentsync.faces.detectors.hands import Hand, HandFinder, joints_roi, palm_anchors
+from latentsync.faces.detectors.model_files import HANDS, default_cache
+from latentsync.faces.occlusion import (
+    NOT_THERE,
+    SIDE,
+    HandMasker,
+    SegmenterMasker,
+    default_masker,
+    hands_in_face,
+    steadied,
+)
+from latentsync.faces.warp import transform
+
+WHOLE = Placement(np.eye(2, 3), (256, 256))
+# A hand that points upwards: wrist below, fingers side by side.
+JOINTS = np.array(
+    [[128, 220]] + [[88 + 20 * f, 180 - 40 * j] for f in range(5) for j in range(4)], dtype=float
+)
+
+
+def square(first: int, end: int) -> np.ndarray:
+    covered = np.zeros((SIDE, SIDE), dtype=np.float32)
+    covered[first:end, first:end] = 1
+    return covered
+
+
+def test_no_frame_keeps_less_than_its_own_and_its_edge_is_soft() -> None:
+    mask = steadied({7: square(40, 80)}, 7, resolution=256)
+    assert mask is not None
+    assert (mask[82:158, 82:158] == 1).all()
+    assert (mask[:50] == 0).all()
+    assert np.diff(mask[60:90, 128]).max() < 0.3
+
+
+def test_what_is_lost_between_two_frames_is_held() -> None:
+    seen = {3: square(40, 80), 6: square(50, 90)}
+    held = steadied(seen, 4, resolution=SIDE)
+    assert held is not None
+    assert (held[40:90, 40:90].diagonal() == 1).all()
+    assert steadied(seen, 9, resolution=SIDE) is None
+    assert steadied({3: square(40, 80), 12: square(40, 80)}, 7, resolution=SIDE) is None
+
+
+def test_it_comes_and_goes_over_two_frames() -> None:
+    seen = {5: square(40, 80)}
+    masks = [steadied(seen, number, resolution=SIDE) for number in (2, 3, 4, 5, 6, 7, 8)]
+    shares = [None if mask is None else round(float(mask[60, 60]), 2) for mask in masks]
+    assert shares == [None, 0.33, 0.67, 1.0, 0.67, 0.33, None]
+
+
+def test_a_hand_covers_its_joints_and_the_flesh_around_them() -> None:
+    covered = hands_in_face([Hand(JOINTS, 1.0)], WHOLE)
+    places = np.rint(transform(WHOLE.square_matrix(SIDE), JOINTS)).astype(int)
+    inside = places[(places >= 0).all(axis=1)]
+    assert covered[inside[:, 1], inside[:, 0]].all()
+    assert covered.sum() > cv2.contourArea(cv2.convexHull(places.astype(np.float32)))
+    assert not covered[:, :20].any()
+
+
+@pytest.mark.parametrize("degrees", [0, 50, 180])
+def test_the_hand_network_sees_fingers_up(degrees: float) -> None:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = (JOINTS - 128) @ turn.T + 128
+    seen = transform(joints_roi(turned), turned)
+    assert seen[0, 1] > seen[9, 1] > seen[12, 1]
+    np.testing.assert_allclose(seen, transform(joints_roi(JOINTS), JOINTS), atol=1e-6)
+
+
+def test_palms_have_two_anchors_in_each_fine_cell_and_six_in_each_coarse_one() -> None:
+    anchors = palm_anchors()
+    assert anchors.shape == (2 * 24 * 24 + 6 * 12 * 12, 2)
+    np.testing.assert_array_equal(anchors[[0, 1, 2]], [[4, 4], [4, 4], [12, 4]])
+    np.testing.assert_array_equal(anchors[[1152, 1158]], [[8, 8], [24, 8]])
+
+
+def test_no_hand_is_seen_in_an_empty_picture() -> None:
+    paths = [default_cache() / name for name in HANDS.checksums]
+    if not all(path.is_file() for path in paths):
+        pytest.skip("the hand models are not fetched: python -m latentsync.faces.fetch")
+    frame = np.full((256, 256, 3), 120, dtype=np.uint8)
+    assert HandFinder(*paths).look(frame, np.array([128.0, 128.0]), 300.0) == []
+    assert HandMasker(*paths)(frame, WHOLE, None) is None
+
+
+def test_without_its_networks_nothing_is_masked_and_it_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    with caplog.at_level(logging.WARNING):
+        assert default_masker(cache_dir=tmp_path) is None
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert NOT_THERE in said
+    assert "faces.occlusion=off" in said
+
+
+def test_a_segmenter_of_ones_own_says_what_is_covered(tmp_path: Path) -> None:
+    path = tmp_path / "red.onnx"
+    path.write_bytes(red_is_covered())
+    masker = default_masker(segmenter=path)
+    assert isinstance(masker, SegmenterMasker)
+    frame = np.zeros((256, 256, 3), dtype=np.uint8)
+    assert masker(frame, WHOLE, None) is None
+    frame[:, 128:, 0] = 255
+    seen = masker(frame, WHOLE, None)
+    assert seen is not None
+    np.testing.assert_allclose(seen.covered[:, : SIDE // 2 - 1], 0, atol=1e-6)
+    np.testing.assert_allclose(seen.covered[:, SIDE // 2 + 1 :], 1, atol=1e-6)
+
+
+def test_a_segmenter_must_be_there_and_be_a_network(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    with pytest.raises(FileNotFoundError, match=r"faces\.segmenter=.*bad\.onnx is not a file"):
+        default_masker(segmenter=bad)
+    bad.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"bad\.onnx is no network that OpenCV reads"):
+        default_masker(segmenter=bad)
+
+
+def red_is_covered() -> bytes:
+    """An ONNX network of one convolution that gives the red channel."""
+
+    def number(value: int) -> bytes:
+        return bytes([value % 128 + 128]) + number(value // 128) if value > 127 else bytes([value])
+
+    def part(field: int, content: bytes | str | int) -> bytes:
+        if isinstance(content, int):
+            return number(8 * field) + number(content)
+        content = content.encode() if isinstance(content, str) else content
+        return number(8 * field + 2) + number(len(content)) + content
+
+    def value(name: str, channels: int) -> bytes:
+        shape = b"".join(part(1, part(1, length)) for length in (1, channels, 256, 256))
+        return part(1, name) + part(2, part(1, part(1, 1) + part(2, shape)))
+
+    node = part(1, "face") + part(1, "weight") + part(2, "covered") + part(4, "Conv")
+    weight = b"".join(part(1, length) for length in (1, 3, 1, 1)) + part(2, 1)
+    weight += part(8, "weight") + part(9, struct.pack("<3f", 1, 0, 0))
+    graph = part(1, node) + part(2, "red") + part(5, weight)
+    graph += part(11, value("face", 3)) + part(12, value("covered", 1))
+    return part(1, 8) + part(7, graph) + part(8, part(1, "") + part(2, 13))
