@@ -24,6 +24,32 @@ def stays(timeline: Timeline) -> list[int]:
 UNEVEN = FrameTimes(MILLISECONDS, np.array([0, 10, 40, 90]), 110)
 
 
+def rounded(fps: Fraction, length: int, *, late: int = 0) -> FrameTimes:
+    """A steady rate on a clock of milliseconds; one frame comes so many ticks late."""
+    ticks = [round(1000 * index / fps) for index in range(length + 1)]
+    ticks[length // 2] += late
+    return FrameTimes(MILLISECONDS, np.array(ticks[:-1]), ticks[-1])
+
+
+@pytest.mark.parametrize("fps", [24, 30, 60, Fraction(30000, 1001), Fraction(24000, 1001)])
+@pytest.mark.parametrize("loop", ["to_and_fro", "repeat", "hold"])
+def test_a_rate_that_the_clock_is_too_coarse_for_is_kept(fps: Fraction, loop: str) -> None:
+    fps = Fraction(fps)
+    times = rounded(fps, 29)
+    timeline = build_timeline(times, seconds=2.0, loop=loop, source_fps=fps)
+    assert len(timeline) / timeline.start(len(timeline)) == fps
+    assert timeline.seconds(len(timeline)) == pytest.approx(2.0, abs=0.51 / fps)
+
+
+@pytest.mark.parametrize(("late", "fps"), [(2, 24), (-3, 24), (0, 25), (0, 23)])
+def test_times_that_are_meant_stay_as_they_are(late: int, fps: int) -> None:
+    """An uneven frame; a rate that the clock has; a header that says another rate."""
+    times = rounded(Fraction(25 if fps == 25 else 24), 29, late=late)
+    timeline = build_timeline(times, seconds=1.0, source_fps=Fraction(fps))
+    np.testing.assert_array_equal(timeline.starts, times.starts)
+    assert timeline.time_base == MILLISECONDS
+
+
 @pytest.mark.parametrize(
     ("loop", "numbers"),
     [

@@ -1,5 +1,6 @@
 """Mouths go back at their time: between two slots, fading beside what stays as it is."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -12,12 +13,20 @@ from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import Timeline
 from latentsync.pipeline.analysis import Placements, aligner_for
 from latentsync.pipeline.chunks import NOT_SPEAKING, Chunk, Run, find_runs, slot_entries
-from latentsync.pipeline.compositing import Pasting, face_in, put_back, with_face
+from latentsync.pipeline.compositing import (
+    Pasting,
+    RunsAt,
+    face_in,
+    put_back,
+    shown_mouths,
+    with_face,
+)
 from latentsync.pipeline.generation import GeneratedFaces
 from latentsync.pipeline.plan import AS_PERSON, LEFT_ALONE, Choice
 from pipeline.inputs import POINTS, RESOLUTION
 
 SIZE = (112, 128)
+PER_FRAME = ("points", "boxes", "openings", "yaws")
 
 
 def survey_of(seen: list[bool], *, end: int | None = None) -> Survey:
@@ -212,3 +221,38 @@ def test_a_face_put_into_its_part_of_the_picture_is_the_one_put_into_the_whole(
     assert np.abs(part - whole).max() <= 3
     assert (part != whole).mean() < 0.02
     assert (part == frame).all() == (place is PLACES["outside"])
+
+
+@pytest.mark.parametrize("rate", [24, 30, 50, 60])
+@pytest.mark.parametrize("cut", [28, 35, 36, 37])
+def test_every_frame_up_to_a_cut_and_to_the_end_gets_a_mouth(rate: int, cut: int):
+    """Slots of 1/25 s are longer than the frames: a cut and the end come in the midst of one."""
+    length = 3 * rate + 1
+    timeline = timeline_of(list(range(length)), Fraction(1, rate), length)
+    whole = survey_of([True] * length)
+    (track,) = whole.tracks
+    tracks = [
+        replace(
+            track,
+            first=first,
+            **{name: getattr(track, name)[first:end] for name in PER_FRAME},
+        )
+        for first, end in ((0, cut), (cut, length))
+    ]
+    seen = Survey(length, [Shot(0, cut), Shot(cut, length)], tracks)
+    num_slots = round(25 * length / rate)
+    runs, _ = find_runs(
+        seen,
+        {index: np.full(len(each.boxes), AS_PERSON, np.int32) for index, each in enumerate(tracks)},
+        timeline,
+        slot_entries(timeline, fps=Fraction(25), num_slots=num_slots),
+        Choice(),
+        fps=Fraction(25),
+        num_spoken=num_slots,
+    )
+    places = Placements(seen, lambda: aligner_for("smooth", RESOLUTION, fps=rate))
+    runs_at = RunsAt(runs)
+    for entry in range(length):
+        (mouth,) = shown_mouths(entry, timeline, fps=25.0, runs_at=runs_at, placements=places)
+        assert runs[mouth.run].track == (0 if entry < cut else 1)
+        assert runs[mouth.run].first <= mouth.lower < runs[mouth.run].end

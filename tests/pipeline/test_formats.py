@@ -98,10 +98,7 @@ def test_frames_rate_length_and_start(tmp_path: Path, parts: dict, case: tuple) 
     assert times.seconds == pytest.approx(max(seconds, SECONDS), abs=1.01 / rate)
     steps = np.diff(times.starts * float(times.time_base))
     assert steps == pytest.approx(1 / float(rate), abs=0.0011)
-    # Jumps of the film's light count as cuts. Above the model's rate the frame behind the last slot
-    # of a shot stays the source's.
-    left_out = len(report.shots) if rate > 25 else 0
-    spoken = pytest.approx(min(seconds * rate, num_frames), abs=2 + left_out)
+    spoken = pytest.approx(min(seconds * rate, num_frames), abs=2)
     assert report.num_frames_with_face == spoken
     before = probe(source)
     assert (info.width, info.height) == (

@@ -79,13 +79,16 @@ def build_timeline(
     loop: str = "to_and_fro",
     tail: str = "keep",
     fps: Fraction | None = None,
+    source_fps: Fraction | None = None,
 ) -> Timeline:
     """A timeline as long as the audio, to half a frame; `tail="keep"` keeps all of a longer video.
 
     fps None keeps the source's frames and times (frames longer than 0.2 s are repeated every 0.04
-    s); a number resamples to that rate, by the rule of ffmpeg's fps filter. `loop`, for a video
-    shorter than the audio: play it forwards and backwards (frames at the turns twice), repeat it,
-    hold the last frame, or stop with the video.
+    s); a number resamples to that rate, by the rule of ffmpeg's fps filter. `source_fps` is the
+    rate in the file's header: where the file's clock is too coarse for it (Matroska's ticks are
+    1 ms) and frames are off by no more than a tick, they come at that rate exactly. `loop`, for a
+    video shorter than the audio: play it forwards and backwards (frames at the turns twice), repeat
+    it, hold the last frame, or stop with the video.
     """
     check_rate(len(times), times.end * times.time_base)
     if seconds <= 0:
@@ -94,7 +97,12 @@ def build_timeline(
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     check_bounded(times, fps)
-    shown = _repeat_long(times) if fps is None else _on_grid(times, fps)
+    if fps is not None:
+        shown = _on_grid(times, fps)
+    elif source_fps is not None and is_rounded(times, source_fps):
+        shown = _steady(len(times), source_fps)
+    else:
+        shown = _repeat_long(times)
     end = round_half_up(Fraction(seconds).limit_denominator(10**9) / shown.time_base)
     if end <= shown.end and tail == "keep":
         return shown
@@ -133,6 +141,22 @@ def _check_times(time_base: Fraction, starts: np.ndarray, end: int) -> None:
         )
     if time_base <= 0:
         raise ValueError(f"a tick must last more than 0 s, got {time_base}")
+
+
+def is_rounded(times: FrameTimes, fps: Fraction) -> bool:
+    """Whether the frames come at a steady rate, whose times are rounded to ticks."""
+    ticks = 1 / (fps * times.time_base)
+    if ticks.denominator == 1 or 1 / fps > LONGEST_SECONDS:
+        return False
+    exact = np.arange(len(times)) * float(ticks)
+    # The end is a start and a duration, both rounded.
+    is_whole = abs(times.end - len(times) * ticks) <= 2
+    return bool(is_whole and (np.abs(times.starts - exact) <= 1).all())
+
+
+def _steady(length: int, fps: Fraction) -> Timeline:
+    numbers = np.arange(length)
+    return Timeline(1 / fps, numbers.astype(np.int32), numbers, length)
 
 
 def _repeat_long(times: FrameTimes) -> Timeline:

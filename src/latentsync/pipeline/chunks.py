@@ -43,7 +43,8 @@ class Run:
     """Slots `first` to `end` (exclusive) in which the face of a track is redrawn.
 
     `strength` says how much of the drawn mouth is shown in each slot: 0 (the source) to 1. `turn`
-    is the number of a turn that has a voice of its own.
+    is the number of a turn that has a voice of its own. `holds`: its last mouth stays until a cut,
+    or the end, which follows: frames between two slots are of the later one.
     """
 
     track: int
@@ -52,6 +53,7 @@ class Run:
     end: int
     strength: Float32[np.ndarray, " n"]
     turn: int | None = None
+    holds: bool = False
 
     @property
     def speech(self) -> int | str:
@@ -186,7 +188,9 @@ def find_runs(
                 continue
             shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
             own = None if turn == AS_PERSON else turn
-            runs.append(Run(index, track.person, first, end, shown.astype(np.float32), own))
+            holds = end == len(numbers) or not shot.first <= numbers[end] < shot.end
+            strength = shown.astype(np.float32)
+            runs.append(Run(index, track.person, first, end, strength, own, holds))
     for run in runs:
         left[run.first : run.end] = ""
     return sorted(runs, key=lambda run: run.first), list(left)

@@ -32,8 +32,12 @@ class RunsAt:
     def __call__(self, slot: int) -> list[tuple[int, Run]]:
         while self.waiting and self.waiting[0][1].first <= slot:
             self.active.append(self.waiting.popleft())
-        self.active = [item for item in self.active if item[1].end > slot]
-        return self.active
+        self.active = [item for item in self.active if item[1].end >= slot]
+        return [item for item in self.active if item[1].end > slot]
+
+    def held(self, slot: int) -> list[tuple[int, Run]]:
+        """Those that ended with the slot before, and whose last mouth stays for what is left."""
+        return [item for item in self.active if item[1].end == slot and item[1].holds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,8 @@ def shown_mouths(
     """The mouths that are put into a frame of the output; entries are asked for in order."""
     position, number = timeline.seconds(entry) * fps, int(timeline.numbers[entry])
     shown = []
-    for index, run in runs_at(slot_at(entry, timeline, fps=fps)):
+    slot = slot_at(entry, timeline, fps=fps)
+    for index, run in [*runs_at(slot), *runs_at.held(slot)]:
         placement = placements.at(run.track, number)
         lower = min(max(floor(position + AT_SLOT), run.first), run.end - 1)
         upper = min(lower + 1, run.end - 1)

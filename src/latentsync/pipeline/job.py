@@ -139,7 +139,13 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
     seconds = profile.seconds_spoken(
         voices[None].tokens, max(voice.seconds for voice in voices.values())
     )
-    timeline, fps = timeline_of(request.timing, found, seconds=seconds, model_fps=form.fps)
+    timeline, fps = timeline_of(
+        request.timing,
+        found,
+        seconds=seconds,
+        model_fps=form.fps,
+        source_fps=request.source.info.fps,
+    )
     if request.plan is None:
         plan = _make_plan(request, analysis, session)
     else:
@@ -181,7 +187,12 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
 
 
 def timeline_of(
-    timing: Timing, found: VideoAnalysis, *, seconds: float, model_fps: float
+    timing: Timing,
+    found: VideoAnalysis,
+    *,
+    seconds: float,
+    model_fps: float,
+    source_fps: Fraction | None = None,
 ) -> tuple[Timeline, Fraction]:
     """The output's frames, and the rate of the model's grid."""
     rate = Fraction(model_fps).limit_denominator(1001)
@@ -191,6 +202,7 @@ def timeline_of(
         loop=timing.loop,
         tail=timing.tail,
         fps=rate if timing.fps == "model" else _own_rate(timing.fps),
+        source_fps=source_fps,
     )
     return timeline, rate
 

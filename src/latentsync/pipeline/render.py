@@ -208,7 +208,8 @@ def _chunks_shown(job: Job, entries: range, generation: Generation) -> list[Chun
     if generation.sampler.sample_latents:  # from one generator, window after window
         return job.chunks
     first_slot = int(job.timeline.seconds(entries.start) * float(job.slot_rate)) if entries else 0
-    return [chunk for chunk in job.chunks if chunk.end > first_slot]
+    # The last mouth of a run may stay for a part of the next slot.
+    return [chunk for chunk in job.chunks if chunk.end >= first_slot]
 
 
 def _faces_to_cut(
