@@ -15,20 +15,21 @@ from latentsync.files import publish
 MANIFEST_NAME = "manifest.jsonl"
 LATENTS_FOLDER = "latents"
 FEATURES_FOLDER = "features"
-AUDIO_ENCODER = "audio_encoder"  # metadata of a features file: whose states it holds
-STATES_RATE = "states_per_second"  # and how many; those of files that do not say it:
+AUDIO_ENCODER = "audio_encoder"  # safetensors metadata: the encoder of the audio states
+STATES_RATE = "states_per_second"  # and their rate; if absent:
 USUAL_RATE = 50.0
 
 
-# Of MelAudioEncoder, which names no weights: two rows of 80 bands.
+# Shape of MelAudioEncoder's states, which has no weights: two rows of 80 bands.
 MEL_STATES = [2, 80]
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One prepared clip; `start_frame` counts frames of the model's rate in the source video.
+    """One prepared clip; `start_frame` is its position in the source video at the model's frame
+    rate.
 
-    With a `store` its paths are those of the store's local folder: `bring` them before reading.
+    With a `store` its paths are in the store's local folder: call `bring` before reading.
     """
 
     path: Path
@@ -48,7 +49,8 @@ class Clip:
         return self.path.stem
 
     def bring(self, path: Path | None = None) -> None:
-        """Have one of its files, or all of them, on this disk; nothing to do without a `store`."""
+        """Fetch one of its files, or all of them, to the local disk; does nothing without a
+        `store`."""
         if self.store is None:
             return
         own = (self.path, self.features_path, self.latents_path, self.states_path)
@@ -57,7 +59,7 @@ class Clip:
                 self.store.bring(each)
 
     def as_row(self, folder: Path) -> dict[str, str | int | float]:
-        """A line of the manifest that stands in `folder`."""
+        """Its manifest line, with paths relative to `folder`."""
         return {
             "clip": self.path.relative_to(folder).as_posix(),
             "features": self.features_path.relative_to(folder).as_posix(),
@@ -86,9 +88,9 @@ class Clip:
 def read_manifest(
     path: Path | str, *, cache_dir: Path | None = None, cache_gigabytes: float = 100
 ) -> list[Clip]:
-    """The clips of a manifest, or of the data set folder that holds one.
+    """The clips of a manifest, or of the data set folder that contains one.
 
-    Of an object store too (s3://bucket/folder): the clips are then fetched as they are read, into
+    With the URL of an object store (s3://bucket/folder) clips are fetched when they are read, into
     `cache_dir`, see `RemoteSet`.
     """
     if is_remote(path):
@@ -117,7 +119,7 @@ def read_manifest(
 
 
 def _read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
-    """The clips that a manifest called `name` lists, all of one resolution and rate."""
+    """The clips listed in a manifest called `name`, all of the same resolution and rate."""
     clips = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
@@ -142,7 +144,8 @@ def write_manifest(clips: Iterable[Clip], path: Path) -> None:
 
 
 def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Clip]:
-    """The clips with `latents_path` set: `latents` names a folder or, True, the only one there."""
+    """The clips with `latents_path` set: `latents` names a folder, or True takes the only one there
+    is."""
     store = clips[0].store
     parent = clips[0].path.parent.parent / LATENTS_FOLDER
     there = _names(parent) if store is None else sorted(store.names(LATENTS_FOLDER))
@@ -164,20 +167,20 @@ def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Cl
 
 @dataclass(frozen=True, slots=True)
 class AudioStates:
-    """Whose audio states a model listens to: `encoder` is its `states_name`,
-    `made_with` the words of prepare.py that name it."""
+    """The audio states a model needs: `encoder` is the encoder's `states_name`, `made_with` the
+    overrides of prepare.py that select it."""
 
     encoder: str
     made_with: str = "audio_encoder=..."
 
 
 def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
-    """The clips with the states of an encoder; FileNotFoundError with the command where a set has
-    none of it.
+    """The clips with the states of an encoder; FileNotFoundError with the command to run if a set
+    has none.
 
-    They lie in the features files, if the set was prepared with this encoder, or in a folder of its
-    name beside them. Sets made before features said whose they are have states of one encoder,
-    which nobody can name: only their shape is compared, when training begins.
+    States are in the features files, if the set was prepared with this encoder, or in a folder of
+    its name next to them. Older sets do not record their encoder: only the shape of the states is
+    compared, when training begins.
     """
     own = _own_encoder(clips)
     if own == wanted.encoder:
@@ -203,10 +206,10 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
 
 
 def states_metadata(encoder: str, rate: float) -> dict[str, str]:
-    """What is noted beside audio states: whose they are, and how many a second if not the usual.
+    """Metadata of audio states: their encoder, and their rate unless it is the usual one.
 
-    One entry only where that is enough: safetensors writes several in any order, and prepared
-    sets are equal to the byte.
+    A single entry if possible: safetensors writes several in arbitrary order, and prepared sets
+    must be reproducible to the byte.
     """
     if rate == USUAL_RATE:
         return {AUDIO_ENCODER: encoder}
@@ -214,10 +217,10 @@ def states_metadata(encoder: str, rate: float) -> dict[str, str]:
 
 
 def states_rate(clips: Sequence[Clip]) -> float:
-    """How many audio states a second of clips has, by the first one that can be read."""
+    """Rate of the clips' audio states in Hz, from the first clip that can be read."""
     for clip in clips:
         path = clip.states_path or clip.features_path
-        with suppress(OSError, SafetensorError):  # a bad clip is passed over when it is read
+        with suppress(OSError, SafetensorError):  # unreadable clips are skipped when they are read
             clip.bring(path)
             with safe_open(path, framework="np") as tensors:
                 return float((tensors.metadata() or {}).get(STATES_RATE, USUAL_RATE))
@@ -225,9 +228,9 @@ def states_rate(clips: Sequence[Clip]) -> float:
 
 
 def _own_encoder(clips: Sequence[Clip]) -> str | None:
-    """Whose states the features of a set hold, by its first clip that can be read."""
+    """The encoder of the states in a set's features, from the first clip that can be read."""
     for clip in clips:
-        with suppress(OSError, SafetensorError):  # a bad clip is passed over when it is read
+        with suppress(OSError, SafetensorError):  # unreadable clips are skipped when they are read
             clip.bring(clip.features_path)
             with safe_open(clip.features_path, framework="np") as tensors:
                 named = (tensors.metadata() or {}).get(AUDIO_ENCODER)

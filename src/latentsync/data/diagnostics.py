@@ -1,4 +1,4 @@
-"""What can be wrong with clips that a sync judge is to learn from: seen without any network."""
+"""Defects of clips for SyncNet training that can be detected without a network."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
@@ -17,34 +17,33 @@ from latentsync.data.clips import Clip
 from latentsync.media.mel import mel_window
 from latentsync.media.video import open_clip
 
-# In units of log-mel, which lies in [-4, 4]: speech moves by one or more.
+# Standard deviation in log-mel, which lies in [-4, 4]; in speech it is 1 or more.
 SILENT_DEVIATION = 0.05
 MAX_OFFSET = 12
-# What motion says of the sound at its best shift, above that at the median shift, has no size that
-# holds for all faces: 24 drawn clips of 4 s gave .26-.45, 55 stretches of recorded ones .05-.26,
-# and either with the sound of another clip up to .37. So a clip is compared with itself beside
-# other clips' sounds. With this lead on all of 6, 13 of the 24 and 13 of the 55 have an offset, 13
-# and 11 of them within 3 frames of none.
+# A clip's lead (see `lead_curve`) has no threshold that suits all faces: 24 synthetic clips of 4 s
+# gave .26-.45, 55 recorded ones .05-.26, and both up to .37 with the sound of another clip. So it
+# is compared with the lead of the same motion over other clips' sounds. Requiring this factor over
+# all of 6, 13 of the 24 and 13 of the 55 have an offset, 13 and 11 of them within 3 frames of zero.
 LEAD = 1.25
 NUM_OTHERS = 6
 NUM_MOTIONS, NUM_BANDS = 8, 8
-SLOW = 12  # what changes over more frames than this to each side is no speech
-# Where an aligned face has its mouth, as shares of its side.
+SLOW = 12  # changes over more frames than this on either side are not speech
+# The mouth in an aligned face, as fractions of its side.
 MOUTH_ROWS, MOUTH_COLUMNS = (0.58, 0.86), (0.28, 0.72)
 
 Motion = Float[np.ndarray, "f k"]
 Sound = Float[np.ndarray, "f b"]
-Curve = Float[np.ndarray, " s"]  # a value for each shift of the sound, -MAX_OFFSET..MAX_OFFSET
+Curve = Float[np.ndarray, " s"]  # one value per shift of the sound, -MAX_OFFSET..MAX_OFFSET
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Findings on `num_clips` clips; `offsets` counts clips by how many frames sound is late, where
-    one can tell.
+    """Findings on `num_clips` clips; `offsets` counts clips by the delay of their sound in frames,
+    where it can be determined.
 
-    `common_offset` is that of all clips taken together. `together` says how much better their
-    motion goes with their own sounds there than with other clips' anywhere: about 1 is chance, None
-    where there are no two clips to compare.
+    `common_offset` is that of all clips combined. `together` is how much better their motion
+    correlates with their own sounds at that offset than with other clips' at any: about 1 is
+    chance, None if there are no two clips to compare.
     """
 
     num_clips: int
@@ -61,7 +60,7 @@ class Health:
 
 
 def measure_health(clips: Sequence[Clip], *, num_clips: int = 64) -> Health:
-    """Read `num_clips` clips, evenly spread over the list, whole."""
+    """Read `num_clips` whole clips, evenly spaced over the list."""
     count = min(num_clips, len(clips))
     chosen = [clips[index] for index in np.linspace(0, len(clips) - 1, count).round().astype(int)]
     silent: list[str] = []
@@ -99,7 +98,7 @@ def measure_health(clips: Sequence[Clip], *, num_clips: int = 64) -> Health:
 def frame_bands(
     mel: Float[Tensor, "80 n"], num_frames: int, *, fps: float
 ) -> Float[np.ndarray, "f bands"]:
-    """Mean log-mel in a few bands over the time of each frame."""
+    """Mean log-mel of each frame in a few bands."""
     columns = [
         mel_window(mel, index, num_frames=1, fps=fps).mean(dim=1) for index in range(num_frames)
     ]
@@ -107,7 +106,7 @@ def frame_bands(
 
 
 def mouth_motions(frames: UInt8[np.ndarray, "f h w 3"]) -> Float[np.ndarray, "f k"]:
-    """The mouth's region along its few directions of largest change."""
+    """The first principal components of the mouth region."""
     height, width = frames.shape[1:3]
     rows = slice(*(int(share * height) for share in MOUTH_ROWS))
     columns = slice(*(int(share * width) for share in MOUTH_COLUMNS))
@@ -118,7 +117,7 @@ def mouth_motions(frames: UInt8[np.ndarray, "f h w 3"]) -> Float[np.ndarray, "f 
 
 
 def shrink_grey(frames: UInt8[np.ndarray, "f h w 3"], side: int = 16) -> Float[np.ndarray, "f n"]:
-    """Grey pictures of side x side as rows."""
+    """Grey images of side x side, flattened."""
     small = [cv2.resize(frame.mean(axis=2), (side, side), interpolation=cv2.INTER_AREA)
              for frame in frames]  # fmt: skip
     return np.stack(small).reshape(len(frames), -1)
@@ -126,7 +125,7 @@ def shrink_grey(frames: UInt8[np.ndarray, "f h w 3"], side: int = 16) -> Float[n
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A clip with sound: how its mouth moves, and what is heard beside it."""
+    """A clip with sound: features of its mouth motion and of its audio."""
 
     source: str
     motion: Motion
@@ -134,7 +133,7 @@ class Heard:
 
 
 def foreign_curves(clip: Heard, clips: Sequence[Heard]) -> list[Curve]:
-    """The curves of a clip's motion with the sounds of some others, of other sources if there are
+    """Lead curves of a clip's motion with other clips' sounds, from other sources if there are
     any."""
     others = [each for each in clips if each is not clip and each.source != clip.source]
     others = others or [each for each in clips if each is not clip]
@@ -144,10 +143,10 @@ def foreign_curves(clip: Heard, clips: Sequence[Heard]) -> list[Curve]:
 
 
 def lead_curve(motion: Motion, sound: Sound) -> Curve | None:
-    """How much of the sound the motion explains at each shift, above what it does at the median
-    shift; None for what is too short.
+    """R^2 of the sound explained by the motion at each shift, minus the median over shifts; None if
+    the clip is too short.
 
-    By ridge regression of the sound on the motion, both without what changes slowly.
+    By ridge regression of sound on motion, both high-pass filtered.
     """
     length = min(len(motion), len(sound))
     if length <= 3 * MAX_OFFSET:
@@ -163,13 +162,14 @@ def lead_curve(motion: Motion, sound: Sound) -> Curve | None:
 
 
 def offset_of(own: Curve, others: Sequence[Curve]) -> int | None:
-    """By how many frames the sound comes late; None if another clip's would do nearly as well."""
+    """Delay of the sound in frames; None if another clip's sound would fit nearly as well."""
     best = max(float(curve.max()) for curve in others)
     return int(own.argmax()) - MAX_OFFSET if own.max() > max(LEAD * best, 0) else None
 
 
 def pool(usable: Sequence[tuple[Curve, list[Curve]]]) -> tuple[int, float | None]:
-    """The offset of all clips as one, and its lead as a multiple of the best with other sounds."""
+    """Offset of all clips combined, and their lead relative to the best with other clips'
+    sounds."""
     if not usable:
         return 0, None
     own = np.mean([curve for curve, _ in usable], axis=0)
@@ -181,7 +181,7 @@ def pool(usable: Sequence[tuple[Curve, list[Curve]]]) -> tuple[int, float | None
 
 
 def without_slow(track: Float[np.ndarray, "f k"]) -> Float[np.ndarray, "f k"]:
-    """Its values less the mean of those around."""
+    """Subtract the moving average."""
     sums = np.concatenate([np.zeros((1, track.shape[1])), np.cumsum(track, axis=0)])
     numbers = np.arange(len(track))
     first, end = np.maximum(numbers - SLOW, 0), np.minimum(numbers + SLOW + 1, len(track))
@@ -198,7 +198,7 @@ def _shifted(
 
 
 def _explained(sound: Float[np.ndarray, "g b"], motion: Float[np.ndarray, "g k"]) -> float:
-    """R^2 of the ridge regression of sound on motion; 0 where one of them never changes."""
+    """R^2 of the ridge regression of sound on motion; 0 if either is constant."""
     motion, sound = motion - motion.mean(axis=0), sound - sound.mean(axis=0)
     power = np.square(motion).mean()
     if power == 0 or not sound.any():

@@ -1,4 +1,5 @@
-"""Clips read again and again: tensors stay mapped, decoders open, frames in memory if asked."""
+"""Repeated access to clips: memory-mapped tensors, open decoders, optionally decoded frames in
+memory."""
 
 import os
 from collections import OrderedDict
@@ -18,15 +19,15 @@ from latentsync.media.clip_reader import ClipReader, reader_named
 
 T = TypeVar("T")
 
-# Linux allows 65530 mappings per process; an open decoder costs some megabytes.
+# Linux allows 65530 mappings per process; an open decoder takes a few megabytes.
 MAX_MAPPED_FILES = 4096
-# What is fetched from a store makes room only when nobody has it mapped any more.
+# Deleting a file of the cache frees its space only when no process maps it any more.
 MAX_MAPPED_FETCHED = 64
 MAX_OPEN_CLIPS = 32
 
 
 class Opened(Generic[T]):
-    """The last `limit` files opened; a copy in another process opens its own."""
+    """An LRU cache of the last `limit` opened files; a copy in another process opens its own."""
 
     def __init__(self, opener: Callable[[Path], T], *, limit: int) -> None:
         self.opener = opener
@@ -36,7 +37,7 @@ class Opened(Generic[T]):
 
     def __call__(self, path: Path) -> T:
         if self._pid != os.getpid():
-            # The threads of a decoder do not survive a fork.
+            # Decoder threads do not survive a fork.
             self._files, self._pid = OrderedDict(), os.getpid()
         if path not in self._files:
             self._files[path] = self.opener(path)
@@ -50,7 +51,7 @@ class Opened(Generic[T]):
 
 
 def mapped_tensors(*, fetched: bool = False) -> Opened[dict[str, Tensor]]:
-    """Opens safetensors files as tensors that are read from disk when they are touched."""
+    """Opens safetensors files as memory-mapped tensors, read from disk on access."""
     return Opened(map_tensors, limit=MAX_MAPPED_FETCHED if fetched else MAX_MAPPED_FILES)
 
 
@@ -62,13 +63,13 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What was noted beside the tensors of a file."""
+    """The metadata of a safetensors file."""
     with safe_open(path, framework="pt") as tensors:
         return dict(tensors.metadata() or {})
 
 
 class ClipFrames:
-    """Frames of clips at one resolution, decoded when asked for."""
+    """Frames of clips at one resolution, decoded on demand."""
 
     def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
         self.resolution = resolution
@@ -83,9 +84,9 @@ class ClipFrames:
 
 
 class ClipFramesInMemory:
-    """Frames of clips at one resolution, each clip decoded once and kept as uint8.
+    """Frames of clips at one resolution, each clip decoded once and cached as uint8.
 
-    Every worker process keeps its own copies.
+    Every worker process has its own cache.
     """
 
     def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
@@ -105,7 +106,7 @@ class ClipFramesInMemory:
 
 
 def shrink(frames: UInt8[np.ndarray, "f h w 3"], size: int) -> UInt8[np.ndarray, "f r r 3"]:
-    """The frames at `size`, each new pixel the mean of the area it covers."""
+    """The frames at `size`, by area averaging."""
     if frames.shape[1:3] == (size, size):
         return np.ascontiguousarray(frames)
     return np.stack(

@@ -1,4 +1,4 @@
-"""Which frames of a clip one item shows, and which frames its reference comes from."""
+"""Choose the frames of a clip that an item shows, and those of its reference."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -6,11 +6,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def span(num_frames: int, stride: int) -> int:
-    """How many frames of a clip a window of `num_frames` at `stride` stretches over."""
+    """Number of clip frames spanned by a window of `num_frames` at `stride`."""
     return (num_frames - 1) * stride + 1
 
 
-Gap = tuple[int, int]  # the least and the most frames between a window and its reference
+Gap = tuple[int, int]  # minimum and maximum distance in frames between a window and its reference
 
 
 def choose_starts(
@@ -22,7 +22,7 @@ def choose_starts(
     rng: np.random.Generator,
     gap: Gap | None = None,
 ) -> list[int]:
-    """`count` first frames of windows of `length`, distinct as long as the clip has enough.
+    """First frames of `count` windows of `length`, distinct if the clip is long enough.
 
     `gap`: see `choose_reference_start`.
     """
@@ -45,14 +45,15 @@ def choose_reference_start(
     gap: Gap | None = None,
     turns: Float[np.ndarray, " f"] | None = None,
 ) -> int:
-    """The first frame of a window of `length` that shares no frame with the one at `start`.
+    """First frame of a reference window of `length` that shares no frame with the one at `start`.
 
-    With a `gap` it begins that many frames before or behind `start`: (0, 0) is the window itself,
-    as the official pipeline has it when it draws, (1, length - 1) overlaps it.
+    With a `gap` its distance from `start` is in that range: (0, 0) is the window itself, as in the
+    official inference pipeline; (1, length - 1) overlaps it.
 
-    With the `turns` of the head in every frame of the clip, one of the quarter of these windows
-    whose mean turn is nearest to that of the window: the network copies what it sees of a person,
-    and a cheek that is turned away shows nothing to copy. Turns that are not known are passed over.
+    With `turns`, the head's turn in every frame of the clip, it is sampled from the quarter of
+    these windows whose mean turn is closest to the window's: the network copies a person's
+    appearance from the reference, and a cheek that is turned away shows nothing to copy. Unknown
+    turns are ignored.
     """
     least, most = (length, num_available) if gap is None else gap
     starts = np.arange(num_available - length + 1)
@@ -66,7 +67,7 @@ def choose_reference_start(
 def _alike(
     allowed: Int[np.ndarray, " a"], start: int, means: Float[np.ndarray, " s"]
 ) -> Int[np.ndarray, " b"]:
-    """The quarter of the allowed starts whose windows are turned most like the one at `start`."""
+    """The quarter of the allowed starts whose windows' mean turn is closest to that at `start`."""
     difference = np.abs(means[allowed] - means[start])
     known = np.isfinite(difference)
     if not known.any():

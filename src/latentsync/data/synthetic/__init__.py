@@ -1,7 +1,7 @@
-"""A drawn world of talking faces, whose truth is known for every frame.
+"""Synthetic talking faces with known ground truth for every frame.
 
-One track of mouth shapes makes both the picture and the sound, so the sound determines the mouth.
-Nothing is downloaded, and everything follows from a seed.
+One track of mouth shapes drives both picture and sound, so the sound determines the mouth. Nothing
+is downloaded, and everything is determined by a seed.
 """
 
 from latentsync.data.synthetic.speaker import Speaker

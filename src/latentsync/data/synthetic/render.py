@@ -1,4 +1,4 @@
-"""Frames of a drawn person who speaks: eyes and mouth are drawn anew, then the head moves."""
+"""Frames of a synthetic speaker: draw eyes and mouth per frame, then move the head."""
 
 from collections.abc import Iterator
 
@@ -22,14 +22,14 @@ from latentsync.data.synthetic.speaker import (
     smooth_curve,
 )
 
-FACE_SHARE = 0.285  # half the face's width over the frame's side
-NOSE_POINT = (0.0, 0.06)  # the mean of bridge, tip and nostrils that the template aligns
+FACE_SHARE = 0.285  # half the face's width as a fraction of the frame's side
+NOSE_POINT = (0.0, 0.06)  # the mean of bridge, tip and nostrils, which the template aligns
 Motion = dict[str, Float[np.ndarray, " f"]]
 Mouth = dict[str, float]
 
 
 class Portrait:
-    """One person ready to be drawn at any moment."""
+    """One person, ready to be drawn with any mouth shape and head pose."""
 
     def __init__(self, speaker: Speaker, size: int) -> None:
         self.speaker = speaker
@@ -48,7 +48,7 @@ class Portrait:
         self.x, self.y = np.meshgrid(axis.astype(np.float32), axis.astype(np.float32))
 
     def frame(self, mouth: Mouth, motion: Mouth) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture at one moment: mouth shapes and head motion by name."""
+        """One RGB frame, given mouth shapes and head motion by name."""
         head = self.head.copy()
         for window, canvas, draw in (
             (self.mouth_window, self.mouth_canvas, draw_mouth),
@@ -65,7 +65,7 @@ class Portrait:
         return np.round(picture).astype(np.uint8)
 
     def _source(self, opening: float, motion: Mouth) -> tuple[np.ndarray, np.ndarray]:
-        """Where in face coordinates every pixel of the frame looks."""
+        """For every pixel of the frame, the face coordinates to sample from."""
         cos, sin = (
             np.cos(motion["roll"]) / motion["scale"],
             np.sin(motion["roll"]) / motion["scale"],
@@ -102,11 +102,11 @@ class Portrait:
         )
 
 
-HEAD_DROP = 0.10  # the head stands a little below the middle of the frame
+HEAD_DROP = 0.10  # the head is a little below the middle of the frame
 
 
 def depth_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far a point of the face stands out: an ellipsoid, so that turning moves the nose most."""
+    """Depth of a point of the face on an ellipsoid, so that turning moves the nose most."""
     return np.sqrt(np.clip(1 - (x / 1.25) ** 2 - (y / 1.7) ** 2, 0, 1))
 
 
@@ -115,13 +115,13 @@ def jaw_drop(opening: float) -> float:
 
 
 def jaw_share(y: np.ndarray) -> np.ndarray:
-    """How much of the jaw's motion a height takes part in: from the mouth down, all at the chin."""
+    """Fraction of the jaw's motion by height: 0 above the mouth, rising to 1 at the chin."""
     share = np.clip((y - MOUTH_Y) / (CHIN_Y - MOUTH_Y), 0, 1)
     return share * share * (3 - 2 * share)
 
 
 def draw_mouth(canvas: Canvas, speaker: Speaker, mouth: Mouth) -> None:
-    """Lips, cavity, teeth and tongue."""
+    """Draw lips, cavity, teeth and tongue."""
     gap = 0.27 * mouth["open"] * (1 - 0.15 * mouth["round"])
     half = speaker.mouth_width * (0.76 + 0.46 * mouth["width"] - 0.30 * mouth["round"])
     upper = MOUTH_Y - 0.28 * gap - 0.004
@@ -179,7 +179,7 @@ def _draw_teeth(
 
 
 def draw_eyes(canvas: Canvas, speaker: Speaker, motion: Mouth) -> None:
-    """Eyes that look somewhere and blink."""
+    """Draw eyes with gaze and blinks."""
     size = speaker.eye_size
     width = 0.175 * size
     lid = 0.088 * size * (1 - motion["blink"]) + 0.004
@@ -212,7 +212,7 @@ def draw_eyes(canvas: Canvas, speaker: Speaker, motion: Mouth) -> None:
 
 
 def head_motion(num_frames: int, fps: float, rng: np.random.Generator) -> Motion:
-    """Slow smooth motion of the head, blinks and glances."""
+    """Slow, smooth random motion of the head, with blinks and glances."""
 
     def wander(amount: float, seconds: float) -> np.ndarray:
         sigma = seconds * fps
@@ -241,11 +241,11 @@ def head_motion(num_frames: int, fps: float, rng: np.random.Generator) -> Motion
 def render(
     portrait: Portrait, mouth: Motion, motion: Motion
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames of a clip; `mouth` and `motion` hold one value per frame by name."""
+    """The frames of a clip; `mouth` and `motion` map names to one value per frame."""
     for index in range(len(mouth["open"])):
         yield portrait.frame(at(mouth, index), at(motion, index))
 
 
 def at(traces: Motion, index: int) -> Mouth:
-    """All traces at one frame."""
+    """The values of all traces at one frame."""
     return {name: float(trace[index]) for name, trace in traces.items()}

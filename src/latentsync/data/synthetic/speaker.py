@@ -1,8 +1,8 @@
-"""A drawn person: random traits, and the pictures of them that never change while they speak.
+"""A synthetic person: random traits, and the layers that stay fixed while they speak.
 
-Face coordinates: the unit is half the face's width, x to the right and y down, the origin lies
-between eyes and nose tip, so that the official three-point template (brows at -0.40, nose at 0.05)
-sees eyes at -0.19, mouth at 0.56 and chin at 1.06.
+Face coordinates: the unit is half the face's width, x points right and y down, and the origin is
+between eyes and nose tip, such that in the official three-point template (brows at -0.40, nose at
+0.05) the eyes are at -0.19, the mouth at 0.56 and the chin at 1.06.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ TEXTURE_REACH = 1.75  # the texture shows [-reach, reach] of both axes
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """All that makes a person; lengths in face coordinates, colours RGB in [0, 255]."""
+    """All traits of a person; lengths in face coordinates, colours RGB in [0, 255]."""
 
     skin: Colour
     hair: Colour
@@ -45,7 +45,7 @@ class Speaker:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Speaker":
-        """A person drawn from the generator."""
+        """A random person."""
         tone = rng.random()
         skin = _mix((250, 218, 192), (98, 62, 44), tone) + rng.normal(0, 5, 3)
         hair = np.array(HAIRS[int(rng.integers(len(HAIRS)))]) + rng.normal(0, 6, 3)
@@ -95,7 +95,7 @@ def _colour(value: np.ndarray) -> Colour:
 
 
 class Canvas:
-    """A picture in face coordinates; shapes are smooth polygons, blended softly."""
+    """An image in face coordinates; shapes are smooth, anti-aliased polygons."""
 
     def __init__(self, rgb: np.ndarray, *, unit: float, left: float, top: float) -> None:
         self.rgb = rgb
@@ -107,13 +107,13 @@ class Canvas:
 
     @classmethod
     def blank(cls, size: int, colour: Colour) -> "Canvas":
-        """The whole texture in one colour."""
+        """A texture of a single colour."""
         rgb = np.empty((size, size, 3), dtype=np.float32)
         rgb[:] = colour
         return cls(rgb, unit=size / (2 * TEXTURE_REACH), left=-TEXTURE_REACH, top=-TEXTURE_REACH)
 
     def cover(self, points: Float[np.ndarray, "n 2"], *, soft: float = 0.0) -> np.ndarray:
-        """Share of each pixel inside a closed curve; `soft` blurs it."""
+        """Coverage of each pixel by a closed curve; `soft` blurs it."""
         mask = np.zeros(self.rgb.shape[:2], dtype=np.uint8)
         places = (np.asarray(points) - (self.left, self.top)) * self.unit - 0.5
         cv2.fillPoly(mask, [np.round(places * 64).astype(np.int32)], 255, cv2.LINE_AA, 6)
@@ -123,15 +123,15 @@ class Canvas:
         return share
 
     def paint(self, share: np.ndarray, colour: object) -> None:
-        """Blend a colour (or a picture) in where `share` says."""
+        """Blend in a colour (or an image) with alpha `share`."""
         self.rgb += share[..., None] * (np.asarray(colour, dtype=np.float32) - self.rgb)
 
     def shade(self, amount: np.ndarray) -> None:
-        """Multiply brightness by 1 + amount; dark red stays longest, as in skin."""
+        """Multiply brightness by 1 + amount; dark red is preserved longest, as in skin."""
         self.rgb *= np.maximum(0, 1 + amount[..., None] * (0.85, 1.0, 1.08)).astype(np.float32)
 
     def blob(self, x: float | np.ndarray, y: float, width: float, height: float) -> np.ndarray:
-        """A Gaussian hill of height 1."""
+        """A 2D Gaussian with peak value 1."""
         return np.exp(-(((self.x - x) / width) ** 2) - ((self.y - y) / height) ** 2)
 
 
@@ -171,7 +171,7 @@ def head_outline(speaker: Speaker) -> Float[np.ndarray, "n 2"]:
 
 
 def draw_backdrop(speaker: Speaker, size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Wall, shoulders and neck, which stand still."""
+    """Wall, shoulders and neck, which do not move."""
     rng = np.random.default_rng(speaker.texture_seed)
     canvas = Canvas.blank(size, speaker.wall)
     canvas.shade(0.25 * speaker.light * canvas.x / 2 - 0.12 * (canvas.y + 0.5))
@@ -192,7 +192,7 @@ def draw_backdrop(speaker: Speaker, size: int) -> UInt8[np.ndarray, "s s 3"]:
 
 
 def draw_head(speaker: Speaker, size: int) -> UInt8[np.ndarray, "s s 4"]:
-    """The head without eyes and mouth, and in the fourth channel where it is."""
+    """The head without eyes and mouth, as RGB and alpha."""
     rng = np.random.default_rng(speaker.texture_seed + 1)
     canvas = Canvas.blank(size, speaker.hair)
     outline = canvas.cover(head_outline(speaker), soft=0.008)
@@ -221,7 +221,7 @@ def draw_head(speaker: Speaker, size: int) -> UInt8[np.ndarray, "s s 4"]:
 
 
 def _model_skin(canvas: Canvas, speaker: Speaker, face: np.ndarray) -> None:
-    """Soft light: a round head lit from one side, sockets, cheeks, shadows under lip and chin."""
+    """Shade the face: side light, eye sockets, cheeks, shadows under lip and chin."""
     x, y = canvas.x, canvas.y
     side = speaker.light
     round_off = np.clip(1 - np.sqrt(np.clip(1 - (x / 1.02) ** 2, 0, 1)), 0, 1)
@@ -233,7 +233,7 @@ def _model_skin(canvas: Canvas, speaker: Speaker, face: np.ndarray) -> None:
         canvas.shade(0.07 * face * canvas.blob(eye * 0.52, 0.16, 0.22, 0.14))
         blush = 0.16 * face * canvas.blob(eye * 0.56, 0.24, 0.24, 0.18)
         canvas.paint(blush, np.multiply(speaker.skin, (1.0, 0.72, 0.70)))
-        # The fold from nose to mouth corner.
+        # Nasolabial fold.
         canvas.shade(-0.08 * face * canvas.blob(eye * (0.31 + 0.16 * (y - 0.35)), 0.42, 0.04, 0.13))
     canvas.shade(-0.16 * face * canvas.blob(0, MOUTH_Y + 0.20, 0.22, 0.05))
     canvas.shade(0.06 * face * canvas.blob(0, CHIN_Y - 0.16, 0.22, 0.10))

@@ -1,4 +1,4 @@
-"""Drawn speech: one track of mouth shapes that both the picture and the sound are made from."""
+"""Synthetic speech: one track of mouth shapes from which both picture and sound are made."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ SAMPLE_RATE = 16000
 TRACK_RATE = 200
 TRACES = ("open", "width", "round", "teeth", "tongue", "voice", "fric", "fric_hz", "nasal")
 
-# Mouth and source of every viseme, in the order of TRACES; fric_hz in kHz.
+# Mouth shape and sound source of every viseme, in the order of TRACES; fric_hz in kHz.
 VISEMES: dict[str, tuple[float, ...]] = {
     "sil": (0.00, 0.45, 0.00, 0.00, 0.00, 0.00, 0.00, 0.0, 0.0),
     "PP": (0.00, 0.42, 0.10, 0.00, 0.00, 0.10, 0.10, 1.0, 0.0),
@@ -36,7 +36,7 @@ LOUDEST = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """f0 in Hz; `tract` scales the formants, as a short or long vocal tract does."""
+    """f0 in Hz; `tract` scales the formants, as the length of the vocal tract does."""
 
     f0: float
     tract: float
@@ -46,7 +46,7 @@ Track = dict[str, Float[np.ndarray, " n"]]
 
 
 def viseme_track(seconds: float, rng: np.random.Generator) -> Track:
-    """Random syllables with pauses as smooth traces at 200 Hz, each in about [0, 1]."""
+    """Random syllables with pauses, as smooth traces at 200 Hz, each in about [0, 1]."""
     num = round(seconds * TRACK_RATE)
     steps = _spoken_steps(num, rng)
     track = {}
@@ -81,7 +81,7 @@ def _spoken_steps(num: int, rng: np.random.Generator) -> Float[np.ndarray, "n 9"
 
 
 def speak(track: Track, voice: Voice, rng: np.random.Generator) -> Float[np.ndarray, " t"]:
-    """The sound of a track in [-1, 1] at 16 kHz; its formants follow the drawn mouth."""
+    """The sound of a track in [-1, 1] at 16 kHz; its formants follow the mouth shapes."""
     num = len(track["open"])
     num_samples = num * SAMPLE_RATE // TRACK_RATE
     at_track = np.arange(num) / TRACK_RATE
@@ -96,7 +96,8 @@ def speak(track: Track, voice: Voice, rng: np.random.Generator) -> Float[np.ndar
         gain = _resonance(harmonic * f0, formants, track["nasal"]) * track["voice"]
         sound += np.interp(at_sample, at_track, gain) * np.sin(harmonic * phase)
     sound = 0.11 * sound + 0.5 * _frication(track, at_sample, at_track, rng)
-    # Turned down as a whole where it would be too loud: cut peaks are sounds no mouth made.
+    # Scale the whole sound down instead of clipping peaks: clipping adds sounds no mouth shape
+    # makes.
     loudest = max(1.0, float(np.abs(sound).max()) / LOUDEST)
     return (sound / loudest).astype(np.float32)
 
@@ -132,7 +133,7 @@ def _frication(
 
 
 def truth_of(track: Track, fps: float = 25.0) -> dict[str, Float[np.ndarray, " f"]]:
-    """The mouth at the time of every video frame."""
+    """The mouth shape at every video frame."""
     num_frames = int(len(track["open"]) / TRACK_RATE * fps)
     times = np.arange(num_frames) / fps
     at_track = np.arange(len(track["open"])) / TRACK_RATE

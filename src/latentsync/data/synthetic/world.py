@@ -1,4 +1,5 @@
-"""Drawn speakers as ordinary files: a video with its sound, the sound alone, and the truth."""
+"""Synthetic speakers as ordinary files: a video with sound, the sound alone, and the ground
+truth."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -30,10 +31,10 @@ CRF = 14
 
 
 def render_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256) -> Path:
-    """Write STEM.mp4, STEM.wav and STEM.truth.npz; the seed says who speaks and what.
+    """Write STEM.mp4, STEM.wav and STEM.truth.npz; the seed determines the speaker and the speech.
 
-    The truth holds, per frame at 25 fps, `open`, `width`, `round`, `teeth`, `tongue` of the mouth
-    in about [0, 1] and `points`, "f 3 2": left brow, right brow and nose in pixels.
+    The truth holds per frame, at 25 fps, the mouth's `open`, `width`, `round`, `teeth` and `tongue`
+    in about [0, 1], and `points`, "f 3 2": left brow, right brow and nose in pixels.
     """
     stem = Path(stem)
     video_path, wav_path, truth_path = (
@@ -67,7 +68,7 @@ def _cast(
 
 
 def read_truth(video_path: Path | str) -> dict[str, np.ndarray]:
-    """The truth beside a drawn video."""
+    """The ground truth stored next to a synthetic video."""
     video_path = Path(video_path)
     path = video_path.with_name(video_path.stem + ".truth.npz")
     if not path.is_file():
@@ -79,7 +80,7 @@ def read_truth(video_path: Path | str) -> dict[str, np.ndarray]:
 
 
 def faces_of(sources: Iterable[Path | str]) -> str | None:
-    """What the faces of source videos are: drawn, recorded, or both; None where any is away."""
+    """The kind of faces in source videos: drawn, recorded, or both; None if any file is missing."""
     kinds = set()
     for source in map(Path, sources):
         if not source.is_file():
@@ -99,16 +100,16 @@ def draw_world(
     num_workers: int = 1,
     progress: bool = True,
 ) -> list[Path]:
-    """Draw `num_speakers` clips, each of a person of its own; goes on where it was stopped.
+    """Draw `num_speakers` clips, each of a different person; resumes if interrupted.
 
-    Speaker i is drawn from seed + i, so worlds whose seeds lie further apart than their numbers of
-    speakers have nobody in common.
+    Speaker i uses seed + i, so worlds share nobody if their seeds differ by at least the number of
+    speakers.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     _note_recipe(output, {"seconds": seconds, "size": size, "seed": seed})
     stems = [output / f"{index:05d}" for index in range(num_speakers)]
-    # The truth is written last: where it is, the clip is whole.
+    # The truth is written last: if it exists, the clip is complete.
     open_stems = [
         (index, stem)
         for index, stem in enumerate(stems)
