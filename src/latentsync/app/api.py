@@ -1,4 +1,4 @@
-"""Serves the page, and the same jobs as an API of gradio, to those who call it by a known name."""
+"""Serves the page, and the same jobs as a gradio API, to requests with a known host name."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -26,14 +26,15 @@ def serve(
 ) -> gr.Blocks:
     """Serve the page; with `wait` until it is interrupted. Its address is `local_url`.
 
-    `allowed_hosts`: names of this page besides localhost and `host`.
+    `allowed_hosts`: host names to accept besides localhost and `host`.
     """
     page = build_page(engine)
     page.launch(
         server_name=host,
         server_port=port,
         share=False,
-        # Not as the environment says: a server of Node beside ours has passed tokens on.
+        # Set explicitly, whatever the environment says: gradio's Node server has leaked tokens in
+        # the past.
         ssr_mode=False,
         quiet=not wait,
         prevent_thread_lock=not wait,
@@ -44,11 +45,11 @@ def serve(
 
 
 class KnownHosts:
-    """Answers requests that call the page by one of its names, and no others.
+    """Rejects requests whose Host header is not a known name of this page.
 
-    A page of another site can have its own name resolved to this machine, and a browser would let
-    it read what is answered under that name (DNS rebinding). An address is no such name: a page
-    that listens on all addresses takes each of them.
+    Protects against DNS rebinding: another site can let its own name resolve to this machine, and a
+    browser would then let it read the responses. IP addresses are safe: a page that listens on all
+    addresses accepts any of them.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, more: Iterable[str] = ()) -> None:
@@ -66,7 +67,7 @@ class KnownHosts:
         await self.app(scope, receive, send)
 
     def knows(self, asked: str) -> bool:
-        """Whether a Host header, with or without a port, names this page."""
+        """Whether a Host header, with or without a port, is a known name of this page."""
         try:
             parts = urlsplit(f"//{asked}")
             name, _ = parts.hostname or "", parts.port

@@ -1,4 +1,4 @@
-"""One model that stays loaded, and one job at a time, each in a folder of its own."""
+"""One loaded model that runs one job at a time, each in its own folder."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ from latentsync.runtime import Progress, forget_peak_memory
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What stays loaded between jobs, and where their folders are made; `presets` by their names,
-    as the page lists them."""
+    """What stays loaded between jobs, and where job folders are created; `presets` by name, in the
+    order of the page."""
 
     model: LipSyncModel
     detector: FaceDetector
@@ -38,9 +38,10 @@ class Engine:
         seed: int,
         progress: Progress = True,
     ) -> tuple[Path, Report]:
-        """The finished video and its report; ValueError or OSError if the input is unusable.
+        """Path of the finished video, and its report; ValueError or OSError if the input is
+        unusable.
 
-        The job has a folder of its own, which goes if nothing comes of it.
+        The job's own folder is deleted if it fails.
         """
         if not video or not audio:
             raise ValueError("a video and a voice are needed")

@@ -1,4 +1,4 @@
-"""Jobs as the page asks for them: started, followed, cancelled, shown."""
+"""Jobs requested by the page: start, show progress, cancel, show results."""
 
 import logging
 import time
@@ -17,16 +17,16 @@ with needed_parts():
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 0.2  # between two words about progress
+PROGRESS_SECONDS = 0.2  # between two progress updates
 STAGES = {"faces": "Looking for faces", "frames": "Drawing mouths"}
 
 
 class Cancelled(Exception):
-    """The job was given up by who asked for it."""
+    """The user has cancelled the job."""
 
 
 class Desk:
-    """Takes jobs from the page and gives up the one a browser wants cancelled."""
+    """Runs jobs for the page and cancels them at the request of their browser."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -44,7 +44,7 @@ class Desk:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio injects it
     ) -> tuple[str, str, str, list[str], object]:
-        """One job, from the fields of the page to what it shows."""
+        """Run one job, from the fields of the page to the values of its outputs."""
         session = str(request.session_hash)
         stop = self.stops[session] = Event()
         try:
@@ -71,7 +71,7 @@ class Desk:
         return str(out), _summary(report), _framed(page), files, plain(asdict(report))
 
     def cancel(self, request: gr.Request) -> str:
-        """Give up the job of this browser; it ends with the frame or chunk in work."""
+        """Cancel the job of this browser; it stops after the current frame or chunk."""
         stop = self.stops.get(str(request.session_hash))
         if stop is None:
             return "Nothing is running."
@@ -79,13 +79,14 @@ class Desk:
         return "Cancelled."
 
     def solver(self, preset: str) -> tuple[int, float]:
-        """What the sliders show for a preset."""
+        """Values of the sliders for a preset."""
         sampler = self.presets[preset].sampler
         return sampler.num_steps, sampler.guidance_scale
 
 
 def teller(progress: gr.Progress, stop: Event) -> Callable[[str, int, int], None]:
-    """Tells the page how far the job is, now and then; raises once the job shall stop."""
+    """Callback that reports progress to the page, rate-limited; raises Cancelled once `stop` is
+    set."""
     last = 0.0
 
     def on_progress(stage: str, done: int, total: int) -> None:
@@ -106,7 +107,7 @@ def _summary(report: Report) -> str:
 
 
 def _framed(page: str) -> str:
-    """A page within the page, whose styles do not meet."""
+    """A page in an iframe, so that styles do not interfere."""
     return (
         f'<iframe srcdoc="{escape(page)}" title="Report" sandbox '
         'style="width: 100%; height: 900px; border: 0"></iframe>'

@@ -1,4 +1,4 @@
-"""What a browser shows: the fields of a job, its result and its report."""
+"""The user interface: input fields, result and report of a job."""
 
 from latentsync.app.engine import Engine
 from latentsync.app.jobs import Desk
@@ -13,7 +13,7 @@ KEEP_UPLOADS_SECONDS = 24 * 3600
 
 
 def build_page(engine: Engine) -> gr.Blocks:
-    """The page on an engine; not yet served."""
+    """The page for an engine, not yet served."""
     desk = Desk(engine)
     first = desk.presets[FIRST_PRESET].sampler
     with gr.Blocks(
@@ -48,6 +48,6 @@ def build_page(engine: Engine) -> gr.Blocks:
         job = go.click(
             desk.start, asked, [result, message, report, files, numbers], concurrency_limit=1
         )
-        # `cancels` lets go of a job that waits for its turn; one at work stops by itself.
+        # `cancels` removes a job from the queue; a running job stops by itself.
         cancel.click(desk.cancel, None, message, cancels=[job], queue=False)
     return page.queue(default_concurrency_limit=1)

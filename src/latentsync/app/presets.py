@@ -1,4 +1,4 @@
-"""What a preset of `infer.py preset=` is to the page."""
+"""A preset of `infer.py preset=` as the page uses it."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ FIRST_PRESET = "balanced"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A preset's values; `detector`: of its own, where it has one."""
+    """Values of a preset; `detector`: its own one, or None for the page's."""
 
     name: str
     sampler: Sampler

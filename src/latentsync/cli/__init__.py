@@ -1,1 +1,1 @@
-"""Commands: compose a config, build, call. The only package that knows Hydra."""
+"""Commands: compose a config, build objects, call them. The only package that uses Hydra."""

@@ -1,9 +1,8 @@
 """The web page: `python app.py [--host 127.0.0.1] [--port 7860] [--ckpt FOLDER]`.
 
-One model stays loaded, one job runs at a time, and every job has a folder of its own. Only this
-machine reaches the page unless --host says otherwise, and nothing is sent or fetched anywhere.
-Requests must name the page as it is known here: another site whose name was pointed to this
-address is not answered (--allowed-host adds a name, as that of a proxy).
+One model stays loaded and runs one job at a time, each in its own folder. The page can be reached
+only from this machine unless --host says otherwise, and nothing is sent or fetched anywhere.
+Requests with an unknown Host header are rejected (--allowed-host adds a name, such as a proxy's).
 """
 
 import argparse
@@ -31,7 +30,7 @@ def main() -> None:
 
 
 def serve(asked: argparse.Namespace) -> None:
-    # Networks are imported once the command line is known to be right.
+    # Import networks only after the command line has been checked.
     from latentsync import app
     from latentsync.cli.page import build_engine
     from latentsync.runtime import return_large_blocks

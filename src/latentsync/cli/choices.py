@@ -1,4 +1,4 @@
-"""Groups of a config => the objects that `lipsync` takes."""
+"""Config groups => the objects that `lipsync` takes."""
 
 import re
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ from latentsync.pipeline.reporting.report import custom_preset
 from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.weights import load_official_lr_asd
 
-# What the files of conf/preset/ set.
+# The keys set by files in conf/preset/.
 OF_A_PRESET = ("sampler", "overlap", "crf", "encoding", "dtype", "measure", "profile")
-# Persons and turns as `assign` names them.
+# Names of persons and turns in `assign`.
 SPEECH = re.compile(r"(turn)?(\d+)")
 OF_CHOICE = frozenset(Choice.__dataclass_fields__)
 
 
 def choices(config: DictConfig) -> dict:
-    """The config's groups as what `lipsync` takes; ValueError for what cannot be."""
+    """The config's groups as arguments of `lipsync`; ValueError for invalid values."""
     if not isinstance(config.seed, int):
         raise ValueError(f"seed={config.seed} must be a whole number")
     plain = OmegaConf.to_container(config, resolve=True)
@@ -51,14 +51,14 @@ def choices(config: DictConfig) -> dict:
 
 
 def profile_called(name: object) -> Profile:
-    """The profile of a name."""
+    """The profile with this name; ValueError if there is none."""
     if name not in PROFILES:
         raise ValueError(f"profile={name} must be one of {', '.join(PROFILES)}")
     return PROFILES[str(name)]
 
 
 def selection(value: object) -> str | int | tuple[float, float]:
-    """What `faces.select` says."""
+    """The checked value of `faces.select`."""
     if value in ("largest", "all", "speaker"):
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -71,7 +71,7 @@ def selection(value: object) -> str | int | tuple[float, float]:
 
 
 def assigned(config: DictConfig) -> dict[int | str, Path]:
-    """The voices of single persons and turns."""
+    """Paths of the voices of individual persons (by number) and turns (by name)."""
     voices: dict[int | str, Path] = {}
     for name, path in config.assign.items():
         named = SPEECH.fullmatch(str(name))
@@ -84,7 +84,7 @@ def assigned(config: DictConfig) -> dict[int | str, Path]:
 
 
 def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> SpeakerChoice:
-    """How it is told who speaks; ValueError where two options say it."""
+    """How speakers are determined; ValueError if options conflict."""
     if config.turns is None:
         return SpeakerChoice(scorer)
     if config.plan not in (None, True):
@@ -97,12 +97,12 @@ def chosen_speakers(config: DictConfig, scorer: ActiveSpeakerScorer | None) -> S
 
 
 def build_detector(config: DictConfig) -> FaceDetector:
-    """What finds faces; the rest of the group says which of them are redrawn."""
+    """The face detector; other keys of the group select which faces are redrawn."""
     return build(config.faces, without=OF_CHOICE | {"speaker", "segmenter"})
 
 
 def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
-    """LR-ASD of the file that faces.speaker names; None without one."""
+    """LR-ASD from the file in faces.speaker; None if none is given."""
     weights = config.faces.speaker.weights
     if weights is None:
         return None
@@ -110,7 +110,7 @@ def load_scorer(config: DictConfig) -> ActiveSpeakerScorer | None:
 
 
 def load_masker(config: DictConfig) -> OcclusionMasker | None:
-    """What sees hands before mouths, or the user's own segmenter; None where it is not asked."""
+    """Segments hands in front of mouths, or the user's own segmenter; None if switched off."""
     faces = config.faces
     if faces.occlusion == "off":
         if faces.segmenter is not None:
@@ -120,7 +120,7 @@ def load_masker(config: DictConfig) -> OcclusionMasker | None:
 
 
 def preset_of(config: DictConfig) -> str:
-    """The preset's name; with what was set by hand beside it, if anything was."""
+    """The preset's name, and any values of it that were overridden."""
     own = compose("infer", overrides=[f"preset={config.preset}"])
     preset, chosen = (
         {key: value for group in OF_A_PRESET for key, value in _flat(group, each[group])}
@@ -138,7 +138,7 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the first GPU if there is one."""
+    """The device called `name`; "auto" is the first GPU, or the CPU."""
     has_cuda = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if has_cuda else "cpu")
@@ -150,7 +150,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str) -> torch.dtype | None:
-    """The numbers called `name`; None, for auto, is what is fastest on the device."""
+    """The dtype called `name`; None, for auto, means the fastest on the device."""
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name != "auto" and name not in named:
         raise ValueError(f"dtype={name} must be one of auto, {', '.join(named)}")

@@ -1,6 +1,5 @@
-"""How every command starts and fails: conf/ is found, hydra.main runs the task, and what the user
-can put right is told in one line with exit status 2. Bugs keep their traceback.
-"""
+"""How every command starts and fails: find conf/, run the task under hydra.main, and report errors
+that the user can fix in one line with exit status 2. Bugs keep their traceback."""
 
 import functools
 import io
@@ -26,27 +25,28 @@ from latentsync.cli.names import names_as_typed
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# Hydra copies the one store of its own configs for each group that --help lists, 180 times: more
-# than half of what --help took. Nothing changes a copy, so the store may be shared.
+# Hydra deep-copies its config store for each group that --help lists, 180 times, which took more
+# than half of the time of --help. The copies are never modified, so they can share one store.
 ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 log = logging.getLogger(__name__)
 
 
 def conf_dir() -> Path:
-    """The folder of configs: inside the package in a wheel, beside src/ in a clone."""
+    """The folder of configs: inside the package in a wheel, next to src/ in a clone."""
     return shipped_dir("conf", "conf")
 
 
 def register_resolvers() -> None:
-    """What configs may interpolate: ${demo_model:} is the folder of the shipped model."""
+    """Register the resolvers of the configs: ${demo_model:} is the folder of the shipped model."""
     OmegaConf.register_new_resolver("demo_model", lambda: str(demo_model_dir()), replace=True)
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
-    """Decorator: a task on a config => a main that composes conf/`config_name`.yaml and ends well.
+    """Decorator: a task on a config => a main that composes conf/`config_name`.yaml and reports
+    errors.
 
-    All of hydra.main's command line stays: --help, --cfg, --multirun, tab completion.
+    hydra.main's command line is unchanged: --help, --cfg, --multirun, tab completion.
     """
 
     register_resolvers()
@@ -65,7 +65,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 sentence = None if is_sweep() else explain(error, config_name)
                 if sentence is None:
                     raise
-                # Leaves Hydra at once, past its own printing of errors.
+                # Exits at once, bypassing Hydra's own error output.
                 raise SystemExit(_report_error(error, sentence)) from error
 
         @functools.wraps(task)
@@ -93,7 +93,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
-    """One sentence for an error that the user can put right; None for a bug."""
+    """One sentence for an error that the user can fix; None for a bug."""
     return errors.explain(error, config_name, conf=conf_dir())
 
 
@@ -104,13 +104,13 @@ def _report_error(error: BaseException, sentence: str) -> int:
 
 
 def is_sweep() -> bool:
-    """Whether this is one of the jobs of a --multirun."""
-    # One failed job must not end the others: Hydra keeps the error and raises it at the end.
+    """Whether this is a job of a --multirun."""
+    # A failed job must not end the others: Hydra stores its error and raises it at the end.
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _print_any_name() -> None:
-    """Let a terminal that lacks a character show its number: a name must not end a run."""
+    """Escape characters that the terminal cannot encode instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -118,7 +118,7 @@ def _print_any_name() -> None:
 
 @contextmanager
 def _errors_pass_through_hydra() -> Iterator[None]:
-    """hydra.main prints most errors itself and exits with 1; with this switch it raises them."""
+    """Let hydra.main raise errors instead of printing most of them and exiting with status 1."""
     os.environ[FULL_ERROR] = "1"
     try:
         yield

@@ -1,17 +1,17 @@
-"""+debug=tiny: the networks that a config builds, at widths that train in a moment."""
+"""+debug=tiny: the networks of a config, so narrow that they train in a moment."""
 
 from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-# Most channels of a level, by what a config builds.
+# Maximum channels per level, by target.
 MAX_CHANNELS = {
     "latentsync.models.UNet": 16,
     "latentsync.models.StableSyncNet": 8,
     "latentsync.models.MouthReader": 8,
     "diffusers.AutoencoderKL": 8,
 }
-# The norm of an embedding needs more than one channel a group, or nothing is left of it.
+# Group norm over a single position needs more than one channel per group, or outputs zero.
 EMBEDDING_CHANNELS = 48
 MAX_VALUES = {
     "norm_num_groups": 4,
@@ -22,7 +22,7 @@ MAX_VALUES = {
 
 
 def shrink_networks(config: DictConfig) -> None:
-    """Narrow, in place, every network under `task`; give callbacks and losses what goes with it."""
+    """Narrow every network under `task` in place; adapt callbacks and losses accordingly."""
     with open_dict(config):
         for node in _built(config.task):
             target = node["_target_"]
@@ -34,7 +34,7 @@ def shrink_networks(config: DictConfig) -> None:
 
 
 def _bring_forward(callbacks: DictConfig, max_steps: int) -> None:
-    """Let everything that a long run does once in a while happen in a short one too."""
+    """Let what happens only occasionally in long runs happen in a short one too."""
     if "_target_" in callbacks.get("samples", {}):
         samples = callbacks.samples
         samples.every_n_steps = min(samples.every_n_steps, max_steps)
@@ -44,7 +44,7 @@ def _bring_forward(callbacks: DictConfig, max_steps: int) -> None:
 
 
 def _built(node: DictConfig) -> Iterator[DictConfig]:
-    """Every node below, and itself, that names what it builds."""
+    """This node and all below it that have a `_target_`."""
     if "_target_" in node:
         yield node
     for name in node:

@@ -1,7 +1,8 @@
-"""python -m latentsync.cli.doctor experiment=syncnet ...: what keeps this SyncNet from learning?
+"""python -m latentsync.cli.doctor experiment=syncnet ...: what prevents this SyncNet from learning?
 
-The same words as for train.py. One batch is drawn and learnt by heart, clips are read for silence,
-doubles and offsets; nothing is trained. The findings are printed and written to syncnet_doctor.md.
+Takes the same overrides as train.py. It overfits a copy of the network on one batch and checks
+clips for silence, duplicates and offsets; nothing is trained. The findings are printed and written
+to syncnet_doctor.md.
 """
 
 import logging
@@ -28,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @command("train")
 def main(config: DictConfig) -> None:
-    """Examine the data and the network of a SyncNet experiment before it is trained."""
+    """Examine the data and the network of a SyncNet experiment before training."""
     examine(config)
 
 
 def examine(config: DictConfig) -> list[str]:
-    """The findings, a line each; on the GPU where there is one."""
+    """The findings, one line each; on the GPU if there is one."""
     if config.get("tiny_networks", False):
         shrink_networks(config)
     if "doctor" not in config.callbacks:

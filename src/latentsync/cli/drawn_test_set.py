@@ -1,4 +1,5 @@
-"""Clips of drawn speakers that no training has seen: found, or drawn and prepared on the spot."""
+"""Clips of synthetic speakers unseen in training: reused if present, otherwise drawn and
+prepared."""
 
 import logging
 from pathlib import Path
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def load_examples(config: DictConfig, model_format: ModelFormat) -> list[Example]:
-    """As many test clips as the config asks for, at the model's resolution."""
+    """The number of test clips the config asks for, at the model's resolution."""
     folder = Path(config.test_set)
     if not (folder / MANIFEST_NAME).is_file():
         draw_and_prepare(config)
@@ -32,7 +33,7 @@ def load_examples(config: DictConfig, model_format: ModelFormat) -> list[Example
 
 
 def draw_and_prepare(config: DictConfig) -> None:
-    """Draw `config.world` and prepare it into `config.test_set`; goes on if interrupted."""
+    """Draw `config.world` and prepare it into `config.test_set`; resumes if interrupted."""
     log.info("%s has no clips yet: drawing and preparing them, once", config.test_set)
     draw_world(Path(config.raw), **config.world, progress=True)
     make_clips(config)

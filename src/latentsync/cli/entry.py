@@ -1,7 +1,7 @@
-"""The commands' doors: nothing heavy is imported before a command line is known to be right.
+"""Entry points of the commands; heavy imports wait until the command line has been checked.
 
---help, a mistyped option and a missing value are answered from conf/ alone; what a command does
-stands in the module of its name, which is imported when work begins.
+--help, mistyped options and missing values are handled with conf/ alone; the work is in the module
+of the command's name, which is imported when it begins.
 """
 
 from omegaconf import DictConfig
@@ -12,7 +12,7 @@ from latentsync.cli.sweep import reports_failed_runs
 
 @command("prepare")
 def prepare(config: DictConfig) -> None:
-    """Raw videos to clips, latents and audio features."""
+    """Prepare raw videos: clips, latents and audio features."""
     from latentsync.cli.prepare import run
 
     run(config)
@@ -21,7 +21,8 @@ def prepare(config: DictConfig) -> None:
 @reports_failed_runs
 @command("train")
 def train(config: DictConfig) -> float | None:
-    """An experiment to checkpoints and a model folder; the objective is what a sweep compares."""
+    """Train an experiment; writes checkpoints and a model folder, returns the objective for
+    sweeps."""
     from latentsync.cli.train import run
 
     return run(config)
@@ -29,7 +30,7 @@ def train(config: DictConfig) -> float | None:
 
 @command("infer")
 def infer(config: DictConfig) -> None:
-    """A video and a voice to a lip-synced video."""
+    """Lip-sync a video to a voice."""
     from latentsync.cli.infer import run
 
     run(config)
@@ -37,7 +38,7 @@ def infer(config: DictConfig) -> None:
 
 @command("evaluate")
 def evaluate(config: DictConfig) -> None:
-    """A model, or a folder of results, to a table of figures."""
+    """Evaluate a model, or a folder of results; writes a table of metrics."""
     from latentsync.cli.evaluate import run
 
     run(config)

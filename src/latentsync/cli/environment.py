@@ -1,4 +1,4 @@
-"""What a run was made with: command, code, libraries, machine."""
+"""Record what a run was made with: command, code, libraries, machine."""
 
 import json
 import os
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def record_environment(path: Path) -> None:
-    """Add one entry to the JSON list at `path`: a run that is gone on with has several."""
+    """Append one entry to the JSON list at `path`: a resumed run has several."""
     entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     with publish(path) as partial:
         text = json.dumps([*entries, describe_environment()], indent=2) + "\n"
@@ -36,7 +36,7 @@ def record_environment(path: Path) -> None:
 
 
 def describe_environment() -> dict[str, object]:
-    """Plain values only."""
+    """The environment as plain values."""
     devices = [
         torch.cuda.get_device_name(index)
         for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
@@ -55,7 +55,8 @@ def describe_environment() -> dict[str, object]:
 
 
 def describe_git(folder: Path) -> dict[str, object] | None:
-    """Commit and changed files of the repository around `folder`; None without one, or git."""
+    """Commit and changed files of the repository that contains `folder`; None without a repository
+    or git."""
     program = shutil.which("git")
     if program is None:
         return None

@@ -1,4 +1,4 @@
-"""Errors that the user can put right => one sentence; a bug gets none, it keeps its traceback."""
+"""Errors that the user can fix => one sentence; bugs get none and keep their traceback."""
 
 import difflib
 import re
@@ -32,8 +32,8 @@ from latentsync.extras import install, missing_part
 
 VERSION_BASE = "1.3"
 FULL_ERROR = "HYDRA_FULL_ERROR"
-MAX_CHARACTERS = 600  # libraries list every tensor of a network
-# What Hydra's launchers and sweepers are called => a module of the extra that brings them.
+MAX_CHARACTERS = 600  # libraries may list every tensor of a network
+# Names of Hydra's launchers and sweepers => a module that their extra installs.
 PLUGINS = {
     "joblib": "joblib",
     "optuna": "optuna",
@@ -41,7 +41,7 @@ PLUGINS = {
     "submitit_local": "submitit",
     "submitit_slurm": "submitit",
 }
-# Parts of a config that are arguments of something, though no _target_ in them says of what.
+# Parts of a config that are passed as arguments to a class but have no _target_ of their own.
 ARGUMENTS_OF = {
     "data.both": "latentsync.data.Items",
     "data.train": "latentsync.data.Items",
@@ -50,7 +50,7 @@ ARGUMENTS_OF = {
 
 
 def explain(error: BaseException, config_name: str, *, conf: Path) -> str | None:
-    """One sentence for an error that the user can put right; None for a bug.
+    """One sentence for an error that the user can fix; None for a bug.
 
     `conf`: the folder of configs.
     """
@@ -61,13 +61,14 @@ def explain(error: BaseException, config_name: str, *, conf: Path) -> str | None
 
 
 class _Asked:
-    """The command, as its line and the folder of configs tell it."""
+    """The command, from its command line and the folder of configs."""
 
     def __init__(self, config_name: str, conf: Path) -> None:
         self.config_name, self.conf = config_name, conf
 
     def config(self, *, but: str = "") -> DictConfig:
-        """What was asked for, without the override of the key `but`; else the plain command."""
+        """The requested config, without the override of the key `but`; if that fails, without
+        overrides."""
         typed = as_typed(sys.argv[1:], self.config_name)
         words = [word for word in typed if "=" in word and not word.startswith("-")]
         right = [word for word in words if word.split("=", 1)[0].lstrip("+~") != but]
@@ -83,7 +84,7 @@ class _Asked:
         return sorted(path.relative_to(self.conf).as_posix() for path in found)
 
     def members(self, group: str = "") -> list[str]:
-        """The names that a group's configs have; without one, those of commands too."""
+        """Names of a group's configs; without a group, all names, including those of commands."""
         folder = self.conf / group
         found = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
         return sorted(path.as_posix() for path in found)
@@ -91,7 +92,7 @@ class _Asked:
 
 def _sentence(error: BaseException, asked: _Asked) -> str | None:
     if isinstance(error, Incomplete):
-        return str(error)  # of several lines where experiments are listed
+        return str(error)  # several lines if experiments are listed
     for kind, explainer in KINDS.items():
         if isinstance(error, kind):
             message = explainer(error, asked)
@@ -102,7 +103,7 @@ def _sentence(error: BaseException, asked: _Asked) -> str | None:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether our code raised it: a ValueError from inside a library is our bug, not advice."""
+    """Whether our code raised it: a ValueError from inside a library is a bug, not advice."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -118,7 +119,7 @@ def _input(error: BaseException, _: _Asked) -> str:
 
 
 def _not_built(error: BaseException, asked: _Asked) -> str:
-    """A part that could not be made: the cause if it is one to tell, else what Hydra says."""
+    """A part could not be built: the cause if the user can fix it, else Hydra's message."""
     part = missing_part(error)
     cause = error.__cause__ and _sentence(error.__cause__, asked)
     if part or cause:
@@ -194,7 +195,7 @@ def _no_override(error: CompactHydraException, asked: _Asked) -> str:
 
 
 def _arguments(config: DictConfig, above: str) -> Sequence[str]:
-    """What the part of the config takes, whether the config gives it or not."""
+    """All parameters of a part of the config, including those the config does not set."""
     node = OmegaConf.select(config, above) if above else None
     if not isinstance(node, DictConfig):
         return ()
@@ -203,7 +204,8 @@ def _arguments(config: DictConfig, above: str) -> Sequence[str]:
 
 
 def near(wrong: str, names: Sequence[str], *, few: Sequence[str] | None = None) -> str:
-    """The names like it, else those that end like it, else all of them (or the `few`), grouped."""
+    """Similar names, else those with the same last part, else all of them (or the `few`),
+    grouped."""
     found = difflib.get_close_matches(wrong, names, n=4, cutoff=0.6)
     if not found:
         last = wrong.rsplit(".", 1)[-1]
@@ -215,7 +217,7 @@ def near(wrong: str, names: Sequence[str], *, few: Sequence[str] | None = None) 
 
 
 def grouped(names: Sequence[str]) -> str:
-    """Names of one folder, or with the same first word, beside each other."""
+    """Names grouped by folder or first word."""
 
     def kind(name: str) -> tuple[bool, str]:
         folder, _, _ = name.rpartition("/")
@@ -234,7 +236,7 @@ def _flat_keys(node: object, prefix: str = "") -> Iterator[str]:
             yield from _flat_keys(child, f"{prefix}{name}.")
 
 
-# The first that fits: Hydra's errors are of each other's kinds.
+# The first match counts: Hydra's errors inherit from each other.
 KINDS: dict[type[BaseException], Callable[..., str]] = {
     MissingConfigException: _no_config,
     InstantiationException: _not_built,

@@ -1,4 +1,4 @@
-"""`evaluate.py`: a model on drawn clips it never saw, or a folder of videos against another."""
+"""`evaluate.py`: a model on unseen synthetic clips, or a folder of videos against another."""
 
 import logging
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
-    """Measure, print one table, leave metrics.json, table.md and what else there is in `out`."""
+    """Evaluate, print one table, and write metrics.json, table.md and other results to `out`."""
     out = Path(config.out)
     with made(out, wanted=True):
         if config.pred is not None and config.ref is not None:
@@ -66,7 +66,8 @@ def run(config: DictConfig) -> None:
 
 
 def compare(config: DictConfig, out: Path) -> None:
-    """A folder of results against a folder of references; pairs.jsonl grows pair by pair."""
+    """Compare a folder of results with a folder of references; appends to pairs.jsonl after every
+    pair."""
     metrics = build_metrics(config)
     evaluator = build_evaluator(config, ModelFormat(**config.compare), metrics)
     comparison = Comparison(metrics)
@@ -87,7 +88,7 @@ def compare(config: DictConfig, out: Path) -> None:
 
 
 def left_out(metrics: Mapping[str, Metric], missing: Mapping[str, str]) -> dict[str, object]:
-    """The metrics that could not be asked, for metrics.json; said in the log too."""
+    """The metrics that could not be computed, with reasons, for metrics.json; also logged."""
     reasons = why_not_measured(metrics, missing)
     for name, reason in reasons.items():
         log.info("metrics.%s is not measured: it %s", name, reason)
@@ -103,7 +104,7 @@ def write_figures(
     title: str,
     more: Mapping[str, object],
 ) -> None:
-    """metrics.json and table.md, and the table on the terminal."""
+    """Write metrics.json and table.md, and print the table."""
     summaries = {name: row.summary() for name, row in rows.items()}
     figures = figures_of(next(iter(rows.values())).metrics)
     settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
@@ -114,7 +115,7 @@ def write_figures(
 
 
 def evaluate(config: DictConfig, out: Path) -> None:
-    """A model folder on the drawn test set; leaves its videos and pictures."""
+    """Evaluate a model folder on the synthetic test set; writes its videos and images."""
     model = LipSyncModel.from_pretrained(model_folder(config.ckpt))
     make_ready(model, device=choose_device(config.device), dtype=choose_dtype(config.dtype))
     examples = load_examples(config, model.format)
@@ -150,7 +151,7 @@ def evaluate(config: DictConfig, out: Path) -> None:
 
 
 def build_metrics(config: DictConfig) -> dict[str, Metric]:
-    """The list of conf/metrics."""
+    """The metrics of conf/metrics."""
     metrics = build(config.metrics)
     check_metrics(metrics)
     return metrics
@@ -159,7 +160,7 @@ def build_metrics(config: DictConfig) -> dict[str, Metric]:
 def build_evaluator(
     config: DictConfig, model_format: ModelFormat, metrics: Mapping[str, Metric]
 ) -> Evaluator:
-    """The networks that the config names and a metric needs, on the device."""
+    """The evaluator with the networks that the config names and a metric needs, on the device."""
     device = choose_device(config.device)
     needs = set().union(*map(needs_of, metrics.values()))
     named = {
@@ -170,7 +171,7 @@ def build_evaluator(
         None if folder is None or need not in needs else load_network(kind, folder).to(device)
         for need, (kind, folder) in named.items()
     )
-    # Pairs of videos cannot be cut without one.
+    # Pairs of videos cannot be cropped without landmarks.
     wanted = "landmarks" in needs or config.pred is not None
     detector = build(config.faces) if config.evaluator.mesh and wanted else None
     return Evaluator(model_format, reader, syncnet, detector, config.evaluator.sync_stride)

@@ -1,4 +1,4 @@
-"""`infer.py`: a video and a voice => one mp4 and its report; without either, a drawn demo."""
+"""`infer.py`: a video and a voice => an mp4 and its report; without either, a synthetic demo."""
 
 import logging
 import sys
@@ -56,7 +56,7 @@ from latentsync.weights import model_folder
 
 log = logging.getLogger(__name__)
 
-# What changes no result: finished rows stay finished.
+# Options that do not change results, so that finished rows remain valid.
 OF_THE_RUN = frozenset(
     ("overwrite", "jobs", "cache", "measure", "folder", "out", "video", "audio", "hydra", "demo")
 )
@@ -93,7 +93,7 @@ def run(config: DictConfig) -> None:
 
 @contextmanager
 def only_warnings_on_stderr() -> Iterator[None]:
-    """Nothing is logged to standard output in the block: a plan is sent from there into a file."""
+    """Log only warnings, to stderr: stdout carries the plan, which users redirect to a file."""
     own, handlers = logging.getLogger("latentsync"), logging.getLogger().handlers
     streams = [each for each in handlers if isinstance(each, logging.StreamHandler)]
     moved = [handler for handler in streams if handler.stream is sys.stdout]
@@ -110,7 +110,7 @@ def only_warnings_on_stderr() -> Iterator[None]:
 
 
 def run_list(config: DictConfig) -> None:
-    """One loaded model for all rows of the list."""
+    """Run all rows of the list with one loaded model."""
     if config.video is not None or config.audio is not None or config.plan is not None:
         raise ValueError("jobs= names videos and voices itself: leave out video=, audio=, plan=")
     work = Work(config)
@@ -132,14 +132,14 @@ def run_list(config: DictConfig) -> None:
 
 
 def some_failed(failed: int, every: int, jobs: Path) -> str:
-    """What became of a list that did not go through, and where it stands why."""
+    """Summary of a list with failed rows, and where the reasons are."""
     others = every - failed
     rest = {0: "", 1: ", the other one is done"}.get(others, f", the other {others} are done")
     return f"{failed} of {every} jobs failed{rest}: {status_path(jobs)} says why"
 
 
 def with_options(options: dict[str, str]) -> DictConfig:
-    """The command's config with a row's own overrides, groups such as preset among them."""
+    """The command's config with a row's own overrides, which may include groups such as preset."""
     given = list(HydraConfig.get().overrides.task)
     own = as_typed([f"{name}={text}" for name, text in options.items()], "infer")
     try:
@@ -165,7 +165,7 @@ class Work:
     config: DictConfig
 
     def __post_init__(self) -> None:
-        # What can be told without loading anything is told first.
+        # Check first all that can be checked without loading anything.
         choices(self.config)
         self.scorer = load_scorer(self.config)
         chosen_speakers(self.config, self.scorer)
@@ -186,7 +186,8 @@ class Work:
         return self._model
 
     def plan(self, video: Path, audio: Path, *, page: Path) -> Plan:
-        """What would be done, and how long it would take here; `page` shows it with pictures."""
+        """What would be done, and the estimated time on this machine; `page` shows it with
+        pictures."""
         check_plan_page(page)
         parts = choices(self.config)
         generation = Generation(
@@ -237,7 +238,7 @@ class Work:
 
 
 def load_model(config: DictConfig) -> LipSyncModel:
-    """The model `ckpt` names: a folder, or a file that is imported into the user's cache once."""
+    """The model `ckpt` names: a folder, or a file, which is imported into the user's cache once."""
     published = config.published
     folder = model_folder(
         config.ckpt,
@@ -250,7 +251,7 @@ def load_model(config: DictConfig) -> LipSyncModel:
 
 @contextmanager
 def made(folder: Path, *, wanted: bool) -> Iterator[None]:
-    """Make the folder if it is wanted; it goes again if the block fails and leaves it empty."""
+    """Create the folder if `wanted`; it is removed again if the block fails and leaves it empty."""
     if wanted:
         folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -265,7 +266,7 @@ def made(folder: Path, *, wanted: bool) -> Iterator[None]:
 def render_demo(
     folder: Path, *, seconds: float, size: int, face_seed: int, voice_seed: int
 ) -> tuple[Path, Path]:
-    """A drawn speaker's video and another one's voice."""
+    """A synthetic speaker's video and another one's voice."""
     render_clip(folder / "face", seed=face_seed, seconds=seconds, size=size)
     render_clip(folder / "voice", seed=voice_seed, seconds=seconds, size=size)
     return folder / "face.mp4", folder / "voice.wav"

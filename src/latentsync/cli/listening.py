@@ -1,4 +1,4 @@
-"""Which audio encoder a training listens to, known before its networks are built."""
+"""Determine the audio encoder of a training run before its networks are built."""
 
 import json
 import shlex
@@ -15,14 +15,14 @@ from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.model_config import read_config
 from latentsync.models.serialization import load_audio_encoder
 
-# The config of an encoder that another package brings.
+# Config name of encoders registered by other packages.
 REGISTERED = "registered"
 
 
 def listens_to(task: DictConfig) -> AudioStates | None:
-    """The states that the task's model takes; None for tasks without one, as SyncNet's.
+    """The audio states the task's model takes; None for tasks without an encoder, such as SyncNet.
 
-    Only the audio encoder is built, which takes a moment where the whole model takes minutes.
+    Builds only the audio encoder, which takes a moment; the whole model would take minutes.
     """
     model = task.get("model")
     if model is None:
@@ -47,7 +47,7 @@ def listens_to(task: DictConfig) -> AudioStates | None:
 
 
 def words_for(encoder: AudioEncoder, chosen: Mapping[str, object]) -> str:
-    """The words of prepare.py that make this encoder, of the values `chosen` for it."""
+    """The overrides of prepare.py that select this encoder with the values `chosen` for it."""
     shipped = (conf_dir() / "audio_encoder" / f"{encoder.name}.yaml").is_file()
     group = encoder.name if shipped else REGISTERED
     values = dict(chosen) if shipped else {"name": encoder.name, **chosen}

@@ -1,4 +1,4 @@
-"""What a command cannot do without and was not given: all of it at once, and what each is."""
+"""Required values that were not given: all of them at once, with a description of each."""
 
 import re
 import sys
@@ -14,9 +14,9 @@ REFERENCE = re.compile(r"\$\{([^{}:$]+)\}")
 EXPERIMENT = "experiment"
 
 
-# The parts of a config that a command reads; a command that is not here reads all of them.
+# The parts of a config that a command reads; commands not listed read all of them.
 USED = {"train": ("name", "paths", "data", "task", "trainer", "callbacks", "logger")}
-# Values that count only where something refers to them.
+# Values that are required only if something refers to them.
 REFERRED_ONLY = ("whisper",)
 USED_BY_STAGE = {
     "clips": ("input", "output", "prepare", "faces", "audio_encoder", "executor"),
@@ -26,18 +26,19 @@ USED_BY_STAGE = {
 
 
 class Incomplete(ValueError):
-    """Values that a command needs were not given."""
+    """Required values were not given."""
 
 
 def check_complete(config: DictConfig, command: str, *, conf: Path) -> None:
-    """Raise if a value is missing in what the command reads, or in what that refers to."""
+    """Raise Incomplete if a value is missing in what the command reads or refers to."""
     sentence = missing_sentence(config, command, conf=conf)
     if sentence is not None:
         raise Incomplete(sentence)
 
 
 def missing_sentence(config: DictConfig, command: str, *, conf: Path) -> str | None:
-    """All that is missing and what each is; the experiments, a line each, if none was chosen."""
+    """All missing values with descriptions, or a list of experiments if none was chosen; None if
+    complete."""
     used = USED.get(command, tuple(str(name) for name in config if name not in REFERRED_ONLY))
     if command == "prepare":
         used = USED_BY_STAGE.get(config.stage, ())
@@ -51,12 +52,12 @@ def missing_sentence(config: DictConfig, command: str, *, conf: Path) -> str | N
 
 
 def missing_values(config: DictConfig, used: Collection[str]) -> list[str]:
-    """Dotted names of the values that must be given, in the config's order."""
+    """Dotted names of the required values that are missing, in the config's order."""
     plain = OmegaConf.to_container(config, resolve=False)
     values = dict(_leaves(plain))
     reached = [name for name in values if name.split(".")[0] in used]
     seen = set(reached)
-    for name in reached:  # grows
+    for name in reached:  # `reached` grows
         for other in _referred(name, values[name]):
             below = [each for each in values if each == other or each.startswith(f"{other}.")]
             reached += [each for each in below if each not in seen]
@@ -65,7 +66,7 @@ def missing_values(config: DictConfig, used: Collection[str]) -> list[str]:
 
 
 def describe_missing(names: Sequence[str], *, conf: Path, experiment: str | None) -> str:
-    """One line with the names and the comments that stand beside them in the configs."""
+    """One line with the names and their comments from the configs."""
     comments = _comments(conf, experiment)
     lines = []
     for name in names:
@@ -76,20 +77,20 @@ def describe_missing(names: Sequence[str], *, conf: Path, experiment: str | None
 
 
 def chosen_experiment() -> str | None:
-    """What experiment= says, where the command has experiments."""
+    """The value of experiment=, if the command has experiments."""
     if HydraConfig.initialized():
         return HydraConfig.get().runtime.choices.get(EXPERIMENT)
     return given_experiment()
 
 
 def given_experiment() -> str | None:
-    """The word behind experiment= on the command line."""
+    """The value of experiment= on the command line."""
     given = [word.split("=", 1)[1] for word in sys.argv[1:] if re.match(rf"\+*{EXPERIMENT}=", word)]
     return given[-1] if given else None
 
 
 def list_experiments(conf: Path) -> str:
-    """A line for each experiment: its name and the first line of its comment."""
+    """One line per experiment: its name and the first line of its comment."""
     found = experiments(conf)
     width = max(map(len, found), default=0)
     lines = [f"  {name:<{width}}  {_first_comment(path)}" for name, path in found.items()]
@@ -97,7 +98,7 @@ def list_experiments(conf: Path) -> str:
 
 
 def experiments(conf: Path) -> dict[str, Path]:
-    """The experiments by name, those of one folder beside each other."""
+    """Paths of the experiments by name, grouped by folder."""
     folder = conf / EXPERIMENT
     paths = sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent, path.stem))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
@@ -124,7 +125,7 @@ def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _referred(name: str, value: object) -> Iterator[str]:
-    """What the value interpolates; ${.x} and ${..x} count from where it stands."""
+    """Names of the values it interpolates; ${.x} and ${..x} are relative to its own position."""
     for found in REFERENCE.findall(value) if isinstance(value, str) else ():
         up = len(found) - len(found.lstrip("."))
         above = name.split(".")[:-up] if up else []
@@ -132,8 +133,8 @@ def _referred(name: str, value: object) -> Iterator[str]:
 
 
 def _comments(conf: Path, experiment: str | None) -> dict[str, str]:
-    """What stands beside each value that is missing; the experiment's word, then its bases', counts
-    before that of any other config."""
+    """Comments of the missing values by name; the experiment takes precedence, then its bases, then
+    other configs."""
     order = _lineage(conf / EXPERIMENT, experiment) if experiment else []
     rest = (path for path in sorted(conf.rglob("*.yaml")) if path.parent.name != EXPERIMENT)
     comments: dict[str, str] = {}
@@ -146,7 +147,7 @@ def _comments(conf: Path, experiment: str | None) -> dict[str, str]:
 
 
 def _lineage(folder: Path, name: str) -> list[Path]:
-    """The file of an experiment, then those of the experiments it builds on."""
+    """The file of an experiment, then those of the experiments it inherits from."""
     path = folder / f"{name}.yaml"
     if not path.is_file():
         return []

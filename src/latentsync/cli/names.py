@@ -1,9 +1,9 @@
-"""Options that name a file or folder: what is typed behind their = is the name, letter for letter.
+"""Options that name a file or folder: the text after = is taken literally as the name.
 
-Hydra's grammar would make numbers, lists, sweeps and interpolations of names, or refuse them. So
-the words of a command line, and the cells of a list of jobs, are rewritten before Hydra reads them:
-a name that the grammar would bend is put into quotes. What stands in quotes already is left to
-Hydra (there ${...} is an interpolation), and so are the few words that mean no name.
+Hydra's grammar would turn some names into numbers, lists, sweeps or interpolations, or reject them.
+So arguments of the command line, and cells of a job list, are rewritten before Hydra parses them:
+names that the grammar would change are quoted. Text already in quotes is left to Hydra (there
+${...} is an interpolation), and so are the few words that do not mean a name.
 """
 
 import re
@@ -35,8 +35,8 @@ FACES: dict[str, Words] = {
     "faces.landmark_path": NONE,
 }
 
-# Every option that names a file or folder (* matches dots too), and the words, in any case, that
-# mean something else in its place.
+# Every option that names a file or folder (* also matches dots), and words, case-insensitive, with
+# a special meaning instead.
 NAMING: dict[str, dict[str, Words]] = {
     "infer": {
         "video": NONE,
@@ -123,7 +123,7 @@ CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
 VOICES = re.compile(r"\s*\{(.*)\}\s*", re.DOTALL)
 NEXT_VOICE = re.compile(r",\s*(?=(?:turn)?\d+\s*:)")
 VOICE = re.compile(r"\s*((?:turn)?\d+)\s*:\s*(.*?)\s*", re.DOTALL)
-# What Hydra's grammar reads as these very letters.
+# Names that Hydra's grammar leaves unchanged.
 PLAIN = re.compile(
     r"(?!(?:null|true|false|inf|nan)$)(?:\.{0,2}/|\.?[a-z_])[\w./-]*", re.ASCII | re.I
 )
@@ -131,7 +131,7 @@ PLAIN = re.compile(
 
 @contextmanager
 def names_as_typed(command: str) -> Iterator[None]:
-    """The command line as Hydra is to read it, until the block ends."""
+    """Replace sys.argv by its quoted form for Hydra within the block."""
     typed = sys.argv
     sys.argv = [*typed[:1], *as_typed(typed[1:], command)]
     try:
@@ -141,9 +141,9 @@ def names_as_typed(command: str) -> Iterator[None]:
 
 
 def as_typed(words: Sequence[str], command: str) -> list[str]:
-    """The words with every name of a file or folder quoted that Hydra would not read as typed.
+    """The arguments with file and folder names quoted where Hydra would not read them literally.
 
-    ValueError for an option that is given without a name.
+    ValueError for an option without a name.
     """
     options = NAMING.get(command, {})
     sweeps = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in words)
@@ -151,7 +151,7 @@ def as_typed(words: Sequence[str], command: str) -> list[str]:
 
 
 def unquoted(value: str) -> str:
-    """The name that `as_typed` has put into quotes, or anything else as it is."""
+    """The name inside quotes added by `as_typed`; anything else unchanged."""
     if not QUOTED.fullmatch(value):
         return value
     read = OverridesParser.create().parse_override(f"name={value}").value()
@@ -159,10 +159,9 @@ def unquoted(value: str) -> str:
 
 
 def build(node: DictConfig, *, without: Collection[str] = (), **parts: object) -> Any:
-    """What the node's `_target_` makes of its values, but for those `without`, and of `parts`.
+    """Instantiate the node's `_target_` with its values, except those `without`, and with `parts`.
 
-    Hydra's instantiate, which resolves a config twice, would make an interpolation of a name with
-    ${ in it.
+    Hydra's instantiate resolves a config twice, which would interpolate names that contain ${.
     """
     plain = OmegaConf.to_container(node, resolve=True)
     if without or _holds_dollar(plain):
@@ -192,16 +191,14 @@ def _word(word: str, options: Mapping[str, Words], *, sweeps: bool) -> str:
         return word
     sign, option, value = parts["sign"], parts["option"], parts["value"]
     if option == "assign" and "assign.*" in options:
-        return (
-            f"++assign={_voices(value)}"  # persons are no keys of the config until they are named
-        )
+        return f"++assign={_voices(value)}"  # persons become config keys when named
     meant = next((words for name, words in options.items() if fnmatchcase(option, name)), None)
     if meant is None:
         return word
     if option.startswith("assign."):
         sign = "++"
     if sweeps and not QUOTED.fullmatch(value):
-        # Hydra forgets the quotes of what stands in choice(): '1' would be a number again.
+        # Hydra drops the quotes inside choice(): '1' would become a number again.
         chosen = CHOICE.fullmatch(value)
         pieces = [piece.strip() for piece in PIECE.findall(chosen[1] if chosen else value)]
         return f"{sign}{option}=" + ",".join(_name(option, piece, meant) for piece in pieces)
@@ -209,7 +206,7 @@ def _word(word: str, options: Mapping[str, Words], *, sweeps: bool) -> str:
 
 
 def _voices(value: str) -> str:
-    """`{0: a.wav, 1: b.wav}` with its names quoted; what is written otherwise is left to Hydra."""
+    """`{0: a.wav, 1: b.wav}` with its names quoted; any other form is left to Hydra."""
     inside = VOICES.fullmatch(value)
     pairs = [VOICE.fullmatch(pair) for pair in NEXT_VOICE.split(inside[1])] if inside else []
     if not pairs or not all(pairs):
@@ -228,12 +225,12 @@ def _name(option: str, text: str, words: Words) -> str:
 
 
 def quote(text: str) -> str:
-    """The text in quotes of which Hydra and OmegaConf make the text again."""
+    """Quote the text such that Hydra and OmegaConf read it back unchanged."""
     if text == "???":
-        text = "./???"  # the same file; OmegaConf takes it for a value that is missing
+        text = "./???"  # the same file; OmegaConf reads ??? as a missing value
     return QuotedString(escape(text), Quote.single).with_quotes()
 
 
 def escape(text: str) -> str:
-    """The text as OmegaConf must be given it to make no interpolation of it."""
+    """Escape the text such that OmegaConf does not interpolate it."""
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)

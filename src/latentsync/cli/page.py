@@ -1,4 +1,4 @@
-"""conf/infer.yaml and the presets => the plain objects that the page works with."""
+"""conf/infer.yaml and the presets => the plain objects of the page."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from latentsync.models.precision import make_ready
 from latentsync.pipeline import Cache
 from latentsync.weights import model_folder
 
-# As the page lists them: from careful to quick.
+# In the order of the page: from best quality to fastest.
 PRESETS = ("official", "best", "balanced", "fast", "draft")
 
 
 def build_engine(ckpt: str, jobs_dir: Path) -> Engine:
-    """What the page works with: the model, ready, and all that the presets ask for."""
+    """The engine of the page: the model, ready to run, and all that the presets need."""
     model = LipSyncModel.from_pretrained(model_folder(ckpt))
     config = composed()
     detector = build_detector(config)
@@ -30,7 +30,8 @@ def build_engine(ckpt: str, jobs_dir: Path) -> Engine:
 
 
 def build_preset(name: str, *, usual: DictConfig) -> Preset:
-    """A preset as `infer.py preset=` has it; its detector only if it is not the usual one."""
+    """A preset as in `infer.py preset=`; `detector` is set only if it differs from the usual
+    one."""
     config = composed(f"preset={name}")
     parts = choices(config)
     return Preset(
@@ -45,7 +46,7 @@ def build_preset(name: str, *, usual: DictConfig) -> Preset:
 
 
 def composed(*words: str) -> DictConfig:
-    """The config of `infer.py` with the words behind it."""
+    """The config of `infer.py` with these overrides."""
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         return compose("infer", overrides=list(words))

@@ -1,5 +1,5 @@
-"""`python prepare.py input=raw/ output=data/my_set`: any videos to clips, then to latents, and to
-the audio states of other encoders."""
+"""`python prepare.py input=raw/ output=data/my_set`: videos to clips, then latents, and audio
+states of further encoders."""
 
 import logging
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def make_clips(config: DictConfig) -> None:
 
 
 def build_stages(config: DictConfig) -> list[Stage]:
-    """The stages of conf/prepare/stages that were chosen, in their order."""
-    # They are given what makes a detector and an encoder: every process has its own.
+    """The selected stages of conf/prepare/stages, in order."""
+    # Partials, because every process builds its own detector and encoder.
     makers = {"faces": {"_partial_": True}, "audio_encoder": {"_partial_": True}}
     with open_dict(config):
         given = cast(DictConfig, OmegaConf.merge(config, makers))

@@ -1,8 +1,8 @@
-"""Options and configs that were called otherwise once: what to say instead."""
+"""Options and configs that have been renamed, with their current names."""
 
 import re
 
-# An option as it was typed => the option of today.
+# Former option => current option.
 OPTIONS = {
     r"losses@task\.losses": "losses=",
     r"task\.loss_weights\.(\w+)": r"task.losses.\1.weight=",
@@ -21,7 +21,7 @@ OPTIONS = {
     r"data\.num_train_items": "data.train.max_items=",
     r"data\.(?:train|val)\.(num_frames|with_\w+|in_memory)": r"data.both.\1=",
 }
-# A group's config => what has its values today.
+# Former config of a group => what has its values now.
 CONFIGS = {
     "sampler/balanced": "preset=balanced, or its sampler alone, sampler=dpmpp_8",
     "sampler/best": "preset=best, or its sampler alone, sampler=dpmpp_20",
@@ -36,7 +36,7 @@ CONFIGS = {
 
 
 def option_of_today(option: str) -> str | None:
-    """What an option is called now, with its =; None for one that never had another name."""
+    """The current name of an option, with its =; None if it was never renamed."""
     for old, new in OPTIONS.items():
         found = re.fullmatch(old, option)
         if found:
@@ -45,7 +45,7 @@ def option_of_today(option: str) -> str | None:
 
 
 def left_out_today(option: str) -> str | None:
-    """How that which an option belonged to is left out now, for `~option`."""
+    """Advice for `~option` where that option no longer exists."""
     found = re.fullmatch(r"task\.loss_weights\.(\w+)", option)
     return (
         f"'~task.losses.{found[1]}' alone leaves the loss out, with its weight" if found else None

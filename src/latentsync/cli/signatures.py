@@ -1,6 +1,6 @@
-"""What a class or a function takes, read from the text of its module.
+"""Parameters of a class or function, parsed from the source of its module.
 
-A mistyped option asks for it, and importing the module would cost seconds of torch.
+Used for messages about mistyped options, because importing the module would cost seconds of torch.
 """
 
 import ast
@@ -12,7 +12,7 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 
 def parameters_of(target: str) -> list[str]:
-    """Names of the parameters of what the dotted `target` names; none if its text is not found."""
+    """Parameter names of the class or function `target`; empty if its source is not found."""
     words = target.split(".")
     home = _module(words)
     if home is None:
@@ -22,8 +22,8 @@ def parameters_of(target: str) -> list[str]:
 
 
 def _module(words: Sequence[str]) -> tuple[Path, Sequence[str]] | None:
-    """The file of the innermost module that the words name, and the words behind it."""
-    spec = find_spec(words[0])  # of a module at the top, which is found without being run
+    """The file of the innermost module in a dotted name, and the remaining names."""
+    spec = find_spec(words[0])  # top-level modules are found without being executed
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     path, rest = Path(spec.origin), words[1:]
@@ -53,7 +53,7 @@ def _parameters_in(path: Path, module: Sequence[str], names: Sequence[str]) -> l
 
 
 def _statements(node: ast.AST) -> Iterator[ast.stmt]:
-    """Those of a module, the branches of its conditions among them."""
+    """The statements of a module, including those inside `if` and `try`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt):
             yield child

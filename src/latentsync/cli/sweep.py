@@ -1,7 +1,7 @@
-"""A --multirun as a table of its runs, those that failed among them.
+"""A --multirun as a table of its runs, including failed ones.
 
-Hydra tells a callback when each run begins and ends. The table is written anew each time, so that
-neither a failed run nor the end of the whole sweep costs what was found.
+Hydra calls back when each run begins and ends. The table is rewritten each time, so that results
+survive a failed run or the end of the whole sweep.
 """
 
 import functools
@@ -22,16 +22,16 @@ from latentsync.cli.names import unquoted
 from latentsync.training.sweeps import Run, read_runs, write_result, write_sweep
 
 UNFINISHED = "it began and did not end: it still runs, or was killed"
-# Grids and lists: this sweeper reads no values and ends at the first run that failed.
+# The sweeper for grids and lists: it ignores return values and stops at the first failed run.
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 log = logging.getLogger(__name__)
 
 
 class SweepTable(Callback):
-    """Leaves table.csv, table.md and scatter.png in the folder of a sweep, after every run."""
+    """Writes table.csv, table.md and scatter.png to the folder of a sweep after every run."""
 
-    ended_in: ClassVar[Path | None] = None  # the folder of this process's sweep, once it ended
+    ended_in: ClassVar[Path | None] = None  # the folder of this process's finished sweep
 
     def on_job_start(self, config: DictConfig, **kwargs: object) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -57,7 +57,8 @@ class SweepTable(Callback):
 
 
 def reports_failed_runs(main: Callable[[], None]) -> Callable[[], None]:
-    """Decorator of a command: a sweep with a run that failed ends with one line and status 2."""
+    """Decorator of a command: if runs of a sweep failed, report it in one line and exit with status
+    2."""
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -86,7 +87,7 @@ def _sweep_of_its_own() -> Iterator[None]:
 
 
 def overrides_of(words: Sequence[str]) -> dict[str, str]:
-    """Name and value of every override of a run."""
+    """Names and values of the overrides of a run."""
     split = (word.split("=", 1) for word in words)
     return {name.lstrip("+~"): unquoted("".join(given)) for name, *given in split}
 

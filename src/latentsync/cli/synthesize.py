@@ -1,4 +1,5 @@
-"""`latentsync-synthesize output=data/raw`: drawn speakers as ordinary videos with their truth."""
+"""`latentsync-synthesize output=data/raw`: synthetic speakers as ordinary videos with ground
+truth."""
 
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from latentsync.cli.command import command
 
 @command("synthesize")
 def main(config: DictConfig) -> None:
-    """Draw a world of talking faces, or go on with one that was interrupted."""
-    # Heavy, and not needed to answer a wrong command line.
+    """Draw a world of talking faces, or resume one that was interrupted."""
+    # Slow to import, and not needed to check the command line.
     from latentsync.data.synthetic import draw_world
 
     draw_world(
@@ -26,7 +27,7 @@ def main(config: DictConfig) -> None:
 
 
 def main_by_old_name() -> None:
-    """What `latentsync-draw` runs, the command's name in earlier versions."""
+    """Entry point of `latentsync-draw`, the former name of the command."""
     sys.stderr.write("latentsync-draw is now latentsync-synthesize; the old name goes next\n")
     main()
 

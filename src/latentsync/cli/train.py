@@ -1,4 +1,4 @@
-"""python train.py experiment=...: compose, build, fit, export."""
+"""python train.py experiment=...: compose the config, build, fit, export."""
 
 import logging
 import shlex
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> float | None:
-    """Train what the experiment names; returns the objective, which a sweep compares."""
+    """Train an experiment; returns the objective by which a sweep compares runs."""
     if is_sweep():
-        # All jobs of a sweep start at one time; only Hydra's folder tells them apart.
+        # The jobs of a sweep may start in the same second; only Hydra's folder distinguishes them.
         config.paths.run_dir = HydraConfig.get().runtime.output_dir
     value = train(config)
     if rank_zero_only.rank == 0:
@@ -41,7 +41,8 @@ def run(config: DictConfig) -> float | None:
 
 
 def train(config: DictConfig) -> float | None:
-    """Build the task and its data, fit; leaves checkpoints, curves and a model in the run dir."""
+    """Build the task and its data and fit; writes checkpoints, curves and a model to the run
+    folder."""
     if config.get("tiny_networks", False):
         shrink_networks(config)
     check_objective = ObjectiveCheck(config.objective)
@@ -56,7 +57,7 @@ def train(config: DictConfig) -> float | None:
     check_parts(config)
     data = build(config.data)
     if isinstance(data, ClipDataModule):
-        # Before networks of gigabytes are built: a set that does not fit is said at once.
+        # Check the data set before networks of gigabytes are built.
         data.states = listens_to(config.task)
         data.setup("fit")
     task = build(config.task)
@@ -81,7 +82,7 @@ def train(config: DictConfig) -> float | None:
 
 
 def check_parts(config: DictConfig) -> None:
-    """ValueError where a part of a new model was given and would not be used."""
+    """ValueError if a part of a new model is given but would not be used."""
     for name, what in {"audio_encoder": "encoder", "process": "noise process"}.items():
         if config.get(name) is None or name in (config.task.get("model") or {}):
             continue
@@ -92,8 +93,8 @@ def check_parts(config: DictConfig) -> None:
 
 
 def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:
-    """The checkpoint to begin with: `last` of the run folder, `auto`: that if there is one, a file,
-    or None. Raises where two runs would mix in a folder, or nothing is there to go on from."""
+    """The checkpoint to start from: a file, `last` of the run folder, `auto` (the last if there is
+    one), or None. Raises if two runs would share a folder, or there is nothing to resume from."""
     newest = newest_checkpoint(run_dir)
     if ckpt_path == "auto":
         return None if newest is None else str(newest)
@@ -107,7 +108,8 @@ def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:
     if ckpt_path is not None and not Path(ckpt_path).exists():
         raise FileNotFoundError(f"ckpt_path={ckpt_path}: there is no such file to go on from")
     own = ckpt_path is not None and Path(ckpt_path).resolve().is_relative_to(run_dir.resolve())
-    # Only the first process may find what others of it have written; Slurm puts a run back.
+    # Only rank 0 checks, since the other ranks may find its files; Slurm requeues runs in their
+    # folder.
     if rank_zero_only.rank == 0 and not own and holds_a_run(run_dir) and not is_requeued(run_dir):
         remedy = "begin it anew there" if newest is None else "go on with it"
         raise ValueError(
@@ -118,7 +120,7 @@ def start_from(ckpt_path: str | None, run_dir: Path) -> str | None:
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """last.ckpt; where a kill came before it was named so, the one of the most steps."""
+    """last.ckpt; if the run was killed before it was linked, the checkpoint with the most steps."""
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
         return last
@@ -127,17 +129,17 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
 
 
 def holds_a_run(run_dir: Path) -> bool:
-    """Whether a training has written curves or checkpoints there."""
+    """Whether a training run has written curves or checkpoints there."""
     return newest_checkpoint(run_dir) is not None or any(run_dir.glob("csv/*/metrics.csv"))
 
 
 def is_requeued(run_dir: Path) -> bool:
-    """Whether Lightning will find what it saved when Slurm ended the job."""
+    """Whether Lightning has saved a checkpoint there when Slurm ended the job."""
     return any(run_dir.glob("hpc_ckpt_*.ckpt"))
 
 
 def build_callbacks(nodes: DictConfig) -> list[lightning.Callback]:
-    """The callbacks of a config. An experiment may tune one that `callbacks=` then left out."""
+    """The callbacks of a config, without those that an experiment tunes but `callbacks=` omits."""
     used = [name for name, node in nodes.items() if node and "_target_" in node]
     for name in nodes.keys() - used:
         log.info("callbacks.%s is tuned, but not in use here", name)
@@ -145,7 +147,7 @@ def build_callbacks(nodes: DictConfig) -> list[lightning.Callback]:
 
 
 def log_config(trainer: lightning.Trainer, config: DictConfig) -> None:
-    """The resolved config as hyperparameters of every logger."""
+    """Log the resolved config as hyperparameters to every logger."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     for logger in trainer.loggers:
@@ -153,7 +155,7 @@ def log_config(trainer: lightning.Trainer, config: DictConfig) -> None:
 
 
 def close_loggers(trainer: lightning.Trainer) -> None:
-    """End what a logger keeps open for its process: the next run of a sweep is another one."""
+    """Close per-process state of loggers, since the next run of a sweep is a different one."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
