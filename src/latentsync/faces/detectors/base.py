@@ -1,7 +1,7 @@
 """What a face detector is and gives: points in frame pixels, in the numbering of a named scheme."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -104,6 +104,11 @@ class FaceDetector(Protocol):
         """The faces of an RGB frame beside the known; known ones may be among them."""
         return self(frame)
 
+    def is_calm(self, before: Face, after: Face) -> bool:
+        """Whether a face, followed from one frame to another, moves so little that it is midway in
+        a frame between them; False: it must be looked at."""
+        return False
+
     def opening(self, face: Face) -> float | None:
         """Gap between the inner lips over the distance of the outer eye corners."""
         return None
@@ -164,6 +169,18 @@ def five_points(face: Face) -> Float[np.ndarray, "5 2"]:
             f"{face.scheme!r} points: choose another detector"
         )
     return np.stack([face.points[rows].mean(axis=0) for rows in FIVE_POINTS[face.scheme]])
+
+
+def midway(one: Face, other: Face) -> Face:
+    """A face in the frame between two others."""
+    depths, five = other.depths, other.five
+    return replace(
+        other,
+        box=(one.box + other.box) / 2,
+        points=(one.points + other.points) / 2,
+        depths=None if one.depths is None or depths is None else (one.depths + depths) / 2,
+        five=None if one.five is None or five is None else (one.five + five) / 2,
+    )
 
 
 def bounding_box(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "4"]:

@@ -58,6 +58,7 @@ MAX_GROWTH = 1.5  # of a face from one frame to the next; what is larger is anot
 MOVES_AT_MOST = 0.3  # a mesh without YuNet's word, from frame to frame, over its size
 # Of a plain face YuNet sees every third frame only, which keeps the cost of following down.
 CHECK_EVERY, PLAIN_SCORE, PLAIN_MOVE, PLAIN_YAW = 3, 0.9, 0.08, 30.0
+CALM_MOVE = 0.03  # over a face's size: less, and the frame between is not looked at
 
 
 def default_detector(
@@ -242,6 +243,10 @@ class YuNetDetector(FaceDetector):
             and movement(before, mesh) < PLAIN_MOVE
             and abs(self.mesh.yaw(mesh)) < PLAIN_YAW
         )
+
+    def is_calm(self, before: Face, after: Face) -> bool:
+        aligned = before.can_be_aligned and after.can_be_aligned
+        return aligned and movement(before, after) < CALM_MOVE and self._is_plain(before, after)
 
     def opening(self, face: Face) -> float | None:
         return self.mesh.opening(face) if face.can_be_aligned else None

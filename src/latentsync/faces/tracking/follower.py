@@ -13,6 +13,7 @@ from latentsync.faces.detectors.base import (
     FaceDetector,
     IdentityEmbedder,
     five_points,
+    midway,
     overlap,
 )
 from latentsync.faces.tracking.identity import Appearance, nearest_similarity
@@ -174,7 +175,9 @@ def _float32(values: array) -> Float[np.ndarray, " n"]:
 class Follower:
     """Call it with the frames of one shot; `tracklets` are the faces seen so far.
 
-    Holds up to two frames that nobody looked at: a face found after them is followed back.
+    Holds up to two frames that nobody looked at: a face found after them is followed back. While
+    all who are here are calm, every other frame waits for the next: if they still are, they were
+    midway in it. `finish` it after the last frame.
     """
 
     def __init__(
@@ -191,26 +194,65 @@ class Follower:
         self.tracklets: list[Tracklet] = []
         self.here: list[Tracklet] = []
         self.next_look = self.wait = 0
+        self.is_calm = False
+        self.waiting: tuple[int, UInt8[np.ndarray, "h w 3"]] | None = None
         self.unseen: deque[tuple[int, UInt8[np.ndarray, "h w 3"]]] = deque(maxlen=SEARCH_EVERY - 1)
 
     def __call__(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        if self.is_calm and self.waiting is None and number < self.next_look:
+            self.waiting = number, frame
+            return
         lost = self.follow(number, frame)
         if lost or number >= self.next_look:
             self.look(number, frame)
         elif self.is_searching(number):
             self.unseen.append((number, frame))
 
+    def finish(self) -> None:
+        """Follow who is here into the last frame, if that still waits."""
+        if self.waiting is not None:
+            number, frame = self.waiting
+            self.waiting = None
+            self.move_on(number, frame, self.refined(frame))
+
     def follow(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> bool:
         """Move on with all who are here; whether anybody was lost."""
         before = [tracklet.face for tracklet in self.here if tracklet.face]
-        after = [self.detector.refine(frame, face) for face in before]
-        kept = distinct(before, after)
-        for tracklet, face in zip(self.here, kept, strict=True):
+        after = self.refined(frame)
+        is_calm = bool(before) and all(
+            new is not None and self.detector.is_calm(old, new)
+            for old, new in zip(before, after, strict=True)
+        )
+        num_before = len(self.here)
+        if self.waiting is not None:
+            number_before, frame_before = self.waiting
+            self.waiting = None
+            if is_calm:
+                between = [
+                    midway(old, new)
+                    for old, new in zip(before, after, strict=True)
+                    if new is not None
+                ]
+                self.move_on(number_before, frame_before, between)
+            else:
+                self.move_on(number_before, frame_before, self.refined(frame_before))
+                after = self.refined(frame)
+        self.move_on(number, frame, after)
+        self.is_calm = is_calm and not self.is_searching(number)
+        return len(self.here) < num_before
+
+    def refined(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face | None]:
+        """All who are here, in another frame; of two that fell together one stays."""
+        before = [tracklet.face for tracklet in self.here if tracklet.face]
+        return distinct(before, [self.detector.refine(frame, face) for face in before])
+
+    def move_on(
+        self, number: int, frame: UInt8[np.ndarray, "h w 3"], faces: Sequence[Face | None]
+    ) -> None:
+        for tracklet, face in zip(self.here, faces, strict=True):
             if face is not None:
                 tracklet.add(number, face, frame)
-        num_before = len(self.here)
         self.here = [tracklet for tracklet in self.here if tracklet.last == number]
-        return len(self.here) < num_before
 
     def look(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """Look for faces that nobody follows, and say when to look next."""

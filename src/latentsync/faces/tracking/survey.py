@@ -134,6 +134,7 @@ def survey(
         for frame in shot:
             follower(num_frames, frame)
             num_frames += 1
+        follower.finish()
         shots.append(Shot(first, num_frames))
         tracklets += lasting(follower, first, num_frames)
     limit = embedder.limit if embedder is not None else 1.0

@@ -1,0 +1,49 @@
+"""Of calm faces every other frame is looked at; nothing is lost by it."""
+
+import numpy as np
+
+from faces.dots import DotDetector, LevelLook, draw
+from latentsync.faces import Face, three_points
+from latentsync.faces.tracking.survey import Survey, survey
+
+
+class CalmDetector(DotDetector):
+    """Counts the frames in which it follows a face; what moves two pixels or less is calm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_followed = 0
+
+    def refine(self, frame: np.ndarray, face: Face) -> Face | None:
+        self.num_followed += 1
+        return super().refine(frame, face)
+
+    def is_calm(self, before: Face, after: Face) -> bool:
+        return bool(np.abs(after.box - before.box).max() <= 2)
+
+
+def seen(places: list[int], detector: CalmDetector) -> Survey:
+    frames = [draw((x, 30, 40, 200)) for x in places]
+    return survey(frames, detector, three_points, embedder=LevelLook())
+
+
+def test_a_steady_face_is_where_it_was_in_every_frame() -> None:
+    for num_frames in (30, 31):
+        detector = CalmDetector()
+        (track,) = seen([20 + index for index in range(num_frames)], detector).tracks
+        np.testing.assert_array_equal(track.boxes[:, 0], 20 + np.arange(num_frames))
+        assert detector.num_followed < 0.65 * num_frames
+
+
+def test_a_face_that_starts_moving_is_looked_at_in_the_frame_before_as_well() -> None:
+    places = [20] * 15 + [20 + 7 * index for index in range(1, 12)] + [100] * 4
+    detector = CalmDetector()
+    (track,) = seen(places, detector).tracks
+    np.testing.assert_array_equal(track.boxes[:, 0], places)
+
+
+def test_a_face_that_goes_in_an_unseen_frame_was_there_until_then() -> None:
+    for last in (13, 14):
+        frames = [draw((20, 30, 40, 200))] * last + [draw()] * 10
+        (track,) = survey(frames, CalmDetector(), three_points, embedder=LevelLook()).tracks
+        assert (track.first, track.end) == (0, last)
