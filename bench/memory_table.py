@@ -24,12 +24,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.distributed._tools.mem_tracker import MemTracker
+from training_step import AUTOCAST, GIB, begin, cast_to, recast, step, total_bytes
 from transformers import VideoMAEConfig, VideoMAEModel
 
 from latentsync.losses.video_mae import VideoBackbone
 from latentsync.models import Frozen
 from latentsync.models.codec import PreviewCodec
-from latentsync.training.memory import AUTOCAST, GIB, PeakMemory, begin, cast_to, recast, step
 
 CONF = Path(__file__).parents[1] / "conf"
 # Files that an experiment asks for; none is opened here.
@@ -131,9 +132,9 @@ def counted(config: DictConfig, precision: str, batch_size: int) -> int:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         # Fake tensors cannot be moved within their modules; these are where they belong.
         stack.enter_context(patch.object(Frozen, "to", lambda frozen, *args, **named: frozen))
-        memory = stack.enter_context(PeakMemory())
+        tracker = stack.enter_context(MemTracker())
         train(config, precision, batch_size)
-        return memory.peak
+        return total_bytes(tracker)
 
 
 def measured(config: DictConfig, precision: str, batch_size: int) -> int:

@@ -1,18 +1,16 @@
 """Peak memory of a training step, measured without allocating it.
 
 Under `FakeTensorMode` tensors have shapes but no contents, so a step of any size runs through all
-operations, backward pass and optimizer in a minute on a laptop; `PeakMemory` adds up live storages.
+operations, backward pass and optimizer in a minute on a laptop; `MemTracker` adds up live storages.
 """
 
-import weakref
 from collections.abc import Callable
-from typing import Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 GIB = 2**30
 # The autocast dtype of a trainer's precision; "-true" casts the weights instead.
@@ -21,43 +19,14 @@ CAST = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 PRECISIONS = ("32-true", *AUTOCAST, *CAST)
 
 
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all live storages created by operations within it.
+def total_bytes(tracker: MemTracker, kind: Literal["peak", "current"] = "peak") -> int:
+    """Bytes of all storages that operations inside a tracker made and that lived then.
 
-    `live` and `peak` are in bytes. It counts storages rather than tensors, so views are free; both
-    fake and real tensors are counted. Workspace that a kernel allocates internally is not seen.
+    Views are free, fake and real tensors count alike; what a kernel needs besides its inputs and
+    outputs is not seen.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._sizes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        return self
-
-    def __torch_dispatch__(
-        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf)
-        return result
-
-    def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage in self._sizes:
-            return
-        size = storage.nbytes()
-        self._sizes[storage] = size
-        weakref.finalize(storage, self._free, size)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-
-    def _free(self, size: int) -> None:
-        self.live -= size
+    snapshot = tracker.get_tracker_snapshot(kind)
+    return sum(sizes["Total"] for sizes in snapshot.values())
 
 
 def cast_to(module: nn.Module, precision: str) -> None:
