@@ -1,7 +1,9 @@
 """Augmentation so that a reader trained on clean crops can read generated ones: pixels => pixels.
 
 Small shifts and scales, brightness and contrast, blur, 8x8 block compression and noise, each with a
-random strength per image; none of them changes the shape of the mouth.
+random strength per image; none of them changes the shape of the mouth. torchvision's transforms
+draw one strength per batch, from the global generator, and fill the edge: a seeded training of the
+shipped reader would not be repeated.
 """
 
 import math

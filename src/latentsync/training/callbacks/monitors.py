@@ -104,7 +104,11 @@ class _Since:
 
 class PaceMonitor(Callback):
     """Logs clips per second over all processes, peak memory in GiB, and the number of skipped
-    clips."""
+    clips.
+
+    Not Lightning's ThroughputMonitor: that waits for the GPU after each batch, logs nothing until a
+    window of batches is full, and knows neither memory nor skipped clips.
+    """
 
     def __init__(self) -> None:
         self._since: _Since | None = None
