@@ -1,6 +1,6 @@
-"""A video and a voice => the video speaking it.
+"""A video and a voice => the video lip-synced to the voice.
 
-`lipsync` is the door: analyze, plan (`job`), render, report.
+`lipsync` is the entry point: analyze, plan (`job`), render, report.
 """
 
 from latentsync.pipeline.cache import Cache

@@ -1,8 +1,8 @@
-"""A list of jobs (CSV) worked off by one resident model, row by row; the list may be run again.
+"""Run a list of jobs (CSV) with one loaded model, row by row; the list can be run again.
 
-What became of every row stands beside the list, in `<list>.status.csv`, which is written anew
-whenever a row begins or ends. Run again, rows that are done and whose inputs are as they were are
-passed over, all others are done.
+The status of every row is in `<list>.status.csv` next to the list, rewritten whenever a row begins
+or ends. On another run, rows that are done and whose inputs are unchanged are skipped; all others
+are run.
 """
 
 import csv
@@ -27,17 +27,17 @@ from latentsync.runtime import forget_peak_memory
 log = logging.getLogger(__name__)
 
 NEEDED = ("video", "audio", "out")
-QUOTED = "\ue000"  # in no name: no script has this character
-DELIMITERS = ",;\t"  # what tables are saved with depends on the country
+QUOTED = "\ue000"  # a private-use character, which does not occur in names
+DELIMITERS = ",;\t"  # the delimiter of exported tables depends on the locale
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job of a list. `options`: its other columns as written; an empty cell is not there.
+    """One job of a list. `options`: its other columns as written, without empty cells.
 
-    `overwrite`: what stands at `out` may go, because an earlier run of this list made it.
+    `overwrite`: a file at `out` may be replaced, because an earlier run of this list wrote it.
     """
 
     line: int
@@ -50,9 +50,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RowStatus:
-    """What became of a row. `key`: a hash of its inputs and options, "" until it is begun.
+    """Status of a row. `key`: a hash of its inputs and options, "" until the row is started.
 
-    `made`: "yes" if what stands at `out` came from this list.
+    `made`: "yes" if the file at `out` was written by this list.
     """
 
     line: int
@@ -71,10 +71,11 @@ def run_jobs(
     settings: str = "",
     overwrite: bool = False,
 ) -> list[RowStatus]:
-    """Do every row that is not done yet; one that fails does not stop the others.
+    """Run every row that is not done yet; a row that fails does not stop the others.
 
-    `settings`: all that rows have in common; when it changes, they are done again. `overwrite`:
-    also what no earlier run of this list made. ValueError or OSError if the list is unusable.
+    `settings`: everything that rows have in common; if it changes, all rows are run again.
+    `overwrite`: also replace files not written by this list. ValueError or OSError if the list is
+    unusable.
     """
     with _only_run(list_path):
         rows = read_rows(list_path)
@@ -88,14 +89,14 @@ def run_jobs(
 
 
 def status_path(list_path: Path) -> Path:
-    """Where it stands what became of the rows of a list."""
+    """Path of the status file of a list."""
     return list_path.with_suffix(".status.csv")
 
 
 def read_rows(list_path: Path) -> list[Row]:
-    """The rows of a list; its relative paths count from the folder that it is in.
+    """The rows of a list; relative paths are relative to the list's folder.
 
-    Spaces around a cell are nothing, but those in its quotes belong to it.
+    Spaces around a cell are ignored, unless they are inside its quotes.
     """
     with _opened(list_path) as file:
         text = file.read()
@@ -117,7 +118,7 @@ def read_rows(list_path: Path) -> list[Row]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator:
-    """A text file to read; tables of spreadsheet programs begin with a mark of their encoding."""
+    """Open a text file; spreadsheet programs write a byte order mark first."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield file
@@ -126,7 +127,8 @@ def _opened(path: Path) -> Iterator:
 
 
 def _mark_quoted(text: str, delimiter: str) -> str:
-    """The text with a mark inside the quotes of every cell, and no space before them."""
+    """The text with QUOTED inside the quotes of every quoted cell, and no space before the
+    quotes."""
     cell = rf'(^|[{delimiter}\n])[ \t]*"((?:[^"]|"")*)"'
     return re.sub(cell, rf'\1"{QUOTED}\2{QUOTED}"', text)
 
@@ -182,7 +184,7 @@ def _settle(
     settings: str,
     overwrite: bool,
 ) -> None:
-    """Do the row unless it is done, and record what came of it."""
+    """Run the row unless it is done, and record the result."""
     former, started = table.states[place], time.perf_counter()
 
     def ended(status: Status, message: str, **also: str) -> None:
@@ -196,12 +198,12 @@ def _settle(
             return
         if row.out.exists() and not (former.made or overwrite):
             raise ValueError(f"{row.out} exists; choose another out or add overwrite=true")
-        # Said before it is so: after a kill, what stands there must not be taken for foreign.
+        # Recorded first: if the run is killed, its output must not be mistaken for a foreign file.
         table.change(place, status="running", message="", seconds=0.0, made="yes", key=key)
         forget_peak_memory()
         report = lipsync_one(replace(row, overwrite=bool(former.made) or overwrite))
         ended("done", f"{report.num_frames_with_face} of {report.num_frames} frames lip-synced")
-    except Exception as error:  # whatever fails here must not stop the other rows
+    except Exception as error:  # no failure may stop the other rows
         expected = isinstance(error, ValueError | OSError)
         text = " ".join(str(error).split())
         message = text if expected and text else f"{type(error).__name__}: {text}"
@@ -217,7 +219,8 @@ def _there(row: Row) -> str:
 
 
 def row_key(row: Row, settings: str) -> str:
-    """A hash of all that the row's result depends on: contents of its files, options, settings."""
+    """A hash of everything the row's result depends on: contents of its files, options,
+    settings."""
     digest = hashlib.blake2b(digest_size=16)
     for path in (row.video, row.audio):
         if not path.is_file():
@@ -228,7 +231,7 @@ def row_key(row: Row, settings: str) -> str:
 
 
 class _Table:
-    """The states of all rows, in memory and, after every change, in the status file."""
+    """The status of all rows, in memory and, after every change, in the status file."""
 
     def __init__(self, path: Path, rows: Sequence[Row]) -> None:
         self.path = path
@@ -248,7 +251,7 @@ class _Table:
         names = [column.name for column in fields(RowStatus)]
         with (
             publish(self.path) as partial,
-            # Of a name that is no UTF-8, in a message, the bytes are told.
+            # Messages may contain names that are not valid UTF-8; their bytes are escaped.
             partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
         ):
             writer = csv.DictWriter(file, names)
@@ -276,7 +279,7 @@ def _state(row: dict[str, str]) -> RowStatus:
 
 @contextmanager
 def _only_run(list_path: Path) -> Iterator[None]:
-    """Hold the list, so that no second run works on it; a run that is killed lets go of it."""
+    """Lock the list, so that no second run works on it; the lock of a killed run is released."""
     if not list_path.is_file():
         raise FileNotFoundError(f"jobs={list_path} is not a file")
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Results that depend on a file's content only, kept for the next run on the same file.
+"""Cache of results that depend only on the content of files.
 
-A second language or a retake on the same video finds its faces already followed, its voice
-already listened to. Names are hashes of contents: two files of one name never meet.
+A second language or a retake for the same video reuses its tracked faces and encoded audio. Keys
+are hashes of contents, so different files with the same name never collide.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ BLOCK_BYTES = 1 << 22
 MAX_BYTES = 2 << 30
 
 
-# What a file that is not whole, not ours, or not readable is told by.
+# Raised for files that are incomplete, foreign or unreadable.
 UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 class Cache:
-    """A folder of results; what was not used for longest goes when it holds more than 2 GiB.
+    """A folder of results; the least recently used are deleted when it exceeds 2 GiB.
 
-    It only saves time: where it cannot be read or written, one warning is logged, and what it
-    should have held is made anew. Other processes may remove any file of it at any time.
+    It only saves time: if it cannot be read or written, one warning is logged and results are
+    computed again. Other processes may delete any of its files at any time.
     """
 
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -50,27 +50,27 @@ class Cache:
         return cls(cache_root() / "results")
 
     def path(self, kind: str, *key: str) -> Path:
-        """Where the result of a kind for a key is, or would be."""
+        """Path of the result of a kind for a key, whether or not it exists."""
         digest = hashlib.blake2b("\0".join(key).encode(), digest_size=16).hexdigest()
         return self.folder / f"{kind}-{digest}.safetensors"
 
     def read(self, path: Path, load: Callable[[Path], T]) -> T | None:
-        """What `load` makes of a file of the cache; None if it is not there or is of no use."""
+        """Load a cached file with `load`; None if it does not exist or is unusable."""
         try:
             found = load(path)
         except UNUSABLE as error:
-            if not path.exists():  # or another process removed it meanwhile
+            if not path.exists():  # or another process has deleted it
                 return None
             self._warn(f"{path} cannot be used ({_brief(error)}); what it held is made anew")
             with suppress(OSError):
                 path.unlink()
             return None
         with suppress(OSError):
-            os.utime(path)  # used now: the last to be removed
+            os.utime(path)  # mark as recently used
         return found
 
     def write(self, path: Path, save: Callable[[Path], object]) -> bool:
-        """Have `save` write a file of the cache, whole; False if that was not possible."""
+        """Write a cached file atomically with `save`; False if that failed."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with publish(path) as partial:
@@ -84,7 +84,7 @@ class Cache:
         return True
 
     def tensor(self, kind: str, *key: str, make: Callable[[], Tensor]) -> Tensor:
-        """The stored tensor, or the one that `make` gives, which is stored."""
+        """The cached tensor, or else the result of `make`, which is then cached."""
         path = self.path(kind, *key)
         stored = self.read(path, lambda there: load_file(there)[kind])
         if stored is not None:
@@ -95,10 +95,10 @@ class Cache:
         return value
 
     def prune(self) -> None:
-        """Remove what was not used for longest until the rest fits."""
+        """Delete the least recently used files until the rest fits."""
         aged = []
         for path in self.folder.glob("*.safetensors"):
-            with suppress(OSError):  # another process was here first
+            with suppress(OSError):  # another process may have deleted it
                 stat = path.stat()
                 aged.append((stat.st_mtime_ns, stat.st_size, path))
         total = 0
@@ -119,7 +119,7 @@ def _brief(error: BaseException) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """A hash of all bytes of a file, read once as long as its size and time stay."""
+    """A hash of a file's bytes; read again only if its size, modification time or inode changes."""
     stat = path.stat()
     return _content_hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
@@ -140,8 +140,8 @@ def tensor_hash(tensor: Float[Tensor, "*n"]) -> str:
 
 
 def network_hash(net: torch.nn.Module) -> str:
-    """A hash of names, shapes and some 64 evenly spaced values of every tensor: training moves
-    nearly all of them, and a large network is told apart in no time."""
+    """A hash of names, shapes and about 64 evenly spaced values of every tensor: training changes
+    nearly all of them, and large networks are hashed quickly."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(net.state_dict().items()):
         flat = value.detach().flatten()
@@ -152,8 +152,8 @@ def network_hash(net: torch.nn.Module) -> str:
 
 
 def model_hash(model: LipSyncModel) -> str:
-    """A hash of all that what a model generates depends on: its networks, what its format says, and
-    its noise process, which gives the same weights another way back from noise."""
+    """A hash of everything a model's output depends on: its networks, its format, and its noise
+    process, which determines how the same weights denoise."""
     process, encoder = model.process, model.audio_encoder
     fields = [
         network_hash(model.unet),

@@ -1,4 +1,4 @@
-"""What must hold of a run's files, before anything is decoded at length and until it ends."""
+"""Checks of a run's files, before anything is decoded at length and until the run ends."""
 
 import os
 import tempfile
@@ -33,7 +33,7 @@ CONTAINERS = (".mp4", ".mov", ".mkv", ".m4v")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The video that a run reads: opened, probed and hashed once, where the run begins."""
+    """The source video of a run, probed and hashed once at the start."""
 
     info: VideoInfo
     content_hash: str
@@ -51,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What changes when a file is written or replaced."""
+    """Attributes that change when a file is modified or replaced."""
 
     num_bytes: int
     changed_ns: int
@@ -64,7 +64,8 @@ class _State:
 
 
 class Inputs:
-    """Looks whether files are still those that they were; what is only touched or moved is."""
+    """Checks whether files are unchanged; files that were only touched or moved count as
+    unchanged."""
 
     def __init__(self, *paths: Path) -> None:
         for path in paths:
@@ -74,7 +75,7 @@ class Inputs:
         self.hashes = {path: content_hash(path) for path in paths}
 
     def check_still(self, source: Source) -> None:
-        """ValueError if the video was changed since it was opened."""
+        """ValueError if the video has changed since it was probed."""
         if self.hashes[source.path] != source.content_hash:
             raise ValueError(
                 f"{source.path} changed after it was opened: run the same command again when "
@@ -82,7 +83,7 @@ class Inputs:
             )
 
     def check(self) -> None:
-        """ValueError or FileNotFoundError if one of them is another now."""
+        """ValueError or FileNotFoundError if one of the files has changed."""
         for path, before in self.states.items():
             if not path.exists():
                 raise FileNotFoundError(f"{path} was removed while it was read: bring it back")
@@ -98,7 +99,8 @@ class Inputs:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Check them after the block; if it failed, because of that too."""
+        """Check after the block; if the block failed and a file has changed, raise that error
+        instead."""
         try:
             yield
         except (ValueError, OSError):
@@ -108,7 +110,7 @@ class Inputs:
 
 
 def check_paths(video: Path | Source, audio: Path, out: Path, *, overwrite: bool) -> Source:
-    """The video, opened; raise if the run cannot end well."""
+    """Check all paths and open the video; raises if the run cannot succeed."""
     given = video.path if isinstance(video, Source) else video
     for path in (given, audio):
         if not path.is_file():
@@ -136,7 +138,8 @@ def check_paths(video: Path | Source, audio: Path, out: Path, *, overwrite: bool
 
 
 def check_names_fit(out: Path) -> None:
-    """ValueError if the file system takes no name as long as that of `out` or of its report."""
+    """ValueError if the name of `out`, or of a file written next to it, is too long for the file
+    system."""
     written = (*written_files(out), parts_folder(out))
     longest = max((os.fsencode(path.name) for path in written), key=len)
     most = os.pathconf(out.parent, "PC_NAME_MAX")
@@ -156,7 +159,7 @@ def check_choices(*, crf: float, reference: str) -> None:
 
 
 def check_decodes(video: VideoInfo) -> None:
-    """Raise if the video's last second is missing, or nothing near its end can be decoded."""
+    """ValueError if the video's last second is missing or nothing near its end can be decoded."""
     with open_media(video.path) as container:
         stream = find_video(container, video.path)
         missing = missing_seconds(container, stream, video.path)
@@ -169,9 +172,10 @@ def check_decodes(video: VideoInfo) -> None:
 
 
 def shows_its_end(container: InputContainer, stream: VideoStream, video: VideoInfo) -> bool:
-    """Whether a picture comes out where its last second begins, or from the key frame before.
+    """Whether a frame can be decoded at the start of the last second, or from the key frame before
+    it.
 
-    Other containers cannot tell where that is.
+    True for containers without an index, which cannot seek there.
     """
     if HAVE_AN_INDEX.isdisjoint(container.format.name.split(",")):
         return True
@@ -183,7 +187,7 @@ def shows_its_end(container: InputContainer, stream: VideoStream, video: VideoIn
 
 
 def count_frames(audio: Path, seconds: float, fps: float) -> int:
-    """Frames of video as long as the audio."""
+    """Number of video frames that last as long as the audio; ValueError if there are none."""
     num_frames = round(seconds * fps)
     if num_frames == 0:
         raise ValueError(f"{audio} lasts {seconds:.3f} s, which is less than a frame of video")

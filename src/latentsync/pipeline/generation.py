@@ -1,4 +1,4 @@
-"""Windows of faces and the sound of their slots => drawn faces, blended where windows overlap."""
+"""Chunks of faces and the audio of their slots => generated faces, blended where chunks overlap."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -17,14 +17,14 @@ from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
 from latentsync.pipeline.latent_cache import FaceLatents, LatentCache
 
 Faces = UInt8[np.ndarray, "f r r 3"]
-Face = Num[np.ndarray, "r r 3"]  # levels: uint8, or float and not yet cut to 0..255
+Face = Num[np.ndarray, "r r 3"]  # levels: uint8, or float not yet clipped to 0..255
 Slots = Int[np.ndarray, " _"]
 
 # (run, slots) => their faces; (run, slots) => their audio tokens
 FacesOf = Callable[[int, Slots], Faces]
 SoundOf = Callable[[int, Slots], Float[Tensor, "f s d"]]
 
-WHOLE = 1 - 1e-4  # of the weights of all windows over a slot
+WHOLE = 1 - 1e-4  # of the sum of weights of all chunks over a slot
 
 
 def generate_chunks(
@@ -38,12 +38,13 @@ def generate_chunks(
     batch: int = 1,
     latent_cache: LatentCache | None = None,
 ) -> Iterator[tuple[Chunk, Float[np.ndarray, "f r r 3"]]]:
-    """Every window with its drawn faces as levels, about in 0..255.
+    """Every chunk with its generated faces as levels, about in 0..255.
 
-    All share one noise, as in the official pipeline. The network sees full windows: a short one
-    repeats its last frame, except where latents are sampled: there windows draw from the seed in
-    order, and what lies outside the mask is the faces' own, elsewhere the VAE's. `batch`: how many
-    windows go through the network at once. `latent_cache`: faces that it holds are never asked for.
+    All share one noise, as in the official pipeline. The network sees full chunks: a short one
+    repeats its last frame. Exception: if latents are sampled, chunks stay short and use the
+    generator in order. Outside the mask faces are then the input's, otherwise the VAE's. `batch`:
+    chunks per call of the network. `latent_cache`: faces that it holds are never requested from
+    `faces_of`.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = model.sample_noise(generator)
@@ -82,10 +83,10 @@ def generate_chunks(
 
 
 class LatentStore:
-    """Latents of faces by run and slot: each face is encoded once for all windows that use it, and
-    not at all if an earlier run kept it.
+    """Latents of faces by run and slot: each face is encoded once for all chunks that use it, or
+    read from the cache of an earlier run.
 
-    In the numbers that the UNet computes with: more would be lost there anyway.
+    Stored in the UNet's dtype: more precision would be lost there anyway.
     """
 
     def __init__(
@@ -145,13 +146,14 @@ def part_of(faces: Iterable[FaceLatents], name: str) -> Float[Tensor, "f *n"]:
 
 
 def in_groups(chunks: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
-    """Up to `size` windows in a row."""
+    """Groups of up to `size` consecutive chunks."""
     for _, group in groupby(enumerate(chunks), lambda item: item[0] // size):
         yield [chunk for _, chunk in group]
 
 
 class GeneratedFaces:
-    """The drawn face of any slot, blended of the windows over it; asked for in rising order."""
+    """The generated face of any slot, blended from the chunks over it; request slots in ascending
+    order."""
 
     def __init__(
         self,
@@ -166,14 +168,14 @@ class GeneratedFaces:
         self.oldest = 0
 
     def at(self, run: int, slot: int) -> Face:
-        """The face of a slot; what lies before the slot `forget` was told is gone."""
+        """The face of a slot; slots dropped by `forget` are not available."""
         while (run, slot) not in self.done:
             chunk, faces = next(self.generated)
             self._add(chunk, faces)
         return self.done[run, slot]
 
     def forget(self, before: int) -> None:
-        """Drop the faces of earlier slots, those not yet drawn too."""
+        """Drop the faces of earlier slots, including those not generated yet."""
         self.oldest = before
         for key in [key for key in self.done if key[1] < before]:
             del self.done[key]
@@ -201,7 +203,7 @@ def generate_clip(
     seed: int,
     overlap: int = 0,
 ) -> Faces:
-    """Aligned faces in a row at the model's rate, speaking the sound that begins with them."""
+    """Lip-sync consecutive aligned faces at the model's rate to the sound that begins with them."""
     form = model.format
     run = Run(0, 0, 0, len(faces), np.ones(len(faces), dtype=np.float32))
     chunks = cut_chunks([run], length=form.num_frames, overlap=overlap)
@@ -236,7 +238,7 @@ def tokens_of(
 
 
 def between(before: Face, after: Face, share: float) -> Face:
-    """The face `share` of the way from one slot to the next."""
+    """Interpolate linearly between the faces of two slots."""
     mixed = (1 - share) * before.astype(np.float32) + share * after.astype(np.float32)
     return rounded(mixed) if before.dtype == np.uint8 else mixed
 
@@ -246,7 +248,7 @@ def stacked(parts: Iterable[Tensor]) -> Tensor:
 
 
 def pad(items: Float[Tensor, "f *n"], length: int) -> Float[Tensor, "length *n"]:
-    """Repeat the last item until there are `length`."""
+    """Repeat the last item up to `length` items."""
     return torch.cat([items, items[-1:].expand(length - len(items), *items.shape[1:])])
 
 

@@ -1,7 +1,7 @@
-"""What the network must know of the faces of a video, kept on disk for the next run on it.
+"""Latents of a video's faces, cached on disk for later runs on the same video.
 
-Latents depend on the video, on how its faces are cut and on the VAE, not on the voice: a second
-language or a retake finds them here, and neither cuts a face nor encodes one.
+They depend on the video, on how its faces are cropped and on the VAE, but not on the voice: with a
+second language or a retake no face needs to be cropped or encoded again.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,17 +18,18 @@ from latentsync.models.color_matching import CELLS
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache
 
-SHARD = 64  # stored frames whose faces lie in one file
+SHARD = 64  # stored frames per file
 PRUNE_EVERY = 32  # files written
-MAX_SHARE = 0.5  # of the cache that one video may fill: the rest is for other videos
+MAX_SHARE = 0.5  # maximum fraction of the cache for one video, to leave room for others
 
-# A run and a slot => the track and the stored frame that its face comes from.
+# (run, slot) => (track, stored frame) of the face.
 PlaceOf = Callable[[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class FaceLatents:
-    """One face: masked and as seen, as latents, and the colours around what is painted."""
+    """One face: latents of the masked and the unmasked face, and the colours around the painted
+    part."""
 
     masked: Float[Tensor, "c x y"]
     seen: Float[Tensor, "c x y"]
@@ -42,14 +43,14 @@ NOTHING = {"numbers": torch.empty(0, dtype=torch.int64)}
 
 
 def bytes_per_face(model: LipSyncModel) -> int:
-    """What a face takes on the disk."""
+    """Size of one face on disk."""
     side = model.format.resolution // model.codec.factor
     latents = 2 * model.codec.num_channels * side**2 * model.unet.dtype.itemsize
     return latents + 3 * min(CELLS, model.format.resolution) ** 2 * 4
 
 
 def load_faces(path: Path) -> dict[str, Tensor]:
-    """The faces of a file; ValueError if it is none that `LatentCache` wrote."""
+    """The faces of a file; ValueError if it was not written by `LatentCache`."""
     held = load_file(path)
     sizes = {name: len(held[name]) for name in (*PARTS, "numbers")}
     if len(set(sizes.values())) != 1:
@@ -60,10 +61,10 @@ def load_faces(path: Path) -> dict[str, Tensor]:
 class LatentCache:
     """Latents of faces by track and stored frame, in files of up to 64 frames of a track.
 
-    What is there is what was there when it was first asked for: a run never reads what it wrote
-    itself, so that it gives the same with and without a cache. `key` names all that the latents
-    depend on. Faces come in about rising order; a file is written, whole, when faces two files
-    further come. `verify` raises if the video is not that of the key any more.
+    Its contents are those at first access: a run never reads what it has written itself, so results
+    are the same with and without a cache. `key` identifies everything that the latents depend on.
+    Faces are added roughly in ascending order; a file is written, atomically, once faces arrive two
+    files later. `verify` raises if the video has changed and no longer fits the key.
     """
 
     def __init__(
@@ -81,28 +82,29 @@ class LatentCache:
         self.is_full = False
 
     def has(self, run: int, slot: int) -> bool:
-        """Whether the face of a slot was kept by an earlier run."""
+        """Whether an earlier run has cached the face of a slot."""
         track, number = self.place_of(run, slot)
         return bool((self._held((track, number // SHARD))["numbers"] == number).any())
 
     def missing(
         self, slots: Int[ndarray, " n"], runs_at: Callable[[int], Sequence[int]]
     ) -> Bool[ndarray, " n"]:
-        """Which of the slots, rising, have a face that must be cut; `runs_at` gives their runs."""
+        """Which of the ascending slots have a face that must be cropped; `runs_at` gives the runs
+        of a slot."""
         return array(
             [not all(self.has(run, slot) for run in runs_at(slot)) for slot in slots.tolist()],
             dtype=bool,
         )
 
     def read(self, run: int, slot: int) -> FaceLatents | None:
-        """The face that an earlier run kept, None if none did."""
+        """The face cached by an earlier run, or None."""
         track, number = self.place_of(run, slot)
         held = self._held((track, number // SHARD))
         rows = (held["numbers"] == number).nonzero()[:, 0].tolist()
         return FaceLatents(*(held[name][rows[0]] for name in PARTS)) if rows else None
 
     def add(self, run: int, slot: int, face: FaceLatents) -> None:
-        """Keep a face that `read` did not have."""
+        """Cache a face that `read` did not have."""
         if self.is_full:
             return
         track, number = self.place_of(run, slot)
@@ -112,11 +114,11 @@ class LatentCache:
             self._write(other)
 
     def expect(self, num_faces: int, bytes_per_face: int) -> None:
-        """Say how much will come: what is too much for the cache is not kept at all."""
+        """Announce the number of faces: if they take too much of the cache, none is stored."""
         self.is_full = num_faces * bytes_per_face > MAX_SHARE * self.cache.max_bytes
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write the remaining faces."""
         for shard in list(self.new):
             self._write(shard)
         if self.num_written:
@@ -126,8 +128,8 @@ class LatentCache:
         return (*self.key, str(shard[0]), str(shard[1]))
 
     def _held(self, shard: tuple[int, int]) -> dict[str, Tensor]:
-        """What a file held when it was first asked for: it is mapped, and stays so though another
-        process removes it."""
+        """Contents of a file at first access; they are memory-mapped and remain valid if another
+        process deletes the file."""
         if shard not in self.there:
             path = self.cache.path("latents", *self._name(shard))
             self.there[shard] = self.cache.read(path, load_faces) or NOTHING
@@ -139,7 +141,7 @@ class LatentCache:
         held = [(number, face) for number, face in faces.items()]
         old = self.cache.read(path, load_faces)
         if old is not None:
-            # Of a voice that needed other frames: both sets are of use.
+            # Written for a voice that needed other frames: keep both sets.
             for row, number in enumerate(old["numbers"].tolist()):
                 if number not in faces:
                     held.append((number, FaceLatents(*(old[name][row] for name in PARTS))))

@@ -1,4 +1,4 @@
-"""The one public door: `lipsync`, and what it says of its work."""
+"""The public entry point `lipsync`, and the notes and warnings of a run."""
 
 import logging
 from collections.abc import Mapping
@@ -57,30 +57,32 @@ logger = logging.getLogger(__name__)
 
 
 class Options(TypedDict, total=False):
-    """What `lipsync` may be told; None is as if left out."""
+    """Options of `lipsync`; None means the default."""
 
     sampler: Required[Sampler]
     seed: int
     overlap: int
     batch: int
     silence: SilenceGate | None
-    # Faces shown unmasked beside a window: "previous" are those a window before, "self" its own,
-    # as in the official pipeline; "auto" is what the profile has.
+    # Reference faces of a chunk: "previous", those one chunk earlier; "self", its own, as in the
+    # official pipeline; "auto", as the profile says.
     reference: Reference
     choice: Choice | None
     timing: Timing | None
     encoding: Encoding | None
-    crf: float | None  # before that of `encoding`
-    # Voices of single persons or turns ("turn3"); all others speak `audio`, which is also heard.
+    crf: float | None  # overrides that of `encoding`
+    # Voices of individual persons or turns ("turn3"); all others speak `audio`, which is also the
+    # sound.
     assign: Mapping[int | str, Path] | None
     plan: Plan | None
-    speakers: SpeakerChoice | None  # how it is told who speaks
-    masker: OcclusionMasker | None  # sees what lies before mouths, for `choice.occlusion`
-    profile: Profile | None  # whose rules all else follows
-    # Look at the finished mouths for the report's curve and, if the model came with a SyncNet, let
-    # it judge source and result (else the mouth's opening is compared with the loudness).
+    speakers: SpeakerChoice | None  # how speakers are determined
+    masker: OcclusionMasker | None  # segments what hides mouths, for `choice.occlusion`
+    profile: Profile | None  # default for everything else
+    # Measure the finished mouths for the report's curve and, if the model came with a SyncNet,
+    # score source and result with it (otherwise the mouth's opening is correlated with the
+    # loudness).
     measure: bool
-    preset: str | None  # is only told in the report
+    preset: str | None  # only recorded in the report
 
 
 def lipsync(
@@ -95,10 +97,11 @@ def lipsync(
     progress: Progress = False,
     **options: Unpack[Options],
 ) -> Report:
-    """Write `out`, its report and its contact sheet; or none of them and raise ValueError.
+    """Write `out`, its report and its contact sheet; on failure write none of them and raise
+    ValueError.
 
-    Frames without a usable face pass through. A killed run goes on after its last finished part
-    when it is called again. `cache` keeps what depends on the inputs alone.
+    Frames without a usable face pass through. Called again after being killed, it resumes after the
+    last finished part. `cache` stores results that depend on the inputs only.
     """
     source = check_paths(video, audio, out, overwrite=overwrite)
     request = request_of(source, audio, model, options)
@@ -116,7 +119,7 @@ def lipsync(
 
 
 def request_of(source: Source, audio: Path, model: LipSyncModel, options: Options) -> Request:
-    """The request that options make; ValueError or TypeError for those that cannot be."""
+    """The request for these options; ValueError or TypeError if they are invalid."""
     unknown = sorted(options.keys() - Options.__annotations__)
     if unknown:
         raise TypeError(
@@ -181,7 +184,7 @@ def carry_out(
 
 
 def measured_in(job: Job, curves: Curves, form: ModelFormat, scorer: SyncScorer | None) -> Measured:
-    """By the scorer if there is one that knows these faces, else by loudness."""
+    """Sync of every shot, by the scorer if it is valid for these faces, otherwise by loudness."""
     reasons = reasons_of(job, form)
     shots = shots_of(job, curves, reasons, scorer)
     return Measured(shots, reasons, "loudness" if scorer is None else "syncnet")
@@ -190,7 +193,7 @@ def measured_in(job: Job, curves: Curves, form: ModelFormat, scorer: SyncScorer 
 def publish_report(
     report: Report, outputs: Outputs, monitor: OutputMonitor, curves: Curves
 ) -> None:
-    """Write the report's files; then all that the run wrote appears."""
+    """Write the report's files, then publish all files of the run."""
     out = outputs.out
     report.save(outputs.path(report_path(out)))
     monitor.sheet.save(outputs.path(sheet_path(out)))
@@ -205,8 +208,8 @@ def warn_of(video: Path, lines: list[str]) -> None:
 
 
 def latent_cache_for(job: Job, request: Request, session: Session) -> LatentCache | None:
-    """Where the latents of the job's faces are kept; None where they are sampled anew each time,
-    and if nobody knows what faces the detector will find again."""
+    """Cache for the latents of the job's faces; None without a `Cache`, if latents are sampled, or
+    if the detector's results are not reproducible (it has no cache key)."""
     model, cache, detected_by = session.model, session.cache, session.detector.cache_key
     if cache is None or detected_by is None or request.generation.sampler.sample_latents:
         return None
@@ -230,7 +233,7 @@ def latent_cache_for(job: Job, request: Request, session: Session) -> LatentCach
 
 
 def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
-    """What the output will not have as the source has it, beside the mouths."""
+    """What differs from the source besides the mouths."""
     changes = doubts_of(job.plan)
     if job.analysis.num_deinterlaced:
         changes.append(
@@ -241,7 +244,7 @@ def changes_of(job: Job, *, codec: str, crf: float) -> list[str]:
 
 
 def notes_of(job: Job, result: RenderResult, latent_cache: LatentCache | None = None) -> list[str]:
-    """What else a user should know."""
+    """Other remarks for the user."""
     notes = clipped_in(job)
     generated_tracks = [
         job.analysis.survey.tracks[index] for index in {run.track for run in job.runs}

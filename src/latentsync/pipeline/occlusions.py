@@ -1,4 +1,4 @@
-"""What lies before the faces that will be redrawn: looked for once, before anything is drawn."""
+"""Detect what hides the faces to be redrawn, once, before anything is generated."""
 
 import zlib
 from collections import deque
@@ -21,13 +21,15 @@ from latentsync.pipeline.plan import HIDDEN, LEFT_ALONE
 from latentsync.pipeline.request import Request, Session
 from latentsync.runtime import Bar
 
-# Less than this share of what is painted is skin or a finger's edge: nothing hides the mouth.
+# A smaller fraction of the painted part is skin or the edge of a finger, and does not hide the
+# mouth.
 MIN_SHARE = 0.02
-CALM_FRAMES = 8  # between two hidden frames, faces that are seen for less stay left alone, too
+CALM_FRAMES = 8  # maximum gap between two hidden frames that is left alone too
 
 
 class CoveredFrames(Mapping[int, Covered]):
-    """The covered shares of a face by the number of the stored frame, some hundred bytes each."""
+    """Alpha masks of what hides a face, by number of the stored frame, compressed to some hundred
+    bytes each."""
 
     def __init__(self) -> None:
         self.packed: dict[int, bytes] = {}
@@ -54,24 +56,24 @@ class CoveredFrames(Mapping[int, Covered]):
 
 @dataclass(frozen=True, slots=True)
 class Occlusions:
-    """What lies before faces, by track."""
+    """What hides faces, by track."""
 
     tracks: dict[int, CoveredFrames] = field(default_factory=dict)
 
     def mask_at(self, track: int, number: int, resolution: int) -> Float[np.ndarray, "r r"] | None:
-        """What of a face stays the source's in a frame, 0 to 1; None for nothing."""
+        """Alpha of what stays the source's in a face at a frame, 0 to 1; None if nothing does."""
         seen = self.tracks.get(track)
         return steadied(seen, number, resolution=resolution) if seen else None
 
     def share(self, track: int, number: int) -> float:
-        """Of what is painted of a face, the share that is covered."""
+        """The hidden fraction of the painted part of a face."""
         seen = self.tracks.get(track)
         return seen.shares.get(number, 0.0) if seen else 0.0
 
     def leave_out(
         self, edited: Mapping[int, Int32[np.ndarray, " _"]], firsts: Mapping[int, int]
     ) -> dict[int, Int32[np.ndarray, " _"]]:
-        """What a plan makes of the tracks' frames, without those in which a mouth is hidden."""
+        """The edits of tracks, with HIDDEN in frames whose mouth is hidden."""
         without = {}
         for track, frames in edited.items():
             numbers = firsts[track] + np.arange(len(frames))
@@ -83,7 +85,7 @@ class Occlusions:
 
 
 def with_calm_closed(hidden: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Frames between two hidden ones that lie close count as hidden."""
+    """Short gaps between hidden frames count as hidden too."""
     closed = hidden.copy()
     at = np.flatnonzero(hidden)
     for before, after in zip(at[:-1].tolist(), at[1:].tolist(), strict=True):
@@ -100,7 +102,7 @@ def occlusions_of(
     timeline: Timeline,
     session: Session,
 ) -> Occlusions:
-    """What lies before the mouths that are edited, in the frames that the output shows."""
+    """What hides the edited mouths in the frames that the output shows."""
     choice, form = request.choice, session.model.format
     if session.masker is None or choice.occlusion == "off":
         return Occlusions()
@@ -143,7 +145,8 @@ def find_occlusions(
     mask: str,
     rows: Rows = ALL_ROWS,
 ) -> Occlusions:
-    """Look at the `pictures`, frames `numbers` in rising order, for each track at its `wanted`."""
+    """Examine `pictures`, the frames `numbers` in ascending order, for each track in its `wanted`
+    frames."""
     painted = load_mask(mask, SIDE, rows=rows) < 0.5
     watchers = {track: Watcher(masker, painted) for track in wanted}
     for number, picture in zip(numbers.tolist(), pictures, strict=True):
@@ -155,8 +158,8 @@ def find_occlusions(
 
 
 class Watcher:
-    """Looks now and then at one face until something lies before it, then at every frame, those
-    that it had passed over too."""
+    """Examines one face at intervals until something hides it, then in every frame, going back to
+    the frames it skipped."""
 
     def __init__(self, masker: OcclusionMasker, painted: Bool[np.ndarray, "s s"]) -> None:
         self.masker, self.painted = masker, painted

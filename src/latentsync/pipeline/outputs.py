@@ -1,7 +1,7 @@
-"""Where a run's files go: they wait in a folder beside `out` and appear together, or not at all.
+"""A run's output files: written to a folder next to `out` and published together, or not at all.
 
-A run that is killed at any moment leaves that folder, and the same command goes on from it: the
-parts drawn so far, and a note of which files the killed run has put in their places.
+A killed run leaves that folder, from which the same command resumes: it holds the parts generated
+so far, and a record of the files that had already been published.
 """
 
 import json
@@ -29,17 +29,18 @@ def page_path(out: Path) -> Path:
 
 
 def parts_folder(out: Path) -> Path:
-    """Where finished parts of `out` wait to be joined; a killed run goes on from there."""
+    """The folder where finished parts of `out` wait to be joined; killed runs resume from it."""
     return out.with_name(f".{out.name}.parts")
 
 
 def written_files(out: Path) -> tuple[Path, ...]:
-    """All that a run writes; `out` itself comes last, so that where it is, all are."""
+    """All files a run writes; `out` is last, so if it exists, all of them do."""
     return report_path(out), sheet_path(out), page_path(out), out
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:
-    """ValueError if something stands where a run would write that is not a killed run's of it."""
+    """ValueError if a file that a run would write exists and was not published by a killed run for
+    `out`."""
     ours = published_files(out)
     for path in written_files(out):
         if path.is_dir() or (path.exists() and not overwrite and path not in ours):
@@ -47,7 +48,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 
 
 def published_files(out: Path) -> set[Path]:
-    """The files that a run put in their places before it was killed, if nobody changed them."""
+    """The files that a killed run had published and that have not been changed since."""
     noted = _read_note(parts_folder(out))
     return {
         path
@@ -57,17 +58,18 @@ def published_files(out: Path) -> set[Path]:
 
 
 def tidy(out: Path) -> None:
-    """Remove what a killed run of `out` left that none can go on from; ValueError if one runs."""
+    """Remove remains of a killed run of `out` that cannot be resumed; ValueError if a run is
+    active."""
     if parts_folder(out).is_dir():
         with Outputs(out, overwrite=True):
             pass
 
 
 class Outputs:
-    """The files of one run, which holds the folder beside `out` while the block lasts.
+    """The files of one run, which locks the folder next to `out` within the block.
 
-    `path` says where each is written first; `publish` gives all of them their names. ValueError on
-    entering if another run of this `out` is at work, or if `out` is not free.
+    `path` is where a file is first written; `publish` moves all of them to their names. Entering
+    raises ValueError if another run for this `out` is active, or if `out` exists.
     """
 
     def __init__(self, out: Path, *, overwrite: bool) -> None:
@@ -98,13 +100,14 @@ class Outputs:
         self.stack.__exit__(kind, error, trace)
 
     def path(self, target: Path) -> Path:
-        """Where the file waits that will be `target`, one of `written_files`."""
+        """Temporary path of the file to be published as `target`, one of `written_files`."""
         return self.folder / f"whole{target.suffix}"
 
     def settle(self, *, is_same: bool) -> bool:
-        """Whether a killed run had published all of its files, and was the same as this one.
+        """Whether a killed run with the same settings has already published all of its files.
 
-        If not, what it had published goes, or is what anything else is that stands there.
+        If not, incompletely published files are removed, and complete ones are treated as foreign
+        files.
         """
         ours = published_files(self.out)
         if self.out in ours and is_same:
@@ -117,7 +120,7 @@ class Outputs:
         return False
 
     def publish(self) -> None:
-        """Put all files in their places, `out` last."""
+        """Move all files to their names, `out` last."""
         check_free(self.out, overwrite=self.overwrite)
         note = {target.name: _identity(self.path(target)) for target in written_files(self.out)}
         with publish(self.folder / PUBLISHED) as partial:
@@ -126,8 +129,9 @@ class Outputs:
             self.path(target).replace(target)
 
     def clear(self) -> None:
-        """Remove what the published files were made of."""
-        # In this order: while the note is there, so is what says whose the published files are.
+        """Remove the intermediate files of the published ones."""
+        # The order matters: the settings are needed for as long as the record of published files
+        # exists.
         remove_frames(self.folder)
         (self.folder / PUBLISHED).unlink(missing_ok=True)
         remove_parts(self.folder)
@@ -135,13 +139,13 @@ class Outputs:
     def _tidy(self) -> None:
         for target in written_files(self.out):
             self.path(target).unlink(missing_ok=True)
-        # Of a run that is finished but for its cleaning up, the settings are needed by `settle`.
+        # If a run is finished but for cleaning up, `settle` needs its settings.
         if self.out not in published_files(self.out):
             tidy_parts(self.folder)
 
 
 def _identity(path: Path) -> list[int]:
-    """What stays when a file gets another name, and only then."""
+    """Changes if the file is modified or replaced, but not if it is renamed."""
     stat = path.stat()
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns]
 

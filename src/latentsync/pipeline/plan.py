@@ -1,4 +1,5 @@
-"""What will be done to a video, decided before anything is drawn: which faces, where, why not."""
+"""The plan of a video, made before anything is generated: which faces are redrawn, where, why
+not."""
 
 import json
 from collections.abc import Sequence
@@ -15,12 +16,12 @@ from latentsync.media.frame_reader import FrameTimes
 from latentsync.pipeline.speakers import DOUBTFUL, Turn, check_turns, persons_of, speaking_frames
 
 PLAN_VERSION = 1
-# Of a planned face: the turns decide, and name it nowhere.
+# Reason of a planned face that appears in no turn.
 NO_TURN = "in no turn"
-# What the turns make of a track's frame: nothing, or it speaks with the voice of its person; from 0
-# on, with that of a turn.
+# Edit of a track's frame according to the turns: none, or spoken with the voice of its person;
+# values from 0 on are numbers of turns with their own voice.
 LEFT_ALONE, AS_PERSON = -2, -1
-HIDDEN = -4  # something lies before the mouth, and such frames are to be left alone
+HIDDEN = -4  # the mouth is hidden, and such frames are to be left alone
 OCCLUSION = ("auto", "off", "skip")
 
 Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
@@ -28,15 +29,14 @@ Select = Literal["largest", "all", "speaker"] | int | tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which faces are redrawn, and what makes one unusable.
+    """Which faces are redrawn, and what makes a face unusable.
 
-    `select`: the largest of each shot, all, whoever speaks when, a person's number, or
-    who is at x, y (pixels). `min_size`: height of the face's box in pixels. `max_yaw`: degrees
-    turned away. `min_seconds`: a face seen for less is left alone. `fade_slots`: over how many
-    slots the drawn mouth comes and goes beside frames that stay as they are. `mask_top`,
-    `mask_bottom`: the first row of a face of 256 pixels that is painted and the first one below
-    that is not; None is the mask's own edge. `occlusion`: what lies before the mouth stays the
-    source's ("auto"), is painted over ("off"), or its frames are left alone ("skip").
+    `select`: "largest" (of each shot), "all", "speaker" (whoever speaks), a person's number, or the
+    person at x, y (pixels). `min_size`: height of the face's box in pixels. `max_yaw`: maximum turn
+    of the head in degrees. `min_seconds`: faces seen for less are left alone. `fade_slots`: slots
+    over which the mouth fades in and out next to unchanged frames. `mask_top`, `mask_bottom`: first
+    painted row, and first row below them, in a face of 256 pixels; None: the mask's own edge.
+    `occlusion`: what hides the mouth is kept ("auto") or painted over ("off"), or "skip" the frame.
     """
 
     select: Select = "largest"
@@ -72,8 +72,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFace:
-    """A person in a shot; `edit` may be changed by hand before the plan is given back, and so may
-    `person`: a new number splits this face off, another's gives it to that person."""
+    """A person in a shot. `edit` may be changed by hand, and so may `person`: a new number makes
+    this face a person of its own, an existing one assigns it to that person."""
 
     person: int
     edit: bool
@@ -88,7 +88,7 @@ class PlannedFace:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPerson:
-    """`merge`: numbers, set by hand, of persons who are this one."""
+    """`merge`: numbers, set by hand, of persons who are the same as this one."""
 
     id: int
     merge: list[int] = field(default_factory=list)
@@ -96,7 +96,7 @@ class PlannedPerson:
 
 @dataclass(frozen=True, slots=True)
 class PlannedShot:
-    """Frames of one camera between two cuts; seconds of the source's clock."""
+    """Frames of one camera between two cuts; times in seconds of the source."""
 
     number: int
     start_seconds: float
@@ -106,9 +106,9 @@ class PlannedShot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A video's shots and persons, and who of them is redrawn where.
+    """A video's shots and persons, and who is redrawn where.
 
-    `turns`, where there are any: faces are redrawn only in the turns of their persons.
+    `turns`, if present: faces are redrawn only in the turns of their persons.
     """
 
     video: str
@@ -128,7 +128,7 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> "Plan":
-        """The plan of a file that `save` wrote and a hand may have edited."""
+        """Load a plan written by `save` and possibly edited by hand."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data.pop("format_version") != PLAN_VERSION:
@@ -157,7 +157,7 @@ def make_plan(
     turns: list[Turn] | None = None,
     notes: Sequence[str] = (),
 ) -> Plan:
-    """Who is redrawn in which shot; `turns` are what `select=speaker` means."""
+    """Who is redrawn in which shot; `turns` are required for `select=speaker`."""
     chosen = chosen_tracks(survey, choice, times, turns)
     shots = []
     for number, shot in enumerate(survey.shots):
@@ -184,7 +184,7 @@ def make_plan(
 def chosen_tracks(
     survey: Survey, choice: Choice, times: FrameTimes, turns: Sequence[Turn] | None
 ) -> set[int]:
-    """The tracks that `choice.select` names."""
+    """Indices of the tracks selected by `choice.select`."""
     tracks, select = survey.tracks, choice.select
     if select == "all":
         return set(range(len(tracks)))
@@ -213,7 +213,7 @@ def _largest_of_each_shot(survey: Survey) -> list[int]:
     def weight(index: int) -> float:
         track = survey.tracks[index]
         sides = track.boxes[:, 2:] - track.boxes[:, :2]
-        # Who is seen without landmarks, as in a profile, cannot be redrawn.
+        # Faces without landmarks, such as profiles, cannot be redrawn.
         return float(np.nansum(sides.prod(axis=1)[np.isfinite(track.points).all(axis=(1, 2))]))
 
     best = []
@@ -225,7 +225,7 @@ def _largest_of_each_shot(survey: Survey) -> list[int]:
         ]
         if inside:
             person = survey.tracks[max(inside, key=weight)].person
-            # A person who leaves and comes back within a shot has two tracks there.
+            # A person who leaves and returns within a shot has two tracks there.
             best += [index for index in inside if survey.tracks[index].person == person]
     return best
 
@@ -267,7 +267,7 @@ def _seconds(times: FrameTimes, number: int) -> float:
 
 
 def planned_faces(plan: Plan, survey: Survey, times: FrameTimes) -> dict[int, PlannedFace]:
-    """The plan's face of every track that it has."""
+    """The plan's face of every track in it, by index of the track."""
     if plan.num_frames != survey.num_frames or len(plan.shots) != len(survey.shots):
         raise ValueError(
             f"the plan is of a video with {plan.num_frames} frames in {len(plan.shots)} shots, "
@@ -277,7 +277,7 @@ def planned_faces(plan: Plan, survey: Survey, times: FrameTimes) -> dict[int, Pl
     for shot, planned in zip(survey.shots, plan.shots, strict=True):
         for face in planned.faces:
             for index, track in enumerate(survey.tracks):
-                # Plans of earlier versions number no tracks, and their persons are not edited.
+                # Plans of earlier versions have no track numbers, and no edited persons.
                 named = track.person == face.person if face.track is None else index == face.track
                 begins = _seconds(times, track.first) == face.start_seconds
                 if named and begins and shot.first <= track.first < shot.end:
@@ -286,8 +286,8 @@ def planned_faces(plan: Plan, survey: Survey, times: FrameTimes) -> dict[int, Pl
 
 
 def with_persons_of(plan: Plan, survey: Survey, times: FrameTimes) -> tuple[Survey, Plan]:
-    """Survey and plan with persons split (a face's `person`), then merged (`persons`) as the plan
-    says; ValueError where it names somebody who is not there."""
+    """Survey and plan with persons split (`person` of a face), then merged (`persons`), as the plan
+    says; ValueError if it names a person that does not exist."""
     planned = planned_faces(plan, survey, times)
     persons = [
         planned[index].person if index in planned else track.person
@@ -306,7 +306,7 @@ def with_persons_of(plan: Plan, survey: Survey, times: FrameTimes) -> tuple[Surv
 
 
 def merged_persons(persons: Sequence[PlannedPerson], there: set[int]) -> dict[int, int]:
-    """Who becomes whom."""
+    """Merged persons => the person each of them becomes."""
     into: dict[int, int] = {}
     for person in persons:
         for other in person.merge:
@@ -322,7 +322,7 @@ def merged_persons(persons: Sequence[PlannedPerson], there: set[int]) -> dict[in
 
 
 def _end_of(person: int, into: dict[int, int]) -> int:
-    """Where a chain of merges ends."""
+    """The end of a chain of merges."""
     seen: set[int] = set()
     while person in into:
         if person in seen:
@@ -333,12 +333,12 @@ def _end_of(person: int, into: dict[int, int]) -> int:
 
 
 def check_plan(plan: Plan, survey: Survey, times: FrameTimes) -> None:
-    """ValueError if the turns of a plan, maybe edited by hand, cannot be."""
+    """ValueError if the turns of a plan, possibly edited by hand, are invalid."""
     check_turns(plan.turns or [], persons_of(survey), times.seconds, where="the plan")
 
 
 def doubts_of(plan: Plan) -> list[str]:
-    """A line on turns that might be somebody else's."""
+    """A warning about turns of doubtful speakers."""
     doubtful = [turn for turn in plan.turns or [] if turn.confidence < DOUBTFUL]
     if not doubtful:
         return []

@@ -1,4 +1,4 @@
-"""An iterator that works ahead in a thread of its own, by a bounded number of items."""
+"""An iterator that prefetches a bounded number of items in a thread."""
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ _DONE = object()
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
-    """The same items, made in a thread that is at most `depth` of them ahead.
+    """The same items, produced in a thread at most `depth` items ahead.
 
-    An error comes out where its item would have come. When the reader stops, so does the thread,
-    after the item that it is making.
+    Errors are raised in place of their item. When the reader stops, the thread ends after its
+    current item.
     """
     queue: Queue[object] = Queue(maxsize=depth)
     stopped = Event()
@@ -41,7 +41,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
         try:
             for item in iterator:
                 put(item)
-                del item  # what the reader dropped must not live on here
+                del item  # do not keep alive what the reader has dropped
                 if stopped.is_set():
                     break
             put(_DONE)

@@ -1,4 +1,4 @@
-"""What is asked of a video, by whose rules it is done, and what the work is done with."""
+"""What is requested for a video, with which profile, and the resources to do it with."""
 
 import time
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ from latentsync.runtime import Progress, Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """`fps`: "source" keeps the frames and times of the video, "model" the model's grid, a number
-    any grid. `loop`: what a video shorter than the voice does; `tail`: whether the rest of a longer
-    one passes through ("keep") or is cut. `deinterlace`: "auto" makes frames that are marked as
-    interlaced progressive, "off" leaves their lines as they are."""
+    """`fps`: "source" keeps the video's frames and times, "model" uses the model's grid, a number
+    any other grid. `loop`: how a video shorter than the voice continues; `tail`: whether the rest
+    of a longer one is kept ("keep") or cut. `deinterlace`: "auto" deinterlaces frames marked as
+    interlaced, "off" leaves them."""
 
     fps: str | float = "source"
     loop: str = "to_and_fro"
@@ -45,8 +45,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the output is written: quality (0 is lossless), x264 or x265 ("auto": x265 for sources of
-    more than 8 bits), and whether the voice's stream is copied where the file can hold it."""
+    """How the output is encoded: quality (0 is lossless), x264 or x265 ("auto": x265 for sources
+    with more than 8 bits), and whether the voice's stream is copied if the container supports
+    it."""
 
     crf: float = 18
     codec: str = "auto"
@@ -60,8 +61,8 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How windows are cut and drawn: slots that neighbours share, windows per pass of the network,
-    what the mouth does in silence, and what is shown beside (see `lipsync`)."""
+    """How faces are generated: slots shared by neighbouring chunks, chunks per call of the network,
+    what the mouth does in silence, and the reference faces (see `Options`)."""
 
     sampler: Sampler = field(default_factory=Sampler)
     seed: int = 1247
@@ -73,12 +74,12 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The rules of a pipeline, as far as no single option names them: these are our own.
+    """Those rules of a pipeline that are not options of their own; the defaults are this project's.
 
-    `overlap_audio`: windows of the audio encoder overlap and fade into each other. `reference`: the
-    faces shown beside a chunk where nothing else is asked. `short_last_chunk`: see `cut_chunks`.
-    `region`: what of a drawn face is pasted, see `Pasting`. `round_faces`: drawn faces are whole
-    levels before they are pasted.
+    `overlap_audio`: windows of the audio encoder overlap and cross-fade. `reference`: the default
+    for `Generation.reference`. `short_last_chunk`: see `cut_chunks`. `region`: the pasted part of a
+    generated face, see `Pasting`. `round_faces`: generated faces are rounded to levels before
+    pasting.
     """
 
     overlap_audio: bool = True
@@ -98,18 +99,18 @@ class Profile:
         return asked
 
     def seconds_spoken(self, tokens: TokenStream, seconds: float) -> float:
-        """How long mouths move to voices of so many `seconds`; `tokens` are those of the first."""
+        """How long mouths move for voices of `seconds`; `tokens` are those of the first voice."""
         return seconds
 
 
 @dataclass(frozen=True, slots=True)
 class OfficialProfile(Profile):
-    """What the official pipeline does, draw for draw, with whatever model: `preset=official`.
+    """The official pipeline, reproduced number by number, for any model: `preset=official`.
 
-    Latents are sampled, timesteps lead, colours stay as they are drawn; audio is cut every 30 s and
-    drawn two frames beyond its end; faces are their own reference, and whole crops are pasted. It
-    knows no silences, no face that is better left alone, no rate but the model's, and no mask but
-    the published one.
+    Latents are sampled, timestep spacing is "leading", colours are not matched; audio is cut every
+    30 s and generation extends two frames beyond its end; faces are their own reference, and whole
+    crops are pasted. Silence and unsuitable faces are not treated specially, and only the model's
+    frame rate and the published mask are used.
     """
 
     overlap_audio: bool = False
@@ -145,14 +146,15 @@ class OfficialProfile(Profile):
         return num_frames / tokens.fps
 
 
-# By the names that `profile=` of a command has.
+# Values of `profile=`.
 PROFILES: dict[str, Profile] = {"own": Profile(), "official": OfficialProfile()}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a video: whose mouths, to whose voices, when and how. `assign`: voices of
-    single persons or turns ("turn3"); all others speak `audio`, which is also what is heard."""
+    """What is requested for a video: whose mouths, which voices, when and how. `assign`: voices of
+    individual persons or turns ("turn3"); all others speak `audio`, which is also the sound of the
+    output."""
 
     source: Source
     audio: Path
@@ -166,7 +168,7 @@ class Request:
     profile: Profile = field(default_factory=lambda: PROFILES["own"])
 
     def __post_init__(self) -> None:
-        """Whatever was asked, a request is as its profile has it."""
+        """Apply the profile to the requested options."""
         object.__setattr__(self, "generation", self.profile.generation(self.generation))
         object.__setattr__(self, "choice", self.profile.choice(self.choice))
         object.__setattr__(self, "timing", self.profile.timing(self.timing))
@@ -178,7 +180,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Session:
-    """What the work is done with, who is told of it, and since when."""
+    """Resources of a run: model, detector, cache, progress display, stopwatch."""
 
     model: LipSyncModel
     detector: FaceDetector
@@ -190,5 +192,5 @@ class Session:
 
     @cached_property
     def model_name(self) -> str:
-        """Twelve letters that tell models apart."""
+        """Twelve characters that identify the model."""
         return model_hash(self.model)[:12]

@@ -1,4 +1,4 @@
-"""Where a voice is silent, and what the mouth does there."""
+"""Detect silences in a voice, and control the mouth during them."""
 
 from dataclasses import dataclass
 
@@ -15,18 +15,18 @@ BLOCK_SECONDS = 0.01
 LEVEL_SECONDS = 0.04
 BLOCKS_AT_ONCE = 1 << 14
 SAMPLES_AT_ONCE = 1 << 20
-LOUD_SHARE = 0.95  # of all blocks; the level that so many stay below
+LOUD_SHARE = 0.95  # quantile of the blocks' levels that counts as loud
 FLOOR_SHARE = 0.10
-ALWAYS_SILENT_DB = -60.0  # of full scale
+ALWAYS_SILENT_DB = -60.0  # dB of full scale
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceGate:
-    """`closed`: what is heard in silence is nothing at all, so the model closes the mouth.
-    `source`: the mouth fades to the one of the video. `off`: as the sound is, noise and all.
+    """`closed`: silence is replaced by digital silence, so that the model closes the mouth.
+    `source`: the mouth fades to the source's. `off`: the sound is used as it is, with its noise.
 
-    Silent is what stays for `min_seconds` more than `quiet_db` below the loud parts, or near the
-    recording's own noise where that is well below them.
+    Silence is at least `min_seconds` of sound more than `quiet_db` below the loud parts, or near
+    the recording's noise floor if that is well below them.
     """
 
     mode: str = "closed"
@@ -41,7 +41,7 @@ class SilenceGate:
             raise ValueError(f"silence={self.mode} must be one of {', '.join(MODES)}")
 
     def silent(self, waveform: Float[Tensor, " t"], sample_rate: int) -> Bool[np.ndarray, " n"]:
-        """For every block of 10 ms whether it belongs to a silence."""
+        """For every block of 10 ms, whether it is part of a silence."""
         return self.silent_at(levels_db(waveform, sample_rate))
 
     def silent_at(self, level: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -59,9 +59,9 @@ class SilenceGate:
         sample_rate: int,
         silent: Bool[np.ndarray, " n"] | None = None,
     ) -> Float[Tensor, " t"]:
-        """The sound with nothing at all in its silences; fades keep what is next to speech.
+        """The sound with digital silence in its silences, fading near speech.
 
-        `silent`: what `silent` gives, if that is known already.
+        `silent`: the result of `silent`, if already known.
         """
         if self.mode != "closed":
             return waveform
@@ -76,10 +76,10 @@ class SilenceGate:
 
 
 def faded(waveform: Float[Tensor, " t"], gains: Float[np.ndarray, " n"]) -> Float[Tensor, " t"]:
-    """The sound times gains that lie evenly over it, straight lines between their middles."""
+    """The sound times gains spaced evenly over it, linearly interpolated between their centres."""
     gated = torch.empty_like(waveform)
     per_sample = len(gains) / len(waveform)
-    # Piece by piece: for hours of sound, a gain of every sample would take gigabytes.
+    # In pieces: for hours of sound, a gain per sample would take gigabytes.
     for first in range(0, len(waveform), SAMPLES_AT_ONCE):
         piece = waveform[first : first + SAMPLES_AT_ONCE]
         positions = (np.arange(first, first + len(piece)) + 0.5) * per_sample - 0.5
@@ -89,11 +89,11 @@ def faded(waveform: Float[Tensor, " t"], gains: Float[np.ndarray, " n"]) -> Floa
 
 
 def levels_db(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[np.ndarray, " n"]:
-    """Loudness (RMS over 40 ms, dB of full scale) of every block of 10 ms."""
+    """Level (RMS over 40 ms, in dB of full scale) of every block of 10 ms."""
     block = round(BLOCK_SECONDS * sample_rate)
     if not len(waveform):
         return np.zeros(0, np.float32)
-    # Piece by piece: an hour of sound must not be copied.
+    # In pieces, to avoid copying an hour of sound.
     pieces = waveform.split(block * BLOCKS_AT_ONCE)
     padded = (F.pad(piece.square(), (0, -len(piece) % block)) for piece in pieces)
     power = torch.cat([piece.view(-1, block).mean(dim=1) for piece in padded])[None, None]
@@ -103,7 +103,7 @@ def levels_db(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[np.ndarr
 
 
 def long_stretches(marks: Bool[np.ndarray, " n"], least: int) -> Bool[np.ndarray, " n"]:
-    """Only the stretches of at least so many marks in a row."""
+    """Keep only stretches of at least `least` consecutive marks."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
     long_enough = np.zeros(len(marks), dtype=bool)
     for first, end in edges.reshape(-1, 2):
@@ -114,8 +114,8 @@ def long_stretches(marks: Bool[np.ndarray, " n"], least: int) -> Bool[np.ndarray
 def shown_in_slots(
     silent: Bool[np.ndarray, " n"], *, fps: float, num_slots: int, fade_slots: int
 ) -> Float[np.ndarray, " k"]:
-    """How much of the drawn mouth each slot shows where silences are the source's own: 0 in them,
-    rising beside them."""
+    """Opacity of the generated mouth in every slot if silences show the source: 0 in silence,
+    fading in next to it."""
     blocks = ((np.arange(num_slots) + 0.5) / fps / BLOCK_SECONDS).astype(int)
     inside = np.zeros(num_slots, dtype=bool)
     there = blocks < len(silent)

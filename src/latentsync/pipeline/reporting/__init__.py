@@ -1,1 +1,1 @@
-"""What a run says of itself: report.json, the page, the monitor, the scorer."""
+"""Report of a run: report.json, the HTML page, the output monitor, the sync scorer."""

@@ -1,4 +1,4 @@
-"""What a job did, told: shots, spans left alone, the curves of mouths."""
+"""Build the report of a job: shots, skipped spans, mouth curves."""
 
 import time
 from collections import Counter
@@ -28,8 +28,8 @@ SILENT = "the voice is silent there (silence=source)"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of a job that is done: by shot, and for every frame why it was left alone
-    ("" where it was not); `sync_measure` is how."""
+    """Measurements of a finished job: per shot, and for every frame why it was left alone ("" if it
+    was redrawn); `sync_measure` names the measure of sync."""
 
     shots: list[ShotReport]
     reasons: list[str]
@@ -47,7 +47,7 @@ def report_of(
     preset: str | None,
     notes: list[str],
 ) -> Report:
-    """The report of a job that is done."""
+    """The report of a finished job."""
     timeline, generation, reasons = job.timeline, request.generation, measured.reasons
     model, seconds = session.model, timeline.seconds(len(timeline))
     return Report(
@@ -83,8 +83,8 @@ def report_of(
 
 
 def occlusion_of(job: Job, reasons: list[str]) -> dict[str, float]:
-    """In how many of the redrawn frames something lay before a mouth, which share that is, and
-    which share of the mouth stayed the source's there, in the mean."""
+    """In how many redrawn frames something hid a mouth, as a number and a fraction, and the mean
+    fraction of the mouth that stayed the source's there."""
     numbers, runs_at = job.timeline.numbers, RunsAt(job.runs)
     shares = []
     for entry, slot in enumerate(slots_of_entries(job).tolist()):
@@ -101,7 +101,7 @@ def occlusion_of(job: Job, reasons: list[str]) -> dict[str, float]:
 
 
 def occlusion_notes(job: Job, reasons: list[str]) -> list[str]:
-    """What a user should know of what lay before the mouths."""
+    """Note about hidden mouths for the user."""
     found = occlusion_of(job, reasons)
     if not found:
         return []
@@ -113,7 +113,7 @@ def occlusion_notes(job: Job, reasons: list[str]) -> list[str]:
 
 
 def missed_again(num_missed: int) -> list[str]:
-    """What the second pass could not decode, though the first one could."""
+    """Note about frames that the second pass could not decode although the first one could."""
     again = f"the video: {num_missed} frames could not be decoded a second time, the one before "
     return [again + "stands in the place of each"] if num_missed else []
 
@@ -132,13 +132,13 @@ def damage_of(job: Job) -> list[str]:
 
 
 def clipped_in(job: Job) -> list[str]:
-    """Where the voices were too loud."""
+    """Where the voices were clipped."""
     damages = [damage for voice in job.voices.values() for damage in voice.damages]
     return [f"a voice: {damage}" for damage in damages if damage.effect == CLIPPED]
 
 
 def reasons_of(job: Job, form: ModelFormat) -> list[str]:
-    """For every frame of the output why it is the source's own, "" where a mouth was drawn."""
+    """For every frame of the output why it is the source's, "" if a mouth was generated."""
     placements, runs_at = placements_of(job, form), RunsAt(job.runs)
     slots = slots_of_entries(job)
     reasons = []
@@ -148,7 +148,7 @@ def reasons_of(job: Job, form: ModelFormat) -> list[str]:
             continue
         number = int(job.timeline.numbers[entry])
         seen = any(placements.at(run.track, number) is not None for _, run in runs_at(slot))
-        # The slot's own frame may show what this one does not.
+        # The frame of the slot may show a face that this one does not.
         reasons.append(job.left[slot] or (SILENT if seen else "no face found"))
     return reasons
 
@@ -166,8 +166,8 @@ def left_alone(job: Job, reasons: list[str]) -> list[SkippedSpan]:
 
 
 def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
-    """Loudness and openings in every slot; `openings` are those of the output's entries, if they
-    were measured."""
+    """Loudness and openings in every slot; `openings` are those of the output's frames, if
+    measured."""
     num_slots = len(job.left)
     entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=num_slots)
     before = np.full(len(job.analysis.times), np.nan)
@@ -183,10 +183,11 @@ def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
 def shots_of(
     job: Job, curves: Curves, reasons: list[str], scorer: SyncScorer | None = None
 ) -> list[ShotReport]:
-    """What was done in every shot that the output shows; a loop shows a shot several times.
+    """What was done in every shot of the output; with a loop the same shot may appear several
+    times.
 
-    `reasons` are those of `reasons_of`. Sync is what the judge says, else how well mouth and
-    loudness go together.
+    `reasons` is the result of `reasons_of`. Sync is given by the scorer, else by how well mouth and
+    loudness correlate.
     """
     firsts = np.array([shot.first for shot in job.analysis.survey.shots])
     shots = np.searchsorted(firsts, job.timeline.numbers, side="right") - 1
@@ -215,7 +216,7 @@ def shots_of(
 def _sync_in(
     first: int, end: int, curves: Curves, scorer: SyncScorer | None
 ) -> tuple[float | None, float | None]:
-    """Of the source and of the result in these slots, None where there is none."""
+    """Sync of the source and of the result in these slots; None if it cannot be measured."""
     if scorer is not None:
         scores = scorer.score(first, end)
         return (None, None) if scores is None else (scores[0].score, scores[1].score)

@@ -1,4 +1,4 @@
-"""Mouth and voice over time: what the report draws, and how well the one follows the other."""
+"""Mouth and voice over time for the report, and their correlation."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from jaxtyping import Float
 
 from latentsync.pipeline.silence import BLOCK_SECONDS
 
-QUIETEST_DB = 50.0  # below the loudest: what is softer counts as this
+QUIETEST_DB = 50.0  # below the loudest moment: anything quieter is clipped to this
 MAX_LAG_SECONDS = 0.2
 MIN_SLOTS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """One value for each slot of a grid of `fps`.
+    """One value per slot of a grid of `fps`.
 
-    `loudness`: of the given voice, 0 (silence) to 1 (its loudest). `before`, `after`: the mouth's
-    opening in eye distances, in the source and in the result; NaN where no mouth was measured.
+    `loudness`: of the voice, 0 (silence) to 1 (its loudest moment). `before`, `after`: the mouth's
+    opening in eye distances, in the source and in the result; NaN if no mouth was measured.
     """
 
     fps: float
@@ -29,25 +29,25 @@ class Curves:
 def loudness(
     level: Float[np.ndarray, " n"], *, fps: float, num_slots: int
 ) -> Float[np.ndarray, " k"]:
-    """Loudness at the middle of every slot: 0 is 50 dB below the loudest moment, which is 1.
+    """Loudness at the centre of every slot, from 0 (50 dB below the loudest moment) to 1.
 
-    `level`: of every 10 ms of the voice, as `levels_db` gives them.
+    `level`: of every 10 ms of the voice, from `levels_db`.
     """
     if not len(level):
         return np.zeros(num_slots)
     blocks = ((np.arange(num_slots) + 0.5) / fps / BLOCK_SECONDS).astype(int)
     heard = np.where(blocks < len(level), level[blocks.clip(max=len(level) - 1)], -np.inf)
     top = level.max()
-    # Digital silence all along has no loudest moment.
+    # Digital silence throughout has no loudest moment.
     return (1 + (heard - top) / QUIETEST_DB).clip(0, 1) if top > -119 else np.zeros(num_slots)
 
 
 def sync_of(
     opening: Float[np.ndarray, " k"], loud: Float[np.ndarray, " k"], *, fps: float
 ) -> float | None:
-    """Pearson's r of opening and loudness at the best lag within 0.2 s, [-1, 1].
+    """Pearson's r of opening and loudness at the best lag within 0.2 s, in [-1, 1].
 
-    None where fewer than 12 slots have a mouth, or where mouth or voice stands still.
+    None if fewer than 12 slots have a mouth, or if mouth or voice is constant.
     """
     most = round(MAX_LAG_SECONDS * fps)
     fits = [_correlation(opening, loud, lag) for lag in range(-most, most + 1)]

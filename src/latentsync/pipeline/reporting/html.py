@@ -1,4 +1,4 @@
-"""The report as one HTML file to look at: it holds its pictures and asks nothing of anybody."""
+"""The report as one self-contained HTML file with embedded images."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from latentsync.pipeline.reporting.report import (
     ShotReport,
 )
 
-# However long the video, the page stays a page.
+# Limits the size of the page for long videos.
 MAX_POINTS = 1200
 MAX_ROWS = 300
 
 WIDTH, HEIGHT = 1200, 240
-TOP, BOTTOM = 12, 204  # of the curves; shots and times stand below
+TOP, BOTTOM = 12, 204  # of the curves; shots and times are below
 NUM_TICKS = 10
 TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
@@ -31,7 +31,7 @@ TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 
 def write_page(
     path: Path, report: Report, *, sheet: ContactSheet | None = None, curves: Curves | None = None
 ) -> None:
-    """Write the page, whole; its size does not grow with the video's length."""
+    """Write the page atomically; its size does not grow with the video's length."""
     with publish(path) as partial:
         partial.write_text(build_page(report, sheet=sheet, curves=curves), encoding="utf-8")
 
@@ -39,7 +39,7 @@ def write_page(
 def build_page(
     report: Report, *, sheet: ContactSheet | None = None, curves: Curves | None = None
 ) -> str:
-    """The page's HTML; parts that there is nothing to say about are left out."""
+    """The page's HTML; sections without content are omitted."""
     values = {
         "name": Path(report.out).name,
         "report": report,
@@ -61,7 +61,7 @@ def build_page(
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
-    """A page of a template beside this module; every value is escaped, a missing one an error."""
+    """Render a template of this package; values are escaped, and a missing one is an error."""
     return _environment().get_template(template).render(values)
 
 
@@ -80,7 +80,7 @@ def _environment() -> Environment:
 
 
 def clock(seconds: float) -> str:
-    """12.34 => 0:12.34; hours only where there are any."""
+    """12.34 => 0:12.34; hours only if there are any."""
     hundredths = round(seconds * 100)
     minutes, rest = divmod(hundredths, 6000)
     hours, minutes = divmod(minutes, 60)
@@ -123,7 +123,7 @@ def _curves(curves: Curves, shots: Sequence[ShotReport]) -> dict[str, object]:
 
 
 def _thin(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " p"]:
-    """At most MAX_POINTS values: means of neighbours, NaN only where all of them are."""
+    """At most MAX_POINTS values: means of neighbours, NaN only if all of them are."""
     step = -(-len(values) // MAX_POINTS)
     padded = np.concatenate([values, np.full(-len(values) % step, np.nan)]).reshape(-1, step)
     known = np.isfinite(padded)
@@ -142,7 +142,7 @@ def _points(values: Float[np.ndarray, " k"]) -> list[str | None]:
 
 
 def _line(values: Float[np.ndarray, " k"]) -> str:
-    """A path with a hole wherever there is no value."""
+    """An SVG path with gaps where values are missing."""
     if not len(values):
         return ""
     path, pen = [], "M"
@@ -195,7 +195,7 @@ def _shot_row(shot: ShotReport) -> list[str]:
 
 
 def _stages(stage_seconds: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Name, seconds and percent of the longest, which is first; nothing if none took time."""
+    """Name, seconds, and percent of the longest, which comes first; empty if nothing took time."""
     most = max(stage_seconds.values(), default=0.0)
     if most <= 0:
         return []

@@ -1,4 +1,4 @@
-"""Looks at the output's pictures on their way to the encoder, so that no file is read again."""
+"""Measures the output's frames on their way to the encoder, so that the file is not read again."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,15 +15,15 @@ from latentsync.pipeline.job import Job
 from latentsync.pipeline.reporting.report import ContactSheet, close_up
 from latentsync.pipeline.reporting.sync_scorer import SyncScorer
 
-LOOK_AROUND = 1.25  # of the face's larger side, from its middle to every side
+LOOK_AROUND = 1.25  # times the face's larger side, from its centre in each direction
 MIN_AROUND = 64  # pixels
 
 
 class OutputMonitor:
-    """Keeps some pictures for the sheet; with a detector also the opening of the first drawn mouth
-    in every picture, with a judge how well sound and picture go together.
+    """Collects frames for the contact sheet; with a detector also the opening of the first
+    generated mouth in every frame, with a scorer also the sync of sound and picture.
 
-    What is measured is the picture as it goes to the encoder. Holds no picture.
+    Frames are measured as they go to the encoder, and are not stored.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class OutputMonitor:
         return self.mouths is not None or self.scorer is not None
 
     def see(self, entry: int, picture: Picture) -> None:
-        """The output's pictures from some entry on, in order."""
+        """Measure a frame of the output; frames come in order, from some entry on."""
         if self.begun is None:
             self.begun = entry
-        # Mouths are followed from the start: `catch_up` looks at all of them.
+        # Mouths are tracked from the start: after a resume, `catch_up` measures all of them.
         if self.begun == 0 or not self.measures:
             self._look(entry, Picture(picture.source, picture.reader), picture)
 
     def catch_up(self, out: Path) -> None:
-        """Look at what an earlier run had written, in the finished file; if there was such a run
-        and something is measured, at all of it."""
+        """Measure frames that an earlier run wrote, from the finished file; all frames if there was
+        such a run and mouths or sync are measured."""
         total = len(self.job.timeline)
         begun = total if self.begun is None else self.begun
         if begun == 0:
@@ -66,7 +66,7 @@ class OutputMonitor:
     def _look(self, entry: int, source: Picture, result: Picture) -> None:
         number = int(self.job.timeline.numbers[entry])
         if entry in self.sheet.indices:
-            # Of the source's size: an odd one was made even.
+            # In the source's size: the output's may have been rounded to even numbers.
             square = close_up(source.shape[:2], box_in(self.job, number))
             at = self.job.timeline.seconds(entry)
             self.sheet.add(entry, source.rgb(square), result.rgb(square), seconds=at)
@@ -74,7 +74,7 @@ class OutputMonitor:
             return
         if self.quick is None or self.quick.size != source.reader.size:
             self.quick = RgbReader(source.reader.size, quick=True)
-        # One level darker is nothing to those who measure.
+        # A difference of one level does not affect the measurements.
         source, result = (
             Picture(picture.source, self.quick, picture.parts) for picture in (source, result)
         )
@@ -85,7 +85,7 @@ class OutputMonitor:
 
 
 class Mouths:
-    """Follows the first drawn face of every picture; only what is around it is looked at."""
+    """Tracks the first generated face in every frame, looking only at its surroundings."""
 
     def __init__(self, job: Job, detector: FaceDetector) -> None:
         self.job, self.detector = job, detector
@@ -130,7 +130,7 @@ def _nearest(faces: list[Face], box: Float[np.ndarray, "4"]) -> Face | None:
 
 
 def box_in(job: Job, number: int) -> Float[np.ndarray, "4"] | None:
-    """Where the first of the drawn faces is in a stored frame."""
+    """Box of the first generated face in a stored frame."""
     for index in sorted({run.track for run in job.runs}):
         track = job.analysis.survey.tracks[index]
         if track.first <= number < track.first + len(track.boxes):
@@ -141,7 +141,8 @@ def box_in(job: Job, number: int) -> Float[np.ndarray, "4"] | None:
 
 
 def times_in(out: Path, timeline: Timeline) -> FrameTimes:
-    """The times of the file that was made of a timeline, in its own ticks, not read from it."""
+    """Frame times of the file written from a timeline, in the file's ticks, computed without
+    reading it."""
     base = probe(out).time_base
     ratio = timeline.time_base / base
     ticks = np.append(timeline.starts, timeline.end).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The plan as one HTML file: a picture of every person, when they are seen, who is redrawn."""
+"""The plan as one HTML file: a picture of every person, when they appear, who is redrawn."""
 
 import base64
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from latentsync.pipeline.reporting.html import MAX_ROWS, clock, render
 from latentsync.pipeline.reporting.report import close_up
 from latentsync.pipeline.speakers import Turn
 
-# Marks a page of ours, which a later plan may replace.
+# Marks our pages, which later plans may replace.
 GENERATOR = "latentsync plan"
 PICTURE_SIDE = 168
 JPEG_QUALITY = 85
@@ -24,12 +24,12 @@ MAX_PERSONS = 60
 
 
 def plan_page_path(out: Path) -> Path:
-    """Where the page of a plan for the result `out` is written."""
+    """Path of the plan's page for the result `out`."""
     return out.with_name(f"{out.stem}.plan.html")
 
 
 def check_plan_page(path: Path) -> None:
-    """FileExistsError where the page would replace a file that is not a page of a plan."""
+    """FileExistsError if the page would replace a file that is not a plan's page."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -38,7 +38,7 @@ def check_plan_page(path: Path) -> None:
 
 
 def write_plan_page(path: Path, job: Job, plan: Plan) -> None:
-    """Write the page, whole. Decodes one frame for each of the first 60 persons."""
+    """Write the page atomically. Decodes one frame for each of the first 60 persons."""
     check_plan_page(path)
     page = render("plan.html", _values(job, plan))
     with publish(path) as partial:
@@ -46,7 +46,7 @@ def write_plan_page(path: Path, job: Job, plan: Plan) -> None:
 
 
 def _values(job: Job, plan: Plan) -> dict[str, object]:
-    """What the template shows."""
+    """The values of the template."""
     faces = [(shot.number, face) for shot in plan.shots for face in shot.faces]
     ids = sorted({face.person for _, face in faces})
     length = max((shot.end_seconds for shot in plan.shots), default=0.0) or 1.0
@@ -99,8 +99,8 @@ def _person(
 
 
 def redrawn_spans(face: PlannedFace, turns: Sequence[Turn] | None) -> list[tuple[float, float]]:
-    """Seconds of the source in which the plan redraws a face: those of its person's turns, if the
-    plan has turns, else all of them."""
+    """Times, in seconds of the source, at which the plan redraws a face: the turns of its person if
+    the plan has turns, otherwise all of the face."""
     if not face.edit:
         return []
     if turns is None:
@@ -116,7 +116,7 @@ def redrawn_spans(face: PlannedFace, turns: Sequence[Turn] | None) -> list[tuple
 def person_pictures(
     reader: FrameReader, tracks: Sequence[Track], persons: Sequence[int]
 ) -> dict[int, str]:
-    """For each person a JPEG in base64 of the square around the largest, least turned face."""
+    """For each person a base64 JPEG of the square around their largest, most frontal face."""
     best = {person: frame for person in persons if (frame := best_frame(tracks, person))}
     order = sorted(best, key=lambda person: best[person][1])
     numbers = [best[person][1] for person in order]
@@ -134,13 +134,13 @@ def person_pictures(
 
 
 def best_frame(tracks: Sequence[Track], person: int) -> tuple[Track, int] | None:
-    """The track and stored frame that show a person best; None if no face of theirs has a box."""
+    """Track and stored frame that show a person best; None if no face of theirs has a box."""
     best, most = None, 0.0
     for track in tracks:
         if track.person != person:
             continue
         heights = track.boxes[:, 3] - track.boxes[:, 1]
-        # Landmarks count as much as half the size: a face without them may be a profile.
+        # A face without landmarks counts half, because it may be a profile.
         turned = np.where(np.isfinite(track.yaws), np.cos(np.radians(track.yaws)), 0.5)
         worth = np.nan_to_num(heights * turned)
         place = int(worth.argmax())

@@ -1,4 +1,4 @@
-"""What one lip-sync run did: the numbers (report.json) and a picture (source above result)."""
+"""Report of a lip-sync run: figures (report.json) and a contact sheet (source above result)."""
 
 import json
 import math
@@ -22,12 +22,12 @@ SYNC_MEASURES = {
 
 SHEET_COLUMNS = 8
 SHEET_CELL = 192
-SHEET_QUALITY = 82  # of JPEG
+SHEET_QUALITY = 82  # JPEG quality
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedSpan:
-    """Consecutive frames of the output that are the source's own, and why."""
+    """Consecutive frames of the output that are the source's, and why."""
 
     start_seconds: float
     end_seconds: float
@@ -36,10 +36,10 @@ class SkippedSpan:
 
 @dataclass(frozen=True, slots=True)
 class ShotReport:
-    """What was done between two cuts; seconds of the output.
+    """What was done between two cuts; times in seconds of the output.
 
-    `sync_before`, `sync_after`: how well the picture goes with the given voice, in the source and
-    in the result, by the report's `sync_measure`; None where no mouth could be measured.
+    `sync_before`, `sync_after`: sync of the picture with the given voice, in the source and in the
+    result, by the report's `sync_measure`; None if no mouth could be measured.
     """
 
     number: int
@@ -54,14 +54,13 @@ class ShotReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run of `lipsync`: what went in, what came out, what was left alone, what it cost.
+    """One run of `lipsync`: input, output, what was left alone, and what it cost.
 
-    `stage_seconds` are seconds of work; stages work beside each other, so that together they may
-    take longer than `total_seconds`. `frames_left`: how many frames are the source's own, by
-    reason. `occlusion`: in how many redrawn frames something lay before the mouth, as a share of
-    them, and the share of the mouth that stayed the source's there. `damage` says where the source
-    could not be decoded, `notes` what else was not as asked. `sync_measure`: what the shots' sync
-    is, one of `SYNC_MEASURES`.
+    `stage_seconds`: stages run in parallel, so their sum may exceed `total_seconds`. `frames_left`:
+    number of frames that are the source's, by reason. `occlusion`: in how many redrawn frames
+    something hid the mouth, also as a fraction of them, and the fraction of the mouth that stayed
+    the source's there. `damage`: where the source could not be decoded; `notes`: other deviations
+    from the request. `sync_measure`: the measure of the shots' sync, one of `SYNC_MEASURES`.
     """
 
     video: str
@@ -94,14 +93,14 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write it as JSON; what is not a number is null there."""
+        """Write JSON; NaN and infinities become null."""
         with publish(path) as partial:
             text = json.dumps(plain(asdict(self)), indent=2, allow_nan=False)
             partial.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The report that `save` wrote; what was not a number is None in it."""
+        """Load a report written by `save`; NaN and infinities are None."""
         data = json.loads(path.read_text(encoding="utf-8"))
         data["skipped"] = [SkippedSpan(**span) for span in data["skipped"]]
         data["shots"] = [ShotReport(**shot) for shot in data["shots"]]
@@ -109,7 +108,7 @@ class Report:
 
 
 def plain(value: object) -> object:
-    """The same value as JSON can hold it: NaN and infinities, which it has not, become None."""
+    """The value as JSON types: NaN and infinities become None."""
     if isinstance(value, dict):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -120,7 +119,7 @@ def plain(value: object) -> object:
 
 
 def custom_preset(name: str, preset: Mapping[str, object], chosen: Mapping[str, object]) -> str:
-    """What a report calls a preset: its name, unless something else was chosen than it says."""
+    """Name of a preset for the report, marked if values were chosen that differ from it."""
     changed = [f"{key}={value}" for key, value in chosen.items() if preset.get(key) != value]
     return f"custom ({name}) with {', '.join(changed)}" if changed else name
 
@@ -128,9 +127,9 @@ def custom_preset(name: str, preset: Mapping[str, object], chosen: Mapping[str, 
 def skipped_spans(
     reasons: Sequence[str], starts: Sequence[float] | Float[np.ndarray, " n"], end: float
 ) -> list[SkippedSpan]:
-    """Neighbouring frames with the same reason, joined; "" is a frame that was drawn.
+    """Spans of consecutive frames with the same reason; "" is a redrawn frame.
 
-    `starts`: when each frame is shown first, in seconds; `end`: when the last one ends.
+    `starts`: start of each frame in seconds; `end`: end of the last one.
     """
     edges = [*(float(start) for start in starts), float(end)]
     spans, position = [], 0
@@ -142,9 +141,9 @@ def skipped_spans(
 
 
 class ContactSheet:
-    """A few frames of the run, cut around the face: source in the upper row, result below.
+    """A few frames of the run, cropped around the face: source in the upper row, result below.
 
-    `columns` may be given as the frames' numbers; else they are spread over all `num_frames`.
+    `columns` may be given as frame numbers; otherwise they are spread over all `num_frames`.
     """
 
     def __init__(self, num_frames: int) -> None:
@@ -154,12 +153,12 @@ class ContactSheet:
 
     @property
     def cells(self) -> list[UInt8[np.ndarray, "h w 3"]]:
-        """The pictures in the order of their frames, whatever order they came in."""
+        """The pairs in order of their frames, in whatever order they were added."""
         return [self._cells[index][0] for index in sorted(self._cells)]
 
     @property
     def seconds(self) -> list[float | None]:
-        """When each is shown."""
+        """Start of each pair's frame in seconds."""
         return [self._cells[index][1] for index in sorted(self._cells)]
 
     def add(
@@ -170,9 +169,9 @@ class ContactSheet:
         *,
         seconds: float | None = None,
     ) -> None:
-        """Keep the pair, the squares that `close_up` names, if `index` is one of the columns.
+        """Add the pair of squares (see `close_up`) if frame `index` is one of the columns.
 
-        `seconds`: when the frame is shown, for the line below the picture on the page.
+        `seconds`: start of the frame, shown below the picture on the page.
         """
         if index in self.indices:
             cell = np.vstack([_scaled(source), _scaled(result)])
@@ -185,7 +184,7 @@ class ContactSheet:
             partial.write_bytes(coded.tobytes())
 
     def jpeg(self) -> bytes:
-        """The same picture, small enough for a page."""
+        """The same picture as JPEG, small enough for a page."""
         _, coded = cv2.imencode(".jpg", self._picture(), [cv2.IMWRITE_JPEG_QUALITY, SHEET_QUALITY])
         return coded.tobytes()
 
@@ -196,8 +195,8 @@ class ContactSheet:
 def close_up(
     size: tuple[int, int], box: Float[np.ndarray, "4"] | None
 ) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of a square of an (h, w) frame, twice as wide as the box; the largest square
-    there is without one."""
+    """x0, y0, x1, y1 of a square in a frame of (h, w), twice as wide as the box; without a box, the
+    largest square that fits."""
     height, width = size
     side = min(height, width)
     x, y = width / 2, height / 2
