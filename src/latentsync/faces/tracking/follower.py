@@ -1,4 +1,4 @@
-"""Follows all faces of a shot: looks for faces now and then, follows those it has in between."""
+"""Tracks all faces of a shot: periodic detection, tracking in between."""
 
 from array import array
 from collections import deque
@@ -19,23 +19,23 @@ from latentsync.faces.detectors.base import (
 from latentsync.faces.tracking.identity import Appearance, nearest_similarity
 from latentsync.faces.warp import transform
 
-SEARCH_EVERY = 3  # frames between two looks while nobody is there or somebody was just lost
-SLOWER = 4  # at most this many times `every`, if look after look finds nobody new
-SAME_FACE = 0.5  # two tracks that share more of their area follow one face
-SAME_PLACE = 0.2  # who is found where somebody was just lost is the same
-# Looks at who somebody is come ever later, and at once where a face is seen this much better.
+SEARCH_EVERY = 3  # detection interval while there is no face or one was just lost
+SLOWER = 4  # the interval grows to at most this multiple of `every` while no new face is found
+SAME_FACE = 0.5  # overlap above which two tracks follow one face
+SAME_PLACE = 0.2  # overlap above which a new face is one that was just lost
+# Identity embeddings are computed ever less often, and at once for a face seen this much better.
 FIRST_LOOKS, MAX_LOOKS, BETTER = 3, 8, 1.4
-LARGE_ENOUGH = 64.0  # pixels, of a face that shows who it is as well as any larger one
-WITHOUT_LANDMARKS = 0.3  # how much such a look counts
-LONGEST_GAP = 4  # frames without landmarks for each end that has some
-MAX_GROWTH = 1.5  # of who is found again after some frames
+LARGE_ENOUGH = 64.0  # pixels; larger faces are not identified any better
+WITHOUT_LANDMARKS = 0.3  # weight of an embedding without landmarks
+LONGEST_GAP = 4  # frames without landmarks bridged per end with landmarks
+MAX_GROWTH = 1.5  # maximum size change of a face found again after some frames
 NAN = float("nan")
 
 PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
 
 
 class Tracklet:
-    """What is kept of a face, frame after frame: some 60 bytes each."""
+    """The data of one face in consecutive frames: some 60 bytes per frame."""
 
     def __init__(
         self, detector: FaceDetector, points_of: PointsOf, embedder: IdentityEmbedder | None
@@ -53,7 +53,7 @@ class Tracklet:
         self.next_look = 0
 
     def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """The face in a frame after the last one; frames left out are those it was not seen in."""
+        """Append the face in a later frame; it was not seen in the frames skipped."""
         if not self.num_seen:
             self.first, self.last = number, number - 1
         points = self.aligned_points(face)
@@ -89,17 +89,17 @@ class Tracklet:
             self.next_look = max(2 * self.num_seen, FIRST_LOOKS)
 
     def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
-        """The points to keep; NaN where nothing can be aligned to the face."""
+        """The points to store; NaN if the face cannot be aligned."""
         if not face.can_be_aligned:
             return np.full((self.num_points, 2), NAN)
         points = self.points_of(face)
-        if self.num_points != len(points):  # the first of all that can be aligned
+        if self.num_points != len(points):  # the first face that can be aligned
             self.points = array("f", [NAN] * (2 * len(points) * len(self.mouths)))
             self.num_points = len(points)
         return points
 
     def arrays(self) -> dict[str, Float[np.ndarray, "n ..."]]:
-        """points "n p 2", boxes "n 4", openings " n", yaws " n"; NaN where it was not seen."""
+        """points "n p 2", boxes "n 4", openings " n", yaws " n"; NaN if not seen."""
         length = self.last - self.first + 1
         points = _float32(self.points).reshape(length, self.num_points, 2)
         return {
@@ -117,7 +117,7 @@ class Tracklet:
 
 
 def clarity(face: Face, yaw: float) -> float:
-    """How well a face shows who it is, 0 to 1: best from the front, large, with landmarks."""
+    """How well a face can be identified, 0 to 1: best frontal, large, with landmarks."""
     facing = 1.0 if np.isnan(yaw) else max(float(np.cos(np.radians(yaw))), 0.1)
     size = min(float(face.box[3] - face.box[1]) / LARGE_ENOUGH, 1.0)
     return facing * max(size, 0.1) * (1.0 if face.can_be_aligned else WITHOUT_LANDMARKS)
@@ -126,8 +126,7 @@ def clarity(face: Face, yaw: float) -> float:
 def mean_look(
     looks: Sequence[Float[np.ndarray, " d"]], clarities: Sequence[float]
 ) -> Float[np.ndarray, " d"] | None:
-    """The mean direction at the mean length, so that the mean of unit vectors is one; clear looks
-    count more."""
+    """The mean embedding, weighted by squared clarity, at the mean length: unit if all are."""
     if not looks:
         return None
     mean = np.average(looks, axis=0, weights=np.square(clarities))
@@ -138,8 +137,10 @@ def mean_look(
 def bridged(
     points: Float[np.ndarray, "n p 2"], fives: Float[np.ndarray, "n 5 2"]
 ) -> Float[np.ndarray, "n p 2"]:
-    """Points where they are missing for a few frames in which eyes, nose and mouth are known: those
-    of the frames around, moved along with these."""
+    """Fills short gaps in the points where eyes, nose and mouth are known.
+
+    Uses the points of the frames around the gap, moved along with those five.
+    """
     known = np.isfinite(points).all(axis=(1, 2))
     bridged = points.copy()
     ends = np.flatnonzero(np.diff(np.concatenate([[True], known, [True]]).astype(int)))
@@ -173,11 +174,11 @@ def _float32(values: array) -> Float[np.ndarray, " n"]:
 
 
 class Follower:
-    """Call it with the frames of one shot; `tracklets` are the faces seen so far.
+    """Call it with the frames of one shot, then `finish` it; `tracklets` are the faces seen so far.
 
-    Holds up to two frames that nobody looked at: a face found after them is followed back. While
-    all who are here are calm, every other frame waits for the next: if they still are, they were
-    midway in it. `finish` it after the last frame.
+    Buffers up to two frames without detection, in which a newly found face is tracked backwards.
+    While all faces are calm, every other frame waits for the next: if they still are, the faces in
+    it are interpolated.
     """
 
     def __init__(
@@ -209,14 +210,14 @@ class Follower:
             self.unseen.append((number, frame))
 
     def finish(self) -> None:
-        """Follow who is here into the last frame, if that still waits."""
+        """Track the current faces into the last frame, if it still waits."""
         if self.waiting is not None:
             number, frame = self.waiting
             self.waiting = None
             self.move_on(number, frame, self.refined(frame))
 
     def follow(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> bool:
-        """Move on with all who are here; whether anybody was lost."""
+        """Track all current faces; returns whether any was lost."""
         before = [tracklet.face for tracklet in self.here if tracklet.face]
         after = self.refined(frame)
         is_calm = bool(before) and all(
@@ -242,7 +243,7 @@ class Follower:
         return len(self.here) < num_before
 
     def refined(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face | None]:
-        """All who are here, in another frame; of two that fell together one stays."""
+        """All current faces in another frame; of two that coincide one is kept."""
         before = [tracklet.face for tracklet in self.here if tracklet.face]
         return distinct(before, [self.detector.refine(frame, face) for face in before])
 
@@ -255,7 +256,7 @@ class Follower:
         self.here = [tracklet for tracklet in self.here if tracklet.last == number]
 
     def look(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Look for faces that nobody follows, and say when to look next."""
+        """Detect new faces, and schedule the next detection."""
         known = [tracklet.face for tracklet in self.here if tracklet.face]
         found = others(self.detector, frame, known)
         for face in found:
@@ -277,13 +278,13 @@ class Follower:
         self.next_look = number + self.wait
 
     def is_searching(self, number: int) -> bool:
-        """Nobody is here, or somebody was here a moment ago."""
+        """Whether there is no face, or one was lost a moment ago."""
         return not self.here or any(
             0 < number - tracklet.last < self.every for tracklet in self.tracklets
         )
 
     def missing_at(self, face: Face, number: int) -> Tracklet | None:
-        """Who was lost a moment ago where this face is."""
+        """The tracklet lost a moment ago at the position of this face."""
         missing = [
             tracklet for tracklet in self.tracklets if 0 < number - tracklet.last < self.every
         ]
@@ -300,7 +301,7 @@ class Follower:
     def trace_back(
         self, face: Face, tracklet: Tracklet
     ) -> list[tuple[int, Face, UInt8[np.ndarray, "h w 3"]]]:
-        """The face in the frames that nobody looked at, in order."""
+        """The face in the buffered frames, in order."""
         back = []
         known: Face | None = face
         for number, frame in reversed(self.unseen):
@@ -314,7 +315,7 @@ class Follower:
 def others(
     detector: FaceDetector, frame: UInt8[np.ndarray, "h w 3"], known: Sequence[Face]
 ) -> list[Face]:
-    """The faces of a frame beside the known ones, each once."""
+    """The other faces of a frame, each once."""
     found = detector.others(frame, known) if known else detector(frame)
     boxes = np.array([face.box for face in known]).reshape(-1, 4)
     faces = []
@@ -326,7 +327,7 @@ def others(
 
 
 def distinct(before: Sequence[Face], after: Sequence[Face | None]) -> list[Face | None]:
-    """`after` with one face for each place: of two that fell together the calmer one stays."""
+    """`after` with one face per position: of two that coincide the one that moved less is kept."""
     steps = [
         np.inf if new is None else _step(old, new) for old, new in zip(before, after, strict=True)
     ]
@@ -341,6 +342,6 @@ def distinct(before: Sequence[Face], after: Sequence[Face | None]) -> list[Face 
 
 
 def _step(old: Face, new: Face) -> float:
-    """How far the middle of a box moved and how much it grew, over its size."""
+    """Movement and growth of a box, relative to its size."""
     size = max(float(np.sqrt(max(old.area, 1e-9))), 1e-9)
     return float(np.abs(new.box - old.box).max() / size)

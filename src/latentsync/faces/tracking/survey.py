@@ -1,4 +1,4 @@
-"""One pass over a video: its shots, the faces in them and whose they are, as small arrays."""
+"""One pass over a video: its shots, faces and persons, as small arrays."""
 
 import json
 from collections.abc import Iterable
@@ -20,14 +20,14 @@ from latentsync.files import publish
 
 FORMAT_VERSION = 1
 ARRAYS = ("points", "boxes", "openings", "yaws")
-# Seen in fewer frames than this, and gone for most of its shot: nothing that was a face.
+# Tracks seen in fewer frames, and missing for most of their shot, are false detections.
 FLASH = 3
-STEADY_FRAMES = 9  # sizes and turns are medians over so many frames: a border is crossed once
+STEADY_FRAMES = 9  # median window for sizes and yaws, so that thresholds are crossed only once
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """Frames `first` to `end`, not included."""
+    """Frames `first` to `end` (exclusive)."""
 
     first: int
     end: int
@@ -37,11 +37,11 @@ class Shot:
 class Track:
     """One face through part of a shot, from frame `first` on; NaN where it was not seen.
 
-    `points` are those the aligner wants (NaN as well where the face is seen without landmarks),
-    `boxes` x0, y0, x1, y1, both in pixels. `openings` is the
-    gap between the inner lips over the distance of the eyes, `yaws` the turn in degrees, positive
-    to the image's right; both are NaN as well where the detector's points do not tell. `person`
-    numbers people through the video: 0, 1, ... by first frame, larger faces first.
+    `points` are those the aligner needs (also NaN where the face is seen without landmarks),
+    `boxes` x0, y0, x1, y1, both in pixels. `openings` is the gap between the inner lips divided by
+    the distance of the eyes, `yaws` is in degrees, positive to the image's right; both are also NaN
+    if the detector's points do not show them. `person` numbers people through the video: 0, 1, ...
+    by first frame, larger faces first.
     """
 
     person: int
@@ -58,14 +58,14 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a video shows. Every track lies inside one shot; tracks come in order of `first`."""
+    """Shots and tracks of a video. Every track is inside one shot; tracks are sorted by `first`."""
 
     num_frames: int
     shots: list[Shot]
     tracks: list[Track]
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, whole or not at all."""
+        """Write one safetensors file, atomically."""
         arrays = {
             f"{index}.{name}": np.ascontiguousarray(getattr(track, name))
             for index, track in enumerate(self.tracks)
@@ -82,7 +82,7 @@ class Survey:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """What `save` wrote; ValueError for any other file."""
+        """Read a file written by `save`; ValueError for any other file."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file: look at the video again")
         try:
@@ -114,13 +114,13 @@ def survey(
     embedder: IdentityEmbedder | Literal["detector"] | None = "detector",
     every: int = 12,
 ) -> Survey:
-    """Shots, faces and persons of a video's stored frames, of which six are held at most.
+    """Shots, faces and persons of a video's stored frames, at most six of which are in memory.
 
-    Faces are looked for at a shot's start, where one is lost, and every `every` frames, less often
-    (up to four times) while that finds nobody new; they are followed in between. Where nobody is,
-    every third frame is looked at. `points_of` gives the points of a face to keep, as
-    `Aligner.points_of` does. Without `embedder`, who is who after a cut is told by position; the
-    detector's own is its `identity`, or colours.
+    Faces are detected at a shot's start, when one is lost, and every `every` frames, less often (up
+    to four times) while that finds none; they are tracked in between. While there is no face, every
+    third frame is searched. `points_of` gives the points of a face to store, as `Aligner.points_of`
+    does. `embedder`: "detector" uses its `identity`, or colours; None matches persons across cuts
+    by position.
     """
     if every < 1:
         raise ValueError(f"every={every}: faces are looked for every 1 frame or more")
@@ -147,7 +147,7 @@ def survey(
 
 
 def lasting(follower: Follower, first: int, end: int) -> list[Tracklet]:
-    """The trails of a shot from `first` to `end` but for those that flashed up."""
+    """The tracklets of a shot from `first` to `end`, without false detections."""
     return [
         tracklet
         for tracklet in follower.tracklets
@@ -160,8 +160,8 @@ def usable(
 ) -> tuple[Bool[np.ndarray, " n"], list[str]]:
     """For every frame of a track whether its face can be redrawn, and if not, why ("" if so).
 
-    `min_size`: height of the face's box in pixels. `max_yaw`: degrees, 0 to 90, that the head may
-    be turned away; where the turn is unknown, it may.
+    `min_size`: height of the face's box in pixels. `max_yaw`: degrees, 0 to 90; an unknown yaw is
+    accepted.
     """
     sizes = steady(track.boxes[:, 3] - track.boxes[:, 1])
     yaws = steady(track.yaws)
@@ -183,7 +183,7 @@ def usable(
 
 
 def steady(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Medians over neighbouring frames, of what is known there; NaN stays NaN."""
+    """Median over neighbouring frames, ignoring unknown values; NaN stays NaN."""
     known = np.isfinite(values)
     steadied = np.full(len(values), np.nan, dtype=np.float32)
     if known.any():
