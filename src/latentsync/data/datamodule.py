@@ -1,4 +1,4 @@
-"""Train and validation clips as loaders; everything is drawn from one seed."""
+"""Loaders of training and validation clips; all randomness derives from one seed."""
 
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -16,9 +16,10 @@ from latentsync.data.remote import StoreCache
 
 
 class ShuffledSampler(Sampler[int]):
-    """Every index once an epoch, in an order that depends on the seed and the epoch only.
+    """Every index once per epoch, in an order that depends only on the seed and the epoch.
 
-    Ranks take turns, so that `num_ranks` batches of b are one batch of `num_ranks` * b.
+    Indices are interleaved over process ranks, so that `num_ranks` batches of b form one batch of
+    `num_ranks` * b.
     """
 
     def __init__(self, length: int, *, seed: int, rank: int = 0, num_ranks: int = 1) -> None:
@@ -36,7 +37,7 @@ class ShuffledSampler(Sampler[int]):
         return self.length // self.num_ranks
 
     def __iter__(self) -> Iterator[int]:
-        """This rank's indices from its `start`-th on."""
+        """This rank's indices, beginning with number `start`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator)
         own = order[self.rank :: self.num_ranks][: len(self)]
@@ -44,18 +45,18 @@ class ShuffledSampler(Sampler[int]):
 
 
 class ResumableLoader(DataLoader):
-    """Batches of a `ShuffledSampler`; says how far an epoch has come and goes on from there.
+    """Batches of a `ShuffledSampler`; stores its position in the epoch and resumes from it.
 
-    Lightning asks loaders with a `state_dict` for it at every checkpoint. What counts is which
-    batches were handed over, not which ones workers have made ahead.
+    Lightning saves the `state_dict` of loaders in every checkpoint. The position counts batches
+    that were handed out, not those prefetched by workers.
     """
 
-    _position: tuple[int, int] = (0, 0)  # epoch, batches handed over
+    _position: tuple[int, int] = (0, 0)  # epoch, batches handed out
     _resumed: tuple[int, int] | None = None
 
-    # A generator instead of the library's iterator class: nobody asks it for more than batches.
+    # A generator instead of torch's iterator class: only its batches are used.
     def __iter__(self) -> Iterator:  # type: ignore[override]
-        # Begins at the first batch asked for: by then Lightning has set the sampler's epoch.
+        # Runs at the first batch: only then has Lightning set the sampler's epoch.
         sampler = self.sampler
         assert isinstance(sampler, ShuffledSampler)
         assert self.batch_size is not None
@@ -88,7 +89,7 @@ class ResumableLoader(DataLoader):
         self.sampler.set_epoch(state["epoch"])
 
     def _shape(self) -> dict[str, int]:
-        """What must be the same for a position to mean the same."""
+        """What must be unchanged for a position to be valid."""
         sampler = self.sampler
         assert isinstance(sampler, ShuffledSampler)
         assert self.batch_size is not None
@@ -100,15 +101,14 @@ class ResumableLoader(DataLoader):
 
 
 class ClipDataModule(LightningDataModule):
-    """Loaders over two manifests; `train` and `val` are fields of their `Items`, `both` those of
-    both where they do not say otherwise.
+    """Loaders over two manifests; `train` and `val` are fields of their `Items`, `both` the
+    defaults of both.
 
-    Loaders hand over frames as uint8, and the mask not at all; Lightning calls
-    `on_after_batch_transfer`, which makes the `Batch` of them on the device. Whoever asks a loader
-    himself calls `unpack`.
+    Loaders return frames as uint8 and no mask; Lightning calls `on_after_batch_transfer`, which
+    makes a `Batch` of them on the device. Users of a loader outside Lightning must call `unpack`.
 
-    A manifest may lie in an object store (s3://bucket/folder); clips are then fetched as they are
-    read, into the `cache`, which holds as much as it says for each of both.
+    With the URL of an object store (s3://bucket/folder) as a manifest, clips are fetched when they
+    are read, into `cache`, whose limit applies to training and validation separately.
     """
 
     def __init__(
@@ -166,18 +166,18 @@ class ClipDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """The validation clips in order; every process sees all of them, so none waits."""
+        """The validation clips in order; every process sees all of them, so that none waits."""
         assert self.val_set is not None
         return DataLoader(self.val_set, drop_last=False, **self._options(self.val_set))
 
     def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
-        """Lightning's hook, on the device, after it gave a batch the precision of the weights: the
-        frames, until here uint8, get it now."""
+        """Lightning's hook: unpack on the device, after Lightning has cast floats to the weights'
+        precision; the frames, until now uint8, are cast here."""
         shown = self.unpack(batch)
         return shown if self.trainer is None else self.trainer.precision_plugin.convert_input(shown)
 
     def unpack(self, batch: Item) -> Item:
-        """What a loader gave => a `Batch`, on the device where it is."""
+        """What a loader returned => a `Batch`, on the same device."""
         trained = self.trainer is None or self.trainer.training
         dataset = (self.train_set if trained else self.val_set) or self.val_set
         assert dataset is not None
@@ -212,11 +212,11 @@ class ClipDataModule(LightningDataModule):
 
 
 def clean_workers() -> BaseContext:
-    """Workers that are forked from a process without threads.
+    """Workers forked from a process without threads.
 
-    Decoders, OpenCV, a store and torch hold threads and locks, which a fork of this process would
-    copy without the threads: now and then a worker waits for ever. A process that has only
-    imported the package is forked instead.
+    Decoders, OpenCV, a store and torch hold threads and locks. A fork of this process would copy
+    the locks without the threads, and a worker would occasionally wait forever. So workers are
+    forked from a process that has only imported the package.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -1,4 +1,4 @@
-"""Prepared clips as items for training: frames in [-1, 1], masks, audio tokens, mel, latents."""
+"""Prepared clips as training items: frames in [-1, 1], masks, audio tokens, mel, latents."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -25,18 +25,18 @@ from latentsync.models.audio.encoders import frame_tokens
 
 TRUTH_NAMES = ("open", "width", "round", "teeth")
 
-# What decoders and readers raise for files that are missing, cut off, too short or overwritten.
-# Only around the reading itself: the same from elsewhere is a bug, and stops the run.
+# Raised by decoders and readers for files that are missing, truncated, too short or overwritten.
+# Caught only around reading itself: raised elsewhere, they are bugs and stop the run.
 UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError, IndexError, KeyError)
 
 
 class Unreadable(Exception):
-    """A file of a clip cannot be read; says which, and why."""
+    """A file of a clip cannot be read; states which, and why."""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what readers raise into `Unreadable`."""
+    """Convert the errors of readers into `Unreadable`."""
     try:
         yield
     except UNREADABLE as error:
@@ -49,12 +49,13 @@ log = logging.getLogger(__name__)
 
 
 class ClipDataset(Dataset):
-    """Windows of clips. Index means index: the same seed and index give the same item.
+    """Windows of clips, reproducible: the same seed and index give the same item.
 
-    Item i shows clip i modulo the number of clips; which window of it depends on (seed, i).
+    Item i shows clip i modulo the number of clips; its window depends on (seed, i).
 
-    A clip that cannot be read is passed over for the next one, so that every batch is full and
-    no process runs out of steps; the reason is logged once and `skipped` counts it in the item.
+    A clip that cannot be read is replaced by the next one, so that every batch is full and all
+    processes do the same number of steps; the reason is logged once, and `skipped` counts it in the
+    item.
     """
 
     def __init__(self, clips: Sequence[Clip], items: Items | None = None) -> None:
@@ -133,14 +134,14 @@ class ClipDataset(Dataset):
         return windows[0] if self.items.windows_per_clip == 1 else default_collate(windows)
 
     def collate(self, items: Sequence[Item]) -> Item:
-        """Items as one batch; several windows of a clip stand beside each other."""
+        """Collate items into a batch; several windows of a clip are adjacent."""
         batch = default_collate(list(items))
         if self.items.windows_per_clip == 1:
             return batch
         return {name: rearrange(value, "b w ... -> (b w) ...") for name, value in batch.items()}
 
     def unpack(self, batch: Item) -> Item:
-        """A batch of `packed` items on any device => pixels in [-1, 1], and its mask, there."""
+        """Convert a batch of `packed` items, on any device, to pixels in [-1, 1] and a mask."""
         if not self.items.packed or "mask" in batch:
             return batch
         names = [name for name in ("pixels", "reference") if name in batch]

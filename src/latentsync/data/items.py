@@ -1,4 +1,4 @@
-"""What a window of a clip is taken as, and what of it an item holds: the values of conf/data."""
+"""What an item of a data set contains: the values of conf/data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from latentsync.data.windows import Gap
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """The items of a `ClipDataset`; `both`, `train` and `val` of conf/data are fields of it."""
+    """Settings of the items of a `ClipDataset`; `both`, `train` and `val` in conf/data are fields
+    of it."""
 
     num_frames: int = 16
     stride: int = 1

@@ -1,4 +1,4 @@
-"""A prepared data set in an object store: what is read is fetched, what is old makes room."""
+"""A prepared data set in an object store, with an LRU cache of its files on the local disk."""
 
 import logging
 import os
@@ -20,38 +20,38 @@ log = logging.getLogger(__name__)
 
 SEPARATOR = "://"
 TRIES = 3
-# Files are listed anew when a process has fetched this share of the limit since, and what is above
-# the limit less the other share goes: several processes fetch between two looks of one.
+# A process checks the cache after fetching the first fraction of its limit, and then deletes down
+# to the limit less the second one, because other processes also fetch between its checks.
 LOOK_SHARE, SPARE_SHARE = 0.005, 0.05
-# Stores of clouds, which obstore opens; the rest is fsspec's own or another package's.
+# Cloud stores, opened by obstore; others are opened by fsspec, possibly with another package.
 CLOUDS = frozenset(("s3", "s3a", "gs", "az", "adl", "abfs", "abfss"))
 
 
 class StoreUnreachable(Exception):
-    """An object store does not answer; not an OSError, which would count as one bad clip."""
+    """An object store does not respond; not an OSError, which would count as a single bad clip."""
 
 
 def is_remote(path: Path | str) -> bool:
-    """Whether it is the address of a store (s3://bucket/folder) and no path."""
+    """Whether it is the URL of a store (s3://bucket/folder) instead of a path."""
     return SEPARATOR in str(path)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreCache:
-    """Where files of a store are kept (None: the user's cache), and how much: the least recently
-    used go."""
+    """Folder for fetched files (None: in the user's cache) and its size limit; the least recently
+    used files are deleted."""
 
     folder: Path | str | None = None
     gigabytes: float = 100
 
 
 class RemoteSet:
-    """A data set folder at `url`, of which a local folder holds what was used last.
+    """A data set folder at `url`, cached in a local folder.
 
-    Clouds (s3://, gs://, az://; keys and endpoint as their environment variables say) are opened
-    by obstore, any other address, as hf://datasets/owner/name, by fsspec. Fetched files lie in
-    `cache_dir` (None: the user's cache), where processes share them; the least recently used go
-    when they are more than `max_bytes`. Every process opens the store for itself.
+    Cloud stores (s3://, gs://, az://; keys and endpoint from their usual environment variables) are
+    opened with obstore, all others, such as hf://datasets/owner/name, with fsspec. Processes share
+    the files in `cache_dir` (None: the user's cache); the least recently used are deleted above
+    `max_bytes`. Every process opens its own connection.
     """
 
     def __init__(self, url: str, *, cache_dir: Path | None = None, max_bytes: int) -> None:
@@ -65,7 +65,7 @@ class RemoteSet:
         self._pid = os.getpid()
 
     def read_text(self, name: str) -> str:
-        """A small file as it is now, not as it was once."""
+        """Contents of a small file, never from the cache."""
         try:
             return self._fs.cat_file(self._address(name)).decode("utf-8")
         except FileNotFoundError as error:
@@ -74,16 +74,17 @@ class RemoteSet:
             raise StoreUnreachable(f"{self.url} does not answer: {_brief(error)}") from error
 
     def names(self, folder: str) -> set[str]:
-        """What lies in one of its folders."""
+        """Names of the files in one of its folders."""
         try:
             return {Path(each).name for each in self._fs.ls(self._address(folder), detail=False)}
         except FileNotFoundError:
             return set()
 
     def bring(self, path: Path) -> None:
-        """Have a file of the local folder lie there; FileNotFoundError if the store has none."""
-        with suppress(FileNotFoundError):  # never fetched, or another process made room just now
-            with suppress(PermissionError):  # others keep this cache
+        """Fetch a file of the local folder unless it is cached; FileNotFoundError if the store
+        lacks it."""
+        with suppress(FileNotFoundError):  # not fetched yet, or just deleted by another process
+            with suppress(PermissionError):  # the cache belongs to another user
                 os.utime(path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,12 +112,12 @@ class RemoteSet:
                 log.warning("%s could not be fetched (%s), trying again", address, _brief(error))
 
     def _make_room(self) -> None:
-        """Forget the files that were not used for longest, down to what leaves room for more."""
+        """Delete the least recently used files, with some margin for new ones."""
         kept = []
         for path in self.folder.rglob("*"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # another process was here first
+            except FileNotFoundError:  # another process has deleted it
                 continue
             if path.is_file() and ".partial" not in path.name:
                 kept.append((status.st_mtime_ns, status.st_size, path))
@@ -125,7 +126,7 @@ class RemoteSet:
             if excess <= 0:
                 return
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime_ns == used_ns:  # or another process reads it just now
+                if path.stat().st_mtime_ns == used_ns:  # unless another process is reading it now
                     path.unlink()
                     excess -= size
 
@@ -167,7 +168,7 @@ def _open_other(url: str) -> "AbstractFileSystem":
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What stores raise when they do not answer."""
+    """Errors raised by stores that do not respond."""
     try:
         return (OSError, import_module("obstore.exceptions").BaseError)
     except ModuleNotFoundError:
@@ -175,5 +176,5 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _brief(error: Exception) -> str:
-    """Its first line; obstore's go on with all they know."""
+    """The first line of its message; obstore appends long details."""
     return str(error).splitlines()[0]

@@ -1,8 +1,8 @@
-"""A plan on the model's grid of slots: in which runs of slots each face is redrawn, why it is not
-in the others, and the chunks of a run that the network generates at once.
+"""Place a plan on the model's grid of slots: the runs of slots in which each face is redrawn, the
+reasons why it is not in the others, and the chunks of a run that the network generates at once.
 
-Chunks of a run overlap and cross-fade, so that no seam stands between them, and the last one ends
-with the run instead of being short.
+Chunks of a run overlap and cross-fade, which avoids seams, and the last one ends with the run
+instead of being short.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,8 +30,8 @@ from latentsync.pipeline.speakers import Turn, speaking_frames
 NOT_SELECTED = "only faces that faces.select, or the plan, leaves out"
 NOT_SPEAKING = "nobody who is there speaks, as the turns say"
 BEHIND = "something lies before the mouth (faces.occlusion=skip)"
-NOT_USABLE = -3  # beside what a plan makes of a frame
-# Stored frames that the video moves on by from slot to slot, at most (10 at 240 fps).
+NOT_USABLE = -3  # in addition to the plan's values
+# Maximum step in stored frames from slot to slot that is not a jump (10 at 240 fps).
 MAX_STEP = 16
 
 
@@ -42,9 +42,9 @@ Reference = Literal["auto", "previous", "self"]
 class Run:
     """Slots `first` to `end` (exclusive) in which the face of a track is redrawn.
 
-    `strength` says how much of the drawn mouth is shown in each slot: 0 (the source) to 1. `turn`
-    is the number of a turn that has a voice of its own. `holds`: its last mouth stays until a cut,
-    or the end, which follows: frames between two slots are of the later one.
+    `strength` is the opacity of the generated mouth in each slot: 0 (the source) to 1. `turn` is
+    the number of a turn with a voice of its own. `holds`: a cut or the end follows, and the last
+    mouth is shown until then, since frames between two slots belong to the later one.
     """
 
     track: int
@@ -66,9 +66,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Slots that the network draws at once; `weights` is their share in the result.
+    """Slots that the network generates at once; `weights` are their weights in the cross-fade.
 
-    `reference` are the slots whose faces are shown unmasked beside them.
+    `reference` are the slots of the reference faces.
     """
 
     run: int
@@ -83,7 +83,7 @@ class Chunk:
 
     @property
     def needs_until(self) -> int:
-        """The slot behind the last one whose face must be at hand."""
+        """One past the last slot whose face is needed."""
         return max(self.end, int(self.reference.max()) + 1)
 
 
@@ -95,12 +95,11 @@ def cut_chunks(
     reference: str = "previous",
     short_last: bool = False,
 ) -> list[Chunk]:
-    """The windows of all runs, in the order in which their faces come.
+    """The chunks of all runs, in the order in which their faces become available.
 
-    `reference`: the faces shown unmasked beside a window are those a window before ("previous") or
-    its own ("self"). `short_last`: windows follow each other and the last one stays short, as in
-    the official pipeline; else it reaches back to be full, unless the whole run is shorter than a
-    window.
+    `reference`: the reference faces of a chunk are those one chunk earlier ("previous") or its own
+    ("self"). `short_last`: chunks are consecutive and the last one is short, as in the official
+    pipeline; otherwise it begins earlier to be full, unless the whole run is shorter than a chunk.
     """
     if not 0 <= overlap <= length // 2:
         raise ValueError(f"overlap={overlap} must lie between 0 and half a window, {length // 2}")
@@ -134,13 +133,13 @@ def _of_run(
 
 
 def _ramp(slots: Int[np.ndarray, " n"], before_end: int, overlap: int) -> Float32[np.ndarray, " n"]:
-    """The share of a window that follows one which ends at `before_end`: from 0 to 1 within the
-    last `overlap` slots of that one."""
+    """Weights of a chunk whose predecessor ends at `before_end`, rising from 0 to 1 over the last
+    `overlap` slots of the predecessor."""
     return ((slots - before_end + overlap + 1) / (overlap + 1)).clip(0, 1).astype(np.float32)
 
 
 def apart(slots: Int[np.ndarray, " n"], run: Run, length: int) -> Int[np.ndarray, " n"]:
-    """Slots of the run a window away: before, else behind, else half the run apart in a circle.
+    """Slots of the run one chunk away: before, else after, else rotated by half the run.
 
     Networks are trained with references from another time; the face's own mouth would leak.
     """
@@ -161,9 +160,9 @@ def find_runs(
     fps: Fraction,
     num_spoken: int,
 ) -> tuple[list[Run], list[str]]:
-    """The runs of all edited faces, and for every slot why it is left alone ("" where it is not).
+    """The runs of all edited faces, and for every slot why it is left alone ("" if it is not).
 
-    Only the first `num_spoken` slots have sound to speak.
+    Only the first `num_spoken` slots have sound.
     """
     numbers = timeline.numbers[entries]
     left = np.array(["no face found"] * len(numbers), dtype=object)
@@ -171,13 +170,13 @@ def find_runs(
     left[num_spoken:] = "after the end of the sound"
     heard = np.arange(len(numbers)) < num_spoken
     least = max(1, round(choice.min_seconds * float(fps)))
-    # Those that are redrawn come last: what is wrong with them is what counts.
+    # Redrawn tracks come last, so that their reasons override those of others.
     for index in sorted(range(len(survey.tracks)), key=lambda index: (index in edited, index)):
         track, shot = survey.tracks[index], _shot_of(survey.tracks[index], survey)
         wanted = _wanted_slots(track, edited.get(index), numbers, heard, choice, left)
         in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
         for first, end, is_usable in _stretches(wanted != NOT_USABLE, numbers):
-            # A shot, or a voice, may itself be as short as that.
+            # A shot, or a voice, may itself be that short.
             if is_usable and end - first < min(least, int(in_shot.sum())):
                 wanted[first:end] = NOT_USABLE
                 left[first:end] = (
@@ -204,7 +203,7 @@ def _wanted_slots(
     choice: Choice,
     left: Shaped[np.ndarray, " k"],
 ) -> Int32[np.ndarray, " k"]:
-    """What becomes of the track in every slot; why, where it is left alone, is noted in `left`."""
+    """The edit of the track in every slot; reasons for leaving it alone are written to `left`."""
     fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
     inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
     positions = np.where(inside, numbers - track.first, 0)
@@ -223,8 +222,9 @@ def _wanted_slots(
 def _stretches(
     values: Shaped[np.ndarray, " k"], numbers: Int32[np.ndarray, " k"]
 ) -> list[tuple[int, int, int]]:
-    """Slots in a row of one value in which the video plays on, forwards or backwards."""
-    # A repeat from the start is a cut as well.
+    """Stretches of slots with one value during which the video plays continuously, in either
+    direction."""
+    # Starting again from the beginning counts as a cut.
     jumps = np.abs(np.diff(numbers, prepend=numbers[:1])) > MAX_STEP
     label = np.cumsum(jumps)
     stretches = []
@@ -248,7 +248,7 @@ def _fades(
     track: Track,
     fade_slots: int,
 ) -> Float[np.ndarray, " n"]:
-    """1, rising from and falling to 0 where the same shot goes on without the face."""
+    """Opacity of 1, fading in and out where the same shot continues without the face."""
     shot = _shot_of(track, survey)
 
     def goes_on(slot: int) -> bool:
@@ -267,10 +267,10 @@ def _fades(
 def edited_tracks(
     plan: Plan, survey: Survey, times: FrameTimes, *, voiced_turns: Collection[int] = ()
 ) -> dict[int, Int32[np.ndarray, " _"]]:
-    """The tracks that a plan, maybe edited by hand, wants redrawn: for each of their frames
-    LEFT_ALONE, AS_PERSON, or the number of the turn, of those in `voiced_turns`.
+    """The tracks that a plan, possibly edited by hand, redraws: for each of their frames
+    LEFT_ALONE, AS_PERSON, or the number of the turn if it is in `voiced_turns`.
 
-    Where a plan has turns these decide, but for a face that they leave out and a hand took in.
+    If a plan has turns, they decide, except for faces outside of them that were selected by hand.
     """
     edited = {}
     for index, face in planned_faces(plan, survey, times).items():
@@ -295,15 +295,15 @@ def _in_turns(
 
 
 def slot_entries(timeline: Timeline, *, fps: Fraction, num_slots: int) -> Int32[np.ndarray, " k"]:
-    """Slot k of the model's grid => the timeline's entry that it shows: the last one whose start,
-    rounded to a slot, is k or less."""
+    """Slot k of the model's grid => index of the output frame it shows: the last one whose start,
+    rounded to a slot, is at most k."""
     arrivals = slot_of(timeline, fps=fps)
     slots = np.arange(num_slots)
     return (np.searchsorted(arrivals, slots, side="right") - 1).clip(0).astype(np.int32)
 
 
 def slot_of(timeline: Timeline, *, fps: Fraction) -> Int32[np.ndarray, " m"]:
-    """Every entry's start, rounded half up to a slot."""
+    """The start of every output frame, rounded half up to a slot."""
     per_tick = timeline.time_base * fps
     twice = 2 * timeline.starts.astype(np.int64) * per_tick.numerator + per_tick.denominator
     return (twice // (2 * per_tick.denominator)).astype(np.int32)

@@ -1,6 +1,5 @@
-"""The two streams of a run: one cuts the faces that the network needs, the other puts the drawn
-ones back. Neither holds a frame while the network works: faces are small, frames are not.
-"""
+"""The two streams of a run: one crops the faces that the network needs, the other pastes the
+generated ones. Neither holds frames while the network works: faces are small, frames are not."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +18,11 @@ from latentsync.pipeline.chunks import Chunk, Run
 from latentsync.pipeline.generation import Face, Faces, GeneratedFaces, Slots, between
 from latentsync.pipeline.occlusions import Occlusions
 
-AT_SLOT = 0.02  # of a slot: nearer than this, an output frame shows the slot's own face
+AT_SLOT = 0.02  # of a slot: closer than this, an output frame shows the slot's own face
 
 
 class RunsAt:
-    """Which runs go through a slot; slots are asked for in rising order."""
+    """The runs that contain a slot; slots must be requested in ascending order."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.waiting = deque(sorted(enumerate(runs), key=lambda item: item[1].first))
@@ -36,15 +35,15 @@ class RunsAt:
         return [item for item in self.active if item[1].end > slot]
 
     def held(self, slot: int) -> list[tuple[int, Run]]:
-        """Those that ended with the slot before, and whose last mouth stays for what is left."""
+        """Runs that ended with the slot before and whose last mouth is held."""
         return [item for item in self.active if item[1].end == slot and item[1].holds]
 
 
 @dataclass(frozen=True, slots=True)
 class Pasting:
-    """What of a drawn face is pasted: the painted part of this mask ("mask"), or the whole square
-    with its edges blended ("crop"), as in the official pipeline. `rows`: of the face, no others.
-    What lies before a face, `occlusions`, stays."""
+    """Which part of a generated face is pasted: the painted part of this mask ("mask"), or the
+    whole square with blended edges ("crop"), as in the official pipeline. `rows`: the rows of the
+    face to paste. `occlusions`: what hides a face is kept."""
 
     region: str
     mask: str
@@ -54,14 +53,14 @@ class Pasting:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A frame's faces in one slot, by run."""
+    """The cropped faces of one slot, by run."""
 
     slot: int
     faces: dict[int, UInt8[np.ndarray, "r r 3"]]
 
 
 def wanted_slots(chunks: Sequence[Chunk], runs: Sequence[Run]) -> Slots:
-    """The slots whose faces any of the windows needs, rising."""
+    """All slots whose faces a chunk needs, ascending."""
     marks = np.zeros(max((run.end for run in runs), default=0), dtype=bool)
     for chunk in chunks:
         marks[chunk.first : chunk.end] = True
@@ -77,7 +76,8 @@ def cut_faces(
     placements: Placements,
     resolution: int,
 ) -> Iterator[Cut]:
-    """The aligned faces of slots; `pictures` and `numbers` (of stored frames) belong to them."""
+    """The aligned faces of slots; `pictures` and `numbers` (of stored frames) correspond to the
+    slots."""
     runs_at = RunsAt(runs)
     for slot, number, picture in zip(slots.tolist(), numbers.tolist(), pictures, strict=True):
         faces = {}
@@ -89,7 +89,7 @@ def cut_faces(
 
 
 def face_in(picture: Picture, placement: Placement, resolution: int) -> UInt8[np.ndarray, "r r 3"]:
-    """The aligned face; only the part of the picture that it comes from is converted."""
+    """The aligned face; converts only the part of the picture that contains it."""
     x0, y0, x1, y1 = box = aligned_box(placement, resolution, picture.shape[:2])
     if x1 <= x0 or y1 <= y0:
         return align(picture.rgb(), placement, resolution)
@@ -97,7 +97,7 @@ def face_in(picture: Picture, placement: Placement, resolution: int) -> UInt8[np
 
 
 class FaceStore:
-    """The faces that windows ask for, taken from a stream of cuts and kept as long as needed."""
+    """Faces for chunks, taken from a stream of cuts and held as long as needed."""
 
     def __init__(self, cuts: Iterator[Cut], keep_slots: int) -> None:
         self.cuts = cuts
@@ -112,7 +112,7 @@ class FaceStore:
         return np.stack([self.faces[run, slot] for slot in slots.tolist()])
 
     def _forget(self, before: int) -> None:
-        # Slots came in rising order, so the oldest stand first.
+        # Slots were added in ascending order, so the oldest come first.
         for key in list(self.faces):
             if key[1] >= before:
                 return
@@ -130,9 +130,9 @@ def put_back(
     placements: Placements,
     pasting: Pasting,
 ) -> Iterator[Picture]:
-    """The output's pictures: each as the source has it, with the drawn mouths in their places.
+    """The output's frames: the source's with the generated mouths pasted.
 
-    A frame between two slots gets the mouth between theirs.
+    Frames between two slots get an interpolated mouth.
     """
     runs_at = RunsAt(runs)
     for entry, picture in zip(entries, pictures, strict=True):
@@ -153,7 +153,8 @@ def put_back(
 
 @dataclass(frozen=True, slots=True)
 class ShownMouth:
-    """A drawn mouth in one frame of the output: where, between which slots of its run, how much."""
+    """A generated mouth in an output frame: placement, the slots it is interpolated from,
+    opacity."""
 
     run: int
     placement: Placement
@@ -164,14 +165,14 @@ class ShownMouth:
 
 
 def slot_at(entry: int, timeline: Timeline, *, fps: float) -> int:
-    """The slot nearest to the start of an entry."""
+    """The slot nearest to the start of an output frame."""
     return floor(timeline.seconds(entry) * fps + 0.5)
 
 
 def shown_mouths(
     entry: int, timeline: Timeline, *, fps: float, runs_at: RunsAt, placements: Placements
 ) -> list[ShownMouth]:
-    """The mouths that are put into a frame of the output; entries are asked for in order."""
+    """The mouths to paste into an output frame; frames must be requested in order."""
     position, number = timeline.seconds(entry) * fps, int(timeline.numbers[entry])
     shown = []
     slot = slot_at(entry, timeline, fps=fps)
@@ -196,8 +197,8 @@ def with_face(
     strength: float,
     occluded: Float[np.ndarray, "r r"] | None = None,
 ) -> Picture:
-    """The picture with the face pasted, but for what is `occluded`; only the part that changes is
-    converted."""
+    """The picture with the face pasted, except where it is `occluded`; converts only the part that
+    changes."""
     size, region, mask, rows = picture.shape[:2], pasting.region, pasting.mask, pasting.rows
     box = pasted_box(placement, face.shape[0], size, region=region, mask=mask, rows=rows)
     if box[2] <= box[0] or box[3] <= box[1]:

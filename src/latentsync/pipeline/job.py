@@ -1,9 +1,9 @@
-"""A video and a voice => the video speaking it, in two passes and constant memory.
+"""A video and a voice => the lip-synced video, in two passes and constant memory.
 
-The first pass finds shots and faces and is small and cached; a plan is made of it. In the second,
-one stream cuts the faces that the network needs, the other reads the frames again, puts the drawn
-mouths back and encodes, so no frame waits for the network. The model draws on its own 25 fps grid;
-the output has the frames and times of the source.
+The first pass finds shots and faces; its results are small and cached, and a plan is made from
+them. In the second, one stream crops the faces that the network needs, the other reads the frames
+again, pastes the generated mouths and encodes, so no frame waits for the network. The model
+generates on its own 25 fps grid; the output has the frames and times of the source.
 """
 
 import time
@@ -49,12 +49,12 @@ from latentsync.pipeline.silence import shown_in_slots
 from latentsync.pipeline.speakers import check_speeches, who_speaks
 from latentsync.runtime import peak_memory_mib
 
-FRAMES_IN_HAND = 8  # decoded frames of both streams and of the encoder, about
+FRAMES_IN_HAND = 8  # decoded frames held by both streams and the encoder, approximately
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything decided, nothing drawn."""
+    """A fully planned run; nothing is generated yet."""
 
     source: Source
     analysis: VideoAnalysis
@@ -76,19 +76,19 @@ class Job:
         return voice_of(self.voices, run)
 
     def reader(self) -> FrameReader:
-        """Reads the source's frames, as the first pass saw them."""
+        """A reader of the source's frames as the first pass saw them."""
         return FrameReader(self.source.path, self.analysis.times, deinterlace=self.deinterlace)
 
 
 def prepare_job(request: Request, session: Session, *, with_mel: bool = False) -> Job:
-    """Analyze and plan: what is drawn where. `with_mel`: what a SyncNet hears is kept, too."""
-    load_mask(session.model.format.mask, rows=request.choice.mask_rows)  # or say why not, at once
+    """Analyze the inputs and plan the run. `with_mel`: keep mels for a SyncNet."""
+    load_mask(session.model.format.mask, rows=request.choice.mask_rows)  # fails early if invalid
     return plan_job(request, analyze(request, session, with_mel=with_mel), session)
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What is seen in the video and heard in the voices, whose files `inputs` watches."""
+    """Results for the video and the voices; `inputs` watches their files for changes."""
 
     video: VideoAnalysis
     voices: dict[int | str | None, Speech]
@@ -96,7 +96,7 @@ class Analysis:
 
 
 def analyze(request: Request, session: Session, *, with_mel: bool = False) -> Analysis:
-    """Look at the video, listen to the voices."""
+    """Analyze the video and encode the voices."""
     source, form, stopwatch = request.source, session.model.format, session.stopwatch
     inputs = Inputs(source.path, *request.voices)
     inputs.check_still(source)
@@ -133,7 +133,7 @@ def analyze(request: Request, session: Session, *, with_mel: bool = False) -> An
 
 
 def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
-    """Decide who is redrawn in which frames, on the model's grid, and cut that into chunks."""
+    """Decide who is redrawn in which frames, on the model's grid, and split that into chunks."""
     found, voices, generation = analysis.video, analysis.voices, request.generation
     form, profile = session.model.format, request.profile
     seconds = profile.seconds_spoken(
@@ -194,7 +194,7 @@ def timeline_of(
     model_fps: float,
     source_fps: Fraction | None = None,
 ) -> tuple[Timeline, Fraction]:
-    """The output's frames, and the rate of the model's grid."""
+    """The output's frame times, and the rate of the model's grid."""
     rate = Fraction(model_fps).limit_denominator(1001)
     timeline = build_timeline(
         found.times,
@@ -238,7 +238,7 @@ def _find_runs(
     fps: Fraction,
     seconds_spoken: float,
 ) -> tuple[list[Run], list[str]]:
-    """What is edited, on the model's grid, and why the other slots are left alone."""
+    """Runs of the edited faces on the model's grid, and why the other slots are left alone."""
     num_slots = max(1, _nearest(timeline.seconds(len(timeline)) * float(fps)))
     return find_runs(
         found.survey,
@@ -252,7 +252,7 @@ def _find_runs(
 
 
 def _nearest(value: float) -> int:
-    """Halves go up, as on the timeline; a product of floats may lie a hair below its half."""
+    """Round half up, as on the timeline, with a tolerance for floating-point errors."""
     return floor(value + 0.5 + 1e-6)
 
 
@@ -267,7 +267,7 @@ def _own_rate(fps: str | float) -> Fraction | None:
 
 
 def _silenced(run: Run, voice: Speech, generation: Generation, fps: float) -> Run:
-    """The run with the source's own mouth in the voice's silences, if the gate says so."""
+    """The run showing the source's mouth in silences of the voice, if the gate says so."""
     if generation.silence.mode != "source":
         return run
     shown = shown_in_slots(voice.silent, fps=fps, num_slots=run.end, fade_slots=4)
@@ -276,13 +276,13 @@ def _silenced(run: Run, voice: Speech, generation: Generation, fps: float) -> Ru
 
 
 def voice_of(voices: Mapping[int | str | None, Speech], run: Run) -> Speech:
-    """A turn's own voice, else its person's, else the one of all."""
+    """A turn's own voice, else its person's, else the common one."""
     return voices.get(run.speech) or voices.get(run.person) or voices[None]
 
 
 def with_estimate(job: Job, model: LipSyncModel, generation: Generation) -> Plan:
-    """The job's plan with its expected seconds and memory: one window is drawn with one step and
-    with two, which tells the share of the steps; decoding and encoding are not in the seconds."""
+    """The job's plan with estimated seconds and memory: one chunk is generated with one step and
+    with two, which gives the time per step; decoding and encoding are not included."""
     if not job.chunks:
         return job.plan
     form = model.format
@@ -311,7 +311,7 @@ def with_estimate(job: Job, model: LipSyncModel, generation: Generation) -> Plan
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
-    seconds(1)  # the first run of a network is slower
+    seconds(1)  # the first call of a network is slower
     one, two = seconds(1), seconds(2)
     step = max(two - one, 0.0)
     sampler = generation.sampler

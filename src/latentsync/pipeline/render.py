@@ -1,4 +1,4 @@
-"""The second half of a run: two streams, faces out and mouths back, into parts of the result."""
+"""The second pass: crop faces, paste generated mouths, and write the result in parts."""
 
 import hashlib
 from collections.abc import Callable, Generator
@@ -56,8 +56,8 @@ PART_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class RenderResult:
-    """`num_resumed`: frames that an earlier, killed run had written. `num_missed`: stored frames
-    that the first pass decoded and the second could not."""
+    """`num_resumed`: frames written by an earlier, killed run. `num_missed`: stored frames that the
+    first pass could decode and the second could not."""
 
     num_resumed: int
     num_missed: int
@@ -72,10 +72,10 @@ def run_job(
     latent_cache: LatentCache | None = None,
     see: Callable[[int, Picture], None] | None = None,
 ) -> RenderResult | None:
-    """Draw, put back, encode into the file that will be `outputs.out`; None if an earlier, killed
-    run of the same had published it already.
+    """Generate, paste and encode into the file that will be `outputs.out`; None if an earlier,
+    killed run with the same settings had already published it.
 
-    `see` is shown every picture of this run on its way to the encoder.
+    `see` is called with every frame of this run on its way to the encoder.
     """
     timeline, encoding, stopwatch = job.timeline, request.encoding, session.stopwatch
     reader = job.reader()
@@ -98,7 +98,7 @@ def run_job(
         bar = Bar("frames", len(timeline), session.progress, done=done)
         with stopwatch.stage("write"), bar, job.inputs.watched(), closing(finished):
             for entry, frame in enumerate(finished, start=done):
-                job.inputs.check()  # before the frame: a part that is whole is right
+                job.inputs.check()  # before the frame is written, so that finished parts are valid
                 writer.write(frame, timeline.start(entry))
                 if see is not None:
                     with stopwatch.stage("report"):
@@ -116,7 +116,7 @@ def run_job(
 
 
 def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> PartsWriter:
-    """Writes the pictures of a job."""
+    """A writer for the job's frames."""
     timeline, source = job.timeline, job.source.info
     fps = len(timeline) / timeline.start(len(timeline))
     new_writer = partial(
@@ -138,7 +138,7 @@ def parts_writer(job: Job, outputs: Outputs, encoding: Encoding, key: str) -> Pa
 
 
 def placements_of(job: Job, form: ModelFormat) -> Placements:
-    """Where the faces of a job are, for a model's faces."""
+    """Placements of the job's faces for the model's format."""
     times = job.analysis.times
     rate = len(times) / max(times.seconds, 1e-3)
     make_aligner = partial(aligner_for, form.aligner, form.resolution, fps=rate)
@@ -155,8 +155,8 @@ def finished_frames(
     latent_cache: LatentCache | None = None,
     profile: Profile = PROFILES["own"],
 ) -> Generator[Picture]:
-    """The output's pictures of these entries; only the windows that they show are drawn, and only
-    the faces cut that `latent_cache` does not hold."""
+    """The output's frames with these indices; generates only the chunks that they show, and crops
+    only faces that `latent_cache` lacks."""
     form, timeline = model.format, job.timeline
     chunks = _chunks_shown(job, entries, generation)
     slots, numbers = _faces_to_cut(job, chunks, latent_cache)
@@ -205,17 +205,17 @@ def finished_frames(
 
 
 def _chunks_shown(job: Job, entries: range, generation: Generation) -> list[Chunk]:
-    if generation.sampler.sample_latents:  # from one generator, window after window
+    if generation.sampler.sample_latents:  # chunks share one generator, so none can be skipped
         return job.chunks
     first_slot = int(job.timeline.seconds(entries.start) * float(job.slot_rate)) if entries else 0
-    # The last mouth of a run may stay for a part of the next slot.
+    # The last mouth of a run may be held for part of the next slot.
     return [chunk for chunk in job.chunks if chunk.end >= first_slot]
 
 
 def _faces_to_cut(
     job: Job, chunks: list[Chunk], latent_cache: LatentCache | None
 ) -> tuple[Slots, Int[np.ndarray, " k"]]:
-    """The slots whose faces are asked for and not kept, and the stored frames they show."""
+    """The slots whose faces are needed and not cached, and the stored frames they show."""
     slots = wanted_slots(chunks, job.runs)
     if latent_cache is not None:
         runs_at = RunsAt(job.runs)
@@ -231,12 +231,13 @@ def _last(slots: Slots) -> int:
 
 
 def settings_key(job: Job, request: Request, session: Session) -> str:
-    """A hash of all that the frames of an output depend on, so that parts of two never mix."""
+    """A hash of everything the output's frames depend on, so that parts of different runs are never
+    mixed."""
     fields = [
         job.source.content_hash,
         *(content_hash(path) for path in request.voices),
         job.plan.to_json(),
-        # Dataclasses of plain values: their repr says all of them.
+        # Dataclasses of plain values, fully described by their repr.
         *map(
             repr,
             (
