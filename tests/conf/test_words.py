@@ -90,3 +90,8 @@ def test_every_exception_is_still_needed():
         if own == name or own in words(name)
     }
     assert found == set(EXCEPTIONS)
+
+
+def test_the_sample_rate_is_said_once():
+    saying = [path.name for path in SOURCES.rglob("*.py") if "\nSAMPLE_RATE = " in path.read_text()]
+    assert saying == ["audio.py"]

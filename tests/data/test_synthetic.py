@@ -15,7 +15,6 @@ from latentsync.data.synthetic import (
 )
 from latentsync.data.synthetic.render import Portrait, at, head_motion, render
 from latentsync.data.synthetic.speech import (
-    SAMPLE_RATE,
     TRACES,
     TRACK_RATE,
     Track,
@@ -24,7 +23,7 @@ from latentsync.data.synthetic.speech import (
     truth_of,
     viseme_track,
 )
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.video import read_frames
 
 VOICE = Voice(f0=120.0, tract=1.0)

@@ -22,8 +22,7 @@ from hydra import compose, initialize_config_dir
 from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.data.synthetic import render_clip
 from latentsync.faces.detectors.model_files import default_cache
-from latentsync.media.audio import read_waveform, write_wav
-from latentsync.media.mel import SAMPLE_RATE
+from latentsync.media.audio import SAMPLE_RATE, read_waveform, write_wav
 from latentsync.prepare import encode_latents
 from losses.published import published_state
 from official.recipe import official_shapes, recipe_value

@@ -13,14 +13,13 @@ from wild_scores import share, turn_accuracy
 from latentsync.faces import MeshDetector
 from latentsync.faces.detectors.model_files import SHA256, default_cache
 from latentsync.faces.tracking.survey import Survey
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import probe
 from latentsync.pipeline import LRASDScorer, SpeakerChoice
 from latentsync.pipeline.analysis import analyze_video
 from latentsync.pipeline.checks import Source
 from latentsync.pipeline.speaker_scorers import (
-    SAMPLE_RATE,
     SLOTS_PER_SECOND,
     ActiveSpeakerScorer,
     FilmSlots,

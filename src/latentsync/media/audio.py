@@ -33,6 +33,8 @@ from latentsync.media.limits import Silences, check_sound
 
 logger = logging.getLogger(__name__)
 
+# What every network here hears.
+SAMPLE_RATE = 16_000
 FLOATS = frozenset(("flt", "dbl"))
 FULL_SCALE = 1.0
 LOSSY_PEAK = 2.0  # decoders of lossy audio overshoot full scale by less
@@ -40,7 +42,7 @@ LOSSY_PEAK = 2.0  # decoders of lossy audio overshoot full scale by less
 
 def read_waveform(
     path: Path,
-    sample_rate: int = 16_000,
+    sample_rate: int = SAMPLE_RATE,
     *,
     on_damage: OnDamage | None = None,
     on_cut: OnDamage | None = None,
@@ -201,7 +203,7 @@ def _kind(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
-def write_wav(path: Path, waveform: Float[Tensor, " t"], sample_rate: int = 16_000) -> None:
+def write_wav(path: Path, waveform: Float[Tensor, " t"], sample_rate: int = SAMPLE_RATE) -> None:
     """Write a mono 16-bit wav file."""
     samples = (waveform.detach().cpu().double() * 32768).round().clamp(-32768, 32767)
     with publish(path) as partial, wave.open(str(partial), "wb") as file:

@@ -8,7 +8,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
-SAMPLE_RATE = 16_000
+from latentsync.media.audio import SAMPLE_RATE
+
 FFT_SIZE = 800
 NUM_MELS = 80
 MELS_PER_SECOND = 80

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-SAMPLE_RATE = 16_000
+from latentsync.media.audio import SAMPLE_RATE
+
 ROWS_PER_SECOND = 100
 NUM_COEFFICIENTS = 13
 WINDOW, HOP, FFT_SIZE = 400, 160, 512

@@ -16,7 +16,7 @@ from latentsync.faces import ALIGNERS, FaceDetector, Placement, SmoothAligner
 from latentsync.faces.align import Aligner
 from latentsync.faces.tracking.shots import SHOT_RULE
 from latentsync.faces.tracking.survey import Survey, survey
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import Damage
 from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.frame_reader import FrameTimes, TimesLog, stored_frames
@@ -28,8 +28,6 @@ from latentsync.pipeline.cache import Cache, tensor_hash
 from latentsync.pipeline.checks import Inputs, Source, count_frames
 from latentsync.pipeline.silence import SilenceGate, levels_db
 from latentsync.runtime import Bar, Progress
-
-SAMPLE_RATE = 16000
 
 TRACKS_AT_HAND = 8
 SMOOTH_FPS = 25.0  # the rate that the smoothing's width is meant at

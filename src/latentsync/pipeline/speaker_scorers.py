@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from latentsync.faces.tracking.survey import Survey, Track
+from latentsync.media.audio import SAMPLE_RATE
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.mfcc import HOP, WINDOW, mfcc
@@ -23,7 +24,6 @@ from latentsync.models.lr_asd import LRASD, REACH, ROWS_PER_FRAME, SIDE, SPEAKIN
 from latentsync.pipeline.silence import BLOCK_SECONDS, SilenceGate, levels_db
 
 SLOTS_PER_SECOND = 25
-SAMPLE_RATE = 16_000
 SAMPLES_PER_SLOT = SAMPLE_RATE // SLOTS_PER_SECOND
 
 # Pictures of rising numbers of stored frames.

@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from latentsync.faces.tracking.survey import Survey
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import warn
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import VideoInfo
 from latentsync.pipeline.speaker_scorers import (
-    SAMPLE_RATE,
     SLOTS_PER_SECOND,
     ActiveSpeakerScorer,
     FilmSlots,

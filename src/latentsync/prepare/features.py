@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 
 from latentsync.data.clips import FEATURES_FOLDER, Clip, states_metadata
 from latentsync.files import aside, publish
-from latentsync.media.audio import write_wav
+from latentsync.media.audio import SAMPLE_RATE, write_wav
 from latentsync.media.colour import ColourTags
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio.encoders import AudioEncoder
-from latentsync.prepare.stage import SAMPLE_RATE, AlignedSegment
+from latentsync.prepare.stage import AlignedSegment
 
 # For data loaders, which decode a window from the keyframe before it: without CABAC and deblocking
 # this takes half the time, for 5 % larger files. Compared to an interval of 16, 8 makes files a

@@ -4,17 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import UNREADABLE
 from latentsync.media.video import read_frames
-from latentsync.prepare.stage import (
-    SAMPLE_RATE,
-    Dropped,
-    Frame,
-    Recording,
-    Resampled,
-    UnreadableError,
-)
+from latentsync.prepare.stage import Dropped, Frame, Recording, Resampled, UnreadableError
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,8 @@ from itertools import islice
 from math import ceil
 from typing import ClassVar
 
-from latentsync.prepare.stage import SAMPLE_RATE, Dropped, Resampled, Segment
+from latentsync.media.audio import SAMPLE_RATE
+from latentsync.prepare.stage import Dropped, Resampled, Segment
 
 
 @dataclass(kw_only=True)

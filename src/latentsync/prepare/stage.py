@@ -16,8 +16,6 @@ from torch import Tensor
 from latentsync.data.clips import Clip
 from latentsync.media.video import VideoInfo
 
-SAMPLE_RATE = 16_000
-
 Item = TypeVar("Item", contravariant=True)
 
 Frame = UInt8[np.ndarray, "h w 3"]

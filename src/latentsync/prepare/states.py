@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from latentsync.data.clips import AUDIO_ENCODER, Clip, read_manifest, states_metadata
 from latentsync.files import publish
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.prepare.record import Record, locked
-from latentsync.prepare.stage import SAMPLE_RATE
 
 
 def encode_audio(data_dir: Path, encoder: AudioEncoder, *, progress: bool = False) -> Path:

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import butter, sosfilt
 
-SAMPLE_RATE = 16000
+from latentsync.media.audio import SAMPLE_RATE
+
 TRACK_RATE = 200
 TRACES = ("open", "width", "round", "teeth", "tongue", "voice", "fric", "fric_hz", "nasal")
 

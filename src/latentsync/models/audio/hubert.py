@@ -17,10 +17,10 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Mode
 
 from latentsync.config_files import check_types, made, misfits, read_json, some
 from latentsync.files import publish
+from latentsync.media.audio import SAMPLE_RATE
 from latentsync.models.audio.stream import StateStream
 from latentsync.models.frozen import Frozen, weights_digest
 
-SAMPLE_RATE = 16000
 WINDOW_SECONDS = 30
 OVERLAP_SECONDS = 6
 # Keyed by model_type in the folder's config.json.

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.frame import Picture
 from latentsync.media.mel import mel_spectrogram, mel_window
 from latentsync.metrics.sync import (
@@ -33,7 +33,7 @@ from latentsync.pipeline.job import Job
 from latentsync.pipeline.render import placements_of
 
 STRIDE = 8  # slots from window to window
-MEL_SECONDS = 200 / 16_000  # from one column of the mel to the next
+MEL_SECONDS = 200 / SAMPLE_RATE  # from one column of the mel to the next
 SILENT_PEAK = 0.003  # of full scale: -50 dB
 OWN_SECONDS = 30  # of the source's own sound, by which the judge is tested
 

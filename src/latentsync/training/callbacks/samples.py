@@ -16,14 +16,13 @@ from latentsync.data import ClipDataset
 from latentsync.diffusion.sampler import Sampler
 from latentsync.files import aside
 from latentsync.losses import SyncLoss
-from latentsync.media.audio import read_waveform, write_wav
+from latentsync.media.audio import SAMPLE_RATE, read_waveform, write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models import LipSyncModel, StableSyncNet, sync_input
 from latentsync.training.loggers import log_video
 from latentsync.training.tasks.diffusion import DiffusionTask
 
 MAX_CLIPS = 4
-SAMPLE_RATE = 16000
 STRIP_FRAMES = 8
 LOGGED_WITH_SAMPLES = ("val/sample_sync", "val/truth_sync")
 
