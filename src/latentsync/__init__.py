@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from latentsync.models.lipsync import LipSyncModel
     from latentsync.pipeline import lipsync
 else:
-    # `import latentsync` alone loads no torch.
+    # `import latentsync` alone does not load torch.
     __getattr__ = names_at_first_use(__name__)
 
 __all__ = ["LipSyncModel", "demo_model_dir", "lipsync", "shipped_dir"]
 
 
 def shipped_dir(in_wheel: str, in_clone: str) -> Path:
-    """A folder that hatch_build.py puts inside the wheel and that stands beside src/ in a clone."""
+    """A folder that hatch_build.py puts inside the wheel and that is next to src/ in a clone."""
     package_dir = Path(__file__).resolve().parent
     installed = package_dir / in_wheel
     if installed.is_dir():
@@ -25,5 +25,5 @@ def shipped_dir(in_wheel: str, in_clone: str) -> Path:
 
 
 def demo_model_dir() -> Path:
-    """The model folder that the project ships."""
+    """The model folder shipped with the project."""
     return shipped_dir("demo_model", "experiments/demo/model")
