@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from latentsync.cli import doctor, draw
+from latentsync.cli import doctor, synthesize
 from latentsync.cli.command import conf_dir
 from latentsync.cli.entry import evaluate, infer, prepare, train
 from latentsync.cli.missing import experiments, missing_values
@@ -114,7 +114,7 @@ def test_the_command_itself_says_so_too(tmp_path: Path):
             ("stage=features", "audio_encoder=whisper"),
             {"output", "whisper"},
         ),
-        (draw.main, (), {"output"}),
+        (synthesize.main, (), {"output"}),
         (infer, ("faces=fixed",), {"faces.points"}),
         (evaluate, ("audio_encoder=whisper",), {"whisper"}),
         (doctor.main, ("experiment=syncnet",), set(MANIFESTS)),
