@@ -1,7 +1,7 @@
-"""Milliseconds a frame for cutting a face out and putting it back, against the official way.
+"""Milliseconds per frame to crop a face and paste it back, compared with the official code.
 
-`python bench/bench_faces.py [--video clip.mp4]`. Both ways take turns on the same frames with the
-same faces; where they are is found before. The median of all frames counts.
+`python bench/bench_faces.py [--video clip.mp4]`. Both take turns on the same frames and faces,
+which are detected beforehand. Reports the median over all frames.
 """
 
 import tempfile
@@ -54,7 +54,8 @@ def main() -> None:
 
 
 def measure(frames: list[np.ndarray]) -> tuple[dict[str, tuple[float, float]], float]:
-    """Median ms of align and restore by way; the share of levels that differ by more than one."""
+    """Median ms of align and restore of both; the fraction of levels that differ by more than
+    one."""
     found = list(track(frames, MeshDetector()))
     aligners = OfficialAligner(RESOLUTION), SmoothAligner(RESOLUTION)
     official, smooth = (
@@ -79,7 +80,7 @@ def measure(frames: list[np.ndarray]) -> tuple[dict[str, tuple[float, float]], f
 
 
 def ways(frame: np.ndarray, theirs: Placement, ours: Placement) -> dict[str, tuple[Call, Call]]:
-    """By name: how to cut the face out of the frame, and how to put the same face back."""
+    """By name: functions that crop the face from the frame, and that paste the same face back."""
     face = official_way.align_face(frame, theirs, RESOLUTION)
     levels = face.astype(np.float32)
     pixels = torch.from_numpy(levels).permute(2, 0, 1) / 127.5 - 1

@@ -1,10 +1,10 @@
-"""Items a second of the loader, against the official recipe on the same clips, one process each.
+"""Items per second of the loader and of the official recipe, on the same clips, in one process.
 
-`python bench/bench_loader.py [--items 200]`. Four drawn clips of 256x256, 10 s, 25 fps. The recipe
-(COMPATIBILITY 1.11, 1.13, written plainly here): decord opens the clip for every item and reads two
-windows of 16 frames, frames become floats by torchvision, masked frames float64, and the mel of the
-whole sound is made from the file. Ours is a `ClipDataset` as a loader without workers asks it:
-with pixels by each of its two readers, and with stored latents.
+`python bench/bench_loader.py [--items 200]`. Four synthetic clips of 256x256, 10 s, 25 fps. The
+recipe (COMPATIBILITY 1.11, 1.13, reimplemented here): decord opens the clip for every item and
+reads two windows of 16 frames, torchvision converts frames to floats, masked frames are float64,
+and the mel of the whole sound is computed from the file. Ours is a `ClipDataset` as used by a
+loader without workers: with pixels from each of its two readers, and with stored latents.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def rate(make: Callable[[int], object], num_items: int) -> float:
-    """Items a second, the first ones left out."""
+    """Items per second, excluding the first ones."""
     for index in range(2 * NUM_CLIPS):
         make(index)
     begun = time.perf_counter()
@@ -69,7 +69,7 @@ def rate(make: Callable[[int], object], num_items: int) -> float:
 
 
 def official_item(clip: Clip, rng: np.random.Generator) -> dict[str, Tensor]:
-    """One item as the published loader makes it."""
+    """One item, made like in the published loader."""
     reader = VideoReader(str(clip.path))
     total = len(reader)
     start = int(rng.integers(total - FRAMES + 1))
@@ -93,7 +93,7 @@ def official_item(clip: Clip, rng: np.random.Generator) -> dict[str, Tensor]:
 
 
 def make_clips(folder: Path) -> list[Clip]:
-    """Drawn clips as `prepare.py` leaves them; latents and audio states are random numbers."""
+    """Synthetic clips as written by `prepare.py`; latents and audio states are random numbers."""
     latents_dir = folder / LATENTS_FOLDER / "vae"
     for each in (folder / "clips", folder / "features", latents_dir):
         each.mkdir(parents=True)

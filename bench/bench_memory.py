@@ -1,9 +1,9 @@
-"""Peak memory of a short and a long 1080p video, against the official way of holding all frames.
+"""Peak memory for a short and a long 1080p video, and of the official way to hold all frames.
 
-`python bench/bench_memory.py [--short 10 --long 120 --official 5]`. Every run is a process of its
-own; its peak is the kernel's figure. The video is drawn once at the long length; the short one is
-its beginning, drawn alike. The official sequence has no network at all; its length in seconds may
-be 0 to leave it out. Ours has networks that hold next to nothing.
+`python bench/bench_memory.py [--short 10 --long 120 --official 5]`. Every run is a separate
+process, whose peak is reported by the kernel. Both videos are the same synthetic one at different
+lengths. The official sequence includes no network; a length of 0 seconds skips it. Ours uses
+networks that take almost no memory.
 """
 
 import argparse
@@ -52,13 +52,13 @@ def main() -> None:
 
 
 def apart(call: Callable[..., T], *arguments: object) -> T:
-    """What a call gives in a process of its own, which ends with it."""
+    """The result of a call in a separate process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(call, *arguments).result()
 
 
 def draw(folder: Path, seconds: float) -> tuple[Path, Path]:
-    """A 1080p video and a voice of that length."""
+    """A synthetic 1080p video and a voice of that length."""
     stem = folder / f"{seconds:g}"
     video = draw_tall(
         stem.with_suffix(".mp4"), seconds=seconds, width=WIDTH, height=HEIGHT, preset="ultrafast"
@@ -86,7 +86,7 @@ def measure_official(video: Path, audio: Path) -> float:
 
 
 def peak_mib() -> float:
-    """The most this process has held; unlike getrusage's, nothing of the parent's is in it."""
+    """Peak memory of this process; unlike getrusage's, it excludes that of the parent."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024

@@ -1,8 +1,8 @@
-"""Milliseconds a frame for everything but the network, against the official sequence.
+"""Milliseconds per frame for everything but the network, compared with the official sequence.
 
-`python bench/bench_pipeline.py [--video clip.mp4 --audio voice.wav]`. Ours runs the whole of
-`lipsync` with networks that cost next to nothing (their time is in its total); the official
-sequence, on its first frames, is bench/official_way.py. x264 preset and rate factor are the same.
+`python bench/bench_pipeline.py [--video clip.mp4 --audio voice.wav]`. Ours is all of `lipsync` with
+networks that take almost no time (which is included in the total); the official sequence, on its
+first frames, is bench/official_way.py. Both use the same x264 preset and rate factor.
 """
 
 import tempfile

@@ -1,10 +1,10 @@
-"""Does the mouth jump where one window of the network ends and the next begins?
+"""Does the mouth jump between chunks?
 
-`python bench/bench_seams.py [--sampler balanced --overlap 4]`. Drawn speakers, another voice, the
-shipped model. The same video is made twice, the second time from half a window later on, so that
-borders of one lie inside a window of the other: the same two frames are compared with themselves.
-`plain` is the mean difference of neighbouring frames (levels, around the mouth) at borders over
-that inside windows of the same run; it also holds what the voice happens to say there.
+`python bench/bench_seams.py [--sampler balanced --overlap 4]`. Synthetic speakers, another voice,
+the shipped model. The same video is generated twice, the second time starting half a chunk later,
+so that chunk borders of one run lie inside a chunk of the other and the same pairs of frames can be
+compared. `plain` is the mean difference of neighbouring frames (levels, around the mouth) at
+borders over that inside chunks of the same run; it also depends on what the voice says there.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def draw_pair(folder: Path, seed: int, seconds: float) -> Path:
-    """The stem of a drawn face whose voice is another's."""
+    """Path without suffix of a synthetic face whose voice is another's."""
     render_clip(folder / "face", seed=seed, seconds=seconds, size=SIZE)
     render_clip(folder / "voice", seed=seed + 1, seconds=seconds, size=64)
     return folder / "face"
@@ -66,9 +66,9 @@ def draw_pair(folder: Path, seed: int, seconds: float) -> Path:
 def differences(
     stem: Path, model: LipSyncModel, sampler: Sampler, overlap: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of both runs: which steps from frame to frame are borders, and how large all steps are.
+    """For both runs: which frame-to-frame steps cross chunk borders, and the size of all steps.
 
-    Steps are those of the frames that both runs have.
+    Only steps between frames that both runs have.
     """
     frames = list(read_frames(stem.with_suffix(".mp4")))
     points = read_truth(stem.with_suffix(".mp4"))["points"]
@@ -96,7 +96,7 @@ def differences(
         spoken = list(read_frames(out))
         steps = mouth_steps(spoken, points[skipped:])
         borders = border_steps(len(spoken), length, overlap)
-        # The first frames are where the second run's windows and smoothing only begin.
+        # In the first frames the second run's first chunk and its smoothing only begin.
         first = shift + length - skipped
         last = len(frames) - length - skipped
         pair.append((borders[first:last], steps[first:last]))
@@ -106,7 +106,8 @@ def differences(
 def mouth_steps(
     frames: list[np.ndarray], points: Float[np.ndarray, "f 3 2"]
 ) -> Float[np.ndarray, " f"]:
-    """How much each frame differs from the one before it around the mouth, in levels; 0 first."""
+    """Mean difference around the mouth between each frame and the previous one, in levels; the
+    first is 0."""
     steps = np.zeros(len(frames))
     for index in range(1, len(frames)):
         box = mouth_box(points[index])
@@ -116,7 +117,7 @@ def mouth_steps(
 
 
 def mouth_box(points: Float[np.ndarray, "3 2"]) -> tuple[slice, slice]:
-    """Rows and columns around the mouth, from brows and nose."""
+    """Rows and columns around the mouth, derived from brows and nose."""
     eyes = float(np.linalg.norm(points[1] - points[0]))
     x, y = points[2]
     rows = slice(round(float(y + 0.15 * eyes)), round(float(y + 1.1 * eyes)))
@@ -124,7 +125,7 @@ def mouth_box(points: Float[np.ndarray, "3 2"]) -> tuple[slice, slice]:
 
 
 def border_steps(num_frames: int, length: int, overlap: int) -> np.ndarray:
-    """For each frame whether the step to it leads from one window towards the next."""
+    """For each frame, whether the step to it leads from one chunk towards the next."""
     run = Run(0, 0, 0, num_frames, np.ones(num_frames, dtype=np.float32))
     chunks = cut_chunks([run], length=length, overlap=overlap)
     borders = np.zeros(num_frames, dtype=bool)

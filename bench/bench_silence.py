@@ -1,9 +1,9 @@
-"""Does the mouth close while the voice is silent? Share of closed frames over 3 s of silence.
+"""Does the mouth close while the voice is silent? Fraction of closed frames over 3 s of silence.
 
-`python bench/bench_silence.py [--sampler balanced]`. Drawn speakers who talk in the video get a
-voice with 3 s of silence (and of quiet noise) in its middle, by the shipped model. The opening is
-read by the mesh and put on the drawn world's scale, 0 to 1, by a line fitted to the source, whose
-truth is known. Baseline: the source in the same frames, which goes on talking.
+`python bench/bench_silence.py [--sampler balanced]`. Synthetic speakers who talk in the video get a
+voice with 3 s of silence (or of quiet noise) in its middle, with the shipped model. The opening is
+measured by the mesh and mapped to the ground truth's scale, 0 to 1, by a linear fit on the source.
+Baseline: the source in the same frames, which continues talking.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def with_silence(waveform: torch.Tensor, level: float) -> torch.Tensor:
-    """The sound with noise of that level, and nothing else, in its silent part."""
+    """The sound with its middle part replaced by noise of that level."""
     generator = torch.Generator().manual_seed(0)
     sound = waveform + level * torch.randn(len(waveform), generator=generator)
     silent = slice(round(SILENT_FROM * 16000), round(SILENT_UNTIL * 16000))
@@ -75,7 +75,7 @@ def with_silence(waveform: torch.Tensor, level: float) -> torch.Tensor:
 
 
 def mesh_openings(video: Path, detector: MeshDetector) -> Float[np.ndarray, " f"]:
-    """Distance of the inner lips over that of the eyes; every drawn frame has a face."""
+    """Distance of the inner lips over that of the eyes; every synthetic frame has a face."""
     faces = track(read_frames(video), detector)
     return np.array([mouth_shape(face).opening if face else np.nan for face in faces])
 

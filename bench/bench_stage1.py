@@ -1,8 +1,8 @@
-"""Seconds of a stage-1 step on stored latents, against one that encodes its pixels.
+"""Seconds per stage-1 step on stored latents, compared with encoding pixels.
 
 `python bench/bench_stage1.py [--repeats 3]`. The published VAE (random weights) encodes truth,
-masked truth and reference, 16 frames of 256x256 each; the UNet has 64 channels and up to 256, so
-that a CPU trains it. The step is the task's own: noise, UNet, loss, backward, AdamW.
+masked truth and reference, 16 frames of 256x256 each; the UNet is reduced to 64 to 256 channels, so
+that a CPU can train it. The step is the task's own: noise, UNet, loss, backward, AdamW.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     task = make_task()
     pixels, latents = batches()
-    # Latents first; the best of several, since other programs only ever add to a time.
+    # Latents first; the minimum of several runs, since other programs can only increase a time.
     stored = min(seconds(task, latents) for _ in range(options.repeats + 1))
     encoded = min(seconds(task, pixels) for _ in range(options.repeats))
     print(f"step on stored latents {stored:6.2f} s")
@@ -68,7 +68,7 @@ def make_task() -> DiffusionTask:
 
 
 def batches() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The same step's batch as pixels, and as latents."""
+    """The same batch as pixels, and as latents."""
     audio = torch.randn(1, 16, 50, 384)
     frames = {name: torch.rand(1, 16, 3, 256, 256) * 2 - 1 for name in ("pixels", "reference")}
     names = ("latents", "masked_latents", "reference_latents")

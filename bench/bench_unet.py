@@ -1,12 +1,12 @@
-"""Seconds of UNet per second of video: every preset against the official loop.
+"""Seconds of UNet per second of video: every preset, compared with the official loop.
 
-`python bench/bench_unet.py [--repeats 1]`. The published UNet with random weights,
-faces of 256 pixels, on the CPU. The baseline is the official pipeline's loop: 20 guided steps in
-float32, each a pass of two clips through the whole UNet, windows side by side. "cached" compares
-with the same loop and DeepCache, which the official scripts switch on. Passes are timed,
-one through the whole UNet and one through the part that a DeepCache step needs; time passes, so
-they add up (a chunk is 20 minutes of a laptop). Processor seconds count, which other programs on
-the machine raise less than the clock; still, let it be quiet. VAE and all else are left out.
+`python bench/bench_unet.py [--repeats 1]`. The published UNet with random weights, faces of 256
+pixels, on the CPU. The baseline is the official pipeline's loop: 20 guided steps in float32, each a
+pass of two clips through the whole UNet, without overlap of chunks. "cached" compares with the same
+loop with DeepCache, which the official scripts enable. Only single passes are timed, one through
+the whole UNet and one through the part that a DeepCache step needs, and multiplied (a whole chunk
+takes 20 minutes on a laptop). Times are processor seconds, which other programs affect less than
+wall time; the machine should be idle nevertheless. VAE and everything else are excluded.
 """
 
 import argparse
@@ -35,13 +35,13 @@ LENGTH, FPS = 16, 25
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Processor seconds of one window's passes."""
+    """Processor seconds of the passes for one chunk."""
 
     whole: float
     shallow: float
 
     def seconds(self, sampler: Sampler, *, overlap: int) -> float:
-        """Of a second of video whose windows share `overlap` frames."""
+        """Per second of video whose chunks share `overlap` frames."""
         whole, shallow = sampler.passes()
         return (whole * self.whole + shallow * self.shallow) * FPS / (LENGTH - overlap)
 
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def preset(name: str) -> tuple[Sampler, int]:
-    """What `infer.py preset=name` draws with; official windows stand side by side."""
+    """Sampler and overlap of `infer.py preset=name`; official chunks do not overlap."""
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("infer", overrides=[f"preset={name}"])
     sampler = instantiate(config.sampler, _convert_="all")
@@ -90,8 +90,8 @@ def preset(name: str) -> tuple[Sampler, int]:
 
 
 def make_unet() -> UNet:
-    """The published UNet; its weights are a few random numbers over and over, which takes as long
-    to run and not as long to make."""
+    """The published UNet; its weights repeat a few random numbers, which is as slow to run but
+    faster to create."""
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("model/unet").model
     with torch.device("meta"):
@@ -104,7 +104,7 @@ def make_unet() -> UNet:
 
 
 def make_inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """One clip: noisy latents beside what is known of the faces, its time, its sound."""
+    """One clip: noisy latents with the conditioning channels, timestep, audio."""
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, 13, LENGTH, 32, 32, generator=generator)
     audio = torch.randn(1, LENGTH, 50, 384, generator=generator)
@@ -118,7 +118,7 @@ def time_passes(unet: UNet, inputs: tuple[Tensor, Tensor, Tensor], repeats: int)
     unet(sample[:, :, :1], times, audio[:, :1])
     whole = quickest(lambda: unet(sample, times, audio), repeats)
     cached = DeepCache(unet, interval=10**6)
-    cached(sample, times, audio)  # the first step is whole
+    cached(sample, times, audio)  # the first step is a full one
     shallow = quickest(lambda: cached(sample, times, audio), repeats)
     return Passes(whole, shallow)
 

@@ -1,9 +1,9 @@
-"""How well shots, faces, persons and turns of labelled real clips are found, and what it costs.
+"""How well shots, faces, persons and turns of labelled real clips are detected, and at what cost.
 
-`python bench/bench_wild.py FOLDER [--out wild.json]`. FOLDER holds the clips under `clips/` and
-`labels.json`, a mapping of their names; what it says of one stands in docs/real_clips.md. Each clip
-is looked at once, as `infer.py` does it; `--sections cuts` looks for shots alone, `--clips a.mp4`
-at some clips. Figures are sums over clips; `photo` leaves out what is drawn or a game.
+`python bench/bench_wild.py FOLDER [--out wild.json]`. FOLDER contains the clips under `clips/` and
+`labels.json`, a mapping from their names to labels, described in docs/real_clips.md. Each clip is
+analyzed once, as by `infer.py`; `--sections cuts` detects only shots, `--clips a.mp4` selects
+clips. Figures are sums over clips; `photo` excludes drawings and games.
 """
 
 import argparse
@@ -77,13 +77,13 @@ def parse() -> argparse.Namespace:
 
 
 def default_faces() -> str:
-    """The detector that `infer.py` takes."""
+    """The default detector of `infer.py`."""
     defaults = OmegaConf.load(conf_dir() / "infer.yaml").defaults
     return next(entry["faces"] for entry in defaults if "faces" in entry)
 
 
 def measure_clip(folder: Path, options: argparse.Namespace, name: str, label: dict) -> dict:
-    """The figures of one clip, with one thread."""
+    """The figures of one clip, computed with one thread."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     path = folder / name
@@ -114,7 +114,7 @@ class Clock:
 
 
 def look_at(path: Path, detector: FaceDetector) -> Look:
-    """What a run sees of a clip. Shots are looked for once more, to know what they cost."""
+    """Analyze a clip like a run does. Shots are detected once more, to time them."""
     clock, log, shots = Clock(), TimesLog(probe(path).time_base), ShotDetector()
 
     def pictures() -> Iterator[np.ndarray]:
@@ -128,7 +128,7 @@ def look_at(path: Path, detector: FaceDetector) -> Look:
     points_of = aligner_for("smooth", 256, fps=25).points_of
     found = clock.run("all", partial(survey, pictures(), detector, points_of))
     seconds = dict(clock.seconds)
-    # Once inside of the survey, once beside it.
+    # Once within the survey, once separately.
     seconds["faces"] = seconds["all"] - seconds["decode"] - 2 * seconds["shots"]
     return Look(path, found, log.times(), seconds)
 

@@ -1,4 +1,4 @@
-"""What the scripts of this folder feed the pipeline with; nothing here is measured."""
+"""Inputs for the scripts of this folder."""
 
 import argparse
 import os
@@ -36,9 +36,9 @@ DRAWN_SECONDS = 4
 
 
 def wait_passively() -> None:
-    """Start the script again with OMP_WAIT_POLICY=PASSIVE unless it is set so.
+    """Restart the script with OMP_WAIT_POLICY=PASSIVE unless it is set.
 
-    Threads of torch that spin while they wait would take the cores from OpenCV and x264.
+    Torch threads that spin while waiting would take the cores from OpenCV and x264.
     """
     if os.environ.get("OMP_WAIT_POLICY") != "PASSIVE":
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -46,7 +46,7 @@ def wait_passively() -> None:
 
 
 def clip_arguments(about: str) -> argparse.ArgumentParser:
-    """A parser that asks for a video and a voice; without them they are drawn."""
+    """A parser with options for a video and a voice; by default they are synthetic."""
     parser = argparse.ArgumentParser(description=about.strip().splitlines()[0])
     parser.add_argument("--video", type=Path, help="a real clip; without it one is drawn")
     parser.add_argument("--audio", type=Path, help="a voice; without it one is drawn")
@@ -54,7 +54,7 @@ def clip_arguments(about: str) -> argparse.ArgumentParser:
 
 
 def clip_of(options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
-    """The given video and voice, or drawn ones of 1080x1920."""
+    """The given video and voice, or synthetic ones of 1080x1920."""
     video, audio = options.video, options.audio
     if video is None:
         video = draw_tall(folder / "drawn.mp4", seconds=DRAWN_SECONDS)
@@ -67,7 +67,7 @@ def clip_of(options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
 def draw_tall(
     path: Path, *, seconds: float, width: int = 1080, height: int = 1920, preset: str = "veryfast"
 ) -> Path:
-    """A drawn speaker in a large picture; what is longer than 4 s is played to and fro."""
+    """A synthetic speaker in a large picture; beyond 4 s the video plays back and forth."""
     drawn = render_clip(
         path.with_name("drawn_face"), seed=FACE_SEED, seconds=DRAWN_SECONDS, size=512
     )
@@ -80,7 +80,7 @@ def draw_tall(
 
 
 def in_large(face: UInt8[np.ndarray, "s s 3"], width: int, height: int) -> np.ndarray:
-    """A square picture as large as fits in the middle, its edges drawn out over the rest."""
+    """A square picture scaled to fit in the middle, with its edges replicated over the rest."""
     side = min(width, height)
     face = cv2.resize(face, (side, side), interpolation=cv2.INTER_LINEAR)
     x, y = width - side, height - side
@@ -88,7 +88,7 @@ def in_large(face: UInt8[np.ndarray, "s s 3"], width: int, height: int) -> np.nd
 
 
 def voice_of(path: Path, seconds: float, source: Path) -> Path:
-    """A voice repeated until it lasts `seconds`."""
+    """A voice repeated up to `seconds`."""
     waveform = read_waveform(source)
     wanted = round(seconds * 16000)
     write_wav(path, waveform.repeat(-(-wanted // len(waveform)))[:wanted])
@@ -105,7 +105,8 @@ def load_sampler(name: str) -> Sampler:
 
 
 class PoolingVAE(AutoencoderKL):
-    """Latents are the picture's own colours, eight times smaller: a VAE that costs nothing."""
+    """A VAE that costs nothing: latents are the picture's colours at an eighth of the
+    resolution."""
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput:
         small = F.avg_pool2d(x, 8)
@@ -120,7 +121,7 @@ class PoolingVAE(AutoencoderKL):
 
 
 def tiny_model(resolution: int = 256) -> LipSyncModel:
-    """A model whose networks cost next to nothing, in time and in memory."""
+    """A model whose networks take almost no time or memory."""
     torch.manual_seed(0)
     widths = (4, 4, 4, 4)
     vae = PoolingVAE(

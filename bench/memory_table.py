@@ -1,9 +1,9 @@
-"""Peak memory of a training step of every full-size experiment, by fake tensors.
+"""Peak memory of a training step of every full-size experiment, with fake tensors.
 
-`python bench/memory_table.py unet_stage1 --precision bf16-mixed --batch 4` prints one row (no
-memory of that size is needed, some minutes are); without arguments all rows of docs/memory.md.
-`--data latents` trains on stored latents. `--real` runs the very same step with real tensors on the
-CPU and prints by how much the process grew. Weights are random, files are not needed.
+`python bench/memory_table.py unet_stage1 --precision bf16-mixed --batch 4` prints one row (in a few
+minutes, without that much memory); without arguments it prints all rows of docs/memory.md. `--data
+latents` trains on stored latents. `--real` runs the same step with real tensors on the CPU and
+prints by how much the process grew. Weights are random and no files are needed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from latentsync.models import Frozen
 from latentsync.models.codec import PreviewCodec
 
 CONF = Path(__file__).parents[1] / "conf"
-# Files that an experiment asks for; none is opened here.
+# Files that an experiment requires; none is opened here.
 FILES = ("tiny_vae", "vae", "whisper", "stage1", "syncnet", "vgg", "videomae")
 VIDEO_MAE_G = {
     "hidden_size": 1408, "num_hidden_layers": 40, "num_attention_heads": 16,
@@ -73,12 +73,12 @@ def main() -> None:
 
 
 def composed(experiment: str, data: str) -> DictConfig:
-    """The experiment's config with networks made anew where it would read files."""
+    """The experiment's config, with new networks where it would read files."""
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("train", [f"experiment={experiment}", f"data={data}"])
     OmegaConf.set_struct(config, False)
     for name in FILES:
-        if name in {*config}:  # `in config` does not see what is still to be given
+        if name in {*config}:  # `in config` does not see missing values
             config[name] = "unused"
     config.data.train_manifest = config.data.val_manifest = "unused"
     task = config.task
@@ -98,7 +98,8 @@ def composed(experiment: str, data: str) -> DictConfig:
 
 
 def whole_model(model: DictConfig, config: DictConfig) -> DictConfig:
-    """A model of random networks: its VAE, its UNet with as much motion, no audio encoder."""
+    """A model of random networks: its VAE, its UNet with the same motion modules, no audio
+    encoder."""
     if "unet" not in model:
         made = network("lipsync")
         made.pop("defaults")
@@ -118,7 +119,7 @@ def network(name: str) -> DictConfig:
 
 
 def video_mae_g() -> VideoBackbone:
-    """VideoMAE-v2-g as TREPA holds it, random."""
+    """VideoMAE-v2-g as used by TREPA, with random weights."""
     config = VideoMAEConfig(**VIDEO_MAE_G, use_mean_pooling=True, attn_implementation="sdpa")
     norm = torch.nn.LayerNorm(config.hidden_size)
     backbone = VideoBackbone(VideoMAEModel(config), norm=norm)
@@ -127,10 +128,10 @@ def video_mae_g() -> VideoBackbone:
 
 
 def counted(config: DictConfig, precision: str, batch_size: int) -> int:
-    """Bytes that a step holds at its peak: weights, gradients, optimizer, average, activations."""
+    """Peak bytes of a step: weights, gradients, optimizer state, moving average, activations."""
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        # Fake tensors cannot be moved within their modules; these are where they belong.
+        # Fake tensors cannot be moved within modules; these are already in place.
         stack.enter_context(patch.object(Frozen, "to", lambda frozen, *args, **named: frozen))
         tracker = stack.enter_context(MemTracker())
         train(config, precision, batch_size)
@@ -153,10 +154,10 @@ def resident(name: str) -> int:
 
 
 def train(config: DictConfig, precision: str, batch_size: int) -> None:
-    """Builds the task and makes its second step."""
+    """Build the task and run its second step."""
     process = config.task.get("model", {}).get("process")
     if process is not None:
-        # Schedules live on the CPU and are read, whatever the networks are.
+        # Noise schedules are read, and are on the CPU, wherever the networks are.
         with unset_fake_temporarily():
             process = instantiate(process)
         config = copy.deepcopy(config)
@@ -188,7 +189,7 @@ def copies(task: torch.nn.Module) -> list[Tensor]:
 
 
 def make_batch(config: DictConfig, batch_size: int) -> dict[str, Tensor]:
-    """What the loader would give, of random numbers."""
+    """A batch as returned by the loader, of random numbers."""
     wanted = config.data.train
     frames = wanted.get("num_frames", 16)
     size = 512 if config.name.endswith("512") else 256

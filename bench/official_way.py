@@ -1,9 +1,9 @@
-"""The official pipeline's work around the network, written plainly: the baseline of other scripts.
+"""The official pipeline's work around the network, reimplemented as the baseline of other scripts.
 
 Every step costs what the official one costs on a CPU in float32: whole frames are warped, twice for
 a filled border; whole masks are eroded and blurred; all frames of the video are held in a list;
-three encodes follow each other. Where it uses a library, a quicker way to the same numbers is taken
-here, never a slower one. Faces are found in every frame anew, but by our detector.
+three encodings follow each other. Where it uses a library, a faster way to the same numbers is used
+here, never a slower one. Faces are detected in every frame, but with our detector.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 
 def align_face(frame: Frame, placement: Placement, resolution: int) -> UInt8[np.ndarray, "r r 3"]:
-    """The square face of a frame: the crop is warped out of all of it, truncated, squeezed."""
+    """The square face of a frame: warped from the whole frame, truncated, scaled to [-1, 1]."""
     picture = rearrange(torch.from_numpy(frame), "h w c -> 1 c h w").float()
     crop = warp_filled(picture, placement.matrix, placement.size)
     levels = rearrange(crop, "1 c h w -> h w c").numpy().astype(np.uint8)
@@ -50,7 +50,7 @@ def restore_face(frame: Frame, pixels: Float[Tensor, "3 r r"], placement: Placem
     face = F.interpolate(pixels[None], (rows, columns), mode="bicubic", antialias=True)
     painted = (warp_filled(face, back, size)[0] / 2 + 0.5).clamp(0, 1) * 255
     covered = warp(torch.ones(1, 1, rows, columns), back, size)
-    # Erosion by 2x2: the least of each pixel, those above and those to the left.
+    # Erosion by 2x2: the minimum of each pixel and those above and to the left.
     covered = -F.max_pool2d(F.pad(-covered, (1, 0, 1, 0), value=-1e4), 2, stride=1)
     painted = covered[0] * painted
     edge = int(covered.sum() ** 0.5) // 20
@@ -73,7 +73,7 @@ def warp(
 def warp_filled(
     picture: Float[Tensor, "1 c h w"], matrix: Matrix, size: tuple[int, int]
 ) -> Float[Tensor, "1 c h2 w2"]:
-    """The same with level 127 outside, by warping a picture of ones beside it."""
+    """The same with level 127 outside, by also warping a picture of ones."""
     share = warp(torch.ones_like(picture), matrix, size)
     return warp(picture, matrix, size) + (1 - share) * BORDER_LEVEL
 
@@ -99,9 +99,9 @@ def run(
     num_frames: int,
     watch: Stopwatch | None = None,
 ) -> int:
-    """All of an official run but its networks, on the first frames; gives how many there were.
+    """All of an official run except its networks, on the first frames; returns their number.
 
-    Every face is put back as it was cut. Temporary files stand beside `out`.
+    Every face is pasted back as it was cropped. Temporary files are written next to `out`.
     """
     stage = watch.stage if watch else lambda _: nullcontext()
     first, own, voice = (out.with_name(f"temp.{name}") for name in ("25.mp4", "own.mp4", "wav"))
@@ -134,7 +134,7 @@ def run(
 
 
 def captured(path: Path) -> Iterator[Frame]:
-    """All frames of a file through OpenCV."""
+    """All frames of a file, read with OpenCV."""
     capture = cv2.VideoCapture(str(path))
     try:
         while (read := capture.read())[0]:

@@ -20,10 +20,10 @@ PRECISIONS = ("32-true", *AUTOCAST, *CAST)
 
 
 def total_bytes(tracker: MemTracker, kind: Literal["peak", "current"] = "peak") -> int:
-    """Bytes of all storages that operations inside a tracker made and that lived then.
+    """Bytes of all live storages that were created inside the tracker.
 
-    Views are free, fake and real tensors count alike; what a kernel needs besides its inputs and
-    outputs is not seen.
+    Views are free, fake and real tensors are both counted; workspace that a kernel allocates
+    internally is not seen.
     """
     snapshot = tracker.get_tracker_snapshot(kind)
     return sum(sizes["Total"] for sizes in snapshot.values())

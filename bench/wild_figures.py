@@ -1,4 +1,4 @@
-"""The figures of one labelled clip, section by section, and their sums over clips."""
+"""The figures of one labelled clip by section, and their totals over clips."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,18 +34,18 @@ from latentsync.pipeline.speakers import SpeakerChoice, who_speaks
 
 SECTIONS = ("cuts", "faces", "identities", "yaw", "turns", "occlusion", "placement", "cost")
 MIN_SIZE = 32.0
-SIZES = (0, 40, 80, 10_000)  # pixels, heights of faces' boxes
+SIZES = (0, 40, 80, 10_000)  # box heights of faces in pixels
 SIDE = 256
-# Points of the square face that tell how it trembles.
+# Points of the square face whose jitter is measured.
 CORNERS = np.array([[64.0, 64.0], [192.0, 64.0], [128.0, 192.0]])
 SLOTS_PER_SECOND = 25
-# Degrees, the middle of what the labels call so.
+# Typical degrees of each class of labels.
 TYPICAL_YAWS = {"frontal": 15.0, "mid": 47.0, "profile": 75.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a run saw of a clip, and CPU seconds by stage."""
+    """Results of analyzing a clip, and CPU seconds by stage."""
 
     path: Path
     survey: Survey
@@ -73,7 +73,7 @@ def figures_of(
     max_yaw: float,
     scorer: ActiveSpeakerScorer | None = None,
 ) -> dict[str, dict]:
-    """By section; a section for which nothing is labelled is empty."""
+    """Figures by section; empty for sections without labels."""
     makers = {
         "cuts": lambda: cut_figures(look, label),
         "faces": lambda: face_figures(look, label),
@@ -88,7 +88,7 @@ def figures_of(
 
 
 def totals(clips: Mapping[str, Mapping[str, dict]]) -> dict[str, dict]:
-    """Counts are added up, values gathered, and shares made of both."""
+    """Totals over clips: counts are added, values gathered, and rates computed from both."""
     sums: dict[str, Counter] = {}
     values: dict[str, dict[str, list[float]]] = {}
     for figures in clips.values():
@@ -157,8 +157,8 @@ def cut_figures(look: Look, label: Label) -> dict:
 
 
 def face_figures(look: Look, label: Label) -> dict:
-    """Labels say how many faces are there, not where: recall and false ones by their number. The
-    frames that are found, by the height of the face."""
+    """Recall and false faces by their number per frame, since labels state how many faces there are
+    but not where; and the number of faces found by height."""
     num_found = np.zeros(look.survey.num_frames, int)
     counts: Counter[str] = Counter()
     for track in look.survey.tracks:
@@ -171,7 +171,7 @@ def face_figures(look: Look, label: Label) -> dict:
 
 
 def identity_figures(look: Look, label: Label) -> dict:
-    """Nothing for a clip with one track or less: there is nobody to tell apart."""
+    """Empty for clips with fewer than two tracks, which cannot be confused."""
     if len(look.survey.tracks) < 2 or not label["people"]:
         return {}
     return {"clips": 1, **identities(look.seen(), label["people"], yaw_hints(look, label))}
@@ -183,7 +183,8 @@ def named_tracks(look: Look, label: Label) -> list[tuple[Track, str | None]]:
 
 
 def yaw_hints(look: Look, label: Label) -> dict[tuple[int, str], float]:
-    """Of two who are seen all along, whose head is turned as the labels say tells who is who."""
+    """Hints that distinguish people who are visible throughout, by how well their turn of the head
+    agrees with the labels."""
     agreements: dict[tuple[int, str], list[float]] = {}
     for span in label["yaw_spans"]:
         if span["class"] not in TYPICAL_YAWS:
@@ -203,8 +204,8 @@ def _ends(span: Label) -> tuple[int, int]:
 
 
 def yaw_figures(look: Look, label: Label, max_yaw: float) -> dict:
-    """Of every frame of a labelled span: how far the head is said to be turned, and whether its
-    face is refused. Where nobody is found the face is refused as well, a frontal one missed."""
+    """For every frame of a labelled span: the measured turn of the head, and whether the face is
+    refused. If no face is found, a profile counts as refused and a frontal face as missed."""
     counts: Counter[str] = Counter()
     yaws: dict[str, list[float]] = {}
     tracks = named_tracks(look, label)
@@ -234,8 +235,8 @@ def yaw_figures(look: Look, label: Label, max_yaw: float) -> dict:
 
 
 def occlusion_figures(look: Look, label: Label, max_yaw: float) -> dict:
-    """Frames with something before the mouth in which the face is left alone; frames without in
-    which it is redrawn. Of clips with such spans."""
+    """Number of occluded frames in which the face is left alone, and of free frames in which it is
+    redrawn, for clips with labelled occlusions."""
     counts: Counter[str] = Counter()
     spans = label["occlusion_spans"]
     for track, name in named_tracks(look, label) if spans else []:
@@ -257,8 +258,8 @@ def occlusion_figures(look: Look, label: Label, max_yaw: float) -> dict:
 
 
 def placement_figures(look: Look) -> dict:
-    """Pixels of a face of 256: how far points lie from where they belong, how the square
-    trembles."""
+    """In pixels of a face of 256: how far points are from their target, and the jitter of the
+    square."""
     lag: list[float] = []
     trembling: list[float] = []
     exact = SmoothAligner(SIDE)
@@ -283,7 +284,7 @@ def placement_figures(look: Look) -> dict:
 
 
 def turn_figures(look: Look, label: Label, scorer: ActiveSpeakerScorer | None) -> dict:
-    """Slots of 1/25 s in labelled turns by who is said to speak."""
+    """Slots of 1/25 s in labelled turns, by the detected speaker."""
     if "turns" not in label:
         return {}
     video = probe(look.path)

@@ -1,7 +1,7 @@
-"""How well what was found fits what is labelled; arithmetic only, nothing is read or decoded.
+"""Scores of detections against labels; pure arithmetic, nothing is read or decoded.
 
-Labels are those of a `labels.json`: frames are inclusive, what is `doubtful` is neither missed nor
-false. Counts of several clips add up; `rates` turns them into shares.
+Labels are those of a `labels.json`: frames are inclusive; `doubtful` ones count neither as missed
+nor as false. Counts of several clips can be added; `rates` turns them into fractions.
 """
 
 from collections import Counter
@@ -12,17 +12,18 @@ from itertools import combinations, product
 import numpy as np
 from jaxtyping import Float
 
-# A track shows somebody if this share of it, or more, lies where the person is labelled.
+# A track shows somebody if at least this fraction of it lies where the person is labelled.
 MIN_INSIDE = 0.3
 
 Label = Mapping
 Span = Sequence[int]
-# By the place of a track in a list, and a person.
+# By index of the track and person.
 Hints = Mapping[tuple[int, str], float]
 
 
 def match_cuts(found: Sequence[int], cuts: Sequence[Label], *, tolerance: int = 1) -> Counter[str]:
-    """found, missed, false and double cuts; `found` are first frames of shots but the first."""
+    """Numbers of found, missed, false and double cuts; `found` are the first frames of all shots
+    but the first."""
     counts = Counter(found=0, missed=0, false=0, double=0)
     matched: set[int] = set()
     for cut in cuts:
@@ -37,7 +38,7 @@ def match_cuts(found: Sequence[int], cuts: Sequence[Label], *, tolerance: int = 
 
 
 def cut_rates(counts: Mapping[str, int]) -> dict[str, float | None]:
-    """Precision (a double is false) and recall."""
+    """Precision (a double counts as false) and recall."""
     found, wrong = counts["found"], counts["false"] + counts["double"]
     return {
         "P": share(found, found + wrong),
@@ -46,7 +47,7 @@ def cut_rates(counts: Mapping[str, int]) -> dict[str, float | None]:
 
 
 def share(part: float, whole: float) -> float | None:
-    """Rounded to 4 digits; None of nothing."""
+    """A ratio rounded to 4 digits; None if the whole is 0."""
     return round(part / whole, 4) if whole else None
 
 
@@ -57,10 +58,10 @@ def in_spans(number: int, spans: Iterable[Span]) -> bool:
 def presence(
     num_found: Sequence[int], people: Sequence[Label], *, others: bool = False
 ) -> Counter[str]:
-    """Faces expected, found and false over the frames, by how many are there: labels have no boxes.
+    """Expected, found and false faces over the frames, by number per frame: labels have no boxes.
 
-    False is what exceeds everybody who is labelled, doubtful ones too; nothing is where `others`
-    says that the picture may show more people than are labelled.
+    Faces beyond the number of all labelled people, including doubtful ones, are false, unless
+    `others` states that more people than labelled may be visible.
     """
     counts = Counter(expected=0, found=0, false=0, false_frames=0)
     for number, seen in enumerate(num_found):
@@ -76,8 +77,8 @@ def presence(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A track as far as scores need it: who it was said to be, frames `first` to `end`, not
-    included."""
+    """A track as far as scores need it: its assigned person, and frames `first` to `end`
+    (exclusive)."""
 
     person: int
     shot: int
@@ -88,19 +89,19 @@ class Seen:
         return self.first < other.end and other.first < self.end
 
     def overlap(self, spans: Iterable[Span]) -> int:
-        """Frames inside the spans."""
+        """Number of frames inside the spans."""
         return sum(max(min(self.end, last + 1) - max(self.first, at), 0) for at, last in spans)
 
 
 def name_tracks(
     tracks: Sequence[Seen], people: Sequence[Label], hints: Hints | None = None
 ) -> list[str | None]:
-    """Which labelled person each track shows, None where nobody is labelled there.
+    """The labelled person each track shows, None if nobody is labelled there.
 
-    Labels say when, not where. Tracks that are seen at one time are different people; among several
-    ways the one is taken that fits best with the person whom most other tracks of this number show:
-    the score leaves the benefit of the doubt. `hints` say, 0 to 1, how well a track otherwise fits
-    a person.
+    Labels state when, not where. Simultaneous tracks are different people; among possible
+    assignments, the one is chosen that best fits the person shown by most other tracks with this
+    number, which gives the detector the benefit of the doubt. `hints` state, from 0 to 1, how well
+    a track otherwise fits a person.
     """
     names: list[str | None] = [None] * len(tracks)
     for _, shot in product(range(3), sorted({track.shot for track in tracks})):
@@ -121,8 +122,8 @@ def name_tracks(
 def _votes(
     tracks: Sequence[Seen], names: Sequence[str | None], people: Sequence[Label], *, besides: int
 ) -> dict[tuple[int, str], float]:
-    """By number and person: the frames that such tracks of other shots share with it; whom they
-    show counts more than who is there."""
+    """By number and person: the frames shared with that person by tracks of that number in other
+    shots; persons they were named after count more than persons who are merely present."""
     votes: Counter = Counter()
     for track, name in zip(tracks, names, strict=True):
         if track.shot == besides:
@@ -141,8 +142,8 @@ def _best_names(
     votes: Mapping[tuple[int, str], float],
     hints: Hints,
 ) -> list[str | None]:
-    """The surest first; nobody twice at one time. Who is there all along is rather the one whose
-    track lasts than somebody who is found for a moment."""
+    """The most certain first; nobody twice at the same time. People who are present throughout are
+    matched with long tracks rather than with brief ones."""
     fits = []
     shot = (min(track.first for track in tracks), max(track.end for track in tracks) - 1)
     for index, track in enumerate(tracks):
@@ -166,13 +167,13 @@ def _best_names(
 
 
 def frames_within(shot: Span, spans: Iterable[Span]) -> int:
-    """Frames of spans that lie in a shot; ends are inclusive."""
+    """Frames of spans within a shot; ends are inclusive."""
     return sum(max(min(shot[1], last) - max(shot[0], at) + 1, 0) for at, last in spans)
 
 
 def same_people(people: Sequence[Label]) -> dict[str, str]:
-    """Whom each label is: one who is `same_as` another is that one, unless both are seen at once
-    (a face twice in a picture is two tracks that nothing may join)."""
+    """The person each label belongs to: `same_as` joins two labels unless both are visible at once
+    (a face that appears twice in a picture is two tracks, which must not be joined)."""
     by_id = {person["id"]: person for person in people}
     joined = {}
     for person in people:
@@ -188,11 +189,11 @@ def _meet(one: Label, other: Label) -> bool:
 
 
 def identities(tracks: Sequence[Seen], people: Sequence[Label], hints: Hints | None = None) -> dict:
-    """Persons found against labelled ones, and the pairs of tracks that are told wrongly.
+    """Persons found compared with labelled ones, and wrongly assigned pairs of tracks.
 
-    `persons` counts numbers whose tracks show somebody who is labelled for certain, and `right`
-    says whether there are as many as of those people that any track shows. A merged pair are two
-    people under one number, a split pair one under two.
+    `persons` counts numbers whose tracks show somebody labelled with certainty; `right` is whether
+    it equals the number of those people shown by any track. A merged pair is two people with one
+    number, a split pair one person with two.
     """
     joined = same_people(people)
     doubtful = {person["id"] for person in people if person.get("doubtful")}
@@ -222,7 +223,8 @@ def identities(tracks: Sequence[Seen], people: Sequence[Label], hints: Hints | N
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
-    """The share of pairs in which the positive one is larger, ties half; None without both."""
+    """The fraction of pairs in which the positive is larger, ties counting half; None without
+    both."""
     if not len(positive) or not len(negative):
         return None
     ordered = np.sort(np.asarray(negative, float))
@@ -234,23 +236,23 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 def lags(
     placed: Float[np.ndarray, "n p 2"], own: Float[np.ndarray, "n p 2"]
 ) -> Float[np.ndarray, " n"]:
-    """How far the points of each frame come to lie from where they belong: the farthest of them."""
+    """The largest distance of each frame's points from their target."""
     return np.linalg.norm(placed - own, axis=2).max(axis=1)
 
 
 def jitter(places: Float[np.ndarray, "n p 2"]) -> Float[np.ndarray, " m"]:
-    """How far points are from the middle of their places a frame before and after: 0 for steady
-    motion, of independent errors 1.2 times their spread in each direction times 1.4."""
+    """Distance of points from the mean of their positions in the neighbouring frames: 0 for steady
+    motion; for independent errors 1.2 times their spread in each direction times 1.4."""
     return np.linalg.norm(places[1:-1] - (places[2:] + places[:-2]) / 2, axis=2).max(axis=1)
 
 
 def turn_accuracy(
     chosen: Sequence[str | None], truth: Sequence[str | None], num_faces: Sequence[int]
 ) -> Counter[str]:
-    """Slots of labelled speech by whether the right person was chosen, another, or nobody.
+    """Slots of labelled speech by whether the right person, another or nobody was chosen.
 
-    Slots in which a face speaks count where two or more are seen; `off_screen` ones, in which
-    somebody speaks who is not seen (None), everywhere.
+    Slots with a visible speaker count if two or more faces are visible; `off_screen` ones, whose
+    speaker is not visible (None), always count.
     """
     counts = Counter(right=0, wrong=0, nobody=0, off_screen=0, off_screen_nobody=0)
     for who, speaker, seen in zip(chosen, truth, num_faces, strict=True):
