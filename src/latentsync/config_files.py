@@ -1,7 +1,7 @@
-"""The JSON files of model folders, which anybody may have written: read as plain values, checked;
-and whether tensors fit what they say.
+"""JSON files of model folders from untrusted sources: read as plain, checked values.
 
-What a file says wrongly is one ValueError of one line, with the file and the value.
+Also checks that tensors match them. Every mistake in a file becomes one ValueError of one line,
+with the file and the value.
 """
 
 import inspect
@@ -19,10 +19,10 @@ Made = TypeVar("Made")
 MAX_BYTES = 1_000_000
 MAX_INTEGER = 1_000_000
 MAX_ITEMS = 1000
-# What is built so many times, before a tensor's shape could tell that it is wrong.
+# Numbers of layers, which are built before a tensor's shape could show that they are wrong.
 MAX_COUNT = 200
 COUNTS = ("layers_per_block", "encoder_layers", "decoder_layers", "transformer_layers_per_block")
-# What a library's constructor does with values it was not made for.
+# What constructors of libraries raise for invalid values.
 MISUSES = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError,
@@ -30,7 +30,7 @@ MISUSES = (
 
 
 def read_json(path: Path, *, unchecked: tuple[str, ...] = ()) -> dict[str, object]:
-    """The object that a config file holds, of bounded values; `unchecked` names are let pass."""
+    """The object in a config file, with bounded values; names in `unchecked` are not checked."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > MAX_BYTES:
@@ -53,7 +53,7 @@ def read_json(path: Path, *, unchecked: tuple[str, ...] = ()) -> dict[str, objec
 
 
 def made(make: Callable[[Given], Made], values: Given, path: Path, *, what: str) -> Made:
-    """`make(values)`; whatever it says against them becomes one ValueError about the file."""
+    """`make(values)`; any error about the values becomes one ValueError about the file."""
     try:
         return make(values)
     except MISUSES as error:
@@ -61,7 +61,7 @@ def made(make: Callable[[Given], Made], values: Given, path: Path, *, what: str)
 
 
 def check_types(values: Mapping[str, object], like: Mapping[str, object], path: Path | str) -> None:
-    """Refuse a value of another type than its default; names without one are left alone."""
+    """ValueError for a value of another type than its default; names without one are ignored."""
     for name, value in values.items():
         default = like.get(name)
         if default is None or value is None or name.startswith("_"):
@@ -71,7 +71,7 @@ def check_types(values: Mapping[str, object], like: Mapping[str, object], path: 
 
 
 def fits(value: object, default: object) -> bool:
-    """Whether a value of a file is of the kind of a default."""
+    """Whether a value from a file has the kind of a default."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):
@@ -91,7 +91,7 @@ def defaults_of(make: Callable[..., object]) -> dict[str, object]:
 
 
 def leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """Every value inside a value, itself included, with the name it stands under."""
+    """The value and every value inside it, with their dotted names."""
     yield name, value
     inner = value.items() if isinstance(value, dict) else ()
     for key, part in inner:
@@ -102,7 +102,7 @@ def leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def check_value(name: str, value: object, path: Path) -> None:
-    """Refuse what no config means: endless numbers and lists, and numbers that are none."""
+    """ValueError for excessive numbers and lists, and for NaN."""
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{path}: {name} is {value}, which is no number")
     most = MAX_COUNT if name.rsplit(".", 1)[-1] in COUNTS else MAX_INTEGER
@@ -113,13 +113,13 @@ def check_value(name: str, value: object, path: Path) -> None:
 
 
 def shown(value: object) -> str:
-    """A value for a message, in a few words."""
+    """A value for a message, shortened."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """An error's message in one short line."""
     text = " ".join(str(error).split())
     kind = type(error).__name__
     message = text if isinstance(error, ValueError) and text else f"{kind} {text}".strip()
@@ -127,7 +127,7 @@ def one_line(error: BaseException) -> str:
 
 
 def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """One line for each tensor that does not fit: its name, its shape in the file and here."""
+    """One line per tensor that does not match: its name, its shape in the file and ours."""
     shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (own, given)]
     here, there = shapes
     return [
