@@ -1,14 +1,16 @@
-"""Runtime utilities: stopwatch, peak memory, memory release, progress."""
+"""Runtime utilities: stopwatch, peak memory, memory release, progress, prefetching."""
 
 import ctypes
 import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from queue import Empty, Full, Queue
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -22,6 +24,8 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h of glibc
 # 1080p frames and activations are larger, and few enough for mmap calls.
 LARGE_BYTES = 4 * 2**20
 ARENAS = 2
+
+POLL_SECONDS = 0.1  # of a prefetching thread
 
 # (stage, frames done, total frames), called after each frame; exceptions end the run.
 ProgressCallback = Callable[[str, int, int], None]
@@ -136,3 +140,72 @@ class Bar:
         trace: TracebackType | None,
     ) -> None:
         self.bar.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: BaseException
+
+
+_DONE = object()
+
+
+def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
+    """The same items, produced in a thread at most `depth` items ahead.
+
+    Errors are raised in place of their item. When the reader stops, the thread ends after its
+    current item.
+    """
+    queue: Queue[object] = Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: object) -> None:
+        while not stopped.is_set():
+            try:
+                queue.put(item, timeout=POLL_SECONDS)
+            except Full:
+                continue
+            return
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                put(item)
+                del item  # do not keep alive what the reader has dropped
+                if stopped.is_set():
+                    break
+            put(_DONE)
+        except BaseException as error:  # noqa: BLE001 - raised again by the reader
+            put(_Failed(error))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield from _taken(queue)
+    finally:
+        stopped.set()
+        _drain(queue)
+        thread.join()
+
+
+def _taken(queue: Queue[object]) -> Iterator:
+    while True:
+        item = queue.get()
+        if item is _DONE:
+            return
+        if isinstance(item, _Failed):
+            raise item.error
+        yield item
+        del item
+
+
+def _drain(queue: Queue[object]) -> None:
+    while True:
+        try:
+            queue.get_nowait()
+        except Empty:
+            return

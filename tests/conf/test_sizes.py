@@ -9,7 +9,7 @@ PACKAGE = Path(latentsync.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
-MAX_PIPELINE_FILES, MIN_PIPELINE_LINES = 19, 40
+MAX_PIPELINE_FILES, MIN_PIPELINE_LINES = 18, 40
 MAX_OF_MANY_ARGUMENTS = 2
 
 
@@ -23,9 +23,9 @@ def test_a_folder_that_everybody_reads_is_neither_full_nor_of_scraps():
     lengths = {
         path.name: len(path.read_text().splitlines())
         for path in (PACKAGE / "pipeline").glob("*.py")
-        if path.name != "__init__.py"
     }
     assert 10 < len(lengths) <= MAX_PIPELINE_FILES
+    del lengths["__init__.py"]
     assert {name: n for name, n in lengths.items() if n < MIN_PIPELINE_LINES} == {}
 
 

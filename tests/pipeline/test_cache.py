@@ -19,13 +19,13 @@ from latentsync.diffusion import DDPM, FlowMatching
 from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import FixedDetector
 from latentsync.media.audio import write_wav
+from latentsync.media.silence import SilenceGate
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.unet import UNet
 from latentsync.pipeline import Choice, lipsync
 from latentsync.pipeline.analysis import analyze_video, encode_speech
 from latentsync.pipeline.cache import Cache, content_hash, model_hash, network_hash
 from latentsync.pipeline.checks import Source
-from latentsync.pipeline.silence import SilenceGate
 from pipeline.inputs import POINTS, picture, write_video, write_voice
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from latentsync.media.silence import levels_db
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.html import build_page, clock, write_page
 from latentsync.pipeline.reporting.report import (
@@ -26,7 +27,6 @@ from latentsync.pipeline.reporting.report import (
     plain,
     skipped_spans,
 )
-from latentsync.pipeline.silence import levels_db
 from latentsync.runtime import Stopwatch, forget_peak_memory, peak_memory_mib
 
 RATE = 16000

@@ -3,6 +3,7 @@
 `lipsync` is the entry point: analyze, plan (`job`), render, report.
 """
 
+from latentsync.media.silence import SilenceGate
 from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.checks import Source, check_paths
 from latentsync.pipeline.generation import generate_clip, to_pixels
@@ -20,7 +21,6 @@ from latentsync.pipeline.request import (
     Session,
     Timing,
 )
-from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speaker_scorers import LRASDScorer
 from latentsync.pipeline.speakers import SpeakerChoice
 

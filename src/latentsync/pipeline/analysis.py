@@ -21,12 +21,12 @@ from latentsync.media.container import Damage
 from latentsync.media.deinterlace import Deinterlacer
 from latentsync.media.frame_reader import FrameTimes, TimesLog, stored_frames
 from latentsync.media.mel import mel_spectrogram
+from latentsync.media.silence import SilenceGate, levels_db
 from latentsync.models.audio.encoders import TokenStream
 from latentsync.models.audio.stream import StateStream
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.cache import Cache, tensor_hash
 from latentsync.pipeline.checks import Inputs, Source, count_frames
-from latentsync.pipeline.silence import SilenceGate, levels_db
 from latentsync.runtime import Bar, Progress
 
 TRACKS_AT_HAND = 8

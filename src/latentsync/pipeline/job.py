@@ -25,6 +25,7 @@ from latentsync.media.frame_reader import (
     build_timeline,
 )
 from latentsync.media.limits import MAX_FPS
+from latentsync.media.silence import shown_in_slots
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.analysis import (
     Speech,
@@ -45,7 +46,6 @@ from latentsync.pipeline.generation import generate_chunks
 from latentsync.pipeline.occlusions import Occlusions, occlusions_of
 from latentsync.pipeline.plan import Choice, Plan, check_plan, make_plan, with_persons_of
 from latentsync.pipeline.request import Generation, Request, Session, Timing
-from latentsync.pipeline.silence import shown_in_slots
 from latentsync.pipeline.speakers import check_speeches, who_speaks
 from latentsync.runtime import peak_memory_mib
 

@@ -14,6 +14,7 @@ from latentsync.faces.align import SMOOTHING_RULE
 from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.faces.tracking.shots import SHOT_RULE
 from latentsync.media.formats import codec_for, what_changes
+from latentsync.media.silence import SilenceGate
 from latentsync.media.soundtrack import check_copy
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
@@ -49,7 +50,6 @@ from latentsync.pipeline.request import (
     Session,
     Timing,
 )
-from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speakers import SpeakerChoice
 from latentsync.runtime import Progress
 

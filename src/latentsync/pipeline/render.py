@@ -39,7 +39,6 @@ from latentsync.pipeline.generation import GeneratedFaces, Slots, generate_chunk
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.latent_cache import LatentCache
 from latentsync.pipeline.outputs import Outputs
-from latentsync.pipeline.prefetch import prefetch
 from latentsync.pipeline.request import (
     PROFILES,
     Encoding,
@@ -48,7 +47,7 @@ from latentsync.pipeline.request import (
     Request,
     Session,
 )
-from latentsync.runtime import Bar, Stopwatch
+from latentsync.runtime import Bar, Stopwatch, prefetch
 
 NUM_PREFETCHED_FACES = 8
 PART_SECONDS = 10

@@ -12,6 +12,7 @@ from latentsync.faces.mask import ALL_ROWS
 from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.media.deinterlace import MODES
 from latentsync.media.formats import CODECS
+from latentsync.media.silence import SilenceGate
 from latentsync.media.soundtrack import CopyAudio
 from latentsync.models.audio.encoders import TokenStream, num_official_frames
 from latentsync.models.lipsync import LipSyncModel
@@ -19,7 +20,6 @@ from latentsync.pipeline.cache import Cache, model_hash
 from latentsync.pipeline.checks import Source
 from latentsync.pipeline.chunks import Reference
 from latentsync.pipeline.plan import Choice, Plan
-from latentsync.pipeline.silence import SilenceGate
 from latentsync.pipeline.speakers import SpeakerChoice
 from latentsync.runtime import Progress, Stopwatch
 

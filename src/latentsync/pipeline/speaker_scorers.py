@@ -20,8 +20,8 @@ from latentsync.media.audio import SAMPLE_RATE
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.mfcc import HOP, WINDOW, mfcc
+from latentsync.media.silence import BLOCK_SECONDS, SilenceGate, levels_db
 from latentsync.models.lr_asd import LRASD, REACH, ROWS_PER_FRAME, SIDE, SPEAKING
-from latentsync.pipeline.silence import BLOCK_SECONDS, SilenceGate, levels_db
 
 SLOTS_PER_SECOND = 25
 SAMPLES_PER_SLOT = SAMPLE_RATE // SLOTS_PER_SECOND

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from latentsync.pipeline.silence import BLOCK_SECONDS
+from latentsync.media.silence import BLOCK_SECONDS
 
 QUIETEST_DB = 50.0  # below the loudest moment: anything quieter is clipped to this
 MAX_LAG_SECONDS = 0.2

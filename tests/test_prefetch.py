@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from latentsync.pipeline.prefetch import prefetch
+from latentsync.runtime import prefetch
 
 
 class Thing:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.pipeline.silence import BLOCK_SECONDS, SilenceGate, levels_db, shown_in_slots
+from latentsync.media.silence import BLOCK_SECONDS, SilenceGate, levels_db, shown_in_slots
 
 RATE = 16000
 
