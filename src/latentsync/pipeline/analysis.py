@@ -1,4 +1,4 @@
-"""The first pass: what is seen in a video and heard in a voice, or what the cache kept of it."""
+"""The first pass: analyze the video and encode the voices, using cached results if possible."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,12 +30,12 @@ from latentsync.pipeline.checks import Inputs, Source, count_frames
 from latentsync.runtime import Bar, Progress
 
 TRACKS_AT_HAND = 8
-SMOOTH_FPS = 25.0  # the rate that the smoothing's width is meant at
+SMOOTH_FPS = 25.0  # the frame rate for which the smoothing width is defined
 
 
 @dataclass(frozen=True, slots=True)
 class VideoAnalysis:
-    """What the first pass found."""
+    """Results of the first pass over a video."""
 
     survey: Survey
     times: FrameTimes
@@ -45,8 +45,8 @@ class VideoAnalysis:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What a mouth hears, made when it is asked for; how loud each block of 10 ms is (dB of full
-    scale) and whether it is silent; and, if a SyncNet shall judge, what that one hears."""
+    """A voice: audio tokens, computed on demand; for each block of 10 ms its level (dB of full
+    scale) and whether it is silent; and, if a SyncNet scores the result, its mel."""
 
     tokens: TokenStream
     seconds: float
@@ -67,9 +67,9 @@ def analyze_video(
     deinterlace: str = "auto",
     inputs: Inputs | None = None,
 ) -> VideoAnalysis:
-    """The first pass over a video, or what an earlier run kept of it.
+    """The first pass over a video, or its cached results.
 
-    `inputs`, looked at since before the pass, tells whether the video stayed as it was.
+    `inputs`, created before the pass, detects whether the video has changed.
     """
     inputs = inputs or Inputs(source.path)
     key = detector.cache_key
@@ -97,7 +97,7 @@ def analyze_video(
     with bar, inputs.watched():
         seen = survey(pictures(), detector, aligner_for(aligner, resolution, fps=25).points_of)
     found = VideoAnalysis(seen, log.times(), damages, deinterlacer.num_frames)
-    # What was damaged is told each time, so it is looked at each time.
+    # Damage must be reported in every run, so damaged videos are analyzed again each time.
     if cache is not None and paths is not None and not damages:
         cache.write(paths[0], seen.save)
         cache.write(paths[1], partial(_save_times, found))
@@ -127,10 +127,10 @@ def encode_speech(
     cache: Cache | None,
     with_mel: bool = False,
 ) -> Speech:
-    """The voice as the model hears it; silences are nothing at all if the gate says so.
+    """Encode a voice; silences are replaced by digital silence if the gate says so.
 
-    The file is read once. `overlap`: see `AudioEncoder`. `with_mel`: for a SyncNet,
-    26 kB a second of sound.
+    The file is read once. `overlap`: see `AudioEncoder`. `with_mel`: add the mel for a SyncNet, 26
+    kB per second of sound.
     """
     damages: list[Damage] = []
     waveform = read_waveform(audio, SAMPLE_RATE, on_damage=damages.append)
@@ -159,7 +159,7 @@ def encode_speech(
 
 
 def joined(damages: list[Damage]) -> list[Damage]:
-    """Damages of one reason that follow each other, as one."""
+    """Join consecutive damages that have the same reason."""
     joined: list[Damage] = []
     for damage in damages:
         last = joined[-1] if joined else None
@@ -171,7 +171,7 @@ def joined(damages: list[Damage]) -> list[Damage]:
 
 
 def _cached(states: StateStream, cache: Cache, *key: str) -> StateStream:
-    """The same states; a window that an earlier run heard is read from the cache."""
+    """The same states, with windows read from the cache if an earlier run has computed them."""
 
     def window(index: int) -> Tensor:
         return cache.tensor("states", *key, str(index), make=lambda: states.make(index))
@@ -180,7 +180,7 @@ def _cached(states: StateStream, cache: Cache, *key: str) -> StateStream:
 
 
 class Placements:
-    """Placements by track and number of the stored frame; a track's are made at its first use."""
+    """Placements by track and stored frame, computed for a whole track at its first use."""
 
     def __init__(self, survey: Survey, make_aligner: Callable[[], Aligner]) -> None:
         self.survey = survey
@@ -188,7 +188,7 @@ class Placements:
         self.of_track = lru_cache(maxsize=TRACKS_AT_HAND)(self._of_track)
 
     def at(self, track: int, number: int) -> Placement | None:
-        """None where the face was not seen, and outside the track."""
+        """None if the face was not seen, or outside the track."""
         place = number - self.survey.tracks[track].first
         placements = self.of_track(track)
         return placements[place] if 0 <= place < len(placements) else None
@@ -202,7 +202,7 @@ class Placements:
 
 
 def aligner_for(name: str, resolution: int, *, fps: float) -> Aligner:
-    """A new aligner; smoothing spans the same time at every frame rate."""
+    """A new aligner; smoothing covers the same time at every frame rate."""
     if name == "smooth":
         scale = max(1.0, fps / SMOOTH_FPS)
         return SmoothAligner(resolution, sigma_frames=1.5 * scale, radius=round(4 * scale))

@@ -1,7 +1,8 @@
-"""How much each face of a video speaks in every slot: by LR-ASD, or by mouths and loudness.
+"""Score how likely each face of a video speaks in every slot: with LR-ASD, or by mouth motion and
+loudness.
 
-Scorers look at a video on a grid of 25 slots a second of its own clock: slot k is what is on screen
-at (k + 1/2) / 25 seconds, and heard from k / 25 to (k + 1) / 25.
+Scorers use a grid of 25 slots per second of the video: slot k shows the picture at (k + 1/2) / 25
+seconds, and its sound is from k / 25 to (k + 1) / 25.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,26 +27,27 @@ from latentsync.models.lr_asd import LRASD, REACH, ROWS_PER_FRAME, SIDE, SPEAKIN
 SLOTS_PER_SECOND = 25
 SAMPLES_PER_SLOT = SAMPLE_RATE // SLOTS_PER_SECOND
 
-# Pictures of rising numbers of stored frames.
+# Numbers of stored frames, ascending => their pictures.
 ReadPictures = Callable[[Sequence[int]], Iterator[Picture]]
 
 
-# Side of the square that LR-ASD sees over the longer side of the face's box.
+# Side of LR-ASD's square crop, relative to the longer side of the face's box.
 CROP_SCALE = 1.2
-STEADY_SLOTS = 13  # a box is the median over so many
+STEADY_SLOTS = 13  # boxes are smoothed by a median of this width
 OUTSIDE_LEVEL = 110
-# Faces are seen so many slots at a time, 6 s, and the recurrent network starts anew with each: over
-# longer stretches its scores drift.
+# Slots per piece, 6 s; the recurrent network restarts with each piece, because over longer
+# stretches its scores drift.
 PIECE_SLOTS = 150
 SCORE_SLOTS = 5
 MAX_SCORE = 4.0
 
-# Mouths without weights. An opening is the gap of the lips over the distance of the eyes; where it
-# spreads by this much over half a second, moving and still mouths of real people part.
+# Scoring without a network. The opening of a mouth is the gap of the lips over the distance of the
+# eyes; this standard deviation over half a second separates moving from still mouths of real
+# people.
 SPREAD_SLOTS, STILL_SPREAD = 13, 0.012
-MAX_MOTION = 1.5  # who opens the mouth wider does not speak more
+MAX_MOTION = 1.5  # opening the mouth wider does not mean speaking more
 FIT_SLOTS, FIT_WEIGHT, MAX_LAG_SLOTS = 75, 2.0, 5
-# Foreign sound fits n slots of a mouth, at the best lag, by about this over the root of n.
+# Unrelated sound correlates with n slots of a mouth, at the best lag, by about this over sqrt(n).
 FOREIGN_FIT = 1.8
 FLOOR_DB, MIN_RANGE_DB = -60.0, 1.0
 MIN_SLOTS = 12
@@ -54,7 +56,7 @@ SILENT_SCORE, UNKNOWN_SCORE = -2.0, -4.0
 
 @dataclass(frozen=True, slots=True)
 class FaceSlots:
-    """A track from slot `first` on: boxes without gaps, openings NaN where nobody knows them."""
+    """A track from slot `first` on: boxes without gaps, openings with NaN where unknown."""
 
     person: int
     first: int
@@ -68,8 +70,8 @@ class FaceSlots:
 
 @dataclass(frozen=True, slots=True)
 class FilmSlots:
-    """`numbers` are the stored frames that the slots show; `waveform` is the video's own sound, of
-    16 kHz in [-1, 1]; `cuts` marks the first slot of every shot."""
+    """`numbers` are the stored frames shown in each slot; `waveform` is the video's own sound, 16
+    kHz in [-1, 1]; `cuts` marks the first slot of every shot."""
 
     numbers: Int[np.ndarray, " n"]
     cuts: Bool[np.ndarray, " n"]
@@ -100,7 +102,7 @@ class FilmSlots:
 
 
 def _on_slots(track: Track, numbers: Int[np.ndarray, " n"]) -> FaceSlots | None:
-    """The track's slots; None if none of them shows it."""
+    """The track's slots; None if no slot shows it."""
     first, end = np.searchsorted(numbers, [track.first, track.end]).tolist()
     if first == end:
         return None
@@ -115,12 +117,13 @@ def _on_slots(track: Track, numbers: Int[np.ndarray, " n"]) -> FaceSlots | None:
 @runtime_checkable
 class ActiveSpeakerScorer(Protocol):
     def __call__(self, film: FilmSlots) -> list[Float[np.ndarray, " _"]]:
-        """For each of the film's faces a score of every one of its slots: a logit, above 0 where
-        it speaks. ValueError where nobody can tell."""
+        """For each face of the film, a score for each of its slots: a logit, above 0 if it is
+        speaking. ValueError if this cannot be determined."""
 
 
 class LRASDScorer:
-    """LR-ASD over every face of a film, with the film's own sound; holds 6 s of each face."""
+    """LR-ASD on every face of a film with the film's own sound; holds 6 s of each face in
+    memory."""
 
     def __init__(self, net: LRASD, *, device: torch.device | str = "cpu") -> None:
         self.net, self.device = net.to(device).eval(), torch.device(device)
@@ -149,7 +152,8 @@ class LRASDScorer:
         return ends or num_seen == buffer.scored + PIECE_SLOTS + REACH
 
     def _hear(self, buffer: "_Buffer", face: FaceSlots, cepstra: Float32[Tensor, "n 13"]) -> None:
-        """Score what the buffer holds and no later piece has to see."""
+        """Score the slots in the buffer, and drop those that later pieces do not need as
+        context."""
         num_seen = buffer.first + len(buffer.crops)
         ends = num_seen == len(face.boxes)
         first, end = buffer.scored, num_seen if ends else num_seen - REACH
@@ -168,7 +172,7 @@ class LRASDScorer:
 
 
 class _Buffer:
-    """The crops of a face from its slot `first` on; those before `scored` were scored."""
+    """Crops of a face from its slot `first` on; those before `scored` have been scored."""
 
     def __init__(self) -> None:
         self.crops: list[UInt8[np.ndarray, "112 112"]] = []
@@ -177,7 +181,7 @@ class _Buffer:
 
 
 def film_cepstra(film: FilmSlots) -> Float32[Tensor, "n 13"]:
-    """Four rows a slot; where the sound has ended, silence."""
+    """Cepstral coefficients, four rows per slot; silence after the end of the sound."""
     num_samples = len(film) * SAMPLES_PER_SLOT + WINDOW - HOP
     sound = film.waveform[:num_samples]
     sound = torch.nn.functional.pad(sound, (0, num_samples - len(sound)))
@@ -185,7 +189,7 @@ def film_cepstra(film: FilmSlots) -> Float32[Tensor, "n 13"]:
 
 
 def crop_squares(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 3"]:
-    """Middle x, y and half the side of what LR-ASD sees of each box, steadied."""
+    """Centre x, y and half the side of LR-ASD's crop for each box, smoothed."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     squares = np.column_stack([middles, CROP_SCALE / 2 * sizes.max(axis=1)])
@@ -194,7 +198,7 @@ def crop_squares(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 3"]:
 
 
 def cut_square(picture: Picture, square: Float[np.ndarray, "3"]) -> UInt8[np.ndarray, "112 112"]:
-    """Grey levels of a square of the picture, which may reach beyond it."""
+    """Grey levels of a square of the picture, which may extend beyond it."""
     x, y, half = square
     low = np.floor([x - half, y - half]).astype(int)
     side = max(round(2 * half), 1)
@@ -209,15 +213,15 @@ def cut_square(picture: Picture, square: Float[np.ndarray, "3"]) -> UInt8[np.nda
 
 
 class MouthMotionScorer:
-    """Mouths that open and close, and with the loudness; needs no weights and no second look.
+    """Scores mouths that open and close in correlation with the loudness; needs neither a network
+    nor a second pass.
 
-    A mouth that is still, or seen for too short to tell, has a score below 0, and everybody where
-    the film is silent. It knows less than LR-ASD: of who chews, laughs or mouths along it thinks
-    that he speaks.
+    Scores are below 0 for mouths that are still or seen too briefly, and for all faces while the
+    film is silent. Less accurate than LR-ASD: chewing, laughing or silent mouthing count as speech.
     """
 
     def __call__(self, film: FilmSlots) -> list[Float[np.ndarray, " _"]]:
-        """ValueError for a film without sound or without mouths."""
+        """ValueError for films without sound or without measured mouths."""
         known = [np.isfinite(face.openings) for face in film.faces]
         if not any(each.any() for each in known):
             raise ValueError(
@@ -240,7 +244,7 @@ def _silent(levels: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _of_slots(blocks: Float[np.ndarray, " n"], num_slots: int) -> Float[np.ndarray, " k"]:
-    """Means of a slot's blocks of 10 ms; after the end, the last one."""
+    """Means of each slot's 10 ms blocks; the last block is repeated after the end."""
     per_slot = round(1 / SLOTS_PER_SECOND / BLOCK_SECONDS)
     missing = max(num_slots * per_slot - len(blocks), 0)
     padded = np.pad(blocks, (0, missing), mode="edge")[: num_slots * per_slot]
@@ -265,8 +269,8 @@ def _motion_scores(
 def loudness_fit(
     openings: Float[np.ndarray, " n"], loud: Float[np.ndarray, " k"], first: int
 ) -> Float[np.ndarray, " n"]:
-    """How well the mouth goes with the loudness around each slot, at the best lag, less what
-    foreign sound would reach there; that is more where fewer slots are seen."""
+    """Correlation of the mouth with the loudness around each slot, at the best lag, minus what
+    unrelated sound would reach there, which is more the fewer slots are seen."""
     placements = np.arange(len(openings)) + first
     best = np.full(len(openings), -1.0)
     for lag in range(-MAX_LAG_SLOTS, MAX_LAG_SLOTS + 1):
@@ -279,7 +283,7 @@ def loudness_fit(
 def local_correlation(
     a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], width: int
 ) -> Float[np.ndarray, " n"]:
-    """Pearson's r over the slots around each; 0 where one of the two does not change."""
+    """Pearson's r over a window around each slot; 0 if either signal is constant."""
     mean_a, mean_b = moving_mean(a, width), moving_mean(b, width)
     both = moving_mean(a * b, width) - mean_a * mean_b
     spread_a, spread_b = moving_mean(a**2, width) - mean_a**2, moving_mean(b**2, width) - mean_b**2
@@ -288,7 +292,7 @@ def local_correlation(
 
 
 def moving_mean(values: Float[np.ndarray, " n"], width: int) -> Float[np.ndarray, " n"]:
-    """Means over so many neighbours, of those that are there."""
+    """Moving mean, over fewer values at the ends."""
     middle = slice(width // 2, width // 2 + len(values))
     sums = np.convolve(values, np.ones(width))[middle]
     return sums / np.convolve(np.ones(len(values)), np.ones(width))[middle]
@@ -300,7 +304,7 @@ def score_matrix(
     persons: Sequence[int],
     num_slots: int,
 ) -> Float[np.ndarray, "n p"]:
-    """A column for every person: their scores, steadied, and -inf where they are not on screen."""
+    """One column of smoothed scores per person, -inf where they are not on screen."""
     matrix = np.full((num_slots, len(persons)), -np.inf)
     for face, of_face in zip(faces, scores, strict=True):
         column = matrix[face.first : face.end, persons.index(face.person)]

@@ -1,4 +1,5 @@
-"""Who of several persons speaks when in a video: turns, by its own sound or from an RTTM file."""
+"""Determine who of several persons speaks when: turns, from the video's own sound or an RTTM
+file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -26,20 +27,20 @@ from latentsync.pipeline.speaker_scorers import (
 from latentsync.runtime import Bar, Progress
 
 NOBODY = -1
-# In logits: nobody speaks where every face is below this.
+# Logit below which a face is not speaking: if all are, nobody speaks.
 NOBODY_SCORE = -0.75
-# What the course must gain, in logits over 40 ms, to change from one to another within a shot. Flat
-# from 2 to 20 on real conversations.
+# Gain, in logits summed over slots of 40 ms, required for a change of speaker within a shot.
+# Accuracy on real conversations is flat from 2 to 20.
 CHANGE_COST = 10.0
-DOUBTFUL = 0.6  # turns of less confidence are told
-# Diarisations are rounded, and of sound, which may end a moment after the pictures.
+DOUBTFUL = 0.6  # turns with lower confidence are reported
+# Times of diarisations are rounded and refer to the sound, which may end shortly after the picture.
 END_TOLERANCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`start` to `end`, seconds of the source's clock, in which a person speaks; None is somebody
-    who is not seen. `confidence` is 0 to 1."""
+    """`start` to `end`, in seconds of the source, during which a person speaks; None is somebody
+    off screen. `confidence` is 0 to 1."""
 
     start: float
     end: float
@@ -48,7 +49,7 @@ class Turn:
 
     @classmethod
     def read(cls, fields: Mapping[str, object]) -> Self:
-        """A turn of a file; ValueError or TypeError for what is none."""
+        """Parse a turn of a file; ValueError or TypeError if it is invalid."""
         turn = cls(**fields)  # type: ignore[arg-type]
         for value in (turn.start, turn.end, turn.confidence):
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -60,8 +61,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerChoice:
-    """How it is told who speaks: by the turns of an RTTM file, else by a scorer; without either by
-    mouths and loudness."""
+    """How speakers are determined: by the turns of an RTTM file, else by a scorer, else by mouth
+    motion and loudness."""
 
     scorer: ActiveSpeakerScorer | None = None
     rttm: Path | None = None
@@ -76,7 +77,7 @@ def who_speaks(
     deinterlace: str = "auto",
     progress: Progress = False,
 ) -> list[Turn]:
-    """The turns of a video; ValueError if nobody who is seen can be told to speak."""
+    """The turns of a video; ValueError if it cannot be determined who speaks."""
     persons = persons_of(survey)
     if choice.rttm is not None:
         turns = read_rttm(choice.rttm)
@@ -84,7 +85,7 @@ def who_speaks(
         return turns
     if not source.has_audio:
         raise ValueError(f"faces.select=speaker: {source.path} has no sound to tell who speaks")
-    # Half a soundtrack tells who speaks, too.
+    # Even a truncated soundtrack is useful.
     waveform = read_waveform(source.path, SAMPLE_RATE, on_cut=warn(source.path))
     reader = FrameReader(source.path, times, deinterlace=deinterlace)
 
@@ -99,7 +100,7 @@ def who_speaks(
 
 
 def find_turns(film: FilmSlots, scorer: ActiveSpeakerScorer | None = None) -> list[Turn]:
-    """The likeliest turns in a film; ValueError if there is none."""
+    """The most likely turns in a film; ValueError if there are none."""
     scores = (scorer or MouthMotionScorer())(film)
     persons = sorted({face.person for face in film.faces})
     matrix = score_matrix(film.faces, scores, persons, len(film))
@@ -120,8 +121,8 @@ def persons_of(survey: Survey) -> list[int]:
 def check_speeches(
     names: Sequence[int | str], turns: Sequence[Turn] | None, survey: Survey
 ) -> list[int]:
-    """The turns that have voices of their own; ValueError for names of `assign` that are neither
-    a person nor a turn."""
+    """Numbers of the turns with voices of their own; ValueError for names in `assign` that are
+    neither a person nor a turn."""
     persons, numbers = persons_of(survey), []
     for name in names:
         number = str(name).removeprefix("turn")
@@ -145,11 +146,11 @@ def likeliest_course(
     nobody_score: float = NOBODY_SCORE,
     change_cost: float = CHANGE_COST,
 ) -> Int[np.ndarray, " n"]:
-    """Who speaks in every slot, a column of `scores` or NOBODY, such that the sum of scores less
-    the cost of changes is largest (Viterbi).
+    """Who speaks in every slot, as a column of `scores` or NOBODY, maximising the sum of scores
+    minus the cost of changes (Viterbi).
 
-    `scores` are -inf where a face is not on screen. `cuts` marks first slots of shots: a change
-    there costs nothing.
+    `scores` are -inf where a face is not on screen. `cuts` marks first slots of shots, where
+    changes are free.
     """
     num_slots, num_persons = scores.shape
     states = np.column_stack([scores, np.full(num_slots, nobody_score)])
@@ -177,7 +178,7 @@ def turns_of(
     *,
     slots_per_second: float,
 ) -> list[Turn]:
-    """The stretches in which one person speaks, each with the mean probability of that."""
+    """The stretches in which one person speaks, each with their mean probability."""
     turns, first = [], 0
     for column, group in groupby(course.tolist()):
         end = first + len(list(group))
@@ -196,7 +197,8 @@ def turns_of(
 
 
 def probabilities(scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n q"]:
-    """Of each person, and last of nobody, in every slot by itself."""
+    """Probabilities of each person and, in the last column, of nobody, for every slot
+    independently."""
     states = np.column_stack([scores, np.full(len(scores), NOBODY_SCORE)])
     weights = np.exp(states - states.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)
@@ -205,7 +207,7 @@ def probabilities(scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n q"]:
 def speaking_frames(
     turns: Sequence[Turn], person: int, times: FrameTimes
 ) -> Bool[np.ndarray, " n"]:
-    """The stored frames whose middle lies in a turn of the person."""
+    """The stored frames whose middle is in a turn of the person."""
     edges = np.append(times.starts, times.end) * float(times.time_base)
     middles = (edges[:-1] + edges[1:]) / 2
     speaking = np.zeros(len(middles), dtype=bool)
@@ -216,7 +218,7 @@ def speaking_frames(
 
 
 def check_turns(turns: Sequence[Turn], persons: Sequence[int], seconds: float, where: str) -> None:
-    """ValueError for a turn of nobody whom the video shows, or at a time that it has not."""
+    """ValueError for turns of persons who are not in the video, or at times outside of it."""
     for number, turn in enumerate(turns):
         place = f"{where}, turn {number} ({turn.start:g} to {turn.end:g} s)"
         if turn.person is not None and turn.person not in persons:
@@ -233,8 +235,8 @@ def check_turns(turns: Sequence[Turn], persons: Sequence[int], seconds: float, w
 
 
 def read_rttm(path: Path) -> list[Turn]:
-    """The turns of an RTTM file, in order of time: lines of `SPEAKER file channel start duration
-    <NA> <NA> name <NA> <NA>`, whose names are numbers of persons."""
+    """The turns of an RTTM file in order of time. Lines are `SPEAKER file channel start duration
+    <NA> <NA> name <NA> <NA>`, with numbers of persons as names."""
     if not path.is_file():
         raise FileNotFoundError(f"turns={path} is not a file: check the path")
     try:

@@ -1,6 +1,6 @@
-"""How well picture and voice go together, by the SyncNet that came with a model.
+"""Sync of picture and voice, scored by the SyncNet that came with a model.
 
-Faces are cut from source and result as the network's own are, a window at a time.
+Faces are cropped from source and result like the model's own, one window at a time.
 """
 
 from collections import deque
@@ -32,20 +32,20 @@ from latentsync.pipeline.compositing import RunsAt, face_in
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.render import placements_of
 
-STRIDE = 8  # slots from window to window
-MEL_SECONDS = 200 / SAMPLE_RATE  # from one column of the mel to the next
-SILENT_PEAK = 0.003  # of full scale: -50 dB
-OWN_SECONDS = 30  # of the source's own sound, by which the judge is tested
+STRIDE = 8  # slots between the starts of windows
+MEL_SECONDS = 200 / SAMPLE_RATE  # between columns of the mel
+SILENT_PEAK = 0.003  # fraction of full scale: -50 dB
+OWN_SECONDS = 30  # of the source's own sound, used to validate the SyncNet
 
-Pair = UInt8[np.ndarray, "2 r r 3"]  # a face of the source, and of the result
+Pair = UInt8[np.ndarray, "2 r r 3"]  # a face in the source and in the result
 
 
 @dataclass(frozen=True, slots=True)
 class SyncScores:
-    """The cosines of one window with the sound at every shift; NaN where that leaves the voice.
+    """The cosines of one window with the sound at every shift; NaN beyond the ends of the voice.
 
-    `first`: the slot that the window begins with. `own`: of the source with the sound that the
-    video came with, while that plays beside it.
+    `first`: first slot of the window. `own`: cosines of the source with the video's own sound, as
+    far as it is available.
     """
 
     first: int
@@ -55,9 +55,9 @@ class SyncScores:
 
 
 class SyncScorer:
-    """Judges every drawn run in windows that begin every `stride` slots.
+    """Scores every redrawn run in windows that begin every `stride` slots.
 
-    Holds one window of faces a run and the sound around it; a verdict is 62 numbers.
+    Holds one window of faces per run and the sound around it; a window's result is 62 numbers.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SyncScorer:
         self.scores: list[SyncScores] = []
 
     def look(self, entry: int, number: int, source: Picture, result: Picture) -> None:
-        """The next entry of the output: a stored frame before and after."""
+        """Add the next frame of the output, with its source frame."""
         first, end = np.searchsorted(self.entries, [entry, entry + 1])
         for slot in range(first, end):
             runs = self.runs_at(slot)
@@ -90,7 +90,8 @@ class SyncScorer:
                 self._add(run, slot, self.trails[index], np.stack(faces))
 
     def score(self, first: int, end: int) -> tuple[SyncScore, SyncScore] | None:
-        """Of the source and of the result, over windows that begin in these slots, if any do."""
+        """Scores of the source and of the result over windows that begin in these slots; None if
+        there are none."""
         own = [scores for scores in self.scores if first <= scores.first < end]
         if not own:
             return None
@@ -100,11 +101,11 @@ class SyncScorer:
         )
 
     def why_invalid(self) -> str | None:
-        """Why its scores say nothing here; None where they do.
+        """Why its scores are not valid for this video; None if they are.
 
-        A judge that learnt from recorded faces is taken at its word, any other must first tell the
-        source's own sound from others. One of drawn faces that could not be tested counts for
-        nothing, one of whom nothing is known counts.
+        A SyncNet trained on recorded faces is trusted; any other must first recognise the source's
+        own sound. If that cannot be tested, one trained on synthetic faces is rejected, and one
+        with unknown training data is accepted.
         """
         learnt = self.syncnet.config.trained_on
         own = [scores.own for scores in self.scores if scores.own is not None]
@@ -144,7 +145,7 @@ class SyncScorer:
         self.scores.append(SyncScores(first, before, after, self._with_own(first, vision[:1])))
 
     def _with_own(self, first: int, vision: Float[Tensor, "1 d"]) -> Float[Tensor, " k"] | None:
-        """The source's window with the sound of its own time, if that is known."""
+        """Cosines of the source's window with the source's own sound, if available."""
         if self.own is None or not self._is_in_time(first):
             return None
         low = max(0, first - MAX_SHIFT)
@@ -157,7 +158,7 @@ class SyncScorer:
         return cosines
 
     def _is_in_time(self, first: int) -> bool:
-        """Whether a window shows the source when the source itself did: not slowed, not looped."""
+        """Whether a window shows the source at its original times, neither retimed nor looped."""
         times = self.job.analysis.times
         slots = np.array([first, first + self.length - 1])
         numbers = self.job.timeline.numbers[self.entries[slots]]
@@ -171,8 +172,8 @@ class SyncScorer:
     def _sound(
         self, mel: Float[Tensor, "80 k"] | None, name: int | str | None, first: int, end: int
     ) -> Float[Tensor, "n d"]:
-        """The embeddings of the windows that begin in these slots of a voice; `name` is None for
-        the source's own sound."""
+        """Embeddings of the windows of a voice that begin in these slots; `name` is None for the
+        source's own sound."""
         new = [slot for slot in range(first, end) if (name, slot) not in self.heard]
         if new:
             assert mel is not None, "the voices were listened to with their mel"
@@ -190,19 +191,19 @@ class SyncScorer:
 
 
 def own_sound(job: Job, syncnet: StableSyncNet) -> Float[Tensor, "80 k"] | None:
-    """What the beginning of the video itself sounds like to a judge that must be tested; None
-    where it need not be, or there is nothing to hear."""
+    """Mel of the beginning of the video's own sound, to validate a SyncNet; None if validation is
+    not needed or the sound is missing or silent."""
     if not job.source.info.has_audio or syncnet.config.trained_on not in (None, SYNTHETIC):
         return None
     try:
         waveform = read_waveform(job.source.path, max_seconds=OWN_SECONDS)
-    except (ValueError, OSError):  # its own sound is damaged; the video need not be
+    except (ValueError, OSError):  # its sound may be damaged although its picture is not
         return None
     return None if waveform.abs().max() < SILENT_PEAK else mel_spectrogram(waveform)
 
 
 @lru_cache(maxsize=1)
 def load_sync_scorer(folder: Path, device: torch.device) -> StableSyncNet | None:
-    """The SyncNet of a model's folder, loaded once; None if it judges latents."""
+    """The SyncNet in a model's folder, loaded once; None if it reads latents."""
     syncnet = load_syncnet(folder)
     return None if syncnet.reads_latents else syncnet.requires_grad_(False).to(device)

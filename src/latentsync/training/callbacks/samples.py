@@ -1,4 +1,4 @@
-"""A short video with sound at validation: the truth above what the model draws now."""
+"""A short video with sound at validation: ground truth above, generated below."""
 
 from pathlib import Path
 
@@ -28,15 +28,15 @@ LOGGED_WITH_SAMPLES = ("val/sample_sync", "val/truth_sync")
 
 
 class SampleVideo(Callback):
-    """Truth above, drawn below, for the first clips of the validation, one after the other with
-    their sound (none where frames are left out between those that are shown); the same noise each
-    time.
+    """Writes a video of the first validation clips, ground truth above generated, with the same
+    noise each time.
 
-    Written to `folder`, and into the loggers that hold pictures or videos, at the first validation
-    that is `every_n_steps` or more after the last one; averaged weights are in place then. The
-    cosine of a SyncNet of pixels is logged as `val/sample_sync`, and that of the truth as
-    `val/truth_sync`, where the batch holds a mel: of `syncnet`, for runs that are not judged by
-    one, or else of the sync loss.
+    The clips follow each other with their sound (without sound if the data set skips frames). The
+    video is written to `folder` and to loggers that accept images or videos, at the first
+    validation at least `every_n_steps` after the last one; averaged weights are in place then. If
+    batches have a mel, the mean cosine of a SyncNet of pixels is logged as `val/sample_sync`, and
+    that of the ground truth as `val/truth_sync`: of `syncnet`, for runs without a sync loss, or
+    else of the sync loss.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class SampleVideo(Callback):
 def generate_samples(
     model: LipSyncModel, batch: Batch, sampler: Sampler, *, seed: int
 ) -> tuple[Float[Tensor, "b f 3 h w"], Float[Tensor, "b f 3 h w"]]:
-    """The clips of a batch and what the model makes of them; stored latents are decoded first."""
+    """Ground truth and generated frames of a batch; stored latents are decoded first."""
     if "pixels" in batch:
         truth, reference = batch["pixels"], batch["reference"]
     else:
@@ -134,7 +134,7 @@ def generate_samples(
 def sync_cosine(
     loss: SyncLoss, pixels: Float[Tensor, "b f 3 h w"], batch: Batch
 ) -> Float[Tensor, ""]:
-    """SyncNet's mean cosine of drawn frames with their sound; 1 is in sync."""
+    """SyncNet's mean cosine of frames with their sound; 1 is in sync."""
     loss.syncnet.to(pixels.device)
     with torch.no_grad():
         frames = sync_input(pixels.clamp(-1, 1).float(), loss.resolution)
@@ -145,13 +145,13 @@ def sync_cosine(
 def one_above_the_other(
     truth: Float[Tensor, "b f 3 h w"], generated: Float[Tensor, "b f 3 h w"]
 ) -> UInt8[np.ndarray, "bf two_h w 3"]:
-    """Frames of all clips, one after the other, truth above what was drawn."""
+    """Frames of all clips in sequence, ground truth above generated."""
     rows = [rearrange(pixels, "b f c h w -> (b f) h w c") for pixels in (truth, generated)]
     return ((torch.cat(rows, dim=1).float() + 1) * 127.5).clamp(0, 255).byte().cpu().numpy()
 
 
 def sound_of(dataset: ClipDataset, batch: Batch) -> Float[Tensor, " t"]:
-    """What is heard during the frames of a batch, clip after clip, at 16 kHz."""
+    """The sound of a batch's frames, clip after clip, at 16 kHz."""
     pieces = []
     for index, start in zip(batch["clip_index"].tolist(), batch["start"].tolist(), strict=True):
         clip = dataset.clips[index]
@@ -172,7 +172,7 @@ def write_sample(
     fps: float,
     sound: Float[Tensor, " t"] | None,
 ) -> None:
-    """A video of these frames with their sound."""
+    """Write a video of these frames with their sound."""
     height, width = frames.shape[1:3]
     sound_path = None if sound is None else aside(path.with_suffix(".wav"))
     try:
