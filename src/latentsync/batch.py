@@ -14,7 +14,7 @@ class Batch(TypedDict):
     """
 
     pixels: NotRequired[Float[Tensor, "b f c h w"]]
-    """The truth, in [-1, 1]."""
+    """Ground truth, in [-1, 1]."""
     reference: NotRequired[Float[Tensor, "b f c h w"]]
     """The same person at another time, in [-1, 1]."""
     mask: NotRequired[Float[Tensor, "b f 1 h w"]]
@@ -22,7 +22,7 @@ class Batch(TypedDict):
     audio: NotRequired[Float[Tensor, "b f s d"]]
     """Audio tokens of every frame."""
     mel: NotRequired[Float[Tensor, "b 1 m t"]]
-    """SyncNet's view of the same audio."""
+    """Mel of the same audio, for SyncNet."""
     latents: NotRequired[Float[Tensor, "b f c x y"]]
     masked_latents: NotRequired[Float[Tensor, "b f c x y"]]
     reference_latents: NotRequired[Float[Tensor, "b f c x y"]]
@@ -31,6 +31,6 @@ class Batch(TypedDict):
     start: NotRequired[Int[Tensor, " b"]]
     """First frame of the window within its clip."""
     skipped: NotRequired[Int[Tensor, " b"]]
-    """How many clips that cannot be read were passed over for this item."""
+    """Number of unreadable clips skipped for this item."""
     truth: NotRequired[Float[Tensor, "b f 4"]]
-    """The drawn world's mouth: open, width, round, teeth."""
+    """Ground truth of synthetic mouths: open, width, round, teeth."""

@@ -41,7 +41,7 @@ class Clip:
     resolution: int
     fps: float
     states_path: Path | None = None
-    """Audio states of another encoder than those in `features_path`, see `attach_states`."""
+    """Audio states of another encoder than in `features_path`, see `attach_states`."""
     store: RemoteSet | None = field(default=None, repr=False, compare=False)
 
     @property

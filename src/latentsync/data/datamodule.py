@@ -132,7 +132,7 @@ class ClipDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.cache = cache or StoreCache()
         self.states: AudioStates | None = None
-        """Whose audio states the items hold; None: those that the sets were prepared with."""
+        """The encoder whose audio states items hold; None: that of the prepared sets."""
         self.train_set: ClipDataset | None = None
         self.val_set: ClipDataset | None = None
 

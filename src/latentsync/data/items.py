@@ -16,26 +16,26 @@ class Items:
     num_frames: int = 16
     stride: int = 1
     windows_per_clip: int = 1
-    """With more than one, every value of an item has that many windows as its first axis."""
+    """If more than one, windows are the first axis of every value of an item."""
     samples_per_clip: int = 1
-    """How many different windows an epoch takes from each clip."""
+    """Number of different windows per clip and epoch."""
     max_items: int | None = None
-    """An epoch shows the first so many items and no others, to overfit on them; None: all."""
+    """An epoch has only this many items, the first ones, to overfit on them; None: all."""
 
     with_reference: bool = True
     reference_gap: Sequence[int] | None = None
-    """The least and the most frames between the first frames of a window and of its reference.
-    None is the official rule, no frame shared; larger least values keep the mouth of the window
-    further from what the network may copy."""
+    """Minimum and maximum distance in frames between the starts of a window and of its reference.
+    None is the official rule: no shared frames. With a larger minimum the network can copy less of
+    the window's mouth from the reference."""
     same_pose: bool = False
-    """The reference is one of those whose head is turned most like the window's."""
+    """Sample the reference from windows whose head is turned similarly."""
 
     with_pixels: bool = True
     with_latents: bool | str | Path = False
     with_mel: bool = True
     with_audio: bool | AudioStates = True
-    """An `AudioStates` names the encoder whose states an item holds; True takes those that the set
-    was prepared with."""
+    """An `AudioStates` selects the encoder of the states; True uses those that the set was prepared
+    with."""
     with_truth: bool = False
     audio_before: int = 4
     audio_after: int = 6
@@ -44,10 +44,10 @@ class Items:
 
     in_memory: bool = False
     reader: str = "pyav"
-    """What decodes the clips, `pyav` or `decord`."""
+    """The decoder of clips, `pyav` or `decord`."""
     packed: bool = False
-    """Items hold frames as uint8 and no mask, a quarter of the bytes and less on the way to the
-    device; `ClipDataset.unpack` makes of a batch of them what it is without."""
+    """Items hold frames as uint8 and no mask, which takes a quarter of the bytes or less on the way
+    to the device; `ClipDataset.unpack` converts a batch of them."""
     seed: int = 0
 
     def __post_init__(self) -> None:

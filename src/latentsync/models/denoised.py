@@ -23,7 +23,7 @@ class Denoised:
     x0: Float[Tensor, "b c f x y"]
     mask: Float[Tensor, "b 1 f x y"]
     signal: Float[Tensor, " b"]
-    """How much of the noisy latents' variance is truth: SNR / (1 + SNR) at the timesteps."""
+    """Fraction of the noisy latents' variance that is signal: SNR / (1 + SNR) at the timesteps."""
     prediction_type: str
     decode: Callable[[Float[Tensor, "b c f x y"]], Float[Tensor, "b f 3 h w"]] = field(repr=False)
 

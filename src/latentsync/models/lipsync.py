@@ -42,7 +42,7 @@ from latentsync.models.unet import UNet
 
 
 class LipSyncModel:
-    """Redraws the masked part of aligned faces so that it fits the audio."""
+    """Regenerates the masked part of aligned faces to match the audio."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class LipSyncModel:
         self.format = model_format
         self.training = training or {}
         self.syncnet_dir: Path | None = None
-        """Where the SyncNet lies that came with the model, if one did; it judges, never draws."""
+        """Folder of the SyncNet that came with the model, if any; it only scores results."""
 
     @property
     def device(self) -> torch.device:
@@ -154,9 +154,9 @@ class LipSyncModel:
     ) -> tuple[Float[Tensor, "b c f x y"], Float[Tensor, "b c f x y"]]:
         """Pixels in [-1, 1] => scaled latents of the masked faces and of the whole faces.
 
-        Every frame is encoded by itself, so latents may be kept per frame and put together anew:
-        the masked ones for the frames to draw, the seen ones as their reference. Not for samplers
-        with `sample_latents`, which makes them anew for every chunk.
+        Frames are encoded independently, so latents can be stored per frame and recombined: the
+        masked ones for the frames to generate, the whole ones as their reference. Not for samplers
+        with `sample_latents`, which sample new latents for every chunk.
         """
         both = torch.cat([pixels * self.mask.to(pixels), pixels])
         masked, seen = self.codec.encode_clips(both).chunk(2)
@@ -188,7 +188,8 @@ class LipSyncModel:
         *,
         sampler: Sampler,
     ) -> Float[Tensor, "b f 3 h w"]:
-        """Drawn latents => the faces `pixels` with their masked part redrawn, about in [-1, 1]."""
+        """Generated latents => the faces `pixels` with their masked part replaced, about in [-1,
+        1]."""
         decoded, mask = self.decode(latents), self.mask.to(pixels)
         if sampler.match_colours:
             decoded = match_surroundings(decoded, pixels, self.mask)
@@ -202,8 +203,8 @@ class LipSyncModel:
         *,
         sampler: Sampler,
     ) -> Float[Tensor, "b f 3 h w"]:
-        """As `finish`, where only the painted part will be shown: of the faces, it needs their
-        `colour_cells` alone. What it gives outside the mask is the VAE's."""
+        """Like `finish` if only the painted part will be shown: it needs only the faces'
+        `colour_cells`. Outside the mask the result is the VAE's."""
         decoded = self.decode(latents)
         return match_cells(decoded, cells, self.mask) if sampler.match_colours else decoded
 

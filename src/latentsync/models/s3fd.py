@@ -1,6 +1,6 @@
-"""S3FD (Zhang et al. 2017): the face detector whose tracks published LSE figures stand on.
+"""S3FD (Zhang et al. 2017): the face detector on whose tracks published LSE figures are based.
 
-RGB frames => boxes; it gives no landmarks, so no alignment can stand on it.
+RGB frames => boxes without landmarks, which cannot be used for alignment.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from latentsync.faces.detectors.base import Face, FaceDetector, overlap, suppressed
 
 RGB_MEAN = (123.0, 117.0, 104.0)
-# Of the six levels of anchors, in pixels: how far apart they stand and how large they are.
+# Spacing and side of the anchors of the six levels, in pixels.
 STRIDES = (4, 8, 16, 32, 64, 128)
 SIDES = (16, 32, 64, 128, 256, 512)
 SMALLEST_SIDE = 32
-# Scale of the network's offsets against an anchor's side: of the centre, of the size's logarithm.
+# Scale of the network's offsets relative to an anchor's side: of the centre, of log size.
 CENTER_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
-# What the network itself drops before any threshold of the caller.
+# Detections dropped by the network itself, before any threshold of the caller.
 MIN_SCORE, MAX_OVERLAP, MAX_BOXES = 0.05, 0.3, 750
 
 Frame = UInt8[np.ndarray, "h w 3"]

@@ -60,11 +60,11 @@ class Job:
     analysis: VideoAnalysis
     timeline: Timeline
     voices: dict[int | str | None, Speech]
-    """By person or turn ("turn3") as `assign` names them; None: of everybody else."""
+    """By person or turn ("turn3") as in `assign`; None: the voice of all others."""
     runs: list[Run]
     chunks: list[Chunk]
     left: list[str]
-    """For every slot why it is left alone, "" where it is drawn."""
+    """For every slot why it is left alone, "" if it is redrawn."""
     plan: Plan
     slot_rate: Fraction
     inputs: Inputs

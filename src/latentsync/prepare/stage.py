@@ -69,7 +69,7 @@ class AlignedSegment:
     start_frame: int
     faces: Sequence[UInt8[np.ndarray, "r r 3"]]
     turns: Float[np.ndarray, " f"]
-    """Degrees the head is turned in each frame; NaN where nobody can tell."""
+    """Turn of the head in each frame, in degrees; NaN if unknown."""
     waveform: Float[Tensor, " t"]
 
     @property
@@ -100,7 +100,7 @@ class Stage(Protocol[Item]):
     """
 
     name: ClassVar[str]
-    """Of the stage, in what was dropped and in the record."""
+    """Name of the stage in the lists of dropped items and in the record."""
     takes: ClassVar[type]
     makes: ClassVar[type]
 

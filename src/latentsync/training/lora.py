@@ -19,7 +19,7 @@ class Lora:
     """
 
     part = "lora_"
-    """What the names of its parameters hold."""
+    """Substring of the names of its parameters."""
 
     def __init__(
         self, *, rank: int = 16, alpha: int | None = None, layers: Sequence[str] = ATTENTION

@@ -23,9 +23,9 @@ class Wheel:
     checksums: dict[str, str]
     size: str
     given: str
-    """The options that name such files of one's own, for the remedy."""
+    """The options for local copies of these files, for error messages."""
     platform: tuple[str, ...] = ()
-    """What pip is asked for beside, since the wheel is not for every Python."""
+    """Further options of pip, since the wheel is not built for every Python."""
 
 
 DETECTOR, LANDMARK = "face_detection_back.tflite", "face_landmark.tflite"
