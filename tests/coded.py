@@ -1,4 +1,4 @@
-"""Videos whose pictures and sound say their own frame number, so that nothing can slip unseen."""
+"""Videos whose picture and sound encode their own frame number, so that shifts are detected."""
 
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,10 @@ from latentsync.media.video import VideoWriter
 SIZE = 128
 FPS = 25
 RESOLUTION = 64
-# Left brow, right brow, nose: the crop of a face of 64 pixels lies inside the frame.
+# Left brow, right brow, nose; the crop of a face of 64 pixels lies inside the frame.
 POINTS = [[50.0, 50.0], [78.7, 50.0], [64.35, 64.0]]
 LOUD = range(40, 48)
-# A face of 64 pixels is cut from columns 38.1 to 90.6 and rows 36 to 106 of the frame.
+# A face of 64 pixels is cropped from columns 38.1 to 90.6 and rows 36 to 106 of the frame.
 FIRST_COLUMN, NUM_COLUMNS = 38.1, 52.5
 BITS = 8
 
@@ -26,8 +26,8 @@ make_detector = partial(FixedDetector, POINTS)
 def write_coded_video(
     path: Path, num_frames: int, *, loud: range = range(0), fps: int = FPS, sound: bool = True
 ) -> Path:
-    """Frame i shows i in Gray code as dark and light stripes, of which one changes from frame to
-    frame: no change is a cut. Its sound is a tone in `loud` frames."""
+    """Frame i shows i in Gray code as dark and light stripes; consecutive frames differ in one
+    stripe, so none is detected as a cut. There is a tone during `loud` frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sound_path = path.with_suffix(".wav")
     write_wav(sound_path, coded_sound(num_frames, loud, fps))
@@ -58,7 +58,7 @@ def coded_sound(num_frames: int, loud: range, fps: int = FPS) -> torch.Tensor:
 
 
 def frame_numbers(pixels: torch.Tensor) -> list[int]:
-    """Which frames of a coded video these aligned faces are: "f 3 h w" around a mean of 0."""
+    """Frame numbers of aligned faces of a coded video: "f 3 h w" with mean 0."""
     columns = pixels.mean(dim=(1, 2))
     stripes = columns.unflatten(1, (BITS, -1))
     width = stripes.shape[-1]

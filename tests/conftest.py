@@ -1,4 +1,4 @@
-"""Shapes are checked in every test; fixtures that more than one folder of tests uses."""
+"""Checks shapes in every test; fixtures used by several folders of tests."""
 
 import logging
 from collections.abc import Generator, Iterator
@@ -9,7 +9,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-# Before the first import of the package: from here on a wrong shape or type is an error.
+# Before the first import of the package: from here on wrong shapes or types raise errors.
 install_import_hook("latentsync", "typechecker.check")
 
 
@@ -25,7 +25,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def talking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mp4 of a drawn speaker, 3 s at 128 px, with its wav and truth beside it."""
+    """The mp4 of a synthetic speaker, 3 s at 128 px, with its wav and ground truth next to it."""
     from latentsync.data.synthetic import render_clip
 
     stem = tmp_path_factory.mktemp("drawn") / "talking"
@@ -34,7 +34,7 @@ def talking_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests may take their time; what the fast ones may take stands in pyproject.toml."""
+    """Give slow tests a longer timeout than the one in pyproject.toml."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def log_handlers_end_with_their_test() -> Iterator[None]:
-    """Commands run in a test set up logging: what they add writes to a stream that is closed."""
+    """Remove log handlers added by commands within a test: their streams will be closed."""
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     yield
@@ -54,7 +54,7 @@ def log_handlers_end_with_their_test() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """File names that are no UTF-8 stand in what a test printed; workers send it as UTF-8."""
+    """Escape file names that are not UTF-8 in captured output; workers send it as UTF-8."""
     report = yield
     report.sections = [
         (title, text.encode("utf-8", "backslashreplace").decode())

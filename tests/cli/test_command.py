@@ -1,4 +1,4 @@
-"""Errors as a user meets them: one line, exit status 2, near names."""
+"""Errors as users see them: one line, exit status 2, suggestions of similar names."""
 
 import io
 import sys
@@ -31,7 +31,7 @@ hydra:
 
 @pytest.fixture
 def start(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """Runs a task with a command line; gives the exit status and what stood on stderr."""
+    """Runs a task with a command line; returns the exit status and stderr."""
     (tmp_path / "conf" / "sampler").mkdir(parents=True)
     (tmp_path / "conf" / "tiny.yaml").write_text(TINY)
     for name in ("ddim", "dpmpp"):
@@ -165,7 +165,7 @@ def test_an_experiment_that_is_not_there_lists_the_near_ones(start, tmp_path):
 
 
 def test_a_name_that_the_terminal_cannot_show_ends_nothing(start, monkeypatch):
-    """Letters it lacks, and bytes that are no text at all."""
+    """Characters that it lacks, and bytes that are not valid text."""
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
     task = lambda config: sys.stdout.write("\u6d4b\udcff.mp4")  # noqa: E731

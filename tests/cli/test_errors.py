@@ -1,4 +1,4 @@
-"""What is told of an error, and that telling never hides it."""
+"""Explanations of errors, which never hide the error itself."""
 
 import sys
 import tomllib
@@ -50,7 +50,7 @@ def test_what_is_no_optional_part_is_a_bug():
 
 
 def test_a_library_that_asks_for_another_is_heard():
-    """Lightning's words for its DeepSpeed strategy."""
+    """The message of Lightning's DeepSpeed strategy."""
     error = RuntimeError("you must have DeepSpeed installed: `pip install -U deepspeed`")
     assert missing_part(error) == "deepspeed is not installed: pip install 'latentsync[deepspeed]'"
 

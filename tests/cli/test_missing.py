@@ -1,4 +1,4 @@
-"""Commands started without what they need: all of it in one line, with status 2."""
+"""Commands without required values: all of them reported in one line, with status 2."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 MANIFESTS = ("data.train_manifest", "data.val_manifest")
 STAGE2 = (*MANIFESTS, "stage1", "syncnet")
-# What each experiment cannot be run without. Where that is nothing, it looks for the drawn data.
+# Required values of each experiment; those with none use the synthetic data.
 NEEDED: dict[str, tuple[str, ...]] = {
     "autoencoder": MANIFESTS,
     "autoencoder_decoder": (*MANIFESTS, "vae"),
@@ -43,7 +43,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture
 def start(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """Starts a command with words in an empty folder; its exit status and stderr."""
+    """Runs a command in an empty folder; returns its exit status and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
@@ -125,7 +125,7 @@ def test_other_commands_say_it_in_one_line(start, tmp_path: Path, main, words, m
     status, line = start(main, *words)
     assert (status, line.count("\n")) == (2, 1)
     assert named(line.removeprefix("error: experiment=syncnet needs")) == missing
-    # Hydra notes the words of a run before the run begins.
+    # Hydra records the overrides before a run begins.
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in left if path.parent.name != ".hydra"] == []
 

@@ -1,4 +1,4 @@
-"""Every option that names a file takes every name as typed, on a command line and in lists."""
+"""Every option that names a file accepts any name literally, on command lines and in lists."""
 
 import csv
 import re
@@ -25,7 +25,7 @@ EXPERIMENTS = sorted(
     path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     for path in (CONF / "experiment").rglob("*.yaml")
 )
-# Words that bring in the parts of a command that have options of their own.
+# Overrides that select parts of a command with options of their own.
 PARTS = {
     "infer": [["++assign.1=a.wav"]],
     "prepare": [["audio_encoder=whisper"]],
@@ -60,7 +60,7 @@ def entry(command: str, option: str) -> str | None:
 
 @cache
 def options(command: str, place: int) -> list[str]:
-    """The dotted names of a command's config, with the parts at one place of PARTS."""
+    """Dotted names of a command's config, with the parts at one index of PARTS."""
     config = composed(command, *PARTS[command][place])
     return list(leaves(OmegaConf.to_container(config)))
 
@@ -73,7 +73,8 @@ def every_option() -> Iterator[tuple[str, int, str]]:
 
 
 def meant(command: str, option: str, name: str) -> object:
-    """What the code is to get when `name` is typed: itself, but for the few words of the table."""
+    """What the code should receive when `name` is typed: the name, except for the few special
+    words."""
     words = NAMING[command][entry(command, option) or ""]
     if name.lower() in words:
         return {"null": None, "true": True, "false": False}[name.lower()]
@@ -93,8 +94,8 @@ def test_the_table_names_every_option_that_is_called_a_path_and_none_that_is_not
 
 @cache
 def read_by_hydra(value: str) -> list[str]:
-    """What its parser and OmegaConf make of the word behind a =, alone, in part and inside others;
-    nothing else stands between a command line and the config."""
+    """How Hydra's parser and OmegaConf read the text after =, on its own and within other values; a
+    command line passes through nothing else."""
     given = OverridesParser.create().parse_override(f"option={value}").value()
     config = OmegaConf.create({"given": given, "again": "${given}", "within": "${given}/x"})
     return [config.given, config.again, config.within]

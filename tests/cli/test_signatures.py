@@ -1,4 +1,4 @@
-"""What is read from a module's text is what Python says of the imported thing."""
+"""Parameters parsed from source equal Python's own signature of the imported object."""
 
 import inspect
 import re

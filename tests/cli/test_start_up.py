@@ -1,4 +1,4 @@
-"""Command lines that need no work are answered without the libraries that work needs."""
+"""Command lines that need no work are handled without importing heavy libraries."""
 
 import contextlib
 import importlib
@@ -14,7 +14,7 @@ import latentsync.training
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "diffusers", "scipy", "cv2", "lightning", "matplotlib", "numpy")
-# Runs a script as python does; what was imported by its end stands last on stdout.
+# Runs a script like python does; the last line on stdout lists the imported modules.
 WATCHED = f"""
 import runpy, sys
 sys.argv = sys.argv[1:]

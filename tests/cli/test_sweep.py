@@ -1,4 +1,4 @@
-"""A sweep with failed runs: they are rows, the others are kept, and the command says so."""
+"""A sweep with failed runs: they become rows, the others are kept, and the command reports it."""
 
 import csv
 import os
@@ -32,7 +32,7 @@ hydra:
 
 
 def task(config: DictConfig) -> float:
-    """What a run of a sweep does by its value: end well, or fail in one of many ways."""
+    """A run of a sweep that succeeds or fails in one of several ways, depending on its value."""
     if config.lr == 2:
         raise ValueError("lr=2 is too much | really\nfar")
     if config.lr == 3:
@@ -53,7 +53,7 @@ def task(config: DictConfig) -> float:
 def start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> Callable[..., tuple[int, str]]:
-    """Runs a sweep with a launcher; gives the exit status and what stood on stderr."""
+    """Runs a sweep with a launcher; returns the exit status and stderr."""
     (tmp_path / "conf").mkdir()
     monkeypatch.setattr(run, "conf_dir", lambda: tmp_path / "conf")
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_failed_runs_are_rows_and_cost_no_other(
         f"{int(value) / 10:g}" for value in values.split(",") if value in "17"
     ]
     lines = (tmp_path / "swept" / "table.md").read_text().splitlines()
-    assert len(lines) == 2 + count  # no sentence breaks its row
+    assert len(lines) == 2 + count  # no message breaks its row
     assert reason in "".join(lines)
 
 
@@ -119,7 +119,7 @@ def test_a_sweep_that_ends_well_says_nothing(start, tmp_path: Path):
 
 
 def test_a_sweep_that_ends_midway_leaves_what_it_had(start, tmp_path: Path):
-    status, _ = start("basic", "lr=1,5,7")  # the second leaves the whole program
+    status, _ = start("basic", "lr=1,5,7")  # the second exits the whole program
     assert status == 3
     head, first, second = table_with_began(tmp_path)
     assert head == ["run", "lr", "val/loss", "failed"]
@@ -151,7 +151,7 @@ sweep.reports_failed_runs(run.command("tiny")(task))()
     ("values", "status", "errors"),
     [
         ("1,2,7", 2, ["", "lr=2 is too much", ""]),
-        ("1,6", 1, ["", sweep.UNFINISHED]),  # its process is gone at once
+        ("1,6", 1, ["", sweep.UNFINISHED]),  # its process is killed at once
     ],
 )
 def test_runs_beside_each_other(tmp_path: Path, values: str, status: int, errors: list[str]):
@@ -165,6 +165,6 @@ def test_runs_beside_each_other(tmp_path: Path, values: str, status: int, errors
     assert ended.returncode == status, ended.stderr
     head, *rows = table_with_began(tmp_path)
     assert head[-1] == "failed"
-    # A run that waited for its turn when the pool broke has no row.
+    # A run still queued when the pool broke has no row.
     told = {int(row[0]): row[3] for row in rows}
     assert all(error in told[number] for number, error in enumerate(errors) if error)

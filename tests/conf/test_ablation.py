@@ -1,4 +1,4 @@
-"""The record of experiments/ablation can be made again: its plan composes, its table is right."""
+"""experiments/ablation is reproducible: its plan composes and its table is correct."""
 
 import importlib.util
 import sys
@@ -16,7 +16,7 @@ PLAN = OmegaConf.load(HERE / "variants.yaml")
 
 @pytest.fixture
 def script(monkeypatch) -> ModuleType:
-    """Gives a script of the record as a module, under a name of its own."""
+    """Imports a script of the experiment as a module, under a name of its own."""
 
     def load(name: str) -> ModuleType:
         monkeypatch.syspath_prepend(HERE)
@@ -36,12 +36,12 @@ def test_every_variant_differs_from_its_base_only_in_what_it_says(name: str, scr
     queue = script("run").Queue(PLAN, tmp_path, tmp_path, None)
     stage = PLAN.runs[name].stage
     base = [*PLAN[f"{stage}_base"], *([f"vae={tmp_path}/vae/model"] if stage == "stage1" else [])]
-    plain = flat(queue.compose(tmp_path, base, 1))  # values as written: one change is one change
+    plain = flat(queue.compose(tmp_path, base, 1))  # unresolved values: one change is one change
     varied = flat(queue.compose(tmp_path, queue.overrides(name), 1))
     said = [word.lstrip("+~").split("=")[0] for word in PLAN.runs[name].overrides]
     changed = {key for key in plain.keys() | varied.keys() if plain.get(key) != varied.get(key)}
     assert all(any(key.startswith(word) for word in said) for key in changed)
-    # A word that changes nothing would be a variant in name only.
+    # A word that changes nothing would not be a variant.
     assert all(any(key.startswith(word) for key in changed) for word in said)
 
 

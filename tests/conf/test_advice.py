@@ -1,4 +1,4 @@
-"""What error messages advise on the command line composes, in every experiment it is said in."""
+"""Overrides suggested by error messages compose, in every experiment that can raise them."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Experiments read like rows of a table: short files that compose, with every choice in a word."""
+"""Experiments are short configs that compose, with every choice in one word."""
 
 import inspect
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def test_an_experiment_is_a_short_file_of_short_lines(path: Path):
 
 
 def test_a_name_means_one_thing():
-    """A word behind preset= is no word behind sampler=."""
+    """Names of preset= are not names of sampler=."""
     presets, samplers = (
         {path.stem for path in (CONF / group).glob("*.yaml")} for group in ("preset", "sampler")
     )
@@ -89,7 +89,8 @@ def test_a_part_that_would_not_be_used_is_refused(experiment: str, word: str):
 
 @pytest.mark.parametrize("experiment", ["unet_stage1", "demo/unet_stage1"])
 def test_a_seed_gives_the_first_weights_it_always_gave(experiment: str):
-    """An encoder that is loaded takes random numbers too: the parts are made in one order."""
+    """Loading an encoder also consumes random numbers, so parts must be created in a fixed
+    order."""
     drawing = ("audio_encoder", "unet", "codec")
     model = composed(f"experiment={experiment}").task.model
     assert [name for name in model if name in drawing] == list(drawing)
@@ -131,12 +132,12 @@ def test_an_option_that_has_another_name_now_says_which(option: str, today: str 
     assert option_of_today(option) == today
 
 
-# Shapes of networks and solvers are tables of their own: a reader wants to see them whole.
+# Shapes of networks and settings of solvers are meant to be complete.
 TABLES = ("model", "sampler")
 
 
 def repeats(path: Path) -> list[str]:
-    """The values of a config that say, without a word why, what their signature says already."""
+    """Values of the config that repeat the default of their signature without a comment."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     root = yaml.compose(text)
@@ -160,7 +161,7 @@ def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
 
 
 def explained(line: int, lines: list[str]) -> bool:
-    """Whether a comment stands beside a line, or right above it and below the first line."""
+    """Whether there is a comment on the line, or directly above it and below the first line."""
     return "#" in lines[line] or (line > 1 and lines[line - 1].lstrip().startswith("#"))
 
 

@@ -1,4 +1,4 @@
-"""The parts of docs/extending.md work as they stand there."""
+"""The examples in docs/extending.md work as written."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from losses.guesses import guess
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 ROW = re.compile(r"^\| (an? [a-z ]+) \| (\d): (.+?) \| ", re.MULTILINE)
-# What stands in the page as a file or a part of one; commands are blocks without a language.
+# Code blocks that are files or parts of one; commands are blocks without a language.
 PLACE = re.compile(r"^```(?:python|py|yaml|toml)\n", re.MULTILINE)
 MOST = 3
 FILE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
@@ -23,7 +23,7 @@ FILE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files of the page, in a folder of their own that Python imports from."""
+    """The page's files, written to a folder on Python's path."""
     for name, content in FILE.findall(PAGE.read_text(encoding="utf-8")):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def test_an_experiment_is_a_file(written: Path):
     assert list(config.task.losses) == ["recon", "sync", "motion"]
     assert (config.name, config.task.optimizer.lr) == ("motion", 2e-5)
     assert config.task.schedule.num_warmup_steps == 1000
-    # What it builds on stays: the published stage 2.
+    # The base is unchanged: the published stage 2.
     assert config.task.trainable == ["motion_modules.", "attentions."]
 
 
@@ -77,7 +77,7 @@ def test_the_page_has_every_door() -> None:
 
 @pytest.mark.parametrize(("name", "count", "places"), PARTS, ids=[name for name, *_ in PARTS])
 def test_a_part_takes_as_many_places_as_the_table_says(name: str, count: str, places: str):
-    """Its chapter shows them, and the tests of the chapters use no others."""
+    """Its chapter shows them, and the tests of the chapter use no others."""
     chapters = PAGE.read_text(encoding="utf-8").split("\n## ")
     (chapter,) = (each for each in chapters if each.lower().startswith(name))
     assert len(PLACE.findall(chapter)) == int(count) == len(places.split(", ")) <= MOST

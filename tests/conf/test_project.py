@@ -1,4 +1,4 @@
-"""Layers, pinned versions and lists that must say the same twice."""
+"""Layers, pinned versions, and lists that must agree."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""No function and no file is longer than a reader takes in at once."""
+"""Limits on the size of functions and files."""
 
 import ast
 from pathlib import Path

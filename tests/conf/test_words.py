@@ -1,4 +1,4 @@
-"""One word, one meaning: words that were private to this project do not come back as names."""
+"""Project jargon must not come back as identifiers."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCES = Path(__file__).parents[2] / "src" / "latentsync"
-# A word of an identifier => what the field says.
+# Word of an identifier => standard term.
 FORBIDDEN = {
     "told": "reported",
     "tell": "report",
@@ -30,7 +30,7 @@ FORBIDDEN = {
     "draw": "generate; plot; sample",
     "parity": "a field of OfficialProfile, or of what it sets",
 }
-# (file or folder, word) => why it stays.
+# (file or folder, word) => reason for the exception.
 EXCEPTIONS = {
     ("data/synthetic", "draw"): "pictures are really drawn there",
     ("data/synthetic", "drawn"): "pictures are really drawn there",

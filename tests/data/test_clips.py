@@ -1,4 +1,4 @@
-"""The manifest survives moving, and says what is wrong with it."""
+"""Manifests can be moved, and errors in them are reported."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Loaders give the same batches however many processes make them."""
+"""Loaders return the same batches regardless of the number of processes."""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def test_a_loader_goes_on_where_its_state_says(data_dir: Path, num_workers: int)
         "epoch": 5, "batches": 1, "num_items": 12, "global_batch": 4, "data_seed": 0,
     }  # fmt: skip
     assert places(later) == places(begun[1:])
-    # Then come whole epochs again.
+    # Followed by whole epochs.
     assert len(list(later)) == len(later) == 3
     assert later.state_dict()["epoch"] == 6
     assert later.state_dict()["batches"] == 0
@@ -109,7 +109,7 @@ def test_the_ranks_shares_make_up_the_batches_of_one():
 
 
 def test_packed_batches_become_the_same_as_items_that_were_never_packed(data_dir: Path):
-    """What a loader gives in bytes and Lightning hands to a step: the plain items, to the bit."""
+    """What a loader returns and Lightning passes to a step equals the plain items exactly."""
     module = loaders(data_dir)
     packed = next(iter(module.val_dataloader()))
     plain = ClipDataset(read_manifest(data_dir), Items(**ARGUMENTS, seed=0))
@@ -119,7 +119,7 @@ def test_packed_batches_become_the_same_as_items_that_were_never_packed(data_dir
     batch = module.on_after_batch_transfer(packed, 0)
     assert batch.keys() == wanted.keys()
     assert all(torch.equal(batch[name], wanted[name]) for name in wanted)
-    # One mask is held for the whole batch.
+    # A single mask is stored for the whole batch.
     assert batch["mask"].untyped_storage().nbytes() == 64 * 64 * 4
 
 
@@ -145,7 +145,7 @@ def test_frames_get_the_precision_of_the_weights(data_dir: Path, precision: str)
 
 @pytest.mark.parametrize("reader", ["pyav", "decord"])
 def test_every_reader_survives_the_fork_of_workers(data_dir: Path, reader: str):
-    """Read in this process first, as the check before training does, then in two others."""
+    """Read in this process first, as in the check before training, then in two workers."""
     if reader == "decord":
         pytest.importorskip("decord", reason="the extra `train` is not installed")
     made = {}

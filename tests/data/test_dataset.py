@@ -1,4 +1,4 @@
-"""Windows of clips whose frames and sound say their own number."""
+"""Windows of clips whose frames and sound encode their own number."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_starts_are_uniform_and_reach_both_ends(rng):
     counts = torch.bincount(torch.tensor(starts), minlength=33).double()
     expected = 20_000 / 33
     assert len(counts) == 33
-    # Chi-square of 32 degrees of freedom: its mean is 32, its deviation 8.
+    # Chi-square with 32 degrees of freedom: mean 32, standard deviation 8.
     assert float(((counts - expected) ** 2 / expected).sum()) < 32 + 5 * 8
 
 
@@ -132,14 +132,14 @@ def test_what_is_not_asked_for_is_not_there(clips: list[Clip]):
 
 
 def test_sound_and_pictures_are_of_the_same_moment(clips: list[Clip]):
-    """Every frame's own audio states and mel columns are loud exactly where the tone was."""
+    """Each frame's audio states and mel columns are loud exactly where the tone is."""
     dataset = ClipDataset(clips, Items(audio_before=0, audio_after=2, samples_per_clip=MANY))
     seen = 0
     for index in range(0, MANY, 4):
         item = dataset[index]
         start = int(item["start"])
         shown = torch.tensor([start + step in LOUD for step in range(16)])
-        # Two states of 20 ms are exactly one frame; a spectrum reaches 25 ms to both sides.
+        # A frame is exactly two states of 20 ms; a spectrum extends 25 ms to both sides.
         inside = torch.tensor(
             [all(n in LOUD for n in (start + s - 1, start + s, start + s + 1)) for s in range(16)]
         )
@@ -149,7 +149,7 @@ def test_sound_and_pictures_are_of_the_same_moment(clips: list[Clip]):
         loudest = item["audio"].amax(dim=(1, 2))
         assert (loudest[inside] > 0).all()
         assert (loudest[outside] == -1).all()
-        # Column k of the window is heard 12.5 ms after column k - 1, from the first frame on.
+        # Columns are 12.5 ms apart, starting at the first frame.
         columns = item["mel"][0].amax(dim=0)
         owner = (torch.arange(52) * 25 / 80 + start).int()
         assert (columns[[int(n) - 1 in LOUD and int(n) + 1 in LOUD for n in owner]] > 0).all()

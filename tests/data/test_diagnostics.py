@@ -1,4 +1,4 @@
-"""Faults put into drawn clips are found again."""
+"""Defects introduced into synthetic clips are detected."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_silence_and_duplicates_are_named(speaking: list[Clip], tmp_path: Path):
 
 
 def delayed(clip: Clip, late: int, folder: Path) -> Clip:
-    """The clip with the sound of `late` frames before."""
+    """The clip with its sound delayed by `late` frames."""
     features = load_file(clip.features_path)
     path = folder / f"{clip.name}.safetensors"
     columns = round(late * 80 / clip.fps)
@@ -59,7 +59,7 @@ def delayed(clip: Clip, late: int, folder: Path) -> Clip:
 
 @pytest.fixture(scope="module")
 def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
-    """Three drawn speakers of 4 s, prepared at 64 px."""
+    """Three synthetic speakers of 4 s, prepared at 64 px."""
     from latentsync.data import read_manifest
     from latentsync.data.synthetic import render_clip
     from latentsync.faces import FixedDetector

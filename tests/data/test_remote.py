@@ -1,4 +1,4 @@
-"""A data set in an object store gives the items of the same data set on a disk."""
+"""A data set in an object store returns the same items as on disk."""
 
 import shutil
 from pathlib import Path
@@ -35,7 +35,7 @@ def stored(data_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_memory(stored: Path) -> str:
-    """The set in fsspec's store of this process, which has no files."""
+    """The set in fsspec's in-memory store."""
     url = "memory://bucket/set"
     store = fsspec.filesystem("memory")
     store.put(f"{stored}/", url, recursive=True)
@@ -97,7 +97,7 @@ def test_the_cache_stays_within_its_limit(tmp_path: Path) -> None:
     for turn in range(2):
         for index in range(12):
             store.bring(store.folder / f"{index}.bin")
-            store.bring(store.folder / "0.bin")  # in use: it must not go
+            store.bring(store.folder / "0.bin")  # in use: must not be deleted
             held = sum(path.stat().st_size for path in store.folder.iterdir())
             assert held <= 4 * MIB, turn
     assert (store.folder / "0.bin").exists()

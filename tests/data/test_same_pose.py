@@ -1,4 +1,4 @@
-"""References whose head is turned as the window's is."""
+"""References in which the head is turned as in the window."""
 
 from pathlib import Path
 
@@ -22,11 +22,12 @@ def chosen(turns: np.ndarray, start: int, rng: np.random.Generator, **more) -> s
 
 
 def test_they_are_the_quarter_that_is_turned_most_alike(rng):
-    """A head that turns by a degree a frame: the nearest are the nearest in time that may be."""
+    """A head that turns by one degree per frame: the most similar windows are the nearest allowed
+    ones."""
     turns = np.arange(24.0)
     # Starts 4 to 20 share no frame with the window at 0; the nearest 5 of these 17 are 4 to 8.
     assert chosen(turns, 0, rng) == {4, 5, 6, 7, 8}
-    # A gap comes first.
+    # A gap takes precedence.
     assert chosen(turns, 0, rng, gap=(10, 24)) == {10, 11, 12}
 
 
@@ -37,7 +38,7 @@ def test_a_head_that_turns_back_is_alike_again(rng):
 
 def test_what_nobody_knows_is_passed_over_and_without_anything_known_all_may_be(rng):
     turns = np.arange(24.0)
-    turns[5] = np.nan  # of the windows at 4 and 5, since 2 and 3 share frames with that at 0
+    turns[5] = np.nan  # in the windows at 4 and 5; 2 and 3 share frames with that at 0
     assert chosen(turns, 0, rng) == {6, 7, 8, 9}
     nobody_knows = np.full(24, np.nan)
     assert chosen(nobody_knows, 0, rng) == set(range(4, 21))
@@ -62,7 +63,7 @@ def test_items_follow_what_the_features_say(clips: list[Clip], tmp_path: Path):
         start = int(item["start"])
         if half - LENGTH < start < half:
             continue  # it turns within the window
-        # The coded videos say in their pictures which frame each is.
+        # Pictures of the coded videos encode their frame number.
         assert (frame_of(item["reference"]) < half) == (start < half)
 
 

@@ -1,4 +1,4 @@
-"""The drawn world: sound and picture say the same, and everything follows from the seed."""
+"""Synthetic speakers: sound and picture agree, and everything is determined by the seed."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ STILL = dict.fromkeys(("blink", "gaze_x", "gaze_y", "x", "y", "roll", "yaw", "pi
 
 
 def held(viseme: str, seconds: float = 1.0) -> Track:
-    """One viseme, held; its sound needs no co-articulation."""
+    """One sustained viseme, without co-articulation."""
     num = round(seconds * TRACK_RATE)
     return {
         name: np.full(num, value, dtype=np.float32)
@@ -51,7 +51,7 @@ def centroid_hz(sound: np.ndarray) -> float:
 
 
 def test_silence_is_a_closed_mouth() -> None:
-    # The shape moves more slowly than the source, so the middle of a pause is the time to look.
+    # Mouth shapes move more slowly than the sound source, so look at the middle of a pause.
     track = viseme_track(60.0, np.random.default_rng(0))
     quiet = (track["voice"] + track["fric"] < 0.005).astype(float)
     deep = np.convolve(quiet, np.ones(31) / 31, mode="same") > 0.999
@@ -69,7 +69,7 @@ def test_open_vowels_are_louder_than_closed_lips(rng: np.random.Generator) -> No
 
 
 def test_the_first_formant_follows_the_opening() -> None:
-    # F1 = 250 + 560 open: the strongest harmonic below 1 kHz lies within one f0 of it.
+    # F1 = 250 + 560 open: the strongest harmonic below 1 kHz is within one f0 of it.
     for viseme in ("AA", "EE", "II", "OO"):
         sound = speak(held(viseme), VOICE, np.random.default_rng(0))
         power = np.abs(np.fft.rfft(sound))
@@ -98,7 +98,7 @@ def test_every_shape_is_reached_and_changes_smoothly() -> None:
     for name in ("open", "width", "round", "teeth", "tongue"):
         assert -1e-6 <= track[name].min() < 0.15
         assert track[name].max() > 0.75
-        # Spread over 75 ms, a step of height 1 rises by 5 ms / (sqrt(2 pi) sigma) at most.
+        # Smoothed over 75 ms, a step of height 1 rises by at most 5 ms / (sqrt(2 pi) sigma).
         assert np.abs(np.diff(track[name])).max() < 0.005 / (2.5066 * 0.075 / 2.355) * 1.1
 
 
@@ -121,7 +121,7 @@ def test_a_drawn_mouth_opens_as_far_as_it_is_told(rng: np.random.Generator) -> N
     rows, _ = np.nonzero(
         np.abs(portrait.frame({**rest, "open": 1.0}, STILL).astype(int) - closed).max(axis=2) > 24
     )
-    assert rows.min() > 0.5 * 128  # the lower face alone
+    assert rows.min() > 0.5 * 128  # only the lower face
 
 
 def test_points_move_with_the_head(rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""A clip that went bad after it was prepared costs itself, not the run."""
+"""A clip damaged after preparation loses only itself, not the run."""
 
 import shutil
 from dataclasses import replace
@@ -11,7 +11,7 @@ from latentsync.data import ClipDataset, Items, read_manifest
 
 @pytest.fixture
 def damaged(data_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the data set whose second clip was cut off in its middle."""
+    """A copy of the data set whose second clip is truncated."""
     folder = shutil.copytree(data_dir, tmp_path / "set")
     path = read_manifest(folder)[1].path
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -33,7 +33,7 @@ def test_what_takes_its_place_depends_on_the_index_only(damaged: Path):
         ClipDataset(read_manifest(damaged), Items(num_frames=4, samples_per_clip=3))
         for _ in range(2)
     )
-    # The second learns of the damage only now, the first knows it from an item before.
+    # The second encounters the damage only now, the first already in an earlier item.
     first[1]
     assert first[4]["start"] == second[4]["start"]
     assert first[4]["skipped"] == second[4]["skipped"] == 1
@@ -64,7 +64,7 @@ def test_missing_files_are_counted_when_the_manifest_is_read(data_dir: Path, tmp
 
 
 def test_frames_that_are_not_there_cost_their_clip(data_dir: Path, tmp_path: Path, caplog):
-    """A whole file, but shorter than the manifest says."""
+    """A valid file, but shorter than the manifest says."""
     folder = shutil.copytree(data_dir, tmp_path / "set")
     clips = read_manifest(folder)
     longer = [replace(clip, num_frames=10**6) if index == 1 else clip
@@ -75,7 +75,7 @@ def test_frames_that_are_not_there_cost_their_clip(data_dir: Path, tmp_path: Pat
 
 
 def test_an_error_that_is_no_file_s_stops_the_run(data_dir: Path, monkeypatch):
-    """A bug of ours must not pass as a set of bad clips."""
+    """A bug of ours must not be reported as bad clips."""
 
     def wrong(*args, **kwargs):
         raise ValueError("a bug")
@@ -87,7 +87,7 @@ def test_an_error_that_is_no_file_s_stops_the_run(data_dir: Path, monkeypatch):
 
 
 def test_pictures_that_cannot_be_decoded_cost_their_clip(data_dir: Path, tmp_path: Path, caplog):
-    """The container is whole, what it holds of the pictures is zeros."""
+    """A valid container whose picture data is zeros."""
     folder = shutil.copytree(data_dir, tmp_path / "set")
     path = read_manifest(folder)[1].path
     whole = path.read_bytes()

@@ -99,7 +99,7 @@ def test_without_guidance_no_step_is_guided():
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
 def test_frames_that_begin_alike_end_alike(solver, generator):
-    """Noise of its own for a frame would make the mouth flicker."""
+    """Separate noise per frame would make the mouth flicker."""
     schedule = DDIMScheduler(prediction_type="sample", clip_sample=False)
     noise = torch.randn(2, 4, 1, 6, 6, generator=generator).expand(-1, -1, 3, -1, -1)
     *_, latents = sampling_steps(

@@ -1,4 +1,4 @@
-"""Flow matching by its closed forms, and by the library's own Euler solver."""
+"""Flow matching against closed forms and the library's own Euler solver."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_euler_on_the_exact_velocity_reaches_the_data(pair: torch.Tensor, num_st
 
 @pytest.mark.parametrize("num_steps", [1, 4, 20])
 def test_euler_is_that_of_the_library(pair: torch.Tensor, num_steps: int) -> None:
-    """On the same shares of noise; ours are those of trained timesteps."""
+    """With the same noise levels; ours are those of trained timesteps."""
     _, noise = pair
     ours = Sampler("euler", num_steps).solver(FlowMatching())
     library = FlowMatchEulerDiscreteScheduler()

@@ -1,4 +1,4 @@
-"""The official code's face arrays, pictures to warp, and real clips where the machine has them."""
+"""The official code's face arrays, test images, and real clips if available."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +23,15 @@ def official() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def share_off() -> float:
-    """The share of levels that may differ from the official arrays: by one, at times by two."""
+    """The fraction of levels that may differ from the official arrays, by one or occasionally
+    two."""
     # OpenCV 5 samples exactly, OpenCV 4 on a grid of 1/32 pixel.
     return 0.01 if int(cv2.__version__.split(".")[0]) >= 5 else 0.08
 
 
 @pytest.fixture(scope="session")
 def official_frame(official: dict[str, np.ndarray]) -> np.ndarray:
-    """The frame of the official arrays; only the part that the crops read is stored."""
+    """The frame of the official arrays; only the part used by the crops is stored."""
     part = cv2.imread(str(OFFICIAL_DIR / "align_frame.png"))[..., ::-1]
     width, height = official["frame_size"]
     x, y = official["frame_corner"]
@@ -41,7 +42,7 @@ def official_frame(official: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def soft_frame() -> np.ndarray:
-    """A 720x960 picture without detail finer than ten pixels, so that resampling loses nothing."""
+    """A 720x960 image without detail finer than ten pixels, so that resampling loses nothing."""
     noise = np.random.default_rng(3).integers(0, 256, (72, 96, 3), dtype=np.uint8)
     return cv2.resize(noise, (960, 720), interpolation=cv2.INTER_CUBIC)
 

@@ -1,4 +1,4 @@
-"""A world where faces are plain squares, told apart by their grey level."""
+"""A test world in which faces are plain squares, distinguished by their grey level."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from latentsync.faces.detectors.base import bounding_box
 
 
 class DotDetector(FaceDetector):
-    """Finds plain squares by their colour; follows one within a few pixels of where it was."""
+    """Detects plain squares by colour; tracks one within a few pixels of its last position."""
 
     def __init__(self) -> None:
         self.num_detections = 0
@@ -33,7 +33,7 @@ class DotDetector(FaceDetector):
 
 
 class LevelLook:
-    """The look of a square is its level."""
+    """The embedding of a square is its level."""
 
     limit = 5.0
     cache_key = "level"
@@ -43,7 +43,7 @@ class LevelLook:
 
 
 def draw(*squares: tuple[int, int, int, int], background: int | None = None) -> np.ndarray:
-    """Squares as x, y, side, level, before stripes or a plain level."""
+    """Squares as x, y, side, level, on stripes or a plain level."""
     frame = np.full((160, 240, 3), background or 0, dtype=np.uint8)
     if background is None:
         frame[np.arange(160) // 20 % 2 == 0] = 90

@@ -45,7 +45,8 @@ def test_matrices_equal_the_official_ones(official: dict, resolution: int) -> No
     template, size = crop_template(resolution)
     np.testing.assert_array_equal(template, official[f"template_{resolution}"])
     np.testing.assert_array_equal(size, official[f"face_size_{resolution}"])
-    # The official ones are float32: 1e-7 of rotation, at a thousand pixels from the corner.
+    # The official ones are float32: an error of 1e-7 in rotation, a thousand pixels from the
+    # corner.
     for points, expected in zip(
         official["landmarks"], official[f"M_nosmooth_{resolution}"], strict=True
     ):
@@ -112,7 +113,7 @@ def test_smoothing_is_a_gaussian_mean_inside_a_segment(rng: np.random.Generator)
     for index in range(4, 27):
         expected = np.tensordot(weights, path[index - 4 : index + 5], axes=1)
         np.testing.assert_allclose(smoothed[index], expected, atol=1e-9)
-    # The ends cannot look both ways, but gain as well.
+    # The ends have neighbours on one side only, but improve as well.
     many = FACE + rng.normal(scale=0.3, size=(400, 12, 3, 2))
     ends = np.stack([next(SmoothAligner(256).smooth(one)) for one in many])
     assert (ends - FACE).std() < 0.27
@@ -120,7 +121,7 @@ def test_smoothing_is_a_gaussian_mean_inside_a_segment(rng: np.random.Generator)
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 4.0])
 def test_a_head_that_shakes_is_followed_within_four_pixels_of_256(size: float) -> None:
-    """Six frames to and fro and a turn to a full stop: smoothing alone lags behind by 15 and 17."""
+    """Six frames back and forth, and a turn to a full stop: smoothing alone lags by 15 and 17."""
     time = np.arange(60.0)
     shake = np.where(time < 40, np.sin(time * np.pi / 3), 0)[:, None, None] * np.array([12.0, 4.0])
     path = size * (FACE + shake)
@@ -128,7 +129,7 @@ def test_a_head_that_shakes_is_followed_within_four_pixels_of_256(size: float) -
     still = list(SmoothAligner(256, sigma_frames=0.3, radius=0).placements(path))
     for points, followed, exact in zip(path, smoothed, still, strict=True):
         lag = transform(followed.matrix, points) - transform(exact.matrix, points)
-        # Where a face is small, two thirds of a pixel of the frame are more than four of 256.
+        # For small faces, two thirds of a frame pixel are more than four of 256.
         assert np.linalg.norm(lag, axis=1).max() <= max(4.5, 2.0 / size)
     assert np.ptp([point[0, 0] for point in path]) > 20 * size
 
@@ -189,7 +190,7 @@ def test_a_large_face_shrinks_without_aliasing() -> None:
     stripes[:, ::2] = 255
     placement = Placement(np.array([[128 / 1000, 0, -12], [0, 128 / 1000, -12]]), (128, 128))
     face = align(stripes, placement, 128)
-    np.testing.assert_allclose(face, 127.5, atol=20)  # seven columns are four of one, three of two
+    np.testing.assert_allclose(face, 127.5, atol=20)  # each averages 4 and 3 stripes
 
 
 def test_a_face_outside_the_frame_is_all_border(soft_frame: np.ndarray) -> None:

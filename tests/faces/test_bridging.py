@@ -1,4 +1,4 @@
-"""Landmarks missing for a moment come from the frames around, moved with eyes and mouth."""
+"""Briefly missing landmarks are interpolated from neighbouring frames, following eyes and mouth."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ BROWS_AND_NOSE = np.array([[30.0, 30], [70, 30], [50, 58]])
 
 
 def moving(points: np.ndarray, num_frames: int) -> np.ndarray:
-    """Turned in the picture, grown and shifted a little more in every frame."""
+    """Points rotated, scaled and shifted a little more in every frame."""
     steps = np.arange(num_frames)
     factor = (1 + 0.01 * steps) * np.exp(0.02j * steps)
     moved = (points @ [1, 1j])[None] * factor[:, None] + (3 + 2j) * steps[:, None]

@@ -1,4 +1,4 @@
-"""Of calm faces every other frame is looked at; nothing is lost by it."""
+"""Still faces are examined in every other frame only, without loss."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from latentsync.faces.tracking.survey import Survey, survey
 
 
 class CalmDetector(DotDetector):
-    """Counts the frames in which it follows a face; what moves two pixels or less is calm."""
+    """Counts the frames in which it tracks a face; motion of up to two pixels counts as still."""
 
     def __init__(self) -> None:
         super().__init__()

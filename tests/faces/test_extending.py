@@ -1,4 +1,4 @@
-"""The detector that docs/extending.md shows works as it says."""
+"""The detector example in docs/extending.md works as documented."""
 
 import re
 from pathlib import Path

@@ -140,7 +140,7 @@ def test_overlapping_boxes_become_one() -> None:
 def test_the_region_of_a_mesh_is_upright_and_half_as_large_again() -> None:
     points = np.random.default_rng(0).uniform(-50, 50, (468, 2))
     points[[33, 263]] = [[-20, 0], [20, 0]]
-    turn = np.array([[0.0, -1, 300], [1, 0, 200]])  # a quarter
+    turn = np.array([[0.0, -1, 300], [1, 0, 200]])  # 90 degrees
     inside = transform(mesh_roi(transform(turn, points)), transform(turn, points))
     np.testing.assert_allclose((inside.max(axis=0) - inside.min(axis=0)).max(), 192 / 1.5)
     np.testing.assert_allclose((inside.max(axis=0) + inside.min(axis=0)) / 2, 95.5)

@@ -63,7 +63,7 @@ def test_strangers_at_one_place_stay_two_people() -> None:
 
 
 def test_a_person_is_who_is_near_on_average() -> None:
-    """Each step is under the limit, the ends are not: a chain is no person."""
+    """Each step is under the limit, but the ends are not: a chain is not one person."""
     chain = [seen(first, first + 5, look=0.8 * first / 5) for first in range(0, 25, 5)]
     assert number_people(chain, limit=1) == [0, 0, 1, 1, 2]
 
@@ -97,7 +97,7 @@ def test_without_looks_the_place_decides() -> None:
 
 
 def looks(detector: MeshDetector, seed: int, size: int, gain: float = 1.0) -> np.ndarray:
-    """The mean look of a drawn person in three frames."""
+    """The mean embedding of a synthetic person over three frames."""
     rng = np.random.default_rng(seed)
     portrait = Portrait(Speaker.random(rng), size)
     motion = head_motion(60, 25.0, rng)
@@ -155,7 +155,7 @@ def test_the_embedder_of_opencv_sees_the_aligned_face(
     (face,) = detector(official_frame)
     vector = embedder(official_frame, face)
     np.testing.assert_allclose(np.linalg.norm(vector), 1, rtol=1e-5)
-    # The network gives the mean red, green and blue of what it sees: skin, not the whole frame.
+    # The network outputs the mean red, green and blue of its input: skin, not the whole frame.
     assert vector[0] > vector[1] > vector[2]
     turned = np.ascontiguousarray(np.rot90(official_frame))
     (face_turned,) = detector(turned)
@@ -168,7 +168,7 @@ def test_the_embedder_of_opencv_sees_the_aligned_face(
 
 
 def mean_network() -> bytes:
-    """An ONNX file of one node: the mean of every channel of a 112x112 picture."""
+    """An ONNX file of one node: the mean of every channel of a 112x112 image."""
 
     def field(number: int, content: bytes | str | int) -> bytes:
         if isinstance(content, int):

@@ -24,7 +24,7 @@ GROUPS = ((17, 22), (22, 27), (27, 36))
 
 
 def landmarks(rng: np.random.Generator, triple: np.ndarray = FACE) -> np.ndarray:
-    """68 points in a box 180 wide whose brows and nose have the given means."""
+    """68 points in a box 180 wide, with the given means of brows and nose."""
     points = rng.uniform(-30, 30, (68, 2)) + triple.mean(axis=0)
     for (first, end), center in zip(GROUPS, triple, strict=True):
         points[first:end] += center - points[first:end].mean(axis=0)
@@ -42,7 +42,7 @@ def test_one_frame_lies_where_the_official_aligner_puts_it(rng: np.random.Genera
     (found,) = LegacyAligner(256).placements([landmarks(rng)])
     # The official one is computed in float32.
     np.testing.assert_allclose(found.matrix[:, :2], expected.matrix[:, :2], atol=1e-6)
-    # The bias counts in the population's standard deviation, the official one in the sample's.
+    # The bias enters our population standard deviation, but the official sample one.
     extra = (np.sqrt(6 / 5) - 1) * official.bias.numpy()
     np.testing.assert_allclose(found.matrix[:, 2], expected.matrix[:, 2] + extra, atol=1e-3)
 

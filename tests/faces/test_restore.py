@@ -27,7 +27,7 @@ def turned(scale: float, degrees: float) -> np.ndarray:
 
 
 def location_in_mask(frame: np.ndarray, placement: Placement, resolution: int) -> np.ndarray:
-    """For every frame pixel: the mask's value at the nearest face pixel, 1 outside the face."""
+    """For every frame pixel, the mask's value at the nearest face pixel; 1 outside the face."""
     height, width = frame.shape[:2]
     nearest = {"flags": cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, "borderValue": 1}
     back = invert(placement.square_matrix(resolution))
@@ -73,7 +73,7 @@ def test_outside_the_mask_no_bit_changes(
 
 
 def test_the_mask_border_does_not_show(soft_frame: np.ndarray) -> None:
-    """A face eight levels brighter makes no step anywhere: the weights rise slowly."""
+    """A face eight levels brighter causes no step anywhere: the weights rise slowly."""
     flat = np.full_like(soft_frame, 100)
     (placement,) = SmoothAligner(256).placements([turned(1.5, 10)])
     out = paste(flat, np.full((256, 256, 3), 108, dtype=np.uint8), placement).astype(int)
@@ -101,7 +101,7 @@ def test_restoring_the_crop_equals_the_official_code(
     resolution = int(case.split("_")[0])
     matrix = official[f"restore_M_{case}"].astype(float)
     placement = Placement(matrix, crop_template(resolution)[1])
-    # The official arrays were made with the channels flipped, so that the paste shows.
+    # The official arrays were made with flipped channels, so that the paste is visible.
     face = np.ascontiguousarray(align(official_frame, placement, resolution)[..., ::-1])
     out = paste(official_frame, face, placement, region="crop")
     y0, y1, x0, x1 = official[f"restore_out_box_{case}"]

@@ -13,7 +13,7 @@ SHOT = 8
 
 
 def shot(seed: int, length: int = SHOT, size: int = 160) -> list[np.ndarray]:
-    """A drawn person who moves and speaks."""
+    """A synthetic person who moves and speaks."""
     rng = np.random.default_rng(seed)
     portrait = Portrait(Speaker.random(rng), size)
     motion = head_motion(length, 25.0, rng)
@@ -75,7 +75,7 @@ def test_a_flash_is_no_cut() -> None:
 
 @pytest.mark.parametrize("times_shown", [[1, 1, 1, 1, 2], [2], [3]])
 def test_repeated_frames_hide_no_cut_and_make_none(times_shown: list[int]) -> None:
-    """25 frames a second shown as 30, and animation in twos and threes."""
+    """25 frames per second shown as 30, and animation on twos and threes."""
     frames = [*shot(1, 12), *shot(2, 12)]
     times = [times_shown[index % len(times_shown)] for index in range(24)]
     shown = [frame for frame, count in zip(frames, times, strict=True) for _ in range(count)]

@@ -14,7 +14,7 @@ from latentsync.faces.detectors.base import FIVE
 from latentsync.faces.tracking.follower import distinct
 from latentsync.faces.tracking.survey import Shot, Survey, Track, survey, usable
 
-A, B, C = 200, 150, 120  # levels of squares
+A, B, C = 200, 150, 120  # grey levels of squares
 NOBODY = draw()
 
 
@@ -173,7 +173,7 @@ def test_what_is_no_survey_is_refused(tmp_path: Path) -> None:
 
 
 class SeesHalf(DotDetector):
-    """Squares of some levels are seen without landmarks."""
+    """Does not provide landmarks for squares of some levels."""
 
     def at(self, frame: np.ndarray, level: int) -> Face | None:
         face = super().at(frame, level)
@@ -226,7 +226,7 @@ def test_one_jump_over_the_limit_does_not_switch_a_face_off() -> None:
 
 @pytest.fixture(scope="module")
 def drawn_film() -> list[np.ndarray]:
-    """Two people side by side, the second alone and larger, black, the first alone."""
+    """Two people side by side, then the second alone and larger, black, the first alone."""
     portraits, motions = [], []
     for seed in (900011, 900016):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,5 @@
-"""YuNet finds, the mesh says what can be redrawn; either without the other's files."""
+"""YuNet detects faces, the mesh decides what can be redrawn; each works without the other's
+files."""
 
 import logging
 import os
@@ -75,7 +76,7 @@ def test_a_mesh_that_lies_elsewhere_than_the_five_points_is_not_believed(
     middle = face.points.mean(axis=0)
     turned = (face.points - middle) @ np.array([[0.0, 1], [-1, 0]]) + middle  # by 90 degrees
     assert disagreement(replace(face, points=turned), seen) > AGREES
-    # Followed from there, the face is found again at once.
+    # Tracking from there finds the face again at once.
     collapsed = replace(face, points=turned * 0.5 + middle * 0.5 + 30)
     again = yunet.refine(frame, collapsed)
     assert again is not None
@@ -113,12 +114,12 @@ def test_a_face_without_landmarks_keeps_its_place_and_nothing_else(yunet: YuNetD
     five = Face(np.array([0.0, 0, 40, 50]), np.zeros((5, 2)), 0.8, FIVE)
     assert not five.can_be_aligned
     assert yunet.opening(five) is None
-    assert yunet.yaw(five) is None  # no point of a profile is known either
+    assert yunet.yaw(five) is None  # points of profiles are unknown too
 
 
 @pytest.mark.parametrize("degrees", [-40, -20, 0, 20, 40])
 def test_the_turn_is_the_one_that_the_mean_face_was_given(degrees: int) -> None:
-    """Up to the gains that make real meshes, which do not follow far enough, read true degrees."""
+    """Up to the gains that correct real meshes, which underestimate turns, to true degrees."""
     turned = rotated(degrees)
     mesh = Face(np.zeros(4), turned * 900 + 300, 1.0, "mesh")
     assert five_yaw(five_points(mesh)) == pytest.approx(degrees * 60 / 57, abs=5)
@@ -127,10 +128,10 @@ def test_the_turn_is_the_one_that_the_mean_face_was_given(degrees: int) -> None:
 
 
 def rotated(degrees: float) -> np.ndarray:
-    """The mean face, turned to the image's right, seen from three times its size."""
+    """The mean face, turned to the image's right, seen from a distance of three times its size."""
     radians = np.radians(degrees)
     x, y, z = canonical_face().T
-    # Turned to the image's right: the nose, which is near (negative z), goes right.
+    # Turned to the image's right: the nose, which is near (negative z), moves right.
     across, away = (
         x * np.cos(radians) - z * np.sin(radians),
         x * np.sin(radians) + z * np.cos(radians),
@@ -181,7 +182,7 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
 
 
 class Minimal(FaceDetector):
-    """All that a detector must say of itself."""
+    """The minimal interface of a detector."""
 
     def __call__(self, frame: np.ndarray) -> list[Face]:
         return []

@@ -1,4 +1,4 @@
-"""Predictions made by hand, to put losses on."""
+"""Hand-made predictions for tests of losses."""
 
 import torch
 
@@ -14,7 +14,7 @@ def guess(
     signal: list[float] | None = None,
     prediction_type: str = "epsilon",
 ) -> Denoised:
-    """A prediction of `target`, right unless given; the lower half of every frame is painted.
+    """A prediction of `target`, correct unless given; the lower half of every frame is painted.
 
     Pixels are the first three channels of x0.
     """

@@ -1,4 +1,4 @@
-"""A tiny file in the layout of VideoMAE-v2-g's, and its forward pass written out by hand."""
+"""A tiny file in the layout of VideoMAE-v2-g, and its forward pass written out by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ WIDTH, DEPTH, HEADS, PATCH, HIDDEN = 32, 2, 16, 112, 48
 
 
 def published_state(generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Names and order of axes as the published code saves them; 174 classes on top."""
+    """Names and axis order as saved by the published code, with a head of 174 classes."""
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator) / 4
@@ -42,7 +42,7 @@ def published_state(generator: torch.Generator) -> dict[str, torch.Tensor]:
 
 
 def embed_by_hand(state: dict[str, torch.Tensor], clips: torch.Tensor) -> torch.Tensor:
-    """Clips "b f 3 224 224" in [0, 1] => embeddings, straight from the published names."""
+    """Clips "b f 3 224 224" in [0, 1] => embeddings, computed from the published names."""
     tokens = functional.conv3d(
         clips.transpose(1, 2),
         state["patch_embed.proj.weight"],

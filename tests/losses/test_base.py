@@ -16,13 +16,13 @@ def test_only_clips_up_to_the_timestep_remain_and_what_belongs_to_them(generator
     assert share == 0.5
     assert clear.timesteps.tolist() == [500, 0]
     assert torch.equal(clear.target, target[[0, 2]])
-    # Decoded anew, of the clips that remain, though the whole batch was decoded before.
+    # Decoded again for the remaining clips, although the whole batch had been decoded before.
     assert torch.equal(clear.pixels, denoised.pixels[[0, 2]])
     assert shown["mel"].flatten().tolist() == [0, 2]
 
 
 class Mute:
-    """A loss that does not say what it reads."""
+    """A loss that does not declare what it reads."""
 
     def __call__(self, denoised, batch):
         return denoised.x0.mean()

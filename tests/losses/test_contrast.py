@@ -15,7 +15,7 @@ def test_bce_of_cosines_of_one_and_zero():
     axes = torch.eye(2, 16)
     assert cosine_bce(axes, axes, torch.ones(2)).item() == 0
     assert cosine_bce(axes, axes.flip(0), torch.zeros(2)).item() == 0
-    # The library limits the logarithm to -100: an orthogonal pair said to be in sync costs that.
+    # The library clamps the logarithm to -100: the loss of an orthogonal pair labelled as in sync.
     assert cosine_bce(axes, axes.flip(0), torch.ones(2)).item() == 100
 
 
@@ -44,7 +44,7 @@ def test_info_nce_leaves_near_pairs_out(generator):
     vision[:, 0] = 1
     pairs = torch.arange(8) // 2
     near = pairs[:, None] == pairs[None, :]
-    # Each window is compared with itself and the six of other pairs.
+    # Each window is compared with itself and six of other pairs.
     assert InfoNCE()(vision, vision, near).item() == pytest.approx(math.log(7), abs=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_info_nce_is_lower_for_matching_than_for_shuffled_sound(generator):
 
 
 def test_info_nce_counts_negatives_of_the_same_clip_as_often_as_told():
-    # Eight equal windows, two of each clip: itself, one of its clip five times, six of others.
+    # Eight equal windows, two per clip: itself, one of its clip weighted five times, six of others.
     same = torch.zeros(8, 16)
     same[:, 0] = 1
     none_near = torch.zeros(8, 8, dtype=torch.bool)
@@ -65,7 +65,7 @@ def test_info_nce_counts_negatives_of_the_same_clip_as_often_as_told():
     loss = InfoNCE(same_clip_weight=5.0)
     value = loss(same, same, none_near, one_clip).item()
     assert value == pytest.approx(math.log(1 + 5 + 6), abs=1e-5)
-    # By default, and where nothing says which are of one clip, all negatives count alike.
+    # By default, and where clips are not given, all negatives have the same weight.
     assert InfoNCE()(same, same, none_near, one_clip).item() == pytest.approx(math.log(8), abs=1e-5)
     assert loss(same, same, none_near).item() == pytest.approx(math.log(8), abs=1e-5)
 

@@ -32,7 +32,7 @@ def test_masked_recon_does_not_see_the_kept_region(denoised):
 
 
 def test_masked_recon_weighs_the_mouth(denoised):
-    # Painted: 4 rows of 8. The box holds rows 4..6 and columns 2..5: 12 of 32 places count 3-fold.
+    # Painted: 4 rows of 8. The box is rows 4..6 and columns 2..5: 12 of 32 positions have weight 3.
     loss = MaskedReconLoss(mouth_weight=3.0, mouth_box=(0.5, 0.875, 0.25, 0.75))
     prediction = denoised.target.clone()
     prediction[..., 4:7, 2:6] += 1
@@ -67,7 +67,7 @@ PROCESSES = {
 
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_min_snr_weighs_the_error_of_x0_whatever_is_predicted(kind, generator):
-    """Two roads: the weighted error of the prediction, and min(SNR, gamma) times that of x0."""
+    """Two ways: the weighted error of the prediction, and min(SNR, gamma) times that of x0."""
     process = PROCESSES[kind]
     latents = torch.randn(3, 4, 2, 4, 4, generator=generator)
     noise = torch.randn(3, 4, 2, 4, 4, generator=generator)

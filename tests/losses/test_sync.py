@@ -1,4 +1,4 @@
-"""The sync loss sees what the official one does: lower half, 256 from any size, target 1."""
+"""The sync loss reads what the official one does: the lower half, 256 from any size, target 1."""
 
 import math
 
@@ -31,7 +31,7 @@ def batch(generator) -> dict[str, torch.Tensor]:
 
 
 def expected(net: StableSyncNet, frames: torch.Tensor, mel: torch.Tensor) -> float:
-    """-log of the cosine, from the embeddings of frames stacked by hand."""
+    """-log of the cosine, from embeddings of frames stacked by hand."""
     cosine = (net.embed_frames(frames) * net.embed_mel(mel)).sum(dim=1)
     return -cosine.log().mean().item()
 

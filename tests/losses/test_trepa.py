@@ -1,4 +1,4 @@
-"""TREPA from the published layout of VideoMAE-v2, against the same computed by hand."""
+"""TREPA with the published layout of VideoMAE-v2, against the same computed by hand."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def clips(generator) -> torch.Tensor:
 
 
 def pair(truth: torch.Tensor, predicted: torch.Tensor):
-    """The loss's two arguments, of pixels "b f 3 h w"."""
+    """The loss's two arguments for pixels "b f 3 h w"."""
     denoised = guess(truth.permute(0, 2, 1, 3, 4), x0=predicted.permute(0, 2, 1, 3, 4))
     return denoised, {"pixels": truth}
 
@@ -69,7 +69,7 @@ def test_the_loss_equals_its_formula(backbone, state, generator):
 
 def test_embeddings_of_one_direction_cost_nothing_and_opposite_ones_4_over_their_width():
     class Means(VideoBackbone):
-        """Eight values that grow with the brightness of the clip, from -1 to 1."""
+        """Eight values that increase with the brightness of the clip, from -1 to 1."""
 
         image_size, dtype = 32, torch.float32
 
