@@ -1,9 +1,9 @@
-"""Names that a file or folder may have and that some grammar somewhere takes for something else.
+"""Names of files and folders that some grammar interprets as something else.
 
-Without the suffix of a file; none holds a slash.
+Without suffix; none contains a slash.
 """
 
-# Not ASCII, spelled so that this file is: Chinese, French, decomposed French, Russian, Arabic,
+# Not ASCII, escaped so that this file is: Chinese, French, decomposed French, Russian, Arabic,
 # Japanese, Korean, two emoji, a zero-width joiner, a right-to-left mark, a no-break space.
 LETTERS = (
     "\u6d4b\u8bd5",

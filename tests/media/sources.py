@@ -14,7 +14,7 @@ MILLISECONDS = Fraction(1, 1000)
 
 
 def shade(index: int) -> np.ndarray:
-    """A picture of eight stripes, the bits of its index (0 to 255): it survives any codec."""
+    """An image of eight stripes, the bits of its index (0 to 255), which survives any codec."""
     bits = np.array([index >> bit & 1 for bit in range(8)], np.uint8)
     row = np.repeat(40 + 170 * bits, SIZE // 8)
     return np.repeat(np.tile(row, (SIZE, 1))[..., None], 3, axis=2).astype(np.uint8)
@@ -88,7 +88,7 @@ def encode_sound(
 
 
 def blank_packet(path: Path, number: int) -> None:
-    """Zeros in place of the video packet that is stored as `number`."""
+    """Replace the video packet stored as `number` by zeros."""
     with av.open(str(path)) as container:
         # The entries are views into the open container: read them before it closes.
         entry = container.streams.video[0].index_entries[number]
@@ -97,9 +97,10 @@ def blank_packet(path: Path, number: int) -> None:
 
 
 def blank_group(path: Path, number: int) -> tuple[int, int]:
-    """Zeros from key frame `number` to the next; the first frame that is lost, and the next kept.
+    """Zero the packets from key frame `number` to the next; returns the first lost and the next
+    good frame.
 
-    All that is shown before a key frame is stored before it.
+    All frames shown before a key frame are stored before it.
     """
     with av.open(str(path)) as container:
         entries = container.streams.video[0].index_entries
@@ -117,7 +118,7 @@ def _blank(path: Path, start: int, end: int) -> None:
 
 
 def filter_fps(path: Path, fps: int) -> list[int]:
-    """What libav's own fps filter makes of a video of shades."""
+    """The output of libav's own fps filter for a video of shades."""
     indices = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]

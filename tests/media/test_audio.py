@@ -156,7 +156,7 @@ def test_sound_that_can_be_is_not(tmp_path: Path, channels: int, rate: int) -> N
 
 
 def write_head(path: Path, *, channels: int, rate: int, samples: int = 100) -> Path:
-    """A wav of silent samples, whatever its head says."""
+    """A wav of silent samples, regardless of what its header says."""
     width = 2 * channels
     path.write_bytes(
         struct.pack(

@@ -1,4 +1,4 @@
-"""Frames of a clip by their index are the frames that streaming gives."""
+"""Reading a clip's frames by index equals streaming them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_frames_come_in_any_order(
 def test_a_window_that_goes_on_is_decoded_on(tmp_path: Path) -> None:
     clip = open_clip(write(tmp_path / "a.mp4", shades(60), keyframe_interval=60, crf=30))
     clip.frames([3, 4])
-    clip.index.keys.clear()  # where seeks are looked up
+    clip.index.keys.clear()  # the table used for seeking
     assert [index_of(frame) for frame in clip.frames([5, 9])] == [5, 9]
     with pytest.raises(KeyError):
         clip.frames([8])
@@ -80,7 +80,7 @@ def test_colours_are_those_of_streaming(
     read = open_clip(path).frames(range(len(face)))
     difference = read - streamed
     assert np.abs(difference).mean() < 0.6
-    assert np.abs(difference.mean(axis=(0, 1, 2))).max() < 0.15  # as bright, and no tint
+    assert np.abs(difference.mean(axis=(0, 1, 2))).max() < 0.15  # same brightness, no tint
     assert np.abs(read - np.stack(face).astype(float)).mean() < 3
 
 
@@ -112,14 +112,14 @@ def test_a_hole_in_the_file_is_an_error_there_only(tmp_path: Path) -> None:
 
 @pytest.fixture(params=READERS)
 def reader(request: pytest.FixtureRequest):
-    """What opens a clip; decord, where it is installed."""
+    """Readers of clips; decord if it is installed."""
     if request.param == "decord":
         pytest.importorskip("decord", reason="the extra `train` is not installed")
     return reader_named(request.param)
 
 
 def prepared(path: Path, frames: list[np.ndarray]) -> Path:
-    """As prepare.py writes clips."""
+    """Write a clip like prepare.py does."""
     return write(path, frames, keyframe_interval=8, crf=8, tune="fastdecode", colour=BT601)
 
 
@@ -128,7 +128,7 @@ def test_every_reader_gives_the_frames_that_are_asked_for(reader, tmp_path: Path
     assert len(clip) == 60
     rng = np.random.default_rng(0)
     for _ in range(8):
-        indices = rng.integers(60, size=6)  # in any order, and twice
+        indices = rng.integers(60, size=6)  # in any order, with repetitions
         assert [index_of(frame) for frame in clip.frames(indices)] == indices.tolist()
     assert clip.frames([]).shape == (0, SIZE, SIZE, 3)
     with pytest.raises(IndexError, match=r"a\.mp4 has 60 frames, frame 60 is not there"):
@@ -136,7 +136,7 @@ def test_every_reader_gives_the_frames_that_are_asked_for(reader, tmp_path: Path
 
 
 def test_readers_differ_by_a_level_or_two(face: list[np.ndarray], tmp_path: Path) -> None:
-    """docs/data.md says by how much."""
+    """By how much is stated in docs/data.md."""
     pytest.importorskip("decord", reason="the extra `train` is not installed")
     path = prepared(tmp_path / "a.mp4", face)
     ours, theirs = (

@@ -1,4 +1,4 @@
-"""Interlaced sources: two moments woven into one picture come out as one moment each."""
+"""Interlaced sources: two fields woven into a frame come out as one field each."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 160, 96
 
 
 def moment(time: int) -> np.ndarray:
-    """A light bar that moves by three pixels from moment to moment, on a grey slope."""
+    """A light bar that moves by three pixels per field, on a grey gradient."""
     picture = np.tile(np.linspace(40, 90, WIDTH).astype(np.uint8), (HEIGHT, 1))
     left = 5 + 3 * time % (WIDTH - 40)
     picture[:, left : left + 24] = 210
@@ -27,8 +27,8 @@ def moment(time: int) -> np.ndarray:
 
 
 def woven(index: int) -> np.ndarray:
-    """Odd lines of one moment, even lines of the next: encoders take the lower field for the first,
-    if a frame does not say otherwise."""
+    """Odd lines of one field, even lines of the next: encoders assume bottom field first unless a
+    frame says otherwise."""
     picture = moment(2 * index)
     picture[0::2] = moment(2 * index + 1)[0::2]
     return picture
@@ -70,7 +70,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def combing(frame: np.ndarray) -> float:
-    """How much a line differs from its neighbours where these are alike."""
+    """How much lines differ from their neighbours where these are alike."""
     lines = frame[..., 1].astype(float)
     return float(np.abs(lines[1:-1] - (lines[:-2] + lines[2:]) / 2).mean())
 
@@ -83,7 +83,7 @@ def test_lines_of_two_moments_come_apart(source: Path) -> None:
     before, after = (np.mean([combing(f) for f in frames]) for frames in (as_stored, shown))
     assert before > 4
     assert after < before / 5
-    # Every frame shows the first of its two moments.
+    # Every frame shows the first of its two fields.
     middle = shown[20].astype(int)
     now, then = (np.abs(middle - moment(time)).mean() for time in (40, 41))
     assert now < then / 2
@@ -99,7 +99,7 @@ def test_times_are_those_of_the_file(source: Path) -> None:
 def test_any_frame_by_its_number_is_the_one_read_in_order(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both passes must see the same; a filter's first frame after a seek lacks its neighbour."""
+    """Both passes must see the same; after a seek, a filter's first frame has no predecessor."""
     from latentsync.media import frame_reader
 
     monkeypatch.setattr(frame_reader, "JUMP_SECONDS", 0)

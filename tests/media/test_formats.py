@@ -1,4 +1,4 @@
-"""What becomes of a source's format: the codec chosen for it, and what is told of it."""
+"""Handling of source formats: the codec chosen, and the changes reported."""
 
 from dataclasses import replace
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""A picture changed in a part: the part is what it was made, all else what its file stores."""
+"""Pictures with a changed part: the part is as set, everything else as stored in the file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def noise(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 def coded(
     path: Path, *, params: str = "", pixel_format: str = "yuv420p", turned: int = 0, **tags: int
 ) -> Path:
-    """One frame, stored well."""
+    """One frame, encoded at high quality."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
             "libx264", rate=25, options={"crf": "10", "x264-params": params}
@@ -88,7 +88,7 @@ def test_pixels_that_were_not_changed_are_stored_as_they_were(stored: tuple):
 
 
 def test_a_changed_part_is_what_a_whole_conversion_makes_of_it(stored: tuple):
-    """Two roads: only the part, or everything to RGB and back."""
+    """Two ways: converting only the part, or everything to RGB and back."""
     _, frame = stored
     maker = YuvMaker("yuv420p", ColourTags.of(frame))
     picture = painted(Picture(frame, RgbReader()), BOX, lambda part: 255 - part)
@@ -118,7 +118,7 @@ def test_left_chroma_is_the_mean_around_the_left_pixels():
 
 
 def test_what_lies_at_left_chroma_comes_back_there(stored: tuple):
-    """Smooth colours survive RGB => 4:2:0 => RGB; half a pixel of shift would show."""
+    """Smooth colours survive RGB => 4:2:0 => RGB; half a pixel of shift would be visible."""
     _, frame = stored
     across = np.linspace(0, 255, WIDTH).round()
     ramp = np.stack([np.tile(across, (HEIGHT, 1))] * 3, axis=-1).astype(np.uint8)
@@ -126,12 +126,13 @@ def test_what_lies_at_left_chroma_comes_back_there(stored: tuple):
     made = YuvMaker("yuv420p", ColourTags.of(frame)).make(
         Picture(frame, RgbReader()).with_part((0, 0, WIDTH, HEIGHT), 255 - ramp, ramp)
     )
-    # Only the decoder's own picture carries where chroma lies, so its planes are replaced.
+    # Only the decoder's own frame has the chroma location, so its planes are replaced.
     for old, new in zip(planes_of(frame), planes_of(made), strict=True):
         old[:] = new
     back = RgbReader().read(frame)[:, 4:-4].astype(int)
     red, _, blue = (back - ramp[:, 4:-4]).mean(axis=(0, 1))
-    # 1.6 levels a pixel, up in red and down in blue: half a pixel would be 0.8; rounding is alike.
+    # 1.6 levels per pixel, up in red and down in blue: half a pixel would be 0.8; rounding cancels
+    # out.
     assert abs(red - blue) / 2 < 0.35
 
 
@@ -167,8 +168,8 @@ def test_brightness_is_kept_however_chroma_is_stored(tmp_path: Path, pixel_forma
     outside = np.ones((HEIGHT, WIDTH), bool)
     outside[BOX[1] : BOX[3], BOX[0] : BOX[2]] = False
     np.testing.assert_array_equal(short[0][outside], planes_of(frame)[0][outside])
-    # And all is what a conversion to RGB of 8 bits and back makes of it, up to that one's loss:
-    # the strongest colours of noise lie outside of RGB.
+    # And everything equals a conversion to 8-bit RGB and back, within the latter's loss: the
+    # strongest colours of noise are outside of RGB.
     unit = 1 << (depth - 8)
     for a, b in zip(short, long, strict=True):
         difference = np.abs(a.astype(int) - b)
@@ -217,7 +218,7 @@ def test_planes_of_odd_pictures_are_kept(tmp_path: Path, pixel_format: str):
 
 
 def painted(picture: Picture, box: tuple[int, int, int, int], change) -> Picture:
-    """The picture with `change` done inside the box."""
+    """The picture with `change` applied inside the box."""
     around = picture.around(box)
     before = picture.rgb(around)
     after = before.copy()

@@ -31,7 +31,7 @@ def quiet(stream: av.VideoStream) -> None:
 
 
 def uneven(index: int) -> Fraction:
-    """30 fps as phones keep it: between 20 and 50 ms."""
+    """30 fps with the jitter of phones: 20 to 50 ms per frame."""
     return index * Fraction(33, 1000) + Fraction((index * 7) % 13, 1000)
 
 
@@ -102,9 +102,8 @@ ORDERS: dict[str, Callable[[int], list[int]]] = {
 def source(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[FrameReader, list[np.ndarray]]:
-    """3 s of 30 fps, variable, as `read_frames` reads it; key frames every 25 frames, or none that
-    stands alone.
-    """
+    """3 s of 30 fps, variable, as read by `read_frames`; key frames every 25 frames, or open GOPs
+    only."""
 
     def prepare(stream: av.VideoStream) -> None:
         options = {"g": "25"}
@@ -129,7 +128,7 @@ def test_any_order_gives_the_frames_of_read_frames(
     order: str,
     piece: int,
 ) -> None:
-    # Jumps of more than half a second seek here, and a reversed piece holds 6 frames.
+    # Jumps of more than half a second seek here, and a reversed piece has 6 frames.
     monkeypatch.setattr(frame_reader, "JUMP_SECONDS", 0.5)
     monkeypatch.setattr(frame_reader, "SEEK_MARGIN_SECONDS", Fraction(1, 5))
     monkeypatch.setattr(frame_reader, "REVERSED_BYTES", piece)
@@ -245,13 +244,13 @@ def test_a_broadcast_joined_in_the_middle_starts_with_its_first_whole_picture(
     times = read_times(path, on_damage=damage.append)
     frames = [index_of(f) for f in FrameReader(path, times).read(range(len(times)))]
     assert frames == list(range(20, 60))
-    # Shown from the start on, so that sound and picture stay together.
+    # Shown from the start, so that sound and picture stay in sync.
     assert times.starts[0] == 0
     assert times.starts[1] * times.time_base > Fraction(1, 20)
 
 
 def test_times_that_jump_back_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two recordings glued together."""
+    """Two recordings concatenated."""
     monkeypatch.setattr(frame_reader, "JUMP_SECONDS", 0.1)
     monkeypatch.setattr(frame_reader, "SEEK_MARGIN_SECONDS", Fraction(1, 5))
     parts = [write_media(tmp_path / f"{number}.ts", shades(20)) for number in range(2)]
@@ -259,7 +258,7 @@ def test_times_that_jump_back_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     times = read_times(path)
     frames = [index_of(frame) for _, _, frame in stored_frames(path)]
-    # The glue costs the first one its last packet, and what depends on it.
+    # The joint costs the first one its last packet and the frames that depend on it.
     assert frames[:16] == list(range(16))
     assert frames[-20:] == list(range(20))
     assert np.diff(times.starts * float(times.time_base))[-20:] == pytest.approx(1 / 25)
@@ -272,7 +271,7 @@ def test_times_that_jump_back_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def noisy(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """4 s whose index stands at the front of the file, with a large packet for every frame."""
+    """4 s, with the index at the front of the file and a large packet for every frame."""
     path = tmp_path / "whole.mp4"
     with VideoWriter(path, fps=25, width=SIZE, height=SIZE, keyframe_interval=10) as writer:
         for frame in shades(100):

@@ -38,7 +38,7 @@ def test_pq_is_that_of_the_norm(nits: float, stored: float) -> None:
 
 @pytest.mark.parametrize(("nits", "stored"), [(0, 0.0), (203, 0.75), (1000, 1.0)])
 def test_hlg_is_that_of_the_norm(nits: float, stored: float) -> None:
-    """ITU-R BT.2408: white is at 75 % of HLG, on a screen of 1000 nits."""
+    """ITU-R BT.2408: white is at 75 % of HLG, on a display of 1000 nits."""
     assert hlg_nits(np.array([float(stored)]))[0] == pytest.approx(nits, rel=0.002)
     assert hlg_of(np.array([float(nits)]))[0] == pytest.approx(stored, abs=0.0005)
 
@@ -78,7 +78,7 @@ def test_sdr_comes_back(transfer: int, primaries: int) -> None:
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
 def test_skin_comes_back_through_a_file_of_ten_bits(transfer: int) -> None:
-    """Through the planes and libswscale's own way back to RGB."""
+    """Through the planes and libswscale's own conversion to RGB."""
     rng = np.random.default_rng(0)
     skin = np.array([190, 140, 115]) + rng.integers(-50, 50, (64, 64, 1)) + [[[5, 0, -5]]]
     skin = np.repeat(np.repeat(skin.astype(np.uint8), 2, axis=0), 2, axis=1)
@@ -96,7 +96,7 @@ def test_skin_comes_back_through_a_file_of_ten_bits(transfer: int) -> None:
 
 
 def test_an_hdr_picture_is_not_shown_as_its_codes() -> None:
-    """A face lit at 60 nits is at 44 % of PQ: dark and grey, where no one knew what PQ is."""
+    """A face lit at 60 nits is at 44 % of PQ, which looks dark and grey if PQ is not decoded."""
     codes = pq_of(np.array([[60.0, 40.0, 30.0]]))[None]
     shown = to_sdr(np.rint(codes * WHITE_CODE).astype(np.uint16), transfer=PQ, primaries=BT709)
     linear = (shown[0, 0] / 255.0) ** 2.4 * WHITE_NITS

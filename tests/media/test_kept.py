@@ -1,4 +1,4 @@
-"""What a source has, its copy has: rate, size, colours, sound, and the two in time."""
+"""Copies preserve rate, size, colours, sound and sync of the source."""
 
 import resource
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def start_of(rate: Fraction | None, index: int) -> Fraction:
 def with_sound(
     path: Path, rate: Fraction | None, *, hertz: int = 48_000, layout: str = "mono", **options
 ) -> Path:
-    """2 s, white from the frame nearest to second 1 on, and a tone from second 1 on."""
+    """2 s, white from the frame nearest to second 1, and a tone from second 1."""
     frames = []
     while start_of(rate, len(frames)) < 2:
         is_late = start_of(rate, len(frames)) >= Fraction(BEEP_SECONDS) - Fraction(1, 200)
@@ -58,7 +58,7 @@ def with_sound(
 
 
 def copy(source: Path, target: Path, **options) -> None:
-    """What the engine does to a frame without a face."""
+    """What the pipeline does with frames without a face."""
     info, times = probe(source), read_times(source)
     timeline = build_timeline(times, seconds=0.1)
     with VideoWriter(
@@ -258,7 +258,7 @@ def test_colours_are_converted_by_the_tags_they_get(
     assert probe(path).colour == colour
     for frame in read_frames(path):
         difference = np.abs(frame[32, 8::16].astype(int) - COLOURS)
-        # Dark parts of strong colours lie close together in HDR.
+        # Dark parts of strong colours are close together in HDR.
         assert difference.max() <= (20 if colour.transfer in (16, 18) else 4)
         assert difference.mean() < 2
 
@@ -274,7 +274,7 @@ def test_crf_0_loses_nothing_but_the_rounding(
         for frame in frames:
             writer.write(frame)
     for frame, expected in zip(read_frames(path), frames, strict=True):
-        # 219 levels of grey for 256, and 224 of colour.
+        # 219 levels of grey instead of 256, and 224 of colour.
         assert np.abs(frame.astype(int) - expected).max() <= 3
     assert probe(path).pixel_format == "yuv444p"
 
@@ -357,7 +357,7 @@ MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,5
 def test_hdr_of_ten_bits_goes_through_as_it_is(
     tmp_path: Path, codec: str, suffix: str, place: str, crf: int
 ) -> None:
-    """Tags, mastering screen, light and, without loss, every code of the planes."""
+    """Tags, mastering display, light levels and, if lossless, every code of the planes."""
     colour = ColourTags(9, False, 9, 16, place, 10, MASTERING, "1000,400")
     first = tmp_path / f"in.{suffix}"
     y, x = np.mgrid[:64, :96]

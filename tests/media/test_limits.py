@@ -1,4 +1,4 @@
-"""A small file that asks for unbounded work is refused in one sentence."""
+"""Small files that would cause unbounded work are rejected in one sentence."""
 
 import resource
 import struct
@@ -23,7 +23,7 @@ def y4m(path: Path, fps: str, size: str = "W16 H16", num_frames: int = 3) -> Pat
 
 
 def gap(path: Path, *, hours: int = 2000) -> Path:
-    """Ten pictures, and hours later another ten."""
+    """Ten pictures, and another ten hours later."""
     times = lambda index: Fraction(index, 25) + 3600 * hours * (index // 10)  # noqa: E731
     return write_media(path, shades(20), times=times)
 

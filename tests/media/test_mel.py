@@ -26,7 +26,7 @@ def test_mel_equals_the_official_one(golden: dict[str, np.ndarray], waveform: to
 
 
 def test_blocks_leave_no_seam(waveform: torch.Tensor) -> None:
-    # What stands before does not matter: the end of a long sound is the end of a short one.
+    # What comes before does not matter: the end of a long sound equals that of a short one.
     long = torch.cat([torch.zeros(4000 * 200), waveform])
     late = mel_spectrogram(long)[:, 4003:]
     torch.testing.assert_close(late, mel_spectrogram(waveform)[:, 3:])
@@ -67,7 +67,7 @@ def test_a_window_outside_the_clip_is_refused() -> None:
 
 
 def test_a_long_sound_has_the_columns_of_its_parts():
-    """Worked off in blocks of 4096 columns (51 s), of which no column knows."""
+    """Computed in blocks of 4096 columns (51 s), which do not affect the result."""
     sound = torch.randn(60 * 16_000, generator=torch.Generator().manual_seed(0)) / 10
     whole = mel_spectrogram(sound)
     assert whole.shape == (80, 60 * 80 + 1)

@@ -1,4 +1,4 @@
-"""A file is read and written whatever it is called, by a path that does not begin with a slash."""
+"""Files with any name are read and written, by a path that does not begin with a slash."""
 
 from pathlib import Path
 

@@ -53,7 +53,7 @@ def packets(path: Path) -> list[tuple[int, int]]:
 
 
 def told_rates(path: Path) -> tuple[Fraction | None, Fraction | None]:
-    """The frame rates a player is told: the container's and the codec's guess."""
+    """The frame rates reported to players: the container's and the codec's guess."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return stream.average_rate, stream.guessed_rate
@@ -82,13 +82,13 @@ def test_joined_parts_have_the_times_of_a_file_written_in_one_go(
     expected, times = read_times(once), read_times(joined)
     assert times.time_base == expected.time_base
     np.testing.assert_array_equal(times.starts, expected.starts)
-    # libx265's own decoding times make the last frame of an uneven file some milliseconds short.
+    # libx265's own decoding times shorten the last frame of an uneven file by some milliseconds.
     slack = 1 / fps / times.time_base if codec == "hevc" else 0
     assert abs(times.end - expected.end) <= slack
     assert [index_of(frame) for frame in read_frames(joined)] == list(range(NUM_FRAMES))
-    if clock == "steady" or name.endswith(".mkv"):  # mp4 tells frames over seconds, of its own
+    if clock == "steady" or name.endswith(".mkv"):  # mp4 stores its own average rate
         assert told_rates(joined) == told_rates(once)
-    if name.endswith(".mp4"):  # Matroska keeps milliseconds, and no decoding times
+    if name.endswith(".mp4"):  # Matroska has millisecond times and no decoding times
         assert [tick * times.time_base for tick in times.starts.tolist()] == [
             start(index) for index in range(NUM_FRAMES)
         ]
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_part(tmp_path: Path) -> None:
     whole.mkdir()
     with parts_writer(tmp_path / "a.mp4") as parts:
         write(parts, 40)
-        # What lies on the disk in the middle of a part is what kill -9 leaves.
+        # The files on disk in the middle of a part are what kill -9 would leave.
         shutil.copytree(tmp_path / "parts", killed / "parts")
     resumed_at = []
     for folder in (killed, whole):

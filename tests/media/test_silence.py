@@ -1,4 +1,4 @@
-"""Where a voice is silent: told from sounds whose silences are known."""
+"""Silence detection on sounds with known silences."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ RATE = 16000
 
 
 def voice(*, noise_db: float) -> torch.Tensor:
-    """A second of tone, 1 s of pause, a second of tone; noise all along."""
+    """1 s of tone, 1 s of pause, 1 s of tone, with noise throughout."""
     time = torch.arange(3 * RATE) / RATE
     tone = 0.5 * torch.sin(2 * torch.pi * 220 * time)
     tone[RATE : 2 * RATE] = 0
@@ -76,7 +76,7 @@ def test_an_unknown_mode_is_refused():
 
 
 def test_a_long_sound_is_as_loud_as_its_parts():
-    """Worked off in pieces of 164 s, of which no level knows."""
+    """Computed in pieces of 164 s, which do not affect the result."""
     sound = torch.randn(170 * RATE + 7, generator=torch.Generator().manual_seed(0))
     sound *= torch.linspace(0.01, 1, len(sound))
     whole = levels_db(sound, RATE)

@@ -1,4 +1,4 @@
-"""Sound as recorders and editors leave it: joined, far too loud, not numbers."""
+"""Sound as left by recorders and editors: concatenated, far too loud, with NaNs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from latentsync.media.container import Damage
 from latentsync.media.video import VideoWriter
 from media.sources import SIZE, shades, tone, write_media
 
-# Two recordings in one file: encoder, ending, and rate and layout of both.
+# Two recordings in one file: encoder, suffix, and rate and layout of both.
 JOINED = {
     "mp3, another rate": ("libmp3lame", ".mp3", (44_100, "stereo"), (22_050, "stereo")),
     "mp3, one channel less": ("libmp3lame", ".mp3", (44_100, "stereo"), (44_100, "mono")),
@@ -36,7 +36,7 @@ def joined(folder: Path, case: str) -> Path:
         sound = tone(1, rate, channels=CHANNELS[layout], hertz=hertz)
         write_media(half, sound=sound, rate=rate, layout=layout, sound_codec=codec)
         data = half.read_bytes()
-        # The header that counts the frames of the first half would be taken for that of the whole.
+        # The header with the frame count of the first half would apply to the whole file.
         start = (
             data.index(b"\xff\xf3" if rate <= 24_000 else b"\xff\xfb")
             if codec[3:] == "mp3lame"

@@ -1,4 +1,4 @@
-"""Whatever sound goes into whatever container: picture and sound start at 0, in time."""
+"""Any sound in any container: picture and sound start at 0 and are in sync."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +37,7 @@ VOICES = {
 
 
 def clicks(rate: int) -> np.ndarray:
-    """Noise that swells and fades: it fits on itself at one place only."""
+    """Noise that swells and fades, which correlates with itself at one lag only."""
     moments = np.arange(rate) / rate
     noise = np.random.default_rng(0).normal(size=1000)
     coarse = np.interp(moments, np.arange(1000) / 1000, noise)
@@ -45,7 +45,7 @@ def clicks(rate: int) -> np.ndarray:
 
 
 def lag(one: np.ndarray, other: np.ndarray) -> int:
-    """By how many samples `one` comes later."""
+    """Number of samples by which `one` is late."""
     length = 1 << (len(one) + len(other)).bit_length()
     product = np.fft.rfft(one, length) * np.fft.rfft(other, length).conj()
     place = int(np.fft.irfft(product).argmax())
@@ -83,7 +83,7 @@ def test_picture_and_sound_start_at_0(
         with av.open(str(out)) as container:
             stream = container.streams.best(kind)
             first = next(container.decode(stream))
-            # A copy cannot begin before its first packet.
+            # A copied stream cannot begin before its first packet.
             late = 0.3 if copy is True and kind == "audio" and "after" in voice.parent.name else 0
             assert float(first.pts * first.time_base) == pytest.approx(
                 late, abs=0.025 if late or (copy is True and kind == "audio") else 1e-3

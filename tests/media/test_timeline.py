@@ -25,7 +25,7 @@ UNEVEN = FrameTimes(MILLISECONDS, np.array([0, 10, 40, 90]), 110)
 
 
 def rounded(fps: Fraction, length: int, *, late: int = 0) -> FrameTimes:
-    """A steady rate on a clock of milliseconds; one frame comes so many ticks late."""
+    """A steady rate on a clock of milliseconds; one frame is late by some ticks."""
     ticks = [round(1000 * index / fps) for index in range(length + 1)]
     ticks[length // 2] += late
     return FrameTimes(MILLISECONDS, np.array(ticks[:-1]), ticks[-1])
@@ -43,7 +43,7 @@ def test_a_rate_that_the_clock_is_too_coarse_for_is_kept(fps: Fraction, loop: st
 
 @pytest.mark.parametrize(("late", "fps"), [(2, 24), (-3, 24), (0, 25), (0, 23)])
 def test_times_that_are_meant_stay_as_they_are(late: int, fps: int) -> None:
-    """An uneven frame; a rate that the clock has; a header that says another rate."""
+    """An uneven frame; a rate that the clock can represent; a header with another rate."""
     times = rounded(Fraction(25 if fps == 25 else 24), 29, late=late)
     timeline = build_timeline(times, seconds=1.0, source_fps=Fraction(fps))
     np.testing.assert_array_equal(timeline.starts, times.starts)
@@ -113,7 +113,7 @@ def test_the_grid_is_the_one_of_libavs_fps_filter(tmp_path, rate: int, fps: int)
 
 
 def test_a_frame_that_stays_long_comes_again_for_its_mouth_to_move() -> None:
-    """As in a slide show, or where a damaged file holds its last good picture."""
+    """As in slide shows, or where a damaged file holds its last good picture."""
     times = FrameTimes(MILLISECONDS, np.array([0, 40, 1050]), 1090)
     timeline = build_timeline(times, seconds=0.5)
     assert timeline.numbers.tolist() == [0, *[1] * 26, 2]
@@ -151,7 +151,7 @@ def test_times_rise(starts: list[int], end: int) -> None:
 @pytest.mark.parametrize(
     ("starts", "end", "base", "fps", "said"),
     [
-        # 20 frames of a millionth of a second; of 2 ms are fine, see below.
+        # 20 frames of a microsecond; frames of 2 ms are accepted, see below.
         (range(20), 20, Fraction(1, 1_000_000), None, "20 pictures in 2e-05 s: the most are 1000"),
         (range(20), 20, Fraction(1, 1001), None, "20 pictures in 0.02 s: the most are 1000"),
         (range(20), 20, Fraction(1, 25), Fraction(90_000), "90,000 frames a second"),

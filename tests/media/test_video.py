@@ -78,7 +78,7 @@ def test_a_time_grid_keeps_the_duration(
     )  # fmt: skip
     indices = read_indices(path, fps=fps)
     assert len(indices) == pytest.approx(expected, abs=1)
-    # Each slot shows what was on the screen then, to half a slot.
+    # Each slot shows what was on screen at that time, within half a slot.
     for slot, index in enumerate(indices):
         assert abs(index / rate - slot / fps) <= 0.5 / fps + 1 / rate
 
@@ -127,8 +127,8 @@ def test_reading_from_the_middle(tmp_path: Path, fps: int | None, start: int) ->
     assert read_indices(path, fps=fps, start_seconds=start / 25, num_frames=12) == wanted
 
 
-# Seen pictures from FFmpeg's convention: the angle turns the stored picture counter-clockwise,
-# the flips come after it.
+# Displayed pictures according to FFmpeg's convention: the angle turns the stored picture
+# counter-clockwise, flips are applied afterwards.
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("flip", [None, "hflip", "vflip"])
 def test_rotation_is_applied(tmp_path: Path, degrees: int, flip: str | None) -> None:
@@ -157,7 +157,7 @@ WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627
 
 
 def store(picture: np.ndarray, matrix: int, *, depth: int, full: bool) -> list[np.ndarray]:
-    """Y, Cb, Cr by the definition in BT.601, 709, 2020."""
+    """Y, Cb, Cr as defined in BT.601, 709, 2020."""
     red, blue = WEIGHTS[matrix]
     rgb = picture / 255
     y = rgb @ [red, 1 - red - blue, blue]
@@ -242,7 +242,7 @@ def cut(whole: Path, share: float) -> Path:
 
 @pytest.fixture
 def noisy(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """4 s whose index stands at the front of the file, with a large packet for every frame."""
+    """4 s, with the index at the front of the file and a large packet for every frame."""
     path = tmp_path / "whole.mp4"
     with VideoWriter(path, fps=25, width=SIZE, height=SIZE, keyframe_interval=10) as writer:
         for frame in shades(100):
@@ -259,7 +259,7 @@ def test_a_cut_file_gives_its_good_part_and_then_says_where_it_breaks(noisy: Pat
     good: list[int] = []
     with pytest.raises(ValueError, match=r"cut\.mp4 is damaged: its video breaks off at") as error:
         good.extend(map(bottom, read_frames(cut(noisy, 0.6))))
-    # Of the last few, coded out of order, one may lack what stood behind the break.
+    # Of the last few, which are coded out of order, one may depend on data after the truncation.
     assert 45 <= len(good) <= 65
     assert good[:-3] == list(range(len(good) - 3))
     assert f"at {(good[-1] + 1) / 25:.2f} s" in str(error.value)
@@ -329,7 +329,7 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
 
 
 def test_frames_are_freed_without_the_cycle_collector(tmp_path: Path) -> None:
-    """It runs seldom: hundreds of large frames would wait for it."""
+    """It runs rarely: hundreds of large frames would accumulate."""
     path = write_media(
         tmp_path / "a.mp4", shades(60), prepare=lambda stream: stream.set_display_rotation(90)
     )

@@ -1,4 +1,5 @@
-"""Sound and odd files are whole, and cut ones are known to be cut, in every container."""
+"""Complete files with sound and oddities are accepted, truncated ones detected, in every
+container."""
 
 import struct
 from collections.abc import Callable
@@ -25,7 +26,7 @@ CODECS = {
 
 
 def late(path: Path, seconds: float) -> Path:
-    """2 s of video that begin late, with sound from 0 on."""
+    """2 s of video that begin late, with sound from 0."""
     video, audio = CODECS[path.suffix]
     start = Fraction(seconds).limit_denominator()
     sound = tone(2 + seconds, 48_000)
@@ -34,7 +35,7 @@ def late(path: Path, seconds: float) -> Path:
 
 
 def kept_clock(path: Path, seconds: float) -> Path:
-    """Cut out of a long recording, with its times."""
+    """Cut out of a long recording, with its original times."""
     video, audio = CODECS[path.suffix]
     times = lambda index: Fraction(index, 25) + int(seconds)  # noqa: E731
     return write_media(
@@ -49,7 +50,7 @@ def kept_clock(path: Path, seconds: float) -> Path:
 
 
 def slow(path: Path, seconds: float) -> Path:
-    """Four pictures, each of which stays for so long."""
+    """Four pictures, each shown for that long."""
     video, audio = CODECS[path.suffix]
     times = lambda index: index * Fraction(seconds)  # noqa: E731
     sound = tone(4 * seconds, 48_000)
@@ -116,7 +117,7 @@ def plain(path: Path) -> Path:
 
 
 def live(path: Path) -> Path:
-    """As recorders in browsers and pipes write it: of no known size."""
+    """As written by browser recorders and pipes: with unknown size."""
     remux(plain(path.with_name("whole.webm")), path, {"live": "1"})
     return path
 

@@ -20,7 +20,7 @@ def patches() -> np.ndarray:
 
 
 def flash_and_beep(rate: int, *, channels: int = 1) -> tuple[list[np.ndarray], np.ndarray]:
-    """White from frame 25 on, a tone from second 1 on."""
+    """White from frame 25, and a tone from second 1."""
     frames = [shade(0)] * 25 + [shade(255)] * 25
     silence = np.zeros((channels, rate), np.float32)
     return frames, np.concatenate([silence, tone(1, rate, channels=channels)], axis=1)
@@ -52,7 +52,7 @@ def test_saturated_colours_come_back(tmp_path: Path) -> None:
 
 
 def test_generations_do_not_drift(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Reading and writing neither darkens nor moves the picture, however often it is done."""
+    """Repeated reading and writing neither darkens nor shifts the picture."""
     noise = cv2.GaussianBlur(rng.standard_normal((128, 128, 3)), (0, 0), 4)
     first = picture = (128 + 40 * noise / noise.std()).clip(30, 225).astype(np.uint8)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""Pearson's r: lines, noise, stillness."""
+"""Pearson's r of lines, noise and constants."""
 
 import math
 

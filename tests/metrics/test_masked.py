@@ -1,4 +1,4 @@
-"""PSNR and SSIM by region: closed forms."""
+"""PSNR and SSIM by region, against closed forms."""
 
 import math
 

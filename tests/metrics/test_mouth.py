@@ -1,4 +1,4 @@
-"""Silence and closed mouths."""
+"""Closed mouths in silence."""
 
 import math
 

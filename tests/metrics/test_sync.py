@@ -1,4 +1,4 @@
-"""Sync score on embeddings whose shift is known."""
+"""Sync score on embeddings with a known shift."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from latentsync.metrics.sync import MAX_SHIFT, in_over_off, shift_cosines, sync_
 
 
 def walk(length: int, dimension: int = 64) -> torch.Tensor:
-    """Unit vectors that differ from one frame to the next."""
+    """Unit vectors that change from frame to frame."""
     generator = torch.Generator().manual_seed(0)
     return torch.nn.functional.normalize(
         torch.randn(length, dimension, generator=generator), dim=-1
@@ -18,7 +18,7 @@ def walk(length: int, dimension: int = 64) -> torch.Tensor:
 def test_a_sound_that_leads_by_n_frames_has_offset_n(lead):
     embeddings = walk(80)
     starts = torch.arange(20, 60, 2)
-    # The sound that belongs to window s stands at s - lead: it came before the picture.
+    # The sound of window s is at s - lead: it comes before the picture.
     audio = embeddings.roll(-lead, dims=0)
     result = sync_score(embeddings[starts], audio, starts)
     assert result.offset == lead

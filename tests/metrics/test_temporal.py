@@ -1,4 +1,4 @@
-"""Flicker and border: closed forms on pictures drawn by hand."""
+"""Flicker and border metrics against closed forms on simple images."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_border_of_a_lifted_inside_is_the_lift_over_the_natural_step(mask):
     truth = (columns + columns.T).expand(1, 1, 3, 16, 16).clone()
     torch.testing.assert_close(border_contrast(truth, truth, mask), torch.ones(1))
     lifted = truth + 0.3 * (1 - mask)
-    # Steps along x and y are 0.05. The lift adds at the left and upper borders (16 of 24
-    # pairs), where the slope rises into the mask, and is reduced by it at the right (8).
+    # Steps along x and y are 0.05. The offset adds at the left and upper borders (16 of 24 pairs),
+    # where the gradient rises into the mask, and is reduced by it at the right (8).
     expected = (16 * 0.35 + 8 * 0.25) / (24 * 0.05)
     assert border_contrast(lifted, truth, mask).item() == pytest.approx(expected, rel=1e-4)

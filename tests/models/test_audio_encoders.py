@@ -130,12 +130,12 @@ def test_hours_of_states_keep_few_alive_and_make_each_window_once(generator) -> 
     stream = StateStream([(1200 * i, 1200 * i + 1500) for i in range(num_windows)], make)
     tokens = TokenStream(stream)
     most = 0
-    for first in range(0, 12 * 3600 * 25 // 4, 100):  # windows of frames that step back a little
+    for first in range(0, 12 * 3600 * 25 // 4, 100):  # windows of frames that go back slightly
         frames = torch.arange(max(0, first - 20), first + 16)
         assert tokens.tokens(frames).shape == (len(frames), 10, 1)
         most = max(most, len(alive))
     assert made == list(range(num_windows))
-    assert most <= 4  # three kept, one being made
+    assert most <= 4  # three cached, one being computed
 
 
 @pytest.mark.parametrize("seconds", [0.5, 29.99, 30.0, 61.37])
@@ -160,7 +160,8 @@ def test_mel_states_have_no_seam_between_blocks(generator: torch.Generator) -> N
 
 
 def test_a_mel_in_stretches_is_the_mel_of_the_whole(generator: torch.Generator) -> None:
-    """By torch's own framing of the whole sound; the loudest part sets the floor of the rest."""
+    """Against torch's own framing of the whole sound; the loudest part sets the floor for the
+    rest."""
     waveform = torch.randn(75 * 16000 + 77, generator=generator) * 1e-5
     waveform[70 * 16000 : 71 * 16000] *= 5e4
     spectrum = torch.stft(waveform, 400, 160, window=torch.hann_window(400), return_complex=True)
@@ -189,7 +190,7 @@ def test_long_sound_has_a_seam_every_thirty_seconds_without_overlap_only(
             for part in (slice(3000), slice(3000, None), slice(100, None))
         )
     assert torch.equal(plain, torch.cat([first, rest]))
-    # Both windows of the default share states 50 to 1500: around their middle they fade.
+    # Both windows of the default share states 50 to 1500 and cross-fade around the middle.
     assert torch.equal(default[:725], first[:725])
     torch.testing.assert_close(default[825:], late[775:])
 

@@ -1,4 +1,4 @@
-"""A model folder from anywhere: what its config files say wrongly is one line with the file."""
+"""Untrusted model folders: errors in their config files are reported in one line with the file."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def whole(value: object) -> bool:
 
 
 def replaced(fits: Callable[[object], bool], by: object) -> Callable[[str], str]:
-    """Every value of a kind, at any depth, replaced; names of versions and classes stay."""
+    """Every value of a kind, at any depth, replaced; names of versions and classes are kept."""
 
     def change(value: object) -> object:
         if isinstance(value, dict):
@@ -72,7 +72,7 @@ BROKEN: dict[str, Callable[[str], str]] = {
     "numbers for texts": replaced(lambda value: isinstance(value, str), 3),
     "objects for numbers": replaced(whole, {}),
 }
-# They have no such values, or none that anything is made of.
+# They have no such values, or none that affect anything.
 HARMLESS = {
     ("config.json", "nothing for lists"),
     ("audio_encoder/config.json", "nothing for lists"),
@@ -107,7 +107,7 @@ def tiny_model() -> LipSyncModel:
 
 @pytest.fixture
 def folder(whole_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to break, in a place from where no host can be asked."""
+    """A copy to damage, without network access."""
 
     def asked(*words: object, **named: object) -> None:
         raise AssertionError(f"a network was asked for: {words}")
@@ -145,7 +145,7 @@ def test_bytes_that_are_no_text(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_config_without_one_of_its_values(folder: Path, name: str) -> None:
-    """It loads as it was, by a default, or is refused in one line: never anything else."""
+    """It loads with a default, or is rejected in one line."""
     path = folder / name
     values = json.loads(path.read_text())
     for key in values:

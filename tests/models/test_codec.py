@@ -1,4 +1,4 @@
-"""The border between pixels and latents, for a whole VAE and for a preview one."""
+"""Conversion between pixels and latents, with a full VAE and a preview one."""
 
 from pathlib import Path
 

@@ -44,7 +44,7 @@ def test_a_badly_decoded_garment_does_not_stain_the_skin_beside_it():
 
 
 def test_in_large_faces_cells_know_all_that_is_asked_of_them(generator):
-    """Texture is alike in both pictures, and a cell's mean takes it off."""
+    """Texture is the same in both images, so cell means cancel it."""
     mask = torch.ones(128, 128)
     mask[64:] = 0
     pixels = torch.rand(1, 2, 3, 128, 128, generator=generator) - 0.5
@@ -56,6 +56,6 @@ def test_in_large_faces_cells_know_all_that_is_asked_of_them(generator):
     )
     assert not cells[..., 16:, :].any()
     matched = match_cells(pixels + across, cells, mask)
-    # Within a face's Gaussian reach of the kept part, but not beside its outer edges.
+    # Within reach of the Gaussian from the kept part, but not near its outer edges.
     error = (matched - pixels)[..., 16:72, 24:-24].abs().max()
     assert error < 0.004 < 0.03 < across[..., 24].abs().max()

@@ -26,7 +26,7 @@ def unet(request: pytest.FixtureRequest) -> UNet:
     )
     for name, weight in net.named_parameters():
         if ".motion_modules." in name and "proj_out" in name:
-            nn.init.normal_(weight, std=0.3)  # fresh motion modules do nothing
+            nn.init.normal_(weight, std=0.3)  # new motion modules do nothing
     return net.eval().requires_grad_(False)
 
 
@@ -57,7 +57,7 @@ def test_an_interval_of_one_is_the_network(unet: UNet, steps: list[tuple[Tensor,
 def test_the_others_equal_a_network_whose_deep_layers_repeat_themselves(
     unet: UNet, steps: list[tuple[Tensor, ...]]
 ) -> None:
-    """The helper of the official pipeline lets every deep layer give back its last full output."""
+    """In the helper of the official pipeline, every deep layer returns its last full output."""
     cache = DeepCache(unet, 3)
     outputs = [cache(*inputs) for inputs in steps[:5]]
     replay = False
@@ -84,7 +84,7 @@ def test_where_they_come_back_the_pass_is_full(unet: UNet, steps: list[tuple[Ten
 
 
 def deep_layers(unet: UNet) -> Iterator[nn.Module]:
-    """Every residual block, attention and sampler but the last layer of the last level."""
+    """Every residual block, attention and sampler except the last layer of the last level."""
     yield unet.mid_block
     for block in [*unet.down_blocks, *unet.up_blocks]:
         shallow = 1 if block is unet.up_blocks[-1] else 0

@@ -1,4 +1,4 @@
-"""What draws stays on the model's device: fake CUDA tensors refuse to meet any of the CPU."""
+"""Generation stays on the model's device: fake CUDA tensors cannot be mixed with CPU ones."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ OTHERS = {
     f"{name}, interval": Sampler(name, 3, 1.5, guidance_interval=(0, 0.4), deepcache_interval=2)
     for name in SOLVERS
 }
-# A fake step costs as much as a real one of this size; three show every kind of step.
+# A fake step costs as much as a real one of this size; three cover every kind of step.
 SAMPLERS = {
     name: replace(sampler, num_steps=min(sampler.num_steps, 3))
     for name, sampler in {**PRESETS, **OTHERS}.items()
@@ -50,7 +50,7 @@ def on_fake_cuda() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Solvers keep real numbers, which they must compare; on the CPU, as always."""
+    """Solvers compare real timesteps, which are on the CPU as always."""
     make = Sampler.solver
 
     def real(sampler: Sampler, process: NoiseProcess) -> Solver:
@@ -62,7 +62,7 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(on_fake_cuda: None) -> LipSyncModel:
-    # Schedules live on the CPU, whatever the networks do.
+    # Schedules are on the CPU, wherever the networks are.
     with unset_fake_temporarily():
         scheduler = DDIMScheduler(prediction_type="sample", clip_sample=False)
     with torch.device("cuda"):
@@ -139,7 +139,7 @@ def test_denoising_stays_on_the_device(model: LipSyncModel, stored: bool, flow: 
 
 
 def test_from_waveform_to_frames_on_the_device(model: LipSyncModel) -> None:
-    """Sound and states lie on the CPU, where files are read; the network does not."""
+    """Sound and states are on the CPU, where files are read; the network is not."""
     config = WhisperConfig(
         d_model=80, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16
     )
@@ -164,7 +164,7 @@ def test_to_moves_every_network_and_casts_what_draws(kind: str) -> None:
     )
     encoder = MelAudioEncoder() if kind == "mel" else WhisperAudioEncoder.from_config(config)
     model = build_model(encoder)
-    # Without memory is where nothing is by accident.
+    # On the meta device no tensor can be left behind unnoticed.
     model.to("meta", torch.float16)
     nets = {"unet": model.unet, "codec": model.codec.vae.net}
     if kind == "whisper":

@@ -1,4 +1,4 @@
-"""HuBERT and wav2vec 2.0, tiny ones of the real classes, against the library's own answers."""
+"""HuBERT and wav2vec 2.0, tiny ones of the real classes, against the library's own output."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ SMALL = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
     "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
 }  # fmt: skip
-# As published, 320 samples a state, and one of half as many states.
+# As published, 320 samples per state, and one with half as many states.
 CONVS = {
     50: {"conv_dim": [8] * 7},
     25: {"conv_dim": [8] * 3, "conv_kernel": [16, 8, 8], "conv_stride": [16, 8, 5]},
@@ -48,7 +48,7 @@ def test_states_come_at_the_rate_that_the_encoder_says(rate: int, sound: torch.T
 def test_states_are_those_of_the_library_on_the_normalised_sound(sound: torch.Tensor) -> None:
     net = hubert()
     normed = (sound - sound.mean()) / (sound.var(unbiased=False) + 1e-7).sqrt()
-    # A state hears 400 samples, of which the middle 320 are its own.
+    # A state has a receptive field of 400 samples, of which the middle 320 are its own.
     silence = torch.nn.functional.pad(sound, (40, 40)) == 0
     padded = torch.nn.functional.pad(sound, (40, 40))
     padded = (padded - sound.mean()) / (sound.var(unbiased=False) + 1e-7).sqrt()
@@ -69,7 +69,7 @@ def test_a_stream_gives_what_the_whole_gives_around_every_frame(generator) -> No
     assert len(states) == 70 * 25
     stream = TokenStream(encoder.stream(waveform), before=2, after=2, rate=25.0)
     frames = torch.tensor([0, 700, 1749])
-    # One state a frame of 25 a second.
+    # One state per frame at 25 fps.
     expected = torch.stack(
         [states[(frame + torch.arange(-2, 2)).clamp(0, 1749)].flatten(0, 1) for frame in frames]
     )
@@ -100,7 +100,8 @@ def test_a_folder_that_transformers_wrote_loads(
 def test_the_network_of_a_model_with_a_head_loads_from_files_of_any_age(
     sound: torch.Tensor, tmp_path: Path
 ) -> None:
-    """Published ones are pickles whose normed weights have names of before parametrizations."""
+    """Published ones are pickles whose weight-normed tensors have names from before
+    parametrizations."""
     torch.manual_seed(0)
     whole = Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL, **CONVS[50], vocab_size=5)).eval()
     whole.save_pretrained(tmp_path)

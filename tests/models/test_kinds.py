@@ -1,4 +1,4 @@
-"""What a model was trained with comes back as itself, or is refused before training."""
+"""Parts a model was trained with are restored from its folder, or rejected before training."""
 
 import json
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_a_scheduler_that_no_folder_holds_is_refused_before_training(name: str) 
 
 def test_a_process_without_a_name_is_refused_before_training() -> None:
     class Own(FlowMatching):
-        """Nobody registered it: its folder would come back as another process."""
+        """Not registered: its folder would be loaded with another process."""
 
     with pytest.raises(ValueError, match=r"can hold a Own.*latentsync\.noise_processes"):
         build_model(MelAudioEncoder(), Own()).check_can_be_saved()
@@ -166,7 +166,7 @@ def test_a_name_means_one_class(registered: None) -> None:
 
 def test_a_class_without_a_name_is_not_registered() -> None:
     class Nameless:
-        """Says nothing of itself."""
+        """Does not declare a name."""
 
     with pytest.raises(ValueError, match="Nameless has no name"):
         register_audio_encoder(Nameless)

@@ -60,7 +60,7 @@ def test_masked_latents_know_nothing_of_the_painted_part(model, faces):
 def test_steps_outside_the_guided_interval_take_one_pass(
     model, faces, audio, interval, whole, shallow
 ):
-    """A cache lasts until guidance sets in, whose half without audio is not in it."""
+    """The cache is valid until guidance begins, since it lacks the half without audio."""
     sampler = Sampler("ddim", 4, 1.5, guidance_interval=(0.25, 0.75), deepcache_interval=interval)
     clips: dict[str, list[int]] = {"mid_block": [], "conv_in": []}
     for name, counts in clips.items():

@@ -1,4 +1,4 @@
-"""LR-ASD: how far it sees, what it hears, and that it stays on its device."""
+"""LR-ASD: its temporal context, its audio input, and its device."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_faces_of_a_batch_do_not_see_each_other(net: LRASD) -> None:
 
 
 def test_the_network_stays_on_its_device() -> None:
-    # What is recurrent asks the driver, and there may be none: that part runs without memory.
+    # Recurrent layers query the driver, which may be missing: that part runs on the meta device.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         encoders = visual_block(1, 32, stride=2).eval(), audio_block(1, 32).eval()
         gate = Gate(256).eval()
@@ -74,7 +74,7 @@ def test_silence_is_the_log_of_the_smallest_energy_and_nothing_else() -> None:
     assert rows.shape == (99, 13)
     eps = torch.tensor(2.0**-52, dtype=torch.float64)
     torch.testing.assert_close(rows[:, 0], eps.log().expand(99))
-    # All bands alike: no other cosine than the first sees anything.
+    # All bands are equal: only the first cosine is not zero.
     torch.testing.assert_close(rows[:, 1:], torch.zeros(99, 12, dtype=torch.float64))
 
 
@@ -88,7 +88,7 @@ def test_rows_start_every_10_ms_while_there_is_sound(num_samples: int, num_rows:
 def test_long_sound_is_heard_as_its_pieces() -> None:
     waveform = torch.randn(160 * 5000, generator=torch.Generator().manual_seed(0)) / 10
     rows = mfcc(waveform)
-    # Samples 160 r - 1 on say all of row r; the first of a piece has none before it.
+    # Row r depends on samples from 160 r - 1; the first row of a piece has none before it.
     for first in (1, 4090, 4097):
         piece = mfcc(waveform[160 * first - 160 : 160 * first + 4000])
         torch.testing.assert_close(rows[first : first + 20], piece[1:21])

@@ -1,4 +1,4 @@
-"""MouthReader: size, folder, what it looks at."""
+"""MouthReader: size, folder, and region it looks at."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What runs where, in which numbers."""
+"""Choice of dtype and memory format by device."""
 
 import pytest
 import torch

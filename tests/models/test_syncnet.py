@@ -1,4 +1,4 @@
-"""Truths about StableSyncNet that hold for any weights."""
+"""Properties of StableSyncNet that hold for any weights."""
 
 from pathlib import Path
 

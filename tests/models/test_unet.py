@@ -1,4 +1,4 @@
-"""Truths about the UNet that hold for any weights."""
+"""Properties of the UNet that hold for any weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ MakeUNet = Callable[..., UNet]
 
 @pytest.fixture
 def make_unet() -> MakeUNet:
-    """A small UNet with random weights everywhere, also where training starts at zero."""
+    """A small UNet with random weights everywhere, even where they are initialised to zero."""
 
     def make(**changes: object) -> UNet:
         torch.manual_seed(0)
@@ -147,7 +147,7 @@ def test_memory_format_changes_nothing(make_unet: MakeUNet) -> None:
 
 
 def test_training_and_inference_agree_in_bfloat16(make_unet: MakeUNet) -> None:
-    """In training the CPU takes plain products, else the fused attention."""
+    """On a CPU training uses plain products, inference the fused attention."""
     net = make_unet(motion="all")
     with torch.autocast("cpu", torch.bfloat16):
         training = net(*inputs())
@@ -177,7 +177,7 @@ def test_motion_is_one_of_three_words(make_unet: MakeUNet) -> None:
 
 
 def test_everything_happens_on_the_device_of_the_input() -> None:
-    """Fake CUDA tensors refuse to meet any of the CPU."""
+    """Fake CUDA tensors cannot be mixed with CPU ones."""
     with FakeTensorMode(), torch.device("cuda"):
         net = UNet(
             in_channels=5,

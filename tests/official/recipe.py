@@ -1,4 +1,4 @@
-"""The weights and inputs the golden arrays were computed with: made from names, not stored."""
+"""Weights and inputs of the golden arrays, generated from names instead of stored."""
 
 import math
 import zlib
@@ -20,7 +20,7 @@ def randn(name: str, *shape: int) -> Tensor:
 
 
 def recipe_value(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The weight of a name: matrices keep the scale of their input, gains stand around 1."""
+    """The weight of a name: matrices preserve the scale of their input, gains are around 1."""
     noise = randn(name, *shape)
     if name.endswith("running_var"):
         return 1 + np.float32(0.1) * noise.abs()
@@ -32,9 +32,9 @@ def recipe_value(name: str, shape: tuple[int, ...]) -> Tensor:
 def fill(
     net: nn.Module, names: list[str], translate: Callable[[str], str] = str, prefix: str = ""
 ) -> nn.Module:
-    """Fill a net from official names, all of which it must know by their translation.
+    """Fill a network from official names, all of which must exist in it after translation.
 
-    Tables of positions and counts keep the values the net computed itself.
+    Tables of positions and counts keep the values computed by the network.
     """
     own = net.state_dict()
     state = {
@@ -48,6 +48,6 @@ def fill(
 
 
 def official_shapes(manifest: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an official state dict: one `name 1 2 3` a line."""
+    """Names and shapes of an official state dict: one `name 1 2 3` per line."""
     lines = (DATA / f"{manifest}.keys.txt").read_text().splitlines()
     return {name: tuple(map(int, sizes)) for name, *sizes in (line.split(" ") for line in lines)}

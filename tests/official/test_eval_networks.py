@@ -1,4 +1,4 @@
-"""SyncNet v2 and S3FD compute what the official evaluation does, from official names."""
+"""SyncNet v2 and S3FD compute the same as the official evaluation, with official names."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ LOADERS = {"eval_syncnet_S": load_official_syncnet_v2, "s3fd": load_official_s3f
 
 
 def undrawn(kind: type[Network]) -> Network:
-    """A network of zeros: drawing weights that are replaced at once takes long."""
+    """A network of zeros, since sampling weights that are replaced at once takes long."""
     with torch.device("meta"):
         net = kind()
     net.to_empty(device="cpu")
@@ -45,7 +45,7 @@ def s3fd() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def one_place() -> S3FD:
-    """A detector that finds a face at every place of its fourth level, and nothing else."""
+    """A detector that finds a face at every position of its fourth level, and nowhere else."""
     net = undrawn(S3FD)
     nn.init.constant_(net.conf[3].bias[1:], 5.0)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_sound_that_comes_late_has_a_negative_offset(late: int) -> None:
     truth = randn("lse/truth", 60, 32)
     found = lse(truth[20:50], truth[20 - late : 50 - late])
     assert found.offset == -late
-    # Where the sound has left the clip, the distance is that to zero.
+    # Beyond the end of the sound, the distance is to zero.
     missing = truth[20:50][: abs(late)] if late < 0 else truth[20:50][30 - late :]
     np.testing.assert_allclose(
         found.distance, missing.norm(dim=1).sum().item() / 30, rtol=1e-4, atol=1e-4
@@ -127,7 +127,8 @@ def test_suppression_keeps_the_official_boxes() -> None:
 
 
 def test_a_box_is_its_anchor_moved_and_stretched_in_frame_pixels(one_place: S3FD) -> None:
-    # Half of the frame is 32x32: the fourth level has one place there, an anchor of 128 around 16.
+    # Half of the frame is 32x32: the fourth level has one position there, an anchor of 128 around
+    # 16.
     frame = np.zeros((64, 64, 3), dtype=np.uint8)
     (found,) = detect_boxes(one_place, frame, scale=0.5)
     center, size = np.array([16 + 12.8, 16 - 25.6]), np.array([64.0, 128.0])
@@ -172,7 +173,7 @@ def test_a_loaded_file_gives_its_tensors(
 ) -> None:
     net = request.getfixturevalue({"eval_syncnet_S": "syncnet"}.get(name, name))
     state = net.state_dict()
-    # As files of old versions of torch are: without counts, and not in a zip.
+    # Like files of old torch versions: without counts, and not zip archives.
     uncounted = {key: value for key, value in state.items() if "num_batches" not in key}
     path = tmp_path / "weights.model"
     torch.save(uncounted, path, _use_new_zipfile_serialization=False)

@@ -1,4 +1,4 @@
-"""LR-ASD computes what the published network does, from the published files."""
+"""LR-ASD computes the same as the published network, from the published files."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ FILES = {
     "": SHARED / "models/lr_asd/finetuning_TalkSet.model",
     "ava.": SHARED / "models/lr_asd/pretrain_AVA.model",
 }
-# Measured between one thread and two: 1e-6.
+# Measured difference between one and two threads: 1e-6.
 TOLERANCE = 1e-5
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"there are no arrays in {GOLDEN}")
@@ -68,7 +68,7 @@ def test_every_tensor_of_the_file_has_its_place_or_is_for_training_only() -> Non
         own = {key: tuple(value.shape) for key, value in LRASD().state_dict().items()}
     taken = {translated(key): shape for key, shape in official.items() if "lossV." not in key}
     assert taken == own
-    assert len(official) - len(own) == 2  # weight and bias of the head of the picture alone
+    assert len(official) - len(own) == 2  # weight and bias of the visual head
 
 
 def test_a_loaded_file_gives_its_tensors(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_loaded_file_gives_its_tensors(tmp_path: Path) -> None:
     }
     torch.save(official, tmp_path / "lr_asd.model")
     state = load_official_lr_asd(tmp_path / "lr_asd.model").state_dict()
-    # Forward and backward stand in two modules there and in one here.
+    # Forward and backward direction are two modules there and one here.
     for key in ("gru_forward.weight_hh_l0", "gru_backward.weight_hh_l0"):
         ours = "gru.weight_hh_l0" + ("_reverse" if "backward" in key else "")
         torch.testing.assert_close(state[ours], official[f"model.detector.{key}"])

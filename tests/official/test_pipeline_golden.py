@@ -1,6 +1,7 @@
-"""`preset=official` draws, steps, decodes and pastes what the official pipeline does.
+"""`preset=official` samples, denoises, decodes and pastes like the official pipeline.
 
-A whole run of the official code with tiny networks: 0.72 s of sound, 14 frames played to and fro.
+A whole run of the official code with tiny networks: 0.72 s of sound, 14 frames played back and
+forth.
 """
 
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def golden() -> dict[str, np.ndarray]:
 
 
 class Recording(LipSyncModel):
-    """Keeps what passes through it, one item a chunk."""
+    """Records what passes through it, one item per chunk."""
 
     def condition(self, *args: object) -> Tensor:
         self.fixed.append(super().condition(*args))
@@ -185,9 +186,9 @@ def test_latents_and_pixels_of_a_chunk(
     }
     np.testing.assert_array_equal(fixed[0, 0, 0], golden["mask_latent"])
     # Measured on one processor: at most 0.027 off, 0.74 % of the latents' spread. The first face of
-    # the first chunk goes with its instructions: 0.013 off with all of them (AVX-512, AMX), 3e-6
-    # with AVX2 alone (ATEN_CPU_CAPABILITY, MKL_ENABLE_INSTRUCTIONS, ONEDNN_MAX_CPU_ISA), 0.010 with
-    # less. The first face of the second chunk stays 0.009 to 0.016 off; why was not found out.
+    # the first chunk depends on the instruction set: 0.013 off with all of them (AVX-512, AMX),
+    # 3e-6 with AVX2 alone (ATEN_CPU_CAPABILITY, MKL_ENABLE_INSTRUCTIONS, ONEDNN_MAX_CPU_ISA), 0.010
+    # with less. The first face of the second chunk stays 0.009 to 0.016 off, for an unknown reason.
     for name, value in found.items():
         off = np.abs(np.asarray(value) - golden[name])
         assert np.sqrt(np.square(off).mean()) < 0.02 * golden[name].std(), (name, off.max())

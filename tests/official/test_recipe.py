@@ -1,4 +1,4 @@
-"""The recipe makes the weights that the golden arrays were computed with."""
+"""The recipe generates the weights with which the golden arrays were computed."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""StableSyncNet computes what the official one does, from official names."""
+"""StableSyncNet computes the same as the official one, with official names."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FRAMES = {"16_latent": (2, 64, 32, 32), "16_pixel_attn": (2, 48, 128, 256)}
 
 
 def official_syncnet(name: str) -> StableSyncNet:
-    """The net of an official config, which is read off the official shapes."""
+    """The network of an official config, derived from the official shapes."""
     shapes = official_shapes(f"syncnet_{name}")
     with torch.device("meta"):
         state = {key: torch.empty(shape) for key, shape in shapes.items()}
@@ -41,7 +41,7 @@ def test_embeddings_equal_the_official_ones(name: str) -> None:
 def test_an_export_has_the_official_names_and_shapes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the exporter itself; the full-size tensors stay on the meta device."""
+    """With the exporter itself; full-size tensors stay on the meta device."""
     written = {}
     monkeypatch.setattr("latentsync.weights.syncnet.write", lambda file, path: written.update(file))
     shapes = official_shapes(f"syncnet_{name}")

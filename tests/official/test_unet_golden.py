@@ -1,4 +1,4 @@
-"""The UNet computes what the official one does; keys and shapes are the official ones."""
+"""The UNet computes the same as the official one, with official keys and shapes."""
 
 import json
 from functools import partial
@@ -109,7 +109,7 @@ def test_the_shape_of_a_published_unet_is_read_off_its_tensors(config: str) -> N
 
 @pytest.mark.slow
 def test_full_size_unet_passes_through_the_official_values() -> None:
-    """Six GB and a minute; the first values, mean and deviation after every block."""
+    """Takes 6 GB and a minute; the first values, mean and standard deviation after every block."""
     trace = json.loads((DATA / "unet_stage2_trace.json").read_text())["A"]
     net = fill(UNet(motion="all"), names_of("stage2"), unet_key)
     outputs = {}
@@ -151,7 +151,7 @@ def test_names_of_version_1_0_are_translated(tmp_path: Path) -> None:
         for key, value in net.state_dict().items()
         for name in official_unet_keys(key)
     }
-    torch.save(old, tmp_path / "old.pt")  # bare: no "state_dict" around it
+    torch.save(old, tmp_path / "old.pt")  # bare: without a "state_dict" around it
     loaded = load_official_unet(tmp_path / "old.pt")
     torch.testing.assert_close(loaded.state_dict(), net.state_dict(), atol=0, rtol=0)
 

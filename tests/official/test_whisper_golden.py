@@ -35,7 +35,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def states(waveform: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
-    """The states of a file in OpenAI's layout, filled by the recipe."""
+    """States of a file in OpenAI's layout, filled by the recipe."""
     path = tmp_path_factory.mktemp("whisper") / "tiny.pt"
     state = {
         name: sinusoids(*shape) if "positional" in name else recipe_value(name, shape)
