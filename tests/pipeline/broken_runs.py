@@ -1,7 +1,8 @@
-"""Runs broken inputs one by one, each in a child that has so much time and memory and no more.
+"""Runs broken inputs one by one, each in a child process with limited time and memory.
 
-`python broken_runs.py cases.json results.json`, where a case is {name, video, audio, folder}. The
-children are forked of a process that has loaded everything, so that a run costs what it costs.
+`python broken_runs.py cases.json results.json`, where a case is {name, video, audio, folder}.
+Children are forked from a process that has loaded everything, so that a run only costs its own
+work.
 """
 
 import json
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 def watched(case: dict, model: object, detector: object) -> dict:
-    """What became of a case: done, refused with a line, or how it ended else."""
+    """The result of a case: done, rejected with a line, or how else it ended."""
     reader, writer = os.pipe()
     begun = time.monotonic()
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""infer.py in processes of their own, forked from one that has imported everything once."""
+"""infer.py in processes forked from one that has imported everything."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ WORDS = (
 
 
 def start_infer(folder: Path, *words: str) -> ForkServerProcess:
-    """`infer.py` in a folder; what it says is added to `said.txt` beside the folder."""
+    """Run `infer.py` in a folder; its output is appended to `said.txt` next to the folder."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["latentsync.cli.entry", "latentsync.cli.infer"])
     process = context.Process(target=_infer, args=(folder, [*WORDS, *words]))

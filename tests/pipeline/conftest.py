@@ -33,5 +33,5 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1.3 s: 32 or 33 frames, two full chunks and a rest."""
+    """1.3 s: 32 or 33 frames, two full chunks and a remainder."""
     return write_voice(tmp_path_factory.mktemp("voice") / "voice.wav", 1.34)

@@ -1,4 +1,4 @@
-"""What the tests of this folder feed the pipeline with."""
+"""Inputs for the tests of this folder."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from latentsync.pipeline import Request, Session, Source, prepare_job
 from latentsync.pipeline.job import Job
 
 RESOLUTION = 32
-# Left brow, right brow, nose of the face that every test frame pretends to show.
+# Left brow, right brow, nose of the face that every test frame supposedly shows.
 POINTS = [[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]]
-# Widths that x264 repeats bit for bit: its AVX-512 code does not for odd numbers of macroblocks.
+# Sizes that x264 encodes reproducibly: its AVX-512 code does not for odd numbers of macroblocks.
 WIDTH, HEIGHT = 128, 112
 
 
 class SeesLight(FixedDetector):
-    """The face stands at the fixed points wherever the frame is not black."""
+    """Detects a face at the fixed points wherever the frame is not black."""
 
     def __call__(self, frame: np.ndarray) -> list[Face]:
         return super().__call__(frame) if frame.mean() > 24 else []
@@ -37,7 +37,7 @@ class SeesLight(FixedDetector):
 
 
 def build_tiny_model() -> LipSyncModel:
-    """Real parts of the smallest size, with random weights that are always the same."""
+    """Real parts of the smallest size, with fixed random weights."""
     torch.manual_seed(0)
     vae = AutoencoderKL(
         block_out_channels=(8, 8),
@@ -66,7 +66,7 @@ def build_tiny_model() -> LipSyncModel:
 
 
 def picture(index: int) -> np.ndarray:
-    """Frame `index` of every test video: stripes that move, so that no two are alike."""
+    """Frame `index` of every test video: moving stripes, so that no two are equal."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     wave = np.sin(x / 10 + index * 0.08) * np.cos(y / 14 - index * 0.05)
     levels = 128 + 60 * wave
@@ -97,13 +97,13 @@ def job_of(
     masker: OcclusionMasker | None = None,
     **asked: object,
 ) -> Job:
-    """What would be done with these files; `asked` are fields of a `Request`."""
+    """The job for these files; `asked` are fields of a `Request`."""
     request = Request(Source.of(video), voice, **asked)
     return prepare_job(request, Session(model, detector, masker=masker), with_mel=with_mel)
 
 
 def presets_of_the_command() -> dict:
-    """What the page is given; imported here, since the page's library is an extra."""
+    """The presets of the page; imported here, since the page's library is an extra."""
     from latentsync.cli.page import PRESETS, build_preset, composed
 
     usual = composed()

@@ -1,9 +1,9 @@
-"""A drawn film of 20 s with all that happens in films, and the truth of each of its frames.
+"""A synthetic film of 20 s with typical difficulties, and the ground truth of each frame.
 
-Two people, three cuts, a second of black, a second of the back of a head, about 30 frames a second
-at uneven times. Seconds: 0-6 the first person (3-4 from behind), 6-10 both side by side, 10-15 the
-second (12-13 black), 15-20 the first again. Who is heard is who speaks: the first person at first,
-side by side and at the end, the second in between.
+Two people, three cuts, a second of black, a second of the back of a head, about 30 frames per
+second at uneven times. Seconds: 0-6 the first person (3-4 from behind), 6-10 both side by side,
+10-15 the second (12-13 black), 15-20 the first again. The person heard is the one who speaks: the
+first one at first, side by side and at the end, the second one in between.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from media.sources import write_media
 
 SECONDS = 20
 WIDTH, HEIGHT = 384, 192
-SIDE = 192  # of the square that a person is drawn in
+SIDE = 192  # of the square in which a person is drawn
 SEEDS = (900011, 900016)
 CUTS = (6.0, 10.0, 15.0)
 BLACK, BEHIND = (12.0, 13.0), (3.0, 4.0)
-# By shot: the left edge of each person's square, None for who is not there.
+# By shot: the left edge of each person's square, None if they are absent.
 PLACES: tuple[tuple[int | None, int | None], ...] = ((96, None), (0, 192), (None, 120), (64, None))
 HEARD = (0, 0, 1, 0)
 SOUND_RATE = 16000
@@ -33,13 +33,13 @@ SOUND_RATE = 16000
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The film and its truth; `n` frames, two people.
+    """The film and its ground truth; `n` frames, two people.
 
     `starts` and `end` are milliseconds. `cuts` are the first frames of all shots but the first.
-    `faces` says whose face is seen; where it is, `points` are left brow, right brow and nose in
-    pixels, and `openings` the mouth's, in about [0, 1]: both are NaN elsewhere. `behind` and
-    `black` are the frames with a head seen from behind, and with nothing. `heard` is the person
-    whose voice is in the film.
+    `faces` states whose face is visible; if it is, `points` are left brow, right brow and nose in
+    pixels, and `openings` the mouth's, in about [0, 1]: both are NaN otherwise. `behind` and
+    `black` are the frames with a head seen from behind, and without a picture. `heard` is the
+    person whose voice is in the film.
     """
 
     video: Path
@@ -76,7 +76,7 @@ class Person:
         self.back = self.from_behind(rng)
 
     def from_behind(self, rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
-        """The head's outline filled with hair, which hides all of the face."""
+        """The head's outline filled with hair, which hides the whole face."""
         shape = (SIDE, SIDE)
         cover = cv2.resize(self.portrait.head[..., 3], shape, interpolation=cv2.INTER_AREA) / 255
         down = np.array([[1.0, 0, 0], [0, 1.0, HEAD_DROP * FACE_SHARE * SIDE]])
@@ -94,7 +94,7 @@ class Person:
 
 
 def draw_scene(folder: Path) -> Scene:
-    """Write FOLDER/scene.mp4 (H.264, AAC) and say what is in it; always the same film."""
+    """Write FOLDER/scene.mp4 (H.264, AAC), always the same film, and return its ground truth."""
     starts = uneven_starts(np.random.default_rng(5))
     seconds = starts / 1000
     shot = np.searchsorted(CUTS, seconds, side="right")
@@ -135,10 +135,10 @@ def draw_scene(folder: Path) -> Scene:
 
 
 def uneven_starts(rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
-    """Milliseconds at which 600 frames start: each is held for 20 to 50 ms."""
+    """Milliseconds at which 600 frames start: each is shown for 20 to 50 ms."""
     holds = rng.integers(20, 48, 30 * SECONDS)
     starts = np.concatenate([[0], np.cumsum(holds)[:-1]])
-    # The last frame is held for a frame as well.
+    # The last frame is shown for the length of a frame as well.
     return np.round(starts * ((SECONDS * 1000 - 33) / starts[-1])).astype(np.int64)
 
 
@@ -149,7 +149,7 @@ def picture(
     is_black: bool,
     is_behind: bool,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """One frame: the squares of all who are there, their edges drawn out to the frame's."""
+    """One frame: the squares of all people present, with edges extended to the frame's."""
     if is_black:
         return np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     filled = np.zeros((HEIGHT, 0, 3), dtype=np.uint8)
@@ -163,7 +163,7 @@ def picture(
 
 
 def mixed(sounds: list[np.ndarray]) -> Float[np.ndarray, " t"]:
-    """In each shot the sound of who is heard there."""
+    """The voice of the person heard in each shot."""
     edges = [0, *(round(cut * SOUND_RATE) for cut in CUTS), SECONDS * SOUND_RATE]
     parts = [
         sounds[who][first:end] for who, first, end in zip(HEARD, edges, edges[1:], strict=False)

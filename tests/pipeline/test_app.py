@@ -1,4 +1,4 @@
-"""The page, asked over HTTP as a browser asks it."""
+"""The page, accessed over HTTP like by a browser."""
 
 import gc
 import html
@@ -20,7 +20,7 @@ from pipeline.inputs import build_tiny_model, presets_of_the_command, write_voic
 gradio = pytest.importorskip("gradio", reason="the extra `app` is not installed")
 gradio_client = pytest.importorskip("gradio_client")
 
-# Gradio leaves event loops to the garbage collector and uses what pandas deprecates.
+# Gradio leaves event loops to the garbage collector, and uses deprecated functions of pandas.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -38,7 +38,7 @@ def url(jobs_dir: Path):
     page = serve(engine, host="127.0.0.1", wait=False)
     yield page.local_url
     page.close()
-    gc.collect()  # here, where its warnings are let through
+    gc.collect()  # here, where its warnings are allowed
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_each_job_has_a_folder_and_a_report(client, video: Path, voice: Path):
     assert told["preset"] == "custom (draft) with num_steps=2"
     _, said, framed, files, _ = answers[0]
     assert said.startswith(f"{told['num_frames_with_face']} of {told['num_frames']} frames")
-    # The page within the page is the file beside the result, whole.
+    # The embedded page is the complete file next to the result.
     page = html.unescape(re.search('srcdoc="([^"]*)"', framed)[1])
     out = Path(told["out"])
     assert page == out.with_suffix(".report.html").read_text()
@@ -95,8 +95,8 @@ def test_cancel_stops_the_work_of_this_browser_and_the_next_job_runs(
     before = set(jobs_dir.glob("*"))
     job = client.submit(*fields(video, long), api_name="/start")
     folder = wait_for(lambda: next(iter(set(jobs_dir.glob("*")) - before), None))
-    wait_for(parts_folder(folder / "out.mp4").is_dir)  # it writes
-    # Another browser's word does not count.
+    wait_for(parts_folder(folder / "out.mp4").is_dir)  # it is writing
+    # Requests of other browsers do not cancel it.
     other = gradio_client.Client(client.src, verbose=False, download_files=False)
     assert other.predict(api_name="/cancel") == "Nothing is running."
     assert folder.is_dir()
@@ -109,7 +109,7 @@ def test_cancel_stops_the_work_of_this_browser_and_the_next_job_runs(
 
 
 def wait_for(seen, seconds: float = 30):
-    """What `seen` gives as soon as it gives anything."""
+    """Waits until `seen` returns something, and returns it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := seen():
@@ -130,7 +130,7 @@ def test_the_presets_are_those_of_the_command():
             assert (preset.overlap, preset.measure) == (config.overlap, config.measure)
             assert preset.encoding.preset == config.encoding.preset
             assert preset.encoding.crf == config.crf
-    # The published pipeline's own finder, and the page's for all others.
+    # Only the published pipeline has its own detector.
     assert {name for name, preset in presets.items() if preset.detector} == {"official"}
     assert isinstance(presets["official"].detector, MeshDetector)
 
@@ -158,7 +158,7 @@ def test_the_presets_are_those_of_the_command():
 def test_only_names_of_this_page_are_answered(
     url: str, host: str, status: int, method: str, path: str
 ):
-    """A site whose name was pointed to this machine sends that name as the Host."""
+    """A site whose name resolves to this machine sends that name as the Host."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
     connection.putrequest(method, path, skip_host=True)

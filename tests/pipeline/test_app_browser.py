@@ -1,4 +1,4 @@
-"""The page in a browser, clicked through once by a Chromium without a screen."""
+"""The page in a real browser, headless Chromium."""
 
 import gc
 import shutil
@@ -38,7 +38,7 @@ def url(tmp_path, tiny_model, detector):
 
 @pytest.fixture
 def page(url: str):
-    """The open page; whatever it asks of another machine is collected in `page.strangers`."""
+    """The open page; requests to other machines are collected in `page.strangers`."""
     with browsers.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
@@ -69,7 +69,7 @@ def test_from_upload_to_result(page, url: str, video: Path, voice: Path, tmp_pat
     page.click("#go")
     page.locator("#said").get_by_text("frames lip-synced").wait_for()
 
-    # The result plays, beside the source.
+    # The result plays, next to the source.
     result, source = page.locator("#result video"), page.locator("#source video")
     page.wait_for_function("document.querySelector('#result video').readyState >= 2")
     assert result.evaluate("video => video.duration") == pytest.approx(1.6, abs=0.05)
@@ -78,7 +78,7 @@ def test_from_upload_to_result(page, url: str, video: Path, voice: Path, tmp_pat
     assert left["x"] + left["width"] <= right["x"]
     assert left["y"] < right["y"] + right["height"] and right["y"] < left["y"] + left["height"]
 
-    # The report is there, with its pictures.
+    # The report is shown, with its pictures.
     report = page.frame_locator("#report iframe")
     report.get_by_text("Source above, result below").wait_for()
     assert report.locator("img").evaluate("image => image.naturalWidth") > 1000

@@ -1,4 +1,4 @@
-"""What the user gets wrong is said in one sentence with the value, and leaves no file behind."""
+"""User errors are reported in one sentence with the value, and leave no files behind."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from pipeline.inputs import SeesLight, picture, write_video, write_voice
 
 @dataclass
 class Job:
-    """A good run's paths, for a case to spoil."""
+    """The paths of a valid run, to be invalidated by a case."""
 
     folder: Path
     video: Path
@@ -74,12 +74,12 @@ def mute_audio(job: Job) -> None:
 
 
 def cut_off_before_its_index(job: Job) -> None:
-    """As a recording that was interrupted: the table of frames was to come last."""
+    """Like an interrupted recording: the index would have been written last."""
     cut_in_half(job, options={})
 
 
 def cut_off_after_its_index(job: Job) -> None:
-    """As a download that was interrupted: the head promises more than there is."""
+    """Like an interrupted download: the header promises more than there is."""
     cut_in_half(job, options={"movflags": "faststart"})
 
 

@@ -1,4 +1,4 @@
-"""Lists of jobs: what is done, what is done again, what a failure stops (only itself)."""
+"""Lists of jobs: what is run, what is run again, and that failures stop only themselves."""
 
 import csv
 import logging
@@ -42,7 +42,7 @@ def report_of(row: Row) -> Report:
 
 
 class Copies:
-    """A lip-sync that writes the audio's bytes to `out`, and fails where the audio says so."""
+    """A lip-sync that copies the audio's bytes to `out`, and fails if the audio says so."""
 
     def __init__(self) -> None:
         self.done: list[Row] = []
@@ -171,7 +171,7 @@ def test_a_failure_stops_only_itself_and_is_tried_again(
             None: f"{voice} is not a file",
         }[trouble]
     )
-    # A bug is shown where it is; what the user did wrong is not.
+    # Bugs are logged with a traceback, user errors are not.
     assert bool(caplog.records[0].exc_info) == (trouble == "bug")
     work.outs()
     voice.write_text("mended")
@@ -228,7 +228,7 @@ def test_after_a_kill_the_list_goes_on(folder: Path):
     assert statuses(path) == ["done", "running", "waiting"]
     work = Copies()
     run_jobs(path, work)
-    # What stands at b.mp4 is the killed run's and goes.
+    # The file at b.mp4 is the killed run's and may be replaced.
     assert [(row.out.name, row.overwrite) for row in work.done] == [
         ("b.mp4", True),
         ("c.mp4", False),

@@ -1,4 +1,4 @@
-"""What breaks under way: the good part comes out and is told, or nothing is left behind."""
+"""Failures during a run: the good part is written and reported, or nothing is left behind."""
 
 import errno
 import os
@@ -147,7 +147,7 @@ def write_float_wav(path: Path, samples: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_three_hours_of_voice_are_heard_in_little_memory(tmp_path: Path) -> None:
-    """In a process of its own; the video is short and stops, so that only the voice is long."""
+    """In a separate process; the video is short and does not repeat, so that only the voice is long."""
     write_video(tmp_path / "in.mp4", [still(index) for index in range(30)])
     voice = tmp_path / "long.wav"
     hour = (
@@ -195,7 +195,7 @@ def started(folder: Path, out: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # A shell that starts tests in the background has its children ignore Ctrl-C.
+        # A shell that starts tests in the background makes its children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 

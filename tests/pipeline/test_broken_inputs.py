@@ -1,4 +1,5 @@
-"""300 broken files: each comes out or is refused in one line, in a minute, and leaves nothing."""
+"""300 broken files: each is processed or rejected in one line, within a minute, leaving nothing
+behind."""
 
 import json
 import logging
@@ -59,7 +60,7 @@ def run(cases: list[dict], folder: Path) -> dict[str, dict]:
 
 
 def broken(folder: Path) -> list[dict]:
-    """The cases, whose files lie in `folder`; each gets an empty folder for what comes of it."""
+    """The cases, whose files are in `folder`; each gets an empty folder for its results."""
     good_video, good_voice = sound_files(folder / "good")
     cases = []
 
@@ -83,7 +84,7 @@ def broken(folder: Path) -> list[dict]:
 
 
 def sound_files(folder: Path) -> tuple[Path, Path]:
-    """A short mp4 and webm with sound, an mp3 and a wav that are whole."""
+    """A valid short mp4 and webm with sound, an mp3 and a wav."""
     folder.mkdir()
     frames = [picture(index) for index in range(NUM_FRAMES)]
     voice = write_voice(folder / "voice.wav", NUM_FRAMES / 25)
@@ -98,7 +99,7 @@ def sound_files(folder: Path) -> tuple[Path, Path]:
 
 
 def with_sound(video: Path | None, voice: Path, path: Path, codec: str) -> None:
-    """The packets of a video and the coded sound of a wav, in one file."""
+    """The packets of a video and the encoded sound of a wav in one file."""
     with av.open(str(path), "w") as target, av.open(str(voice)) as sound:
         heard = target.add_stream(codec, rate=48_000)
         if video is not None:
@@ -114,11 +115,11 @@ def with_sound(video: Path | None, voice: Path, path: Path, codec: str) -> None:
 
 
 def spoilt(source: Path, folder: Path, rng: np.random.Generator):
-    """Copies of a file, cut at many places and with single bytes turned over."""
+    """Copies of a file, truncated at many positions or with single bytes flipped."""
     folder.mkdir(exist_ok=True)
     whole = source.read_bytes()
     for index in range(NUM_CUTS):
-        # From a few bytes to all but one; every second one in the head, where the structure is.
+        # From a few bytes to all but one; every second one in the header, where the structure is.
         size = min(len(whole), 2000) if index % 2 else len(whole)
         end = 1 + (size - 2) * index // NUM_CUTS
         path = folder / f"cut{index}-{source.name}"
@@ -135,7 +136,7 @@ def spoilt(source: Path, folder: Path, rng: np.random.Generator):
 
 
 def special(folder: Path, video: Path, voice: Path) -> dict[str, tuple[str, Path]]:
-    """What is no medium, or one that nobody meant: name => which part it takes, and its path."""
+    """Files that are not media, or unusual ones: name => the part it replaces, and its path."""
     folder.mkdir()
     made = {
         "nothing.bin": b"",
@@ -187,7 +188,7 @@ def special(folder: Path, video: Path, voice: Path) -> dict[str, tuple[str, Path
 
 
 def float_wav(samples: np.ndarray, *, rate: int = 16_000, size: int | None = None) -> bytes:
-    """A wav of float32, whatever its head says."""
+    """A wav of float32, regardless of what its header says."""
     data = samples.astype("<f4").tobytes()
     channels = samples.shape[1]
     width = 4 * channels
@@ -199,7 +200,7 @@ def float_wav(samples: np.ndarray, *, rate: int = 16_000, size: int | None = Non
 
 
 def y4m(width: int, height: int, rate: str, *, frames: int = 0) -> bytes:
-    """Frames of raw 4:2:0, as many as are given, of the size that the head promises."""
+    """A raw 4:2:0 video of `frames` frames."""
     head = f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C420jpeg\n".encode()
     size = width * height + 2 * (-(-width // 2) * -(-height // 2))
     return head + (b"FRAME\n" + bytes([128]) * size) * frames

@@ -1,4 +1,4 @@
-"""Reports tell what was done: frame by frame, for what reason, by which settings."""
+"""Reports state what was done: frame by frame, why, and with which settings."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def parts(tiny_model, detector, sampler) -> dict:
 
 
 def changed_frames(video: Path, out: Path, numbers: list[int]) -> int:
-    """Frames of the output that are not the source's own."""
+    """Frames of the output that differ from the source."""
     source = list(read_frames(video))
     return sum(
         bool((np.abs(source[number].astype(int) - frame.astype(int)) > 24).any())
@@ -42,7 +42,7 @@ def changed_frames(video: Path, out: Path, numbers: list[int]) -> int:
 
 @pytest.mark.parametrize("fps", [24, 25, 30, 50])
 def test_a_frame_counts_as_drawn_if_it_was(tmp_path: Path, parts: dict, fps: int) -> None:
-    """Frames 10, 11, 17 and 23 are black: without a face; the grid has 25 slots a second."""
+    """Frames 10, 11, 17 and 23 are black, without a face; the grid has 25 slots per second."""
     dark = {10, 11, 17, 23}
     frames = [picture(0) * np.uint8(index not in dark) for index in range(2 * fps)]
     video = write_video(tmp_path / "in.mp4", frames, fps=fps)

@@ -1,4 +1,4 @@
-"""What depends on the inputs alone is made once, and found by content, never by name."""
+"""Results that depend on inputs only are computed once, and found by content, never by name."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ from pipeline.inputs import POINTS, picture, write_video, write_voice
 
 
 class Counting(FixedDetector):
-    """Counts its frames (as its parent does), and says that what it finds may be kept."""
+    """Counts its frames (as its parent does), and declares its results to be cacheable."""
 
     cache_key = "counting"
 
@@ -126,7 +126,7 @@ def test_a_file_that_changed_has_another_hash(tmp_path: Path):
 
 
 def test_a_noisy_silence_sounds_like_no_sound_at_all(tmp_path: Path, tiny_model: LipSyncModel):
-    """The tokens in the middle of a noisy pause are those of digital silence."""
+    """The tokens in the middle of a noisy pause equal those of digital silence."""
     time = torch.arange(3 * 16000) / 16000
     tone = 0.5 * torch.sin(2 * torch.pi * 220 * time)
     tone[16000:32000] = 0
@@ -197,7 +197,7 @@ def test_damaged_files_are_made_anew(
         return (tmp_path / name).read_bytes()
 
     whole = run("first.mp4")
-    # Of the tiny model's mel nobody keeps any states.
+    # States of the tiny model's mel are not cached.
     Cache(folder).tensor("states", "key", make=lambda: torch.ones(40))
     spoiled = sorted(folder.iterdir())
     kinds = {path.name.split("-")[0] for path in spoiled}
@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(
 
 
 def test_files_that_are_removed_at_any_time_never_fail_a_reader(tmp_path: Path):
-    """Six readers and writers of a cache that holds one file or two of their four."""
+    """Six readers and writers of a cache with room for one or two of their four files."""
     cache = Cache(tmp_path / "cache", max_bytes=1000)
     values = {str(index): torch.full((100,), float(index)) for index in range(4)}
     failed = []

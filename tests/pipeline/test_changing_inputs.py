@@ -1,4 +1,5 @@
-"""A source or a voice that changes while a run reads it: the run stops, says so, leaves nothing."""
+"""A source or voice that changes while a run reads it: the run fails, reports it, leaves
+nothing."""
 
 import os
 import shutil

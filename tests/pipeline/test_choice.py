@@ -1,4 +1,4 @@
-"""What a choice of faces refuses, and what it means in rows."""
+"""Validation of a choice of faces, and its rows."""
 
 from pathlib import Path
 

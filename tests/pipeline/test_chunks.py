@@ -1,4 +1,5 @@
-"""Slots => windows: every slot is drawn, shares add up to one, none is short, none leaks."""
+"""Slots => chunks: every slot is covered, weights add up to one, none is short, references do not
+leak."""
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_shares_add_up_to_one_in_every_slot(overlap: int, length: int):
 def test_only_neighbours_share_a_slot_and_only_for_the_overlap():
     chunks = cut_chunks([run_of(0, 200)], length=LENGTH, overlap=4)
     shared = sum(((window.weights > 0) & (window.weights < 1)).sum() for window in chunks)
-    # Both of two neighbours have four slots with a part of the whole.
+    # Both neighbours have four slots with partial weights.
     assert shared == 2 * 4 * (len(chunks) - 1)
     by_hand = 1 + np.ceil((200 - 16) / 12)
     assert len(chunks) == by_hand

@@ -1,4 +1,4 @@
-"""Mouths go back at their time: between two slots, fading beside what stays as it is."""
+"""Mouths are pasted at the right time: between two slots, fading next to unchanged frames."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -30,7 +30,7 @@ PER_FRAME = ("points", "boxes", "openings", "yaws")
 
 
 def survey_of(seen: list[bool], *, end: int | None = None) -> Survey:
-    """One face that stands still, seen in some frames of one shot."""
+    """One still face, seen in some frames of one shot."""
     n = len(seen)
     points = np.tile(np.array(POINTS, np.float32), (n, 1, 1))
     boxes = np.tile(np.array([40, 30, 90, 100], np.float32), (n, 1))
@@ -96,7 +96,7 @@ def test_a_face_is_redrawn_in_its_turns_with_their_voices_and_fades_beside_them(
         fps=fps,
         num_spoken=n,
     )
-    # Somebody may speak for a moment, though a face that is seen for a moment is left alone.
+    # Turns may be brief, although faces seen briefly are left alone.
     spans = [(run.first, run.end, run.speech) for run in runs]
     assert spans == [(5, 20, 0), (20, 30, "turn7"), (35, 37, 0)]
     np.testing.assert_allclose(runs[0].strength[:4], [0.2, 0.4, 0.6, 0.8], rtol=1e-6)
@@ -176,7 +176,7 @@ def test_faces_that_are_past_are_not_kept_though_they_are_drawn_later():
 
 
 def placed(scale: float, degrees: float, x: float, y: float) -> Placement:
-    """A square face: so many of its pixels for one of the frame, turned, with its middle there."""
+    """A square face: its scale in face pixels per frame pixel, rotation, and centre."""
     turn = np.deg2rad(degrees)
     linear = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     middle = np.full(2, (RESOLUTION - 1) / 2)
@@ -204,7 +204,7 @@ def test_a_face_cut_from_its_part_of_the_picture_is_the_one_cut_from_the_whole(p
     frame = blurred_noise()
     whole = align(frame, place, RESOLUTION).astype(int)
     part = face_in(Picture.of(frame), place, RESOLUTION)
-    # OpenCV rounds places to 1/32 of a pixel, from other sums.
+    # OpenCV rounds positions to 1/32 of a pixel, from different sums.
     assert np.abs(part - whole).max() <= 3
     assert (part != whole).mean() < 0.02
 
@@ -226,7 +226,7 @@ def test_a_face_put_into_its_part_of_the_picture_is_the_one_put_into_the_whole(
 @pytest.mark.parametrize("rate", [24, 30, 50, 60])
 @pytest.mark.parametrize("cut", [28, 35, 36, 37])
 def test_every_frame_up_to_a_cut_and_to_the_end_gets_a_mouth(rate: int, cut: int):
-    """Slots of 1/25 s are longer than the frames: a cut and the end come in the midst of one."""
+    """Slots of 1/25 s are longer than the frames: a cut and the end come in the middle of one."""
     length = 3 * rate + 1
     timeline = timeline_of(list(range(length)), Fraction(1, rate), length)
     whole = survey_of([True] * length)

@@ -1,4 +1,4 @@
-"""What of the inputs could not be used as it is stands in the report and on the terminal."""
+"""Parts of the inputs that could not be used are stated in the report and on the terminal."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def whole(folder: Path, rng: np.random.Generator) -> tuple[Path, Path]:
 
 
 def cut_video(folder: Path, rng: np.random.Generator) -> tuple[Path, Path]:
-    """The last twelfth is missing, of a file whose index stands first."""
+    """The last twelfth is missing from a file whose index comes first."""
     video, voice = whole(folder, rng)
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 11 // 12])
     return video, voice
@@ -84,7 +84,7 @@ def loud_voice(folder: Path, rng: np.random.Generator) -> tuple[Path, Path]:
     return video, floats(folder / "v.wav", 1.4e6 * tone(1.6, 16_000)[0])
 
 
-# What makes the inputs, where the report says it, and how.
+# How the inputs are made, where in the report it is stated, and how.
 DAMAGED: dict[Callable, tuple[str, str]] = {
     cut_video: ("damage", "the video: nothing to read from 1."),
     cut_mkv: ("damage", "the video: nothing to read from 1."),

@@ -1,4 +1,4 @@
-"""A film with all that happens in films: cuts, two people, black, a head from behind, odd times."""
+"""A film with cuts, two people, black frames, a head from behind and uneven times."""
 
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +34,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture(scope="module")
 def run(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> tuple[Report, Path]:
-    """All faces of the film redrawn to its own sound, by one step of a tiny network."""
+    """All faces of the film redrawn to its own sound, with one step of a tiny network."""
     out = scene.video.with_name("out.mp4")
     report = lipsync(
         scene.video,
@@ -51,7 +51,7 @@ def run(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> tuple
 def test_every_frame_comes_out_at_its_time(scene: Scene, run: tuple[Report, Path]):
     report, out = run
     times = read_times(out)
-    # AAC rounds the sound up to its block of 64 ms, which is a frame or two longer than the film.
+    # AAC rounds the sound up to blocks of 64 ms, a frame or two longer than the film.
     assert 0 <= len(times) - scene.num_frames <= 2
     assert len(times) == report.num_frames
     seconds = times.starts[: scene.num_frames] * float(times.time_base)
@@ -65,7 +65,7 @@ def test_shots_and_people_are_those_of_the_film(scene: Scene, run: tuple[Report,
     seconds = scene.starts / 1000
     cuts = [0.0, *(seconds[cut] for cut in scene.cuts)]
     starts = [shot.start_seconds for shot in report.shots]
-    # Black parts a shot in two or three; every cut of the film is one of ours.
+    # Black frames split a shot in two or three; every cut of the film is detected.
     for cut in cuts:
         assert min(abs(start - cut) for start in starts) < 0.05, (cut, starts)
     people = {
@@ -89,7 +89,7 @@ def test_black_and_the_back_of_a_head_are_left_alone_and_said(
         said |= (scene.starts / 1000 >= span.start_seconds - 1e-3) & (
             scene.starts / 1000 < span.end_seconds - 1e-3
         )
-    # A frame or two beside each gap may go either way.
+    # A frame or two next to each gap may go either way.
     assert (said != unseen).sum() <= 12
     assert abs(report.num_frames_with_face - (~said).sum()) <= 2
     changed = np.zeros(scene.num_frames, dtype=bool)
@@ -103,7 +103,7 @@ def test_black_and_the_back_of_a_head_are_left_alone_and_said(
 
 @pytest.fixture(scope="module")
 def spoken(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> Job:
-    """Whoever speaks is to be redrawn to the film's own sound."""
+    """Redraw whoever speaks to the film's own sound."""
     return job_of(
         scene.video,
         scene.video,
@@ -118,7 +118,7 @@ def spoken(scene: Scene, detector: MeshDetector, tiny_model: LipSyncModel) -> Jo
 def test_turns_are_those_of_who_is_heard(scene: Scene, spoken: Job):
     seconds = scene.starts / 1000 + 0.02
     seen = np.array([scene.faces[i, scene.heard[i]] for i in range(scene.num_frames)])
-    # Persons are numbered by their first frame, as the film's are.
+    # Persons are numbered by their first frame, as in the ground truth.
     said = np.full(scene.num_frames, -1)
     for turn in spoken.plan.turns or []:
         said[(turn.start <= seconds) & (seconds < turn.end)] = turn.person

@@ -1,4 +1,4 @@
-"""Whatever a camera and a recorder write goes through: frames, rate, length and start are kept."""
+"""Files of any camera and recorder: frames, rate, length and start are preserved."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -36,7 +36,7 @@ def film(
     late: float = 0.0,
     lossless: bool = False,
 ) -> Path:
-    """A face that stands still; stored on its side if it is to be turned."""
+    """A still face; stored on its side if `turned`."""
     height, width = SIZES[size]
     shown = np.zeros((height, width, 3), np.uint8)
     shown[:HEIGHT, :WIDTH] = picture(0)
@@ -59,7 +59,7 @@ def film(
 
 
 def voice(path: Path, seconds: float, hertz: int, layout: str, *, starts: float = 0.0) -> Path:
-    """Speech begins with the file, or later if the sound's own clock does."""
+    """Speech begins with the file, or later if the sound's own timestamps do."""
     sound = tone(seconds, hertz, channels=CHANNELS[layout])
     codec = "pcm_s16le" if path.suffix in {".wav", ".mkv"} else "aac"
     return write_media(
@@ -67,7 +67,7 @@ def voice(path: Path, seconds: float, hertz: int, layout: str, *, starts: float 
     )
 
 
-# Every value of every column appears, beside different others: name, rate, kind of picture,
+# Every value of every column appears, in different combinations: name, rate, kind of picture,
 # seconds, rate, channels of the voice.
 CASES: list[tuple[str, Fraction, dict, float, int, str]] = [
     ("a.mp4", Fraction(24), {}, 1.2, 8_000, "mono"),
@@ -89,7 +89,7 @@ def test_frames_rate_length_and_start(tmp_path: Path, parts: dict, case: tuple) 
     sound = voice(tmp_path / "voice.wav", seconds, hertz, layout)
     out = tmp_path / "out.mp4"
     report = lipsync(source, sound, out, **parts)
-    # What is longer is kept: the rest of the video passes through, a short one is played on.
+    # Longer videos keep their rest, which passes through; short ones are continued.
     num_frames = round(SECONDS * rate) if seconds <= SECONDS else round(seconds * rate)
     info, times = probe(out), read_times(out)
     assert report.num_frames == pytest.approx(num_frames, abs=1)
@@ -121,7 +121,7 @@ def test_frames_rate_length_and_start(tmp_path: Path, parts: dict, case: tuple) 
 def test_what_starts_later_in_its_file_is_shown_and_heard_from_the_start_of_the_video(
     tmp_path: Path, parts: dict, late: float, starts: float
 ) -> None:
-    """A video's own clock begins with its first picture; a voice keeps the silence before it."""
+    """A video's time begins with its first picture; a voice keeps the silence before it."""
     source = film(tmp_path / "a.mkv", Fraction(25), late=late)
     sound = voice(tmp_path / "voice.mkv", 1.0, 16_000, "mono", starts=starts)
     out = tmp_path / "out.mp4"
@@ -157,7 +157,7 @@ def test_smallest_and_largest_pictures(tmp_path: Path, parts: dict, name: str) -
     assert report.num_frames == report.num_frames_with_face == 3
     shown = list(read_frames(out))
     assert [one.shape for one in shown] == [(height, width, 3)] * 3
-    # A corner that no mouth reaches stays; the middle, where the mouth was painted, does not.
+    # A corner that no mouth reaches is unchanged; the middle, where the mouth was painted, is not.
     assert np.abs(shown[0][: height // 16, : width // 16].astype(int) - frame[0, 0]).max() <= 3
 
 
@@ -195,7 +195,7 @@ def test_interlaced_sources_become_progressive_and_it_is_said(
             if count
             else []
         )
-        # Above the mouth, the lines are those of one moment or, with off, of the file.
+        # Above the mouth, lines are those of one field or, with off, of the file.
         wanted = FrameReader(source, read_times(source), deinterlace=mode).read(range(12))
         for shown, before in zip(read_frames(out), wanted, strict=True):
             assert np.abs(shown[:24].astype(int) - before[:24]).mean() < 1.5

@@ -1,4 +1,4 @@
-"""Whenever a run is killed: the same command gives what an undisturbed run gives, and no more."""
+"""Killed at any point, the same command gives what an undisturbed run gives, and nothing else."""
 
 import json
 import os
@@ -34,14 +34,14 @@ def names(folder: Path) -> set[str]:
 
 
 def facts(folder: Path) -> dict:
-    """What a report says of the result, not of the run."""
+    """The part of a report that describes the result, not the run."""
     told = json.loads((folder / "out.report.json").read_text())
     return {name: value for name, value in told.items() if name not in OF_THE_RUN}
 
 
 @pytest.fixture
 def moments(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Folders as `kill -9` would leave them before each change of a name from the join on.
+    """Folders as `kill -9` would leave them before each rename, from the join on.
 
     Links, not copies: they are the same files.
     """
@@ -81,7 +81,7 @@ def test_killed_at_any_change_of_a_name_the_next_run_ends_as_if_nothing_had_been
     for folder in moments:
         left = names(folder) | names(parts_folder(folder / "out.mp4"))
         if "out.mp4" in left and not {"published.json", "settings.json"} <= left:
-            # Nothing tells it from a run that had ended well.
+            # It cannot be distinguished from a finished run.
             with pytest.raises(ValueError, match="exists"):
                 lipsync(video, voice, folder / "out.mp4", **parts)
         else:
@@ -210,7 +210,7 @@ def joins(path: Path, process: ForkServerProcess) -> bool:
 def test_thirty_kills_leave_the_same_result_and_nothing_else(
     folder: Path, rng: np.random.Generator
 ) -> None:
-    start_infer(folder, "out=first.mp4").join()  # the first also fills the caches of all programs
+    start_infer(folder, "out=first.mp4").join()  # the first also warms the caches of other programs
     began = time.monotonic()
     assert ended(start_infer(folder, "out=alone.mp4"), folder) == 0
     usual = time.monotonic() - began

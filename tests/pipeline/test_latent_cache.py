@@ -1,4 +1,4 @@
-"""Latents of faces outlive a run: the next one on the same video neither cuts nor encodes them."""
+"""Latents of faces outlive a run: the next one on the same video neither crops nor encodes them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +54,7 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Work:
-    """How many faces were cut and how many pictures encoded."""
+    """Number of faces cropped and of images encoded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.num_cut, self.num_encoded = 0, 0
@@ -94,7 +94,7 @@ def test_the_second_run_starts_at_the_network_and_gives_the_same(
         results[name] = shown(out), work.done()
     np.testing.assert_array_equal(results["none"][0], results["cold"][0])
     np.testing.assert_array_equal(results["none"][0], results["warm"][0])
-    # A masked and a whole face each.
+    # Two per face: masked and whole.
     assert results["none"][1] == results["cold"][1] == (33, 66)
     assert results["warm"][1] == (0, 0)
 
@@ -109,7 +109,7 @@ def test_another_voice_encodes_only_what_no_voice_showed_before(
     assert work.done() == (20, 40)
     lipsync(long_video, second, tmp_path / "second.mp4", **parts)
     assert work.done() == (10, 20)
-    # The file of frames 16 to 23 holds those of both by now.
+    # The file of frames 16 to 23 now holds those of both.
     lipsync(long_video, second, tmp_path / "again.mp4", **parts)
     assert work.done() == (0, 0)
     np.testing.assert_array_equal(shown(tmp_path / "second.mp4"), shown(tmp_path / "again.mp4"))
@@ -164,7 +164,7 @@ def test_faces_come_back_as_they_went(cache: Cache):
     for slot in range(3 * SHARD):
         assert not kept.has(0, slot)
         kept.add(0, slot, face(slot))
-    # Most is written on the way; nothing of it is seen by this run.
+    # Most is written along the way; this run reads none of it.
     assert len(list(cache.folder.iterdir())) >= 4
     assert not any(kept.has(0, slot) for slot in range(3 * SHARD))
     kept.close()

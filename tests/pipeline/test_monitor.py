@@ -1,4 +1,4 @@
-"""What the report shows is seen on the way to the encoder, and is what the file then holds."""
+"""What the report shows is measured on the way to the encoder, and equals the file's content."""
 
 import copy
 import json
@@ -58,7 +58,7 @@ def parts(tiny_model: LipSyncModel, detector, sampler) -> dict:
 
 
 class Keeps(OutputMonitor):
-    """The last one made can be looked at."""
+    """The last instance can be inspected."""
 
     last: OutputMonitor
 
@@ -68,7 +68,7 @@ class Keeps(OutputMonitor):
 
 
 def sheet_of_files(video: Path, out: Path, num_frames: int) -> np.ndarray:
-    """The sheet as it would be made of the finished file."""
+    """The sheet made from the finished file."""
     sheet = ContactSheet(num_frames)
     box = np.array([40.0, 30.0, 90.0, 100.0])
     for index, pair in enumerate(zip(read_frames(video), read_frames(out), strict=False)):
@@ -92,7 +92,7 @@ def test_the_sheet_is_that_of_the_file_which_nobody_reads(
     assert np.abs(seen - sheet_of_files(video, out, report.num_frames)).max() <= 3
     assert Keeps.last.sheet.seconds[-1] == pytest.approx((report.num_frames - 1) / 25)
 
-    # After a kill, what the first run wrote is taken from the file.
+    # After a kill, what the first run wrote is read from the file.
     class Killed(BaseException):
         pass
 
@@ -113,7 +113,7 @@ def test_the_sheet_is_that_of_the_file_which_nobody_reads(
 def test_the_times_of_a_file_are_known_without_reading_it(
     tmp_path: Path, voice: Path, parts: dict, name: str, tiny_model, detector
 ):
-    # In Matroska ticks are milliseconds, and 30000/1001 does not fall on them.
+    # Matroska has ticks of milliseconds, on which 30000/1001 fps does not fall.
     source = write_video(tmp_path / "in.mp4", [still(i) for i in range(45)], fps=30000 / 1001)
     out = tmp_path / name
     lipsync(source, voice, out, **parts)
@@ -189,14 +189,14 @@ def test_the_judge_says_what_evaluation_says_of_the_whole_clip(
         assert (score.offset, score.in_over_off) == (wanted.offset, wanted.in_over_off)
     assert scores[0].score != scores[1].score
     assert scorer.score(1, 8) is None
-    # Windows and sound that have gone by are not held.
+    # Windows and sound that are no longer needed are dropped.
     assert len(scorer.heard) <= 31 + 8
     assert max(len(trail) for trail in scorer.trails.values()) < 16
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn speaker who says something, and another one's voice."""
+    """A synthetic speaker, and another one's voice."""
     folder = tmp_path_factory.mktemp("drawn")
     render_clip(folder / "face", seed=900_011, seconds=2.4, size=160)
     render_clip(folder / "other", seed=900_012, seconds=2.4, size=64)
@@ -223,12 +223,12 @@ def test_a_face_fits_its_own_voice_and_no_other(drawn: Path, parts: dict):
             with_mel=True,
         )
         scorer = SyncScorer(job, model.format, net)
-        # A result whose mouth comes a quarter of a second late.
+        # A result whose mouth is a quarter of a second late.
         for entry, frame in enumerate(frames):
             late = frames[max(entry - 6, 0)]
             scorer.look(entry, entry, Picture.of(frame), Picture.of(late))
         scores[name] = scorer.score(0, len(frames))
-        # It knows the speaker by the sound the video came with, whatever it speaks now.
+        # The scorer is validated with the video's own sound, whatever voice it is given.
         assert scorer.why_invalid() is None
     before, after = scores["face"]
     assert before.score > 0.85 > 0.65 > scores["other"][0].score
@@ -342,7 +342,7 @@ def test_mouths_are_measured_in_what_surrounds_them(drawn: Path, tiny_model, par
         mouths.look(entry, entry, Picture.of(frame))
         face = detector.refine(frame, face) if face is not None else detector(frame)[0]
         wanted.append(mouth_shape(face).opening)
-    # Found once by either, then followed.
+    # Detected once by each, then tracked.
     assert detector.num_calls == 2
     assert np.std(wanted) > 0.02
     np.testing.assert_allclose(mouths.openings, wanted, atol=0.02)

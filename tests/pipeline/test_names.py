@@ -20,7 +20,7 @@ NAMES = (
     " a ",
     "a\nb",
     "\u6d4b\u8bd5 \U0001f600",
-    "a" * 228,  # with its suffix as long as 232 bytes, with that of its report 240
+    "a" * 228,  # 232 bytes with its suffix, 240 with that of its report
     "\u6d4b" * 81,
 )
 

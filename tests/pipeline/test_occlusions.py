@@ -1,4 +1,4 @@
-"""What lies before a mouth stays as the source has it, or its frames do."""
+"""What hides a mouth is kept from the source, or its frames are."""
 
 from contextlib import closing
 from pathlib import Path
@@ -19,14 +19,14 @@ from latentsync.pipeline.request import Generation
 from latentsync.runtime import Stopwatch
 from pipeline.inputs import job_of
 
-MIDDLE = 64  # column of the frames that the middle of the face lies in
-EDGE = 3  # the place of a pixel is rounded, and two share a colour
+MIDDLE = 64  # frame column of the face's centre
+EDGE = 3  # positions of pixels are rounded, and two share a colour
 ONE_STEP = Generation(Sampler(num_steps=1))
-FIRST, END = 10, 22  # frames in which something lies before the right half of the face
+FIRST, END = 10, 22  # frames in which something hides the right half of the face
 
 
 class RightHalf:
-    """Knows the number of a frame by counting: it looks at every one."""
+    """Counts frames to know their number: it looks at every one."""
 
     every = 1
     cache_key = "right half"
@@ -61,7 +61,7 @@ def hidden_job(
 
 
 def changed_pixels(job: Job, model: LipSyncModel) -> list[np.ndarray]:
-    """For every frame which pixels are not the source's."""
+    """For every frame, which pixels differ from the source's."""
     entries = range(30)
     frames = finished_frames(job, job.reader(), entries, model, ONE_STEP, Stopwatch())
     with closing(frames) as finished:

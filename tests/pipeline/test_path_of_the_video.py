@@ -1,4 +1,5 @@
-"""How far a video's path travels: a source is opened at the door, and few files pass it on."""
+"""How far a video's path is passed on: a source is opened at the entry point, and few files pass it
+on."""
 
 import sys
 import threading
@@ -11,7 +12,7 @@ from latentsync.pipeline.checks import Source
 
 PACKAGE = Path(latentsync.__file__).parent
 MAX_FILES = 18
-# Upper layers first, as in pyproject.toml; what is not named here is the ground.
+# Upper layers first, as in pyproject.toml; modules not named here are the lowest layer.
 LAYERS = (("cli",), ("app",), ("evaluation",), ("pipeline",), ("models",), ("faces", "media"))
 
 
@@ -21,7 +22,8 @@ def layer_of(file: str) -> int:
 
 
 class Trace:
-    """Files of the package in which a call is given the video, and calls that hand it upwards."""
+    """Files of the package in which a call receives the video, and calls that pass it to a higher
+    layer."""
 
     def __init__(self, video: Path) -> None:
         self.video = video

@@ -1,4 +1,4 @@
-"""Persons that a hand split and merged in a plan."""
+"""Persons split and merged by hand in a plan."""
 
 import json
 from dataclasses import replace

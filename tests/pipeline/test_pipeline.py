@@ -1,4 +1,4 @@
-"""The engine with a real, tiny model: length, order, memory, what is left alone, going on."""
+"""The pipeline with a real, tiny model: length, order, memory, unchanged frames, resuming."""
 
 import json
 import weakref
@@ -44,7 +44,7 @@ PLAIN = Choice(min_size=0)
 
 
 def still(index: int) -> np.ndarray:
-    """Like `picture`, but slow enough not to be taken for cuts."""
+    """Like `picture`, but slow enough not to be detected as cuts."""
     return picture(0) + np.uint8(index % 40)
 
 
@@ -67,7 +67,7 @@ def test_output_lasts_as_long_as_the_audio(
     out = tmp_path / "out.mp4"
     report = lipsync(video, voice, out, **parts)
     num_frames = sum(1 for _ in read_frames(out))
-    # A half is rounded to either side.
+    # A half may be rounded either way.
     assert num_frames == report.num_frames == report.num_frames_with_face
     assert abs(num_frames - seconds * 25) <= 0.5 + 1e-6
     assert probe(out).fps == 25
@@ -92,7 +92,7 @@ def test_the_frames_and_times_of_the_source_are_kept(
         result.starts[:ends] * float(result.time_base),
         atol=1e-6,
     )
-    # The video is longer than the voice: the rest passes through.
+    # The video is longer than the voice: its rest passes through.
     assert len(source) == len(result) == report.num_frames
     assert report.skipped[-1].reason == "after the end of the sound"
     assert report.skipped[-1].end_seconds == pytest.approx(100 / float(fps), abs=0.01)
@@ -179,7 +179,7 @@ def test_memory_does_not_grow_with_length(
         most = 0
         lipsync(video, voice, tmp_path / f"{seconds}.mp4", **parts)
         peaks.append(most)
-    # Both streams: one frame in the reader's hand, one in the next one's; the survey's three.
+    # Of both streams, one frame held by the reader and one by the next stage; the survey's three.
     assert max(peaks) <= 6
 
 
@@ -219,10 +219,10 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_stay_as_they_are(
 def test_a_clip_of_one_window_equals_the_network_called_by_hand(tiny_model: LipSyncModel):
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (16, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
-    others = np.roll(faces, -8, axis=0)  # half the clip apart
+    others = np.roll(faces, -8, axis=0)  # half the clip away
     states = tiny_model.audio_encoder(torch.sin(torch.arange(32000) / 20))
     sampler = Sampler(num_steps=2, guidance_scale=1.5)
-    # State 2k is of frame k; two states of two mel rows before it, two from it on.
+    # State 2k belongs to frame k; two states of two mel rows before it, two from it on.
     rows = [[2 * frame + offset for offset in (-2, -1, 0, 1)] for frame in range(16)]
     rows = np.clip(rows, 0, None)
     audio = torch.stack([states[torch.from_numpy(row)].reshape(8, 80) for row in rows])[None]
@@ -284,7 +284,7 @@ def test_a_seed_means_a_result(tmp_path: Path, video: Path, voice: Path, parts: 
 def test_a_killed_run_goes_on_and_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict, profile: str
 ):
-    # In the official one every window draws from one generator, so none may be left out.
+    # In the official one all chunks share one generator, so none may be skipped.
     parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0)
     parts["profile"] = PROFILES[profile]
     monkeypatch.setattr(render, "PART_SECONDS", 1)
@@ -337,7 +337,7 @@ def test_other_settings_do_not_go_on_from_the_same_parts(
 
 
 def of_another_process(model: LipSyncModel) -> LipSyncModel:
-    """A model of the same weights, whose UNet is taken to predict velocities."""
+    """A model of the same weights, whose UNet is assumed to predict velocities."""
     other = copy(model)
     other.process = DDPM.from_config(
         {**model.process.to_config(), "prediction_type": "v_prediction"}
@@ -348,7 +348,7 @@ def of_another_process(model: LipSyncModel) -> LipSyncModel:
 def test_by_the_official_rules_the_output_is_two_frames_longer_and_the_last_chunk_stays_short(
     tmp_path: Path, video: Path, parts: dict
 ):
-    voice = write_voice(tmp_path / "voice.wav", 0.7)  # 35 states: frames 0 to 17 see some of them
+    voice = write_voice(tmp_path / "voice.wav", 0.7)  # 35 states: seen by frames 0 to 17
     out = tmp_path / "out.mp4"
     parts["sampler"] = Sampler(num_steps=1, guidance_scale=1.0)
     report = lipsync(video, voice, out, profile=OfficialProfile(), **parts)
@@ -379,7 +379,7 @@ def test_the_face_of_a_frame_is_where_it_was_when_the_frame_is_played_again(
 ):
     video = write_video(tmp_path / "in.mp4", [still(index) for index in range(12)])
     voice = write_voice(tmp_path / "voice.wav", 1.5)
-    # One call for every stored frame: a thirteenth would raise.
+    # One call per stored frame: a thirteenth would raise.
     detector = FixedDetector([np.array(POINTS) + 0.2 * index for index in range(12)])
     report = lipsync(video, voice, tmp_path / "out.mp4", **{**parts, "detector": detector})
     assert report.num_frames_with_face == report.num_frames in (37, 38)

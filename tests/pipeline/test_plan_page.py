@@ -1,4 +1,4 @@
-"""The page of a plan: what it shows of persons, and which files it never replaces."""
+"""The page of a plan: what it shows of persons, and files it never replaces."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_face_is_redrawn_in_the_turns_of_its_person_that_it_is_seen_in():
 
 
 def test_a_person_is_shown_large_and_from_the_front():
-    # cos(60 degrees) halves 100 to 50, less than the 60 of a frontal face.
+    # cos(60 degrees) halves 100 to 50, less than the frontal face's 60.
     small, turned = track([40, 60], [0, 0], first=10), track([100, 100], [60, 70], first=30)
     other = track([500], [0], person=1, first=0)
     assert best_frame([other, small, turned], 0) == (small, 11)

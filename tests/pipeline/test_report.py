@@ -1,4 +1,4 @@
-"""The report: its numbers, its curves, its page."""
+"""The report: its figures, curves and page."""
 
 import base64
 import json
@@ -111,7 +111,7 @@ def test_the_report_is_json_that_everybody_reads(tmp_path: Path):
     shot = ShotReport(0, 0.0, 4.0, [1], 100, 75, sync_before=NAN, sync_after=0.5)
     path = tmp_path / "out.report.json"
     make_report(shots=[shot], source_fps=float("inf")).save(path)
-    # NaN and Infinity are no JSON, though Python writes and reads them.
+    # NaN and Infinity are not valid JSON, though Python writes and reads them.
     told = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert told["shots"][0]["sync_before"] is None
     assert told["shots"][0]["sync_after"] == 0.5
@@ -136,7 +136,7 @@ def test_threads_share_a_watch(monkeypatch: pytest.MonkeyPatch):
             time.sleep(0.05)
         over.set()
         thread.join()
-    # While one reads and writes, the other draws: each second counts for both.
+    # One thread reads and writes while the other generates: each second counts for both.
     own = stopwatch.seconds["read"] + stopwatch.seconds["write"]
     assert 0 < stopwatch.seconds["write"] < stopwatch.seconds["draw"] + stopwatch.seconds["write"]
     assert stopwatch.seconds["read"] >= 0.05
@@ -238,7 +238,7 @@ def test_the_page_stands_alone_and_says_what_was_done(tmp_path: Path):
         "voice.wav",
     ):
         assert words in said
-    # Nothing is fetched: no address, no script.
+    # Nothing is fetched: no URLs, no scripts.
     for tag, attributes in read.tags:
         assert tag not in ("script", "link", "iframe")
         assert "href" not in attributes
@@ -266,7 +266,7 @@ def test_the_curves_are_drawn_where_the_values_are():
     np.testing.assert_allclose(height / (y[1] - y[2]), [-2 / 3, -1, 0], atol=1e-2)
     area = corners(paths["voice"])
     assert area[2, 1] == y[2] and area[0, 1] == area[-1, 1] == area[1, 1]
-    # The svg is well-formed on its own.
+    # The SVG is well-formed on its own.
     ET.fromstring(
         re.search(
             "<svg.*</svg>",
@@ -299,6 +299,6 @@ def test_three_hours_make_no_bigger_page():
     )
     assert len(page) < 400_000
     assert page.count("and 9700 more") == 2
-    # A mean of neighbours, not one of many.
+    # A mean of neighbours, not a single value.
     middle = corners(Reader(page).paths()["after"])[:, 1]
     assert middle.std() < 10

@@ -1,4 +1,4 @@
-"""Turns in a plan are followed, those of files and hands checked; scorers score what they see."""
+"""Turns of plans are followed, turns of files and edits checked; scorers score what they see."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -107,7 +107,7 @@ def test_an_edited_plan_is_obeyed(tmp_path: Path, video: Path, voice: Path, part
     assert again(turns=[{"start": 0.2, "end": 0.3, "person": 0}]) == [(5, 7)]
     assert again(turns=[{"start": 0.2, "end": 0.3, "person": None}]) == []
     assert again(turns=[]) == []
-    # In no turn: a hand gives the face one, or takes it in as a whole.
+    # Outside of turns: an edit gives the face a turn, or selects it as a whole.
     assert again(edit=False, reason=NO_TURN) == [(10, 25)]
     assert again(edit=True, reason=NO_TURN, turns=[])[0][0] == 0
     with pytest.raises(ValueError, match=r"the plan, turn 0 .*there is no person 3"):
@@ -149,7 +149,7 @@ def test_turns_and_persons_have_voices_of_their_own(
     voices = {name: write_voice(tmp_path / f"{name}.wav", 1.4) for name in ("person", "turn1")}
     assign: dict[int | str, Path] = {0: voices["person"], "turn1": voices["turn1"]}
     job = prepared(video, voice, parts, sampler, speakers=speakers, assign=assign)
-    # Where one turn goes over into another, so do their voices.
+    # Where one turn follows another, voices change too.
     assert spans(job) == [(5, 15), (15, 25)]
     assert [job.voice_of(run) for run in job.runs] == [job.voices[0], job.voices["turn1"]]
     for name, said in ((3, "assign names 3: .*persons"), ("turn2", "names turn2: .*turns 0 to 1")):
@@ -169,7 +169,7 @@ def test_doubtful_turns_are_told_with_the_worst() -> None:
 def film_of(
     faces: Sequence[FaceSlots], num_slots: int, sound: torch.Tensor | None = None
 ) -> FilmSlots:
-    """Pictures of noise, each with its own, and a person's slots in them."""
+    """Distinct pictures of noise, and a person's slots in them."""
 
     def read(numbers: Sequence[int]) -> Iterator[Picture]:
         for number in numbers:
@@ -230,7 +230,7 @@ def test_squares_are_larger_than_boxes_and_one_bad_box_moves_none() -> None:
 
 
 def test_slots_show_the_frame_at_their_middle() -> None:
-    # 30 frames a second: slot k, at (k + 1/2) / 25 s, shows frame floor(1.2 k + 0.6).
+    # 30 frames per second: slot k, at (k + 1/2) / 25 s, shows frame floor(1.2 k + 0.6).
     n = 60
     times = FrameTimes(Fraction(1, 30), np.arange(n), n)
     openings = np.arange(n - 12, dtype=np.float32)
@@ -256,7 +256,7 @@ def test_a_mouth_fits_its_own_loudness_at_any_small_lag() -> None:
     own, foreign = loudness_fit(openings, loud, 53), loudness_fit(openings[::-1], loud, 53)
     assert own[20:-20].min() > 0.7
     assert foreign[20:-20].mean() < own[20:-20].mean() - 0.4
-    # What a few slots fit may be chance.
+    # A fit over a few slots may be chance.
     assert loudness_fit(openings[:15], loud, 53).max() < own.max() - 0.2
 
 

@@ -1,4 +1,4 @@
-"""Who speaks when: the likeliest course, turns and their files."""
+"""Who speaks when: the most likely course, turns and their files."""
 
 from fractions import Fraction
 from itertools import product
@@ -24,7 +24,7 @@ NO_CUTS = np.zeros(100, bool)
 
 
 def worth(course: tuple[int, ...], scores: np.ndarray, cuts: np.ndarray, cost: float) -> float:
-    """The sum of scores of a course less the cost of its changes."""
+    """The sum of scores of a course minus the cost of its changes."""
     states = np.column_stack([scores, np.full(len(scores), NOBODY_SCORE)])
     total = sum(float(states[slot, state]) for slot, state in enumerate(course))
     pairs = zip(course, course[1:], cuts[1:], strict=False)

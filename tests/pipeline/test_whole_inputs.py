@@ -1,4 +1,4 @@
-"""What is checked of a video before anything is loaded: its end, whatever its times."""
+"""Checks of a video before anything is loaded: its end, with any timestamps."""
 
 from pathlib import Path
 

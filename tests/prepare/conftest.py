@@ -1,4 +1,4 @@
-"""Raw folders as people have them."""
+"""Raw folders as users have them."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def spoiled_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One good file and one of every kind that cannot become a clip."""
+    """One good file, and one of every kind that cannot become a clip."""
     folder = tmp_path_factory.mktemp("spoiled")
     whole = write_coded_video(folder / "good.mp4", 60)
     write_coded_video(folder / "short.mp4", 20)

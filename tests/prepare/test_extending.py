@@ -1,4 +1,4 @@
-"""The preparation stage that docs/extending.md shows works as it says."""
+"""The preparation stage in docs/extending.md works as documented."""
 
 import json
 import re
@@ -21,7 +21,7 @@ STAGES = re.compile(r"'(prepare/stages=\[.*?\])'")
 
 @pytest.fixture
 def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The page's command, on faces that stand at known points."""
+    """The page's command, on faces at known points."""
     chapter = PAGE.read_text(encoding="utf-8").split("## A preparation stage")[1]
     for name, content in FILE.findall(chapter.split("\n## ")[0]):
         path = tmp_path / name
@@ -44,7 +44,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def write_night(path: Path) -> None:
-    """A video of level 20 all over."""
+    """A video of constant level 20."""
     sound_path = path.with_suffix(".wav")
     write_wav(sound_path, coded_sound(60, range(0)))
     with VideoWriter(path, fps=25, width=SIZE, height=SIZE, audio=sound_path) as writer:

@@ -1,4 +1,4 @@
-"""Latents on disk are what the VAE says of the clips' own frames."""
+"""Latents on disk equal the VAE's encoding of the clips' frames."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_an_item_holds_the_latents_of_its_own_frames(data_dir: Path, vae_dir: Pa
             ("masked_latents", kept),
             ("reference_latents", item["reference"]),
         ):
-            # Half precision holds eleven bits.
+            # Half precision has eleven bits.
             torch.testing.assert_close(item[name], codec.encode(pixels), atol=4e-3, rtol=1e-3)
 
 

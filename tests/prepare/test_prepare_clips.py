@@ -1,4 +1,4 @@
-"""Raw folders become data sets: what is kept, what is dropped and why, and how a run goes on."""
+"""Raw folders become data sets: what is kept, what is dropped and why, and resuming."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from latentsync.prepare import LocalExecutor, Recipe, SerialExecutor, prepare_cl
 
 
 class SeesStripes(FixedDetector):
-    """The face is at the fixed points wherever the frame is not black."""
+    """Detects a face at the fixed points wherever the frame is not black."""
 
     def __call__(self, frame: np.ndarray) -> list[Face]:
         return super().__call__(frame) if frame.mean() > 16 else []
@@ -189,13 +189,13 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(raw_dir, recipe, tmp
     killed = subprocess.run(command, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (broken / "manifest.jsonl").exists()
-    # The kill came while a line was being written, and while a file was.
+    # The kill came while a line and a file were being written.
     record = broken / "record.jsonl"
     assert len(record.read_text().splitlines()) == 1 + 2
     with record.open("a") as file:
         file.write('{"item": "ben/00001.mp4 12')
     (broken / "clips" / ".half.123.partial.mp4").write_bytes(b"half")
-    # Of stage=latents, which is at work in the same set.
+    # Of stage=latents, which runs on the same set.
     theirs = broken / "latents" / "vae" / ".one.456.partial.safetensors"
     theirs.parent.mkdir(parents=True)
     (theirs.parent / ".lock").touch()
@@ -208,7 +208,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(raw_dir, recipe, tmp
     assert content(broken) == content(unbroken)
     assert list(broken.rglob(".*partial*")) == [theirs]
     unchanged = [path for path, time in done.items() if path.stat().st_mtime_ns == time]
-    assert len(unchanged) == 2  # what was recorded was not made again
+    assert len(unchanged) == 2  # recorded clips were not made again
 
 
 def test_a_finished_run_does_nothing_again(raw_dir, recipe, tmp_path):
@@ -272,7 +272,7 @@ def test_a_video_is_what_its_content_says(recipe, tmp_path):
     assert reasons(tmp_path / "set") == {}
     clips = read_manifest(tmp_path / "set")
     assert {Path(clip.source).name for clip in clips} == CONTAINERS.keys()
-    # Containers round their lengths, by a frame or two.
+    # Containers round their lengths by a frame or two.
     frames = {Path(clip.source).name: clip.num_frames for clip in clips}
     assert all(abs(number - 55) <= 2 for number in frames.values()), frames
 
@@ -310,7 +310,7 @@ def test_a_link_from_the_input_into_the_output_is_refused(recipe, tmp_path):
         prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
 
 
-# What lies beside videos: made how, in part; what is said of each.
+# Other files next to videos: how they are made, and what is reported about each.
 OTHERS = {
     "notes.txt": ("hello", "cannot be opened as video"),
     "meta.json": ('{"a": 1}', "cannot be opened as video"),

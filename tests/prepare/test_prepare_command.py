@@ -1,4 +1,4 @@
-"""What a person types: python prepare.py ..."""
+"""The command line of prepare.py."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""No clip holds a cut: behind it may be somebody else."""
+"""No clip contains a cut: after it there may be a different person."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from latentsync.faces import FixedDetector
 from latentsync.prepare.align import Align
 from latentsync.prepare.stage import AlignedSegment, Dropped, Segment, Source
 
-SAMPLES = 640  # of sound, a frame
+SAMPLES = 640  # of sound per frame
 
 
 def picture(seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The list of stages: what a data set records of it, and sets that earlier versions recorded."""
+"""The list of stages: what a data set records about it, and records of earlier versions."""
 
 import json
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ def test_conf_and_the_recipe_say_the_same_stages() -> None:
     assert OmegaConf.to_container(config) == before
 
 
-# What the version before stages were a list wrote, of four ways of preparing.
+# Records of four preparations by the version before stages were a list.
 WHERE = {"input": "/raw", "aligner": "smooth", "resolution": 256, "fps": 25.0, "min_seconds": 2.0,
          "max_seconds": 10.0, "crf": 8}  # fmt: skip
 MESH = {"made_by": "latentsync.faces.mesh.MeshDetector", "arguments": [], "cache_dir": None,
@@ -90,7 +90,7 @@ def test_a_set_that_an_earlier_version_began_is_gone_on_with(recipe: Recipe, tmp
 
 @dataclass(kw_only=True)
 class Late:
-    """A stage that came to have a field that it had not."""
+    """A stage to which a field has been added."""
 
     name = "late"
     takes = makes = AlignedSegment

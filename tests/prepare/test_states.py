@@ -53,7 +53,7 @@ def test_sound_is_as_long_as_the_picture(data_dir: Path):
 
 
 def test_states_of_the_clip_s_own_sound_are_those_of_the_raw_one(data_dir: Path):
-    """AAC lies between: nothing is heard earlier, later or louder for it."""
+    """AAC in between: nothing is earlier, later or louder."""
     for clip in read_manifest(data_dir):
         states = load_file(clip.features_path)["audio"].float()
         again = MelAudioEncoder()(heard(clip))
@@ -79,7 +79,7 @@ def test_what_is_missing_is_made_when_the_command_is_typed_again(data_dir: Path,
     if spoil == "interrupted":
 
         class Stops(WhisperAudioEncoder):
-            """Two clips, then the power goes."""
+            """Two clips, then the process stops."""
 
             left = 2
 
@@ -108,14 +108,14 @@ def test_what_is_missing_is_made_when_the_command_is_typed_again(data_dir: Path,
 
 
 def test_a_set_that_says_nothing_of_its_encoder_still_loads(data_dir: Path):
-    """As sets were before features said whose states they hold."""
+    """Like sets from before features recorded their encoder."""
     clips = read_manifest(data_dir)
     for clip in clips:
         save_file(load_file(clip.features_path), clip.features_path)
-    assert attach_states(clips, AudioStates("mel")) == clips  # by their shape
+    assert attach_states(clips, AudioStates("mel")) == clips  # recognised by their shape
     with pytest.raises(FileNotFoundError, match="prepared with mel"):
         attach_states(clips, AudioStates("whisper-12345678"))
-    for clip in clips:  # of a Whisper, nobody knows which: what training asks for is believed
+    for clip in clips:  # of an unknown Whisper: assumed to be the one that training asks for
         features = load_file(clip.features_path)
         save_file({**features, "audio": torch.zeros(100, 5, 8).half()}, clip.features_path)
     assert attach_states(clips, AudioStates("whisper-12345678")) == clips

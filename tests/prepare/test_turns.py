@@ -1,4 +1,4 @@
-"""How far heads are turned reaches the frame it belongs to."""
+"""The turn of heads is assigned to the right frames."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ NUM_FRAMES, SIZE = 30, 64
 
 
 class Turning(FaceDetector):
-    """A head that turns by a degree a frame; nobody in frame 20."""
+    """A head that turns by one degree per frame; nobody in frame 20."""
 
     def __init__(self) -> None:
         self.places = np.zeros((468, 2))
@@ -32,7 +32,7 @@ class Turning(FaceDetector):
 
 
 def test_each_face_has_the_turn_of_its_own_frame():
-    """The aligner looks ahead, so the two do not come at one time."""
+    """The aligner looks ahead, so faces and turns do not arrive at the same time."""
     frames = (np.full((SIZE, SIZE, 3), number, np.uint8) for number in range(NUM_FRAMES))
     found = list(aligned_faces(frames, Turning(), ALIGNERS["smooth"](SIZE), SIZE))
     assert [number for number, face in enumerate(found) if face is None] == [20]
