@@ -1,4 +1,4 @@
-"""A thread that works ahead: order, bound, errors, and its end."""
+"""Prefetching in a thread: order, bound, errors, and its end."""
 
 import threading
 import time
@@ -38,7 +38,7 @@ def test_it_is_as_far_ahead_as_allowed_and_no_further(depth: int):
 
     with closing(prefetch(items(), depth)) as stream:
         assert next(stream) == 0
-        # One is taken, `depth` wait, one is in the maker's hand.
+        # One is consumed, `depth` are queued, one is being produced.
         wait_until(lambda: len(made) == depth + 2)
         time.sleep(0.3)
         assert len(made) == depth + 2

@@ -1,4 +1,4 @@
-"""Names of parts and their classes: ours, registered ones, and those of entry points."""
+"""Names of parts and their classes: built-in, registered, and from entry points."""
 
 import sys
 from pathlib import Path

@@ -147,7 +147,7 @@ def write_float_wav(path: Path, samples: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_three_hours_of_voice_are_heard_in_little_memory(tmp_path: Path) -> None:
-    """In a separate process; the video is short and does not repeat, so that only the voice is long."""
+    """In a separate process; the video does not repeat, so that only the voice is long."""
     write_video(tmp_path / "in.mp4", [still(index) for index in range(30)])
     voice = tmp_path / "long.wav"
     hour = (

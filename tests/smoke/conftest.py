@@ -1,4 +1,4 @@
-"""What the training tests share: a small data set, and runs that others build on."""
+"""Shared by the training tests: a small data set, and runs that others build on."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from smoke.tiny import TINY_UNET, fixed_face, run, tiny_vae, tiny_whisper
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two drawn speakers, prepared at 64 px, with latents of a tiny random VAE and the
-    states of a tiny Whisper beside its own."""
+    """Two synthetic speakers, prepared at 64 px, with latents of a tiny random VAE, mels, and the
+    states of a tiny Whisper."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "raw").mkdir()
     for seed in (1, 2):

@@ -1,8 +1,8 @@
-"""Every command in README.md and docs/ runs as it stands there, on tiny files of the names it uses.
+"""Every command in README.md and docs/ runs as documented, on tiny files with the names it uses.
 
-A command runs in a folder where every name of the documentation (RAW, VAE, in.mp4, data/my_set)
-is a small file or folder. Words are added that make networks tiny; none is taken away but those in
-[brackets], which say what may be left out. What cannot run here is listed, each with its reason.
+A command runs in a folder where every name of the documentation (RAW, VAE, in.mp4, data/my_set) is
+a small file or folder. Overrides that make networks tiny are added; only optional ones in
+[brackets] are removed. Commands that cannot run here are listed with the reason.
 """
 
 import re
@@ -36,7 +36,7 @@ OPTIONAL = re.compile(r"(?<=\s)\[[^\]]*\]")
 FACES = ["faces=fixed", f"faces.points={POINTS}".replace(" ", "")]
 FACE_MODELS = default_cache()  # before tests have a cache of their own
 
-# By how they begin; what is composed has its words checked against conf/ at least.
+# By prefix; overrides of composed commands are at least checked against conf/.
 NOT_RUN = {
     "make demo": "sets a new environment up; test_infer.py runs what it runs then",
     "make test": "runs this test",
@@ -56,7 +56,7 @@ COMPOSED = {
     "srun": "wants a cluster",
     "=registered": "wants a package that brings a part; test_extending.py installs one",
 }
-# Minutes together.
+# Take minutes in total.
 SLOW = (
     "evaluate.py", "infer.py", "-m experiment", "sweep=", "hparams_search=", "overfit", "doctor",
     "--cfg", "unet_stage2",
@@ -65,7 +65,7 @@ SLOW = (
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """A command, and the file that tells it."""
+    """A command, and the file that documents it."""
 
     file: str
     text: str
@@ -93,7 +93,7 @@ def documented() -> list[Documented]:
 
 
 def chosen(kind: str) -> list:
-    """The commands that are run, composed or left out."""
+    """The commands that are run, composed or omitted."""
     parameters = []
     for command in documented():
         listed = any(command.text.startswith(start) for start in NOT_RUN)
@@ -112,7 +112,7 @@ def files(
     folder = tmp_path_factory.mktemp("names")
     for name, seed in (("in", 1), ("other", 2)):
         render_clip(folder / name, seed=seed, seconds=1.0, size=128)
-    # One chunk of frames to draw: the commands of version 1.6 do so at 512 px.
+    # A single chunk: the commands of version 1.6 generate it at 512 px.
     write_wav(folder / "voice.wav", read_waveform(folder / "other.mp4")[: SAMPLE_RATE // 2])
     (folder / "list.csv").write_text("video,audio,out\nin.mp4,voice.wav,of_list.mp4\n")
     (folder / "talk.rttm").write_text("SPEAKER talk 1 0.0 0.8 <NA> <NA> 0 <NA> <NA>\n")
@@ -145,7 +145,7 @@ def files(
 
 
 def published_lr_asd() -> dict[str, torch.Tensor]:
-    """As LR-ASD's files are; it takes everybody for a speaker."""
+    """In the layout of LR-ASD's files; everybody counts as speaking."""
     shapes = official_shapes("lr_asd")
     state = {
         name: recipe_value(name, shape) if shape else torch.tensor(0)
@@ -156,7 +156,7 @@ def published_lr_asd() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def place(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own folder with all the names, and copies of what commands write into."""
+    """A separate folder with all the names, and copies of what commands modify."""
     cache = tmp_path / "cache" / "latentsync"
     cache.mkdir(parents=True)
     if FACE_MODELS.is_dir():
@@ -176,15 +176,15 @@ def place(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def typed(text: str) -> list[str]:
-    """The words of a command; NAME is one of the experiments, what is left open is left out."""
+    """The words of a command; NAME becomes one of the experiments, placeholders are removed."""
     text = OPTIONAL.sub("", text).replace("experiment=NAME", "experiment=demo/autoencoder")
-    # In double quotes a shell takes a backslash from before a dollar; shlex leaves it.
+    # In double quotes a shell removes a backslash before a dollar; shlex does not.
     words = [word.replace("\\$", "$") for word in shlex.split(text)]
     return [word for word in words if not word.endswith("...")]
 
 
 def made_tiny(program: str, words: list[str]) -> list[str]:
-    """Words to be added, so that it takes moments."""
+    """Overrides that make it fast."""
     if program in ("train.py", "latentsync.cli.doctor"):
         return tiny_training(words)
     if program == "infer.py":
@@ -224,7 +224,7 @@ def tiny_training(words: list[str]) -> list[str]:
 
 
 def run(program: str, words: list[str]) -> None:
-    """A command in this process; it may end itself, with status 0."""
+    """Run a command in this process; it may exit with status 0."""
     module = {
         "latentsync-synthesize": "latentsync.cli.synthesize",
         "latentsync.weights": "latentsync.weights.__main__",
@@ -241,7 +241,7 @@ def run(program: str, words: list[str]) -> None:
 
 
 def split(words: list[str]) -> tuple[str, list[str], str | None]:
-    """The program, its own words, and the file that its output goes to."""
+    """The program, its own arguments, and the file to which its output is redirected."""
     target = None
     if ">" in words:
         *words, _, target = words
@@ -250,7 +250,7 @@ def split(words: list[str]) -> tuple[str, list[str], str | None]:
     return (words[1], words[2:], target) if words[0] == "python" else (words[0], words[1:], target)
 
 
-@pytest.mark.filterwarnings("default")  # of libraries, about two steps on two clips
+@pytest.mark.filterwarnings("default")  # from libraries, about two steps on two clips
 @pytest.mark.parametrize("command", chosen("run"))
 def test_it_runs_as_it_stands(
     command: Documented, place: Path, capsys: pytest.CaptureFixture[str]
@@ -264,7 +264,7 @@ def test_it_runs_as_it_stands(
         (place / "data" / "raw").unlink()
     before(words, place, capsys)
     capsys.readouterr()
-    # Hydra takes no values behind a flag.
+    # Hydra accepts no overrides after a flag.
     flag = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
     run(program, [*words[:flag], *made_tiny(program, words), *words[flag:]])
     said = capsys.readouterr().out
@@ -277,7 +277,7 @@ def test_it_runs_as_it_stands(
 
 
 def before(words: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the documentation has made in the command before."""
+    """Run the preceding commands of the documentation."""
     if "plan=plan.json" in words:
         asked = ["video=in.mp4", "audio=voice.wav", "plan=true"]
         capsys.readouterr()

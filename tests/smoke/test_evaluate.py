@@ -1,4 +1,4 @@
-"""`evaluate.py` from end to end on drawn clips, with networks of random weights."""
+"""`evaluate.py` end to end on synthetic clips, with networks of random weights."""
 
 import json
 import os
@@ -43,7 +43,7 @@ from latentsync.models import (
 from latentsync.prepare import Recipe, prepare_clips
 
 RESOLUTION = 32
-# Brows and nose of a drawn face of 64 pixels, roughly.
+# Brows and nose of a synthetic face of 64 pixels, approximately.
 POINTS = ((23.0, 25.0), (41.0, 25.0), (32.0, 36.0))
 NUM_CLIPS = 3
 LANDMARKS = THREE_POINTS["mesh"]
@@ -51,7 +51,7 @@ LANDMARKS = THREE_POINTS["mesh"]
 
 @pytest.fixture(scope="module")
 def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three drawn speakers, two seconds each, prepared."""
+    """Three synthetic speakers, two seconds each, prepared."""
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "raw").mkdir()
     for index in range(NUM_CLIPS):
@@ -63,7 +63,7 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model and the two networks that measure it."""
+    """A folder with the model and the two networks that evaluate it."""
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)
     tiny_model().save_pretrained(folder / "model")
@@ -134,12 +134,12 @@ def test_a_model_on_drawn_clips(test_set: Path, networks: Path, tmp_path: Path):
         "shuffled audio",
     ]
     assert all(row["num_clips"] == NUM_CLIPS for row in rows.values())
-    # A face copied from the source says what it said, and an untouched one is only encoded.
+    # A face copied from the source speaks like it, and an unchanged one is only encoded.
     assert rows["copied source"]["leak"] == pytest.approx(rows["ground truth"]["r_open"], abs=1e-6)
     assert rows["ground truth"]["psnr_inside"] > 30
     assert rows["model, own voice"]["psnr_outside"] > rows["model, own voice"]["psnr_inside"] + 10
     assert rows["ground truth"]["flicker"] == pytest.approx(1, abs=0.1)
-    # Another's speech cannot look like one's own: there is no truth inside the mask.
+    # With another's speech there is no ground truth inside the mask.
     assert "psnr_inside" not in rows["model, another's voice"]
     head, _, first, *_ = (tmp_path / "table.md").read_text().splitlines()
     assert head.split(" | ")[1:] == [*list(rows)[:-1], "shuffled audio |"]
@@ -179,7 +179,7 @@ def test_networks_that_are_null_leave_their_columns_out(
 
 
 class SeesTheMouth(FaceDetector):
-    """Mesh points where every test frame has them, the lips at the edges of the white bar."""
+    """Mesh points as in every test frame, with the lips at the edges of the white bar."""
 
     def __call__(self, frame: np.ndarray) -> list[Face]:
         points = np.zeros((468, 2))
@@ -200,7 +200,7 @@ class SeesTheMouth(FaceDetector):
 def write_bar(
     path: Path, heights: list[int], *, fps: float = 25, size: int = 64, crf: int = 4
 ) -> None:
-    """A grey video with a white bar from row 40 on, as high as asked for."""
+    """A grey video with a white bar of the given heights, starting at row 40."""
     path.parent.mkdir(exist_ok=True)
     with VideoWriter(path, fps=fps, width=size, height=size, crf=crf) as writer:
         for height in heights:
@@ -239,13 +239,13 @@ def test_folders_of_videos_against_each_other(tmp_path: Path):
     assert same["r_open_mesh"] == pytest.approx(1)
     assert same["mesh_seen"] == 1
     assert opposite["r_open_mesh"] == pytest.approx(-1)
-    # The bar lies under the mask, the rest of the frame is alike.
+    # The bar is inside the mask, the rest of the frame is the same.
     assert opposite["psnr_inside"] + 10 < opposite["psnr_outside"]
 
 
 @pytest.mark.parametrize("odd", ["ref", "pred"])
 def test_an_odd_video_is_compared_with_its_even_result(tmp_path: Path, odd: str):
-    """A result in 4:2:0 has its last column and row twice."""
+    """A result in 4:2:0 repeats its last column and row."""
     for folder in ("ref", "pred"):
         path = tmp_path / folder / "one.mp4"
         write_bar(path, SPEECH, size=63, crf=0 if folder == odd else 4)
@@ -267,7 +267,7 @@ def test_equal_videos_have_a_number_in_the_mean(tmp_path: Path):
     assert min(both) < 40
 
 
-# What can be wrong with one of many pairs: made how, in the results; what is said of it.
+# Defects of one of many pairs: how they are made, in the results; what is reported.
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "faceless.mp4": (lambda path: write_bar(path, [0] * 30), "no face found in any of 24 frames"),
     "text.mp4": (lambda path: path.write_text("no video\n" * 99), "cannot be opened as video"),
@@ -294,7 +294,7 @@ def test_one_bad_pair_is_a_line_and_the_others_are_measured(
 ):
     write_bar(tmp_path / "pred" / "good.mkv", SPEECH)
     write_bar(tmp_path / "ref" / "good.mp4", SPEECH)
-    # What stands beside videos and is none.
+    # Other files next to the videos.
     for name in ("._good.mp4", "good.report.json", "notes.txt"):
         (tmp_path / "pred" / name).write_text("Mac OS X")
     for name, (spoil, _) in SPOILED.items():
@@ -346,11 +346,12 @@ def test_two_rates_are_compared_by_time_and_said(
         )
     comparison = compared(tmp_path / "pred", tmp_path / "ref")
     assert ("rate" in comparison.notes) is warned
-    # By number, 30 fps would be a sixth of a second late after one: far from the same height.
+    # Paired by number, 30 fps would be a sixth of a second late after one second: a large
+    # difference.
     landmarks = comparison.rows["pred"].metrics["landmarks"]
     (pred,), (ref,) = landmarks.readings, landmarks.wanted
     assert len(pred) == 25
-    assert (pred - ref)[:, 0].abs().max() <= 1.5 / 12  # a row or so of the mouth, in its own unit
+    assert (pred - ref)[:, 0].abs().max() <= 1.5 / 12  # about a row of the mouth, in its own unit
 
 
 def test_a_pair_too_short_for_sync_is_measured_all_the_same(tmp_path: Path, networks: Path):
@@ -391,7 +392,7 @@ FILE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 
 
 def blurred(path: Path, size: int) -> None:
-    """Stripes, averaged over so many pixels beside each other."""
+    """Stripes, averaged over `size` neighbouring pixels."""
     path.parent.mkdir(exist_ok=True)
     stripes = np.full((64, 64, 3), 40, np.uint8)
     stripes[:, ::8] = 200
@@ -421,7 +422,8 @@ def test_the_metric_of_the_page_is_a_class_and_a_file(
     compare_command(tmp_path, networks, conf, *words)
     lines = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
     rows = {row["pred"]: row["rows"]["pred"] for row in map(json.loads, lines)}
-    # Each edge is as high and four times as wide: as many steps of its height, in all.
+    # Each edge is as high and four times as wide: the same sum of differences relative to its
+    # height.
     same, soft = (rows[f"{name}.mp4"]["sharpness"] for name in ("same", "soft"))
     assert same == 1
     assert soft < 0.8
@@ -430,7 +432,7 @@ def test_the_metric_of_the_page_is_a_class_and_a_file(
     table = (tmp_path / "out" / "table.md").read_text()
     assert "| sharpness, truth 1 | " in table
     assert "| sharpness | ratio | 1 | 0 | inf | my paper |" in table
-    # What cannot be measured on videos, or was not asked, and why.
+    # What cannot be measured on videos, or was not requested, and why.
     assert metrics["not_measured"].keys() == {"traits", "sync", "closed_in_silence"}
     assert "evaluator.syncnet is null" in metrics["not_measured"]["sync"]
     assert "no drawn truth" in metrics["not_measured"]["traits"]

@@ -1,4 +1,4 @@
-"""Every experiment, whatever it is called: composed, two steps, checkpoint, gone on with, used."""
+"""Every experiment: compose, two steps, checkpoint, resume, use."""
 
 import shutil
 from pathlib import Path
@@ -31,10 +31,10 @@ FOLDER = conf_dir() / "experiment"
 NAMES = sorted(
     name
     for path in FOLDER.rglob("*.yaml")
-    # An ablation is the demo with other values; its own record tries it.
+    # Ablations are the demo with other values; their own folder tests them.
     if not (name := path.relative_to(FOLDER).with_suffix("").as_posix()).startswith("ablation/")
 )
-# The others take minutes together.
+# The others take minutes in total.
 QUICK = {"demo/unet_stage1", "syncnet", "autoencoder_decoder"}
 PARAMETERS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
 pytestmark = pytest.mark.filterwarnings(
@@ -44,7 +44,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def files(work: Path, syncnet_run: Path, stage1_run: Path) -> dict[str, Path]:
-    """What an experiment can ask for, tiny: a data set with latents of 4 channels, and files."""
+    """Tiny versions of everything an experiment may require: a data set with latents of 4 channels,
+    and files."""
     shutil.copytree(work / "set", work / "four", ignore=shutil.ignore_patterns("latents"))
     encode_latents(work / "four", work / "sd_vae")
     torch.save({"module": published_state(torch.Generator().manual_seed(0))}, work / "mae.pth")
@@ -71,7 +72,8 @@ def files(work: Path, syncnet_run: Path, stage1_run: Path) -> dict[str, Path]:
 
 
 def small_words(name: str, config: DictConfig, work: Path, files: dict[str, Path]) -> list[str]:
-    """What makes an experiment fit a set of 64 pixels: files, and networks for such faces."""
+    """Overrides that fit an experiment to a set of 64 pixels: files, and networks for such
+    faces."""
     demo = name.startswith("demo/")
     asked = sorted({*files} & {*config})
     words = [f"{key}='{files.get(f'demo_{key}' if demo else key, files[key])}'" for key in asked]
@@ -96,7 +98,7 @@ def syncnet_words(name: str, config: DictConfig) -> list[str]:
 
 
 def diffusion_words(name: str, config: DictConfig) -> list[str]:
-    if "stage1" in {*config}:  # `in` alone does not see what is still to be given
+    if "stage1" in {*config}:  # `in` alone does not see missing values
         return []
     return list(TINY_UNET if name.startswith("demo/") else TINY_STAGE1)
 
@@ -126,7 +128,7 @@ def last_step(run_dir: Path) -> int:
 
 
 def use_lip_sync(folder: Path, work: Path) -> None:
-    """Through the door: every frame of the video comes out, and the mouth of some is another."""
+    """Through the public entry point: every frame comes out, and some mouths differ."""
     video, voice, out = work / "raw" / "1.mp4", folder / "voice.wav", folder / "out.mp4"
     write_wav(voice, 0.1 * torch.randn(12_800, generator=torch.Generator().manual_seed(0)))
     lipsync(
@@ -135,7 +137,7 @@ def use_lip_sync(folder: Path, work: Path) -> None:
         choice=Choice(min_size=0),
     )  # fmt: skip
     assert probe(out).num_frames == probe(video).num_frames
-    # The ends of what is drawn fade into the source; this one lies in its middle.
+    # The ends of generated runs fade into the source; this frame is in the middle.
     before, after = (
         next(read_frames(path, start_seconds=0.4)).astype(int) for path in (video, out)
     )

@@ -1,4 +1,4 @@
-"""What the full-size experiments train, with which judges, and what they leave as it was."""
+"""What the full-size experiments train, with which losses, and what they leave unchanged."""
 
 import shutil
 from pathlib import Path
@@ -37,7 +37,7 @@ def syncnet(work: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def syncnet_latent(work: Path) -> Path:
-    # Of its own, or other tests would find latents of two VAEs.
+    # A copy, or other tests would find latents of two VAEs.
     shutil.copytree(work / "set", work / "sd_set")
     shutil.rmtree(work / "sd_set" / "latents", ignore_errors=True)
     encode_latents(work / "sd_set", work / "sd_vae")
@@ -59,7 +59,7 @@ def train_stage1(work: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def published(work: Path) -> list[str]:
-    """Overrides for the judges of stage 2: a tiny VideoMAE-v2 from a file, a random VGG."""
+    """Overrides for the losses of stage 2: a tiny VideoMAE-v2 from a file, a random VGG."""
     path = work / "videomae.pth"
     torch.save({"module": published_state(torch.Generator().manual_seed(0))}, path)
     return [f"videomae='{path}'"]
@@ -124,12 +124,12 @@ def test_autoencoder_anew_and_its_decoder_alone(work: Path):
     assert load_network(AutoencoderKL, anew).config.latents_mean is not None
     tuned = run(
         work, "autoencoder_decoder", "full_decoder", f"vae='{work / 'sd_vae'}'",
-        "callbacks.ema.decay=0.5",  # the average follows, and what stands still stays bit for bit
+        "callbacks.ema.decay=0.5",  # the average moves, and frozen weights stay bit-identical
     )  # fmt: skip
     before, after = (
         load_network(AutoencoderKL, folder) for folder in (work / "sd_vae", tuned / "model")
     )
-    # Its latents mean what they meant: neither the encoder nor the scale has moved.
+    # The meaning of its latents is unchanged: neither the encoder nor the scale has moved.
     assert after.config.latents_mean is None
     assert after.config.scaling_factor == before.config.scaling_factor
     changed = {
@@ -162,7 +162,7 @@ def test_losses_can_be_left_out_and_lora_put_in():
 
 @pytest.mark.parametrize("name", ["unet_stage1", "unet_stage2", "unet_stage2_efficient"])
 def test_with_lora_nothing_else_trains(work: Path, stage1: Path, syncnet: Path, name: str):
-    """Whatever parts of the network an experiment trains by itself."""
+    """Regardless of the parts that an experiment trains by itself."""
     pytest.importorskip("peft", reason="the extra lora is not installed")
     files = {
         "vae": work / "sd_vae", "whisper": work / "whisper", "stage1": stage1, "syncnet": syncnet

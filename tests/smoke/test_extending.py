@@ -1,4 +1,4 @@
-"""The parts of docs/extending.md, installed as another package, train, export, load and infer."""
+"""The parts in docs/extending.md, installed as another package, train, export, load and infer."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ GROUP = re.compile(r'^\[project\.entry-points\."(.+)"\]\n((?:\w+ = ".+"\n)+)', r
 
 
 def install(site: Path) -> None:
-    """What pip makes of the page's package: its modules, and a dist-info with entry points."""
+    """The page's package as pip installs it: its modules, and a dist-info with entry points."""
     entries = []
     for language, path, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if language == "py":
@@ -92,7 +92,7 @@ def test_an_encoder_of_another_package_comes_back_from_folder_and_checkpoint(
 
 
 def test_a_frame_hears_the_states_around_its_own_time(installed: None, gains: Path) -> None:
-    """At 25 a second a frame of 25 fps has one state; that of frame 7 is the seventh."""
+    """At 25 states per second a frame of 25 fps has one state; that of frame 7 is the seventh."""
     states = torch.arange(25.0)[:, None, None].expand(-1, 1, 16)
     tokens = frame_tokens(states, torch.tensor([7]), before=1, after=2, fps=25.0, rate=25.0)
     assert tokens[0, :, 0].tolist() == [6, 7, 8]

@@ -1,6 +1,7 @@
-"""float16 with a scaler: steps that overflow are left out, at the start of any run; others are not.
+"""float16 with a loss scaler: steps that overflow are skipped, as at the start of any run.
 
-Lightning has no float16 for CPUs; torch has, and its scaler too, so the plugin is given by hand.
+Lightning does not support float16 on CPUs, but torch and its scaler do, so the plugin is built by
+hand.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from smoke.tiny import run
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Precision 16-mixed is not supported by the model",
     "ignore:The dirpath has changed from:UserWarning",
-    # The schedule goes on in a step that the scaler leaves out, as in the published training.
+    # The schedule advances in steps that the scaler skips, as in the published training.
     "ignore:Detected call of .lr_scheduler:UserWarning",
 )
 HALF = "_target_: lightning.pytorch.plugins.MixedPrecision, precision: 16-mixed, device: cpu"
@@ -46,10 +47,10 @@ def test_a_scale_that_is_too_large_at_first_costs_steps_and_not_the_run(work: Pa
     assert finite == sorted(finite)
     assert not finite[0]
     assert finite[-1]
-    # The scale is logged as it was for the step: it falls behind each that was left out.
+    # The scale is logged as used in the step: it drops after each skipped one.
     num_left_out = finite.count(False)
     assert scales == [2.0 ** (40 - 14 * min(step, num_left_out)) for step in range(6)]
-    # No weight moved in a step that was left out; all are finite, and moved in the others.
+    # No weight changed in skipped steps; in the others they are finite and changed.
     first, lost, end = (weights(run_dir, step) for step in (1, num_left_out, 6))
     assert all(torch.equal(first[name], lost[name]) for name in first)
     assert all(value.isfinite().all() for value in end.values())
@@ -66,7 +67,7 @@ def test_a_scale_that_keeps_falling_stops_the_run_all_the_same(work: Path):
 
 
 def test_the_scale_goes_on_where_it_was(work: Path):
-    """It has grown twice by then, so a run that forgot it would leave out other steps."""
+    """It has grown twice by then, so a run that lost it would skip other steps."""
     scaled = scaled_by(2.0**8, growth_interval=2)
     assert_resumes(
         work, "demo/syncnet", "half_exact", (*SYNCNET, *scaled), at=[6], every=2,

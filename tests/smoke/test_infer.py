@@ -1,4 +1,4 @@
-"""`python infer.py` as it is typed: a whole run, the drawn demo, and the answer to wrong words."""
+"""The command line of infer.py: a whole run, the synthetic demo, and errors."""
 
 import csv
 import json
@@ -80,7 +80,7 @@ def test_a_plan_is_printed_and_its_page_is_all_that_is_made(inputs: Path, tmp_pa
     assert str(page) in done.stderr
     text = page.read_text()
     assert "<h1>Plan of face.mp4</h1>" in text
-    # Whatever is shown of the one person lies in the page itself.
+    # All that is shown of the one person is embedded in the page.
     assert text.count('<img src="data:image/jpeg;base64,') == 1
     assert "http" not in text
     assert 'class="drawn" x="0.000%" width="100.000%"' in text
@@ -150,7 +150,7 @@ def test_a_list_of_jobs_is_worked_off_and_goes_on(inputs: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("way", ["words", "list"])
 def test_names_are_taken_as_they_are_typed(inputs: Path, tmp_path: Path, way: str):
-    """By the command itself, from a folder that they lie in; 2024 would be a number to a config."""
+    """By the command itself, from the folder they are in; configs would read 2024 as a number."""
     odd = " ${x} it's, {1} #2 12:30 \u6d4b\u8bd5"
     video, audio, out = f"{odd}.mp4", f"{odd}.wav", f"out{odd}.mp4"
     shutil.copy(inputs / "face.mp4", tmp_path / video)

@@ -1,4 +1,4 @@
-"""A set without the states that a model listens to is refused before any network is built."""
+"""A set without the audio states that a model needs is rejected before any network is built."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def mel_set(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stage1_of_whisper(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder as far as the audio encoder: whatever else were read of it would be missed."""
+    """A model folder with nothing but the audio encoder: reading anything else would fail."""
     folder = tmp_path_factory.mktemp("runs") / "model"
     LipSyncModel.from_pretrained(
         run(

@@ -1,4 +1,4 @@
-"""What a run folder tells whoever opens it, and what is refused before the first step."""
+"""What a run folder shows its user, and what is rejected before the first step."""
 
 import json
 import time
@@ -37,7 +37,7 @@ def test_sample_videos_show_truth_above_drawn(work: Path, stage1_run: Path, sync
     assert path.name == "step_0000002.mp4"
     with av.open(path) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    # Two clips, one after the other, 16 frames of 40 ms each, and what was said in them.
+    # Two clips in sequence, 16 frames of 40 ms each, with their sound.
     assert len(frames) == 2 * 16
     assert frames[0].shape == (2 * 64, 64, 3)
     heard, said = read_waveform(path)[: 2 * 10_240], said_in(work)
@@ -66,7 +66,7 @@ def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, 
     )  # fmt: skip
     curves = read_curves(run_dir / "csv")
     ((_, drawn),), ((_, truth),) = curves["val/sample_sync"], curves["val/truth_sync"]
-    # The truth does not depend on the noise that is drawn from, nor does its cosine.
+    # The ground truth does not depend on the initial noise, nor does its cosine.
     batch = validation_batch(work)
     net = load_syncnet(syncnet_run / "model").eval()
     model = LipSyncModel.from_pretrained(run_dir / "model")
@@ -79,7 +79,7 @@ def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, 
 
 
 def said_in(work: Path) -> torch.Tensor:
-    """The sound of the first two windows of the validation at 16 kHz."""
+    """The sound of the first two validation windows at 16 kHz."""
     batch = validation_batch(work)
     clips = read_manifest(work / "set")
     return torch.cat(
@@ -161,7 +161,7 @@ def composed(*words: str) -> DictConfig:
 
 
 def test_trainers_of_many_processes_are_made_as_they_are_written(monkeypatch):
-    """Where there is no GPU, and no DeepSpeed, this is as far as they can be tried."""
+    """Without GPUs and DeepSpeed this is all that can be tested."""
     for name, value in {"SLURM_NNODES": "3", "SLURM_NTASKS_PER_NODE": "4"}.items():
         monkeypatch.setenv(name, value)
     slurm = composed("trainer=slurm").trainer
@@ -175,7 +175,8 @@ def test_trainers_of_many_processes_are_made_as_they_are_written(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_wandb_keeps_a_run_on_disk_without_an_account(work: Path, monkeypatch):
-    """Whole when the run is over, not when the process is: a sweep has many runs in one."""
+    """Complete when the run is over, not when the process is: a sweep has many runs in one
+    process."""
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
@@ -184,7 +185,7 @@ def test_wandb_keeps_a_run_on_disk_without_an_account(work: Path, monkeypatch):
         "data.train.windows_per_clip=2",
     )  # fmt: skip
     (log,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
-    # A process of wandb's own writes it; on a busy machine a moment after the run was closed.
+    # Written by a separate process of wandb; on a busy machine shortly after the run was closed.
     end = time.monotonic() + 60
     while b"train/gradient_norm" not in log.read_bytes() and time.monotonic() < end:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Two processes with batches of b are one process with batches of 2 b."""
+"""Two processes with batches of b equal one process with batches of 2 b."""
 
 import subprocess
 import sys

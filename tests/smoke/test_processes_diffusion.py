@@ -1,4 +1,4 @@
-"""Two processes, whether they hold the whole UNet or half of it each, train what one does."""
+"""Two processes, with the whole UNet or half of it in each, train the same as one."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from latentsync.models import UNet, load_network
 from smoke.test_resume import tensors
 
 TESTS = Path(__file__).parents[1]
-# Each process draws noise of its own; here it follows from the clip, so that it is the same however
-# the clips are dealt out.
+# Each process samples its own noise; here it is derived from the clip, so that it does not depend
+# on how clips are distributed.
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run that was stopped and gone on with is the run that was not."""
+"""A resumed run equals an uninterrupted one."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from torch import Tensor
 from latentsync.models import UNet, load_network
 from smoke.tiny import TINY_UNET, overrides, run
 
-# Eight items in batches of two: an epoch has four steps, and ten steps are into the third.
+# Eight items in batches of two: an epoch has four steps, so ten steps end in the third.
 NUM_STEPS = 10
 EXACT = (
     "state_dict",
@@ -41,7 +41,7 @@ def steps(*, every: int) -> tuple[str, ...]:
 
 
 def tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor and number of a checkpoint, with where it stands."""
+    """Every tensor and number of a checkpoint, with its path."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, dict):
@@ -77,7 +77,7 @@ def assert_resumes(
     every: int = 5,
     parts: tuple[str, ...] = EXACT,
 ) -> None:
-    """Go on from checkpoints of the unbroken run, as after a kill: nothing else is left of it."""
+    """Resume from checkpoints of the unbroken run, as after a kill: nothing else is left of it."""
     whole = run(work, experiment, name, *arguments, *steps(every=every))
     for step in at:
         checkpoint = whole / "checkpoints" / f"{step:07d}.ckpt"
@@ -89,7 +89,7 @@ def assert_resumes(
         assert_same(whole, again, parts)
 
 
-# At the end of an epoch, where also the loss changes, and in the middle of one.
+# At the end of an epoch, where the loss changes too, and in the middle of one.
 def test_syncnet(work: Path):
     assert_resumes(work, "demo/syncnet", "exact_syncnet", SYNCNET, at=[4, 6], every=2)
 
@@ -117,7 +117,7 @@ def test_an_autoencoder_that_draws_from_the_global_generator(work: Path):
 
 @pytest.mark.filterwarnings(FOLDER_IN_USE)
 def test_a_run_with_no_step_left_ends_with_the_same_model(work: Path):
-    """Killed after its last step: what it exports is the average all the same."""
+    """Killed after its last step: it still exports the average."""
     arguments = (
         *TINY_UNET, f"vae='{work / 'vae'}'", "trainer.max_steps=3",
         "callbacks.ema.update_starting_at_step=0", "callbacks.ema.decay=0.5",
@@ -137,7 +137,7 @@ def test_a_run_with_no_step_left_ends_with_the_same_model(work: Path):
 
 @pytest.mark.filterwarnings(FOLDER_IN_USE)
 def test_the_last_step_is_kept_whatever_the_interval_and_can_be_built_upon(work: Path):
-    """7 steps with a checkpoint every 5, then 10: as if there had been 10 from the start."""
+    """7 steps with a checkpoint every 5, then 10: the same as 10 from the start."""
     more = ("task.schedule.num_training_steps=10",)
     whole = run(work, "demo/syncnet", "in_one", *SYNCNET, *steps(every=5), *more)
     arguments = (*SYNCNET, *steps(every=5), *more)
@@ -146,7 +146,7 @@ def test_the_last_step_is_kept_whatever_the_interval_and_can_be_built_upon(work:
     assert last["global_step"] == 7
     names = sorted(path.name for path in (parted / "checkpoints").iterdir())
     assert names == ["0000005.ckpt", "0000007.ckpt", "last.ckpt"]
-    # One file of two names, not two of 29 GB at full size.
+    # One file with two names, not two of 29 GB at full size.
     assert (parted / "checkpoints" / "last.ckpt").samefile(parted / "checkpoints" / "0000007.ckpt")
     run(work, "demo/syncnet", "in_two", *arguments, "ckpt_path=last")
     assert_same(whole, parted)

@@ -1,4 +1,4 @@
-"""SyncNet runs as people start them: what they log, draw and say, and on how many processes."""
+"""SyncNet runs as users start them: what they log, plot and report, on any number of processes."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ ARGUMENTS = ("data.train.windows_per_clip=2", "data.val.windows_per_clip=3")
 
 @pytest.fixture(scope="module")
 def judged(work: Path) -> Path:
-    """Two steps by contrast, two by BCE, validated after each two."""
+    """Two steps of InfoNCE, two of BCE, validated after each two."""
     return run(
         work, "demo/syncnet", "judged_syncnet", *ARGUMENTS, "callbacks=syncnet",
         "trainer.max_steps=4",
@@ -57,7 +57,7 @@ def test_pictures_lie_in_the_run_folder_and_in_tensorboard(judged: Path):
 def test_the_offset_of_a_clip_is_the_shift_at_which_its_sound_suits_best(
     work: Path, judged: Path, late: int
 ):
-    # Windows that look as the sound `late` frames after them sounds: nothing suits them better.
+    # Windows that look like the sound `late` frames later sounds: nothing fits them better.
     net = load_syncnet(judged / "model").eval()
     clip = read_manifest(work / "set")[0]
     mel = load_file(clip.features_path)["mel"]

@@ -1,4 +1,4 @@
-"""Every experiment trains two steps on the CPU, leaves a model, and goes on where it stopped."""
+"""Every experiment trains two steps on the CPU, exports a model, and resumes."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_one_batch_is_learnt_by_heart(work: Path):
 
 def test_syncnet(syncnet_run: Path):
     net = load_network(StableSyncNet, syncnet_run / "model")
-    assert net.config.trained_on == "drawn"  # every source has its truth beside it
+    assert net.config.trained_on == "drawn"  # every source has its ground truth next to it
     vision = net.embed_frames(torch.randn(1, 48, 32, 64))
     assert vision.norm().item() == pytest.approx(1, abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""A run gone wrong stops in time and says where to look; one that goes well says how fast."""
+"""A diverging run stops in time and reports where to look; a good one reports its pace."""
 
 import errno
 import math
@@ -76,13 +76,13 @@ def test_a_run_logs_its_gradients_pace_and_memory(syncnet_run: Path):
     curves = read_curves(syncnet_run / "csv")
     assert all(value > 0 for _, value in curves["train/gradient_norm"])
     assert [step for step, _ in curves["train/clips_per_second"]] == [1]
-    # This process holds torch: more than a tenth of a GiB, less than the machine.
+    # This process has loaded torch: more than a tenth of a GiB, less than the machine.
     assert 0.1 < curves["train/peak_memory_gib"][0][1] < 1000
     assert "lr-AdamW" in curves
 
 
 def test_the_gradient_norm_is_that_of_all_gradients_as_one_vector(syncnet_run: Path):
-    # Clipping at 1 comes after: what is logged may be larger.
+    # Clipping to 1 happens afterwards: the logged norm may be larger.
     norms = [value for _, value in read_curves(syncnet_run / "csv")["train/gradient_norm"]]
     assert max(norms) > 1
 
@@ -116,7 +116,8 @@ def test_a_checkpoint_that_finds_no_room_is_one_sentence_and_leaves_nothing(tmp_
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
 def test_a_disk_that_is_full_in_the_middle_of_a_run_costs_what_came_after(work, monkeypatch):
-    """The save of step 4 breaks off in its middle; that of step 2 is there and is gone on from."""
+    """Saving step 4 fails in the middle; the checkpoint of step 2 exists, and the run resumes from
+    it."""
     save = torch.save
     words = (*ARGUMENTS, "trainer.max_steps=6", "callbacks.checkpoint.every_n_train_steps=2")
 

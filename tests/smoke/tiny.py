@@ -1,4 +1,4 @@
-"""Experiments at a width that trains in a moment, on two drawn speakers."""
+"""Experiments with tiny networks, on two synthetic speakers."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ TINY_UNET = [
     "task.model.model_format.resolution=64",
 ]
 
-# +debug=tiny narrows networks; these fit them to faces of 64 pixels, not 256: the last two levels
-# of the visual tower halve nothing.
+# +debug=tiny narrows networks; these fit them to faces of 64 pixels instead of 256: the last two
+# levels of the visual tower do not downsample.
 FACES_OF_64 = [
     "task.syncnet.resolution=64",
     "task.syncnet.visual_encoder.downsample_factors=[[1,2],2,2,2,2,2,1,1]",
@@ -71,7 +71,8 @@ def tiny_whisper(width: int = 16) -> WhisperModel:
 
 
 def run(work: Path, experiment: str, name: str, *words: str) -> Path:
-    """A few steps of an experiment (two, unless told) in a folder of its own, which is returned."""
+    """Run a few steps of an experiment (two by default) in a folder of its own, which is
+    returned."""
     register_resolvers()
     run_dir = work / "runs" / name
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -81,7 +82,7 @@ def run(work: Path, experiment: str, name: str, *words: str) -> Path:
 
 
 def overrides(work: Path, experiment: str, run_dir: Path, *words: str) -> list[str]:
-    """What makes an experiment small; later words win."""
+    """Overrides that make an experiment small; later ones take precedence."""
     small = [
         f"experiment={experiment}",
         "+debug=tiny",

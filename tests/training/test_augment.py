@@ -1,4 +1,4 @@
-"""Augmentation of the mouth reader: what must stay stays."""
+"""Augmentation for the mouth reader: what must not change does not."""
 
 import torch
 
@@ -6,7 +6,7 @@ from latentsync.training.augment import augment, blur, compress, shift
 
 
 def faces() -> torch.Tensor:
-    """Smooth pictures: low frequencies only, as faces have."""
+    """Smooth images: low frequencies only, as in faces."""
     coarse = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic")
 
@@ -34,7 +34,7 @@ def test_blur_and_shift_of_a_flat_picture_change_nothing(generator):
 def test_shift_moves_by_a_few_percent(generator):
     ramp = torch.linspace(-1, 1, 64).expand(64, 3, 64, 64)
     moved = shift(ramp, generator)[..., 32] - ramp[..., 32]
-    # A ramp from -1 to 1 moved by 4 % of the side changes by 0.08 at most; the scale adds nothing
+    # A ramp from -1 to 1 shifted by 4 % of the side changes by at most 0.08; scaling adds nothing
     # in the middle.
     assert moved.abs().max() < 0.085
     assert moved.std() > 0.02

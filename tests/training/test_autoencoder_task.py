@@ -1,4 +1,4 @@
-"""What the VAE's losses see and what they do not."""
+"""What the VAE's losses penalise and what they do not."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_a_tone_counts_as_much_as_its_place_weighs() -> None:
 def test_chroma_is_all_there_in_the_truth_and_absent_in_grey() -> None:
     truth = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert chroma_r2(truth, truth).item() == 1
-    # A shift of all three colours alike is brightness, not colour.
+    # An equal shift of all three channels is brightness, not colour.
     assert chroma_r2(truth + 0.1, truth).item() == pytest.approx(1)
     grey = truth.mean(dim=1, keepdim=True).expand_as(truth)
     assert chroma_r2(grey, truth).item() == pytest.approx(0, abs=0.01)

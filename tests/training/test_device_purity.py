@@ -1,4 +1,4 @@
-"""A training step stays on its device: fake CUDA tensors refuse to meet any of the CPU."""
+"""A training step stays on its device: fake CUDA tensors cannot be mixed with CPU ones."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -40,7 +40,7 @@ TRAINED = {
 def on_fake_cuda() -> Iterator[None]:
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
-        # What is built here is where it belongs, and fake weights cannot be moved.
+        # What is built here is already in place, and fake weights cannot be moved.
         patch.object(Frozen, "to", lambda frozen, *args, **named: frozen),
     ):
         yield
@@ -75,7 +75,8 @@ def make_syncnet() -> StableSyncNet:
 
 def perceptual_loss() -> PerceptualLoss:
     loss = PerceptualLoss(None, random_backbone=True)
-    # lpips makes these two by torch.Tensor(), which knows no device; `Frozen.to` would move them.
+    # lpips creates these two with torch.Tensor(), which ignores the device; `Frozen.to` would move
+    # them.
     layer = loss.net.net.scaling_layer
     layer.shift, layer.scale = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
     return loss
@@ -121,7 +122,7 @@ def trepa_loss() -> TrepaLoss:
     with unset_fake_temporarily(), torch.device("cpu"):
         table = VideoMAEModel(config).embeddings.position_embeddings
     net = VideoMAEModel(config)
-    net.embeddings.position_embeddings = table  # numpy's, on the CPU, as the library leaves it
+    net.embeddings.position_embeddings = table  # numpy's, on the CPU, as the library creates it
     return TrepaLoss(VideoBackbone(net))
 
 

@@ -1,4 +1,4 @@
-"""The switches of a diffusion task, by what they do."""
+"""The switches of a diffusion task, tested by their effects."""
 
 from functools import partial
 
@@ -35,7 +35,7 @@ def tiny_model(*, motion: str = "all") -> LipSyncModel:
         motion_num_attention_heads=2,
         motion=motion,
     )
-    for value in unet.parameters():  # the motion modules' last layers start at zero
+    for value in unet.parameters():  # the last layers of motion modules start at zero
         torch.nn.init.normal_(value, std=0.1)
     return LipSyncModel(
         unet=unet,
@@ -47,7 +47,7 @@ def tiny_model(*, motion: str = "all") -> LipSyncModel:
 
 
 class Brightness:
-    """A judge of decoded frames: their mean square."""
+    """A loss on decoded frames: their mean square."""
 
     reads = frozenset({"pixels"})
 
@@ -57,7 +57,7 @@ class Brightness:
 
 
 class Mean:
-    """The mean of the prediction, which has no timestep too noisy for it."""
+    """The mean of the prediction, a loss that is valid at any timestep."""
 
     reads = frozenset({"latents"})
 
@@ -101,7 +101,7 @@ def guess_of(task: DiffusionTask, batch):
 
 
 def kept_bytes(task: DiffusionTask, batch) -> tuple[int, list[torch.Tensor]]:
-    """What the forward pass keeps for the backward pass, and the gradients it leads to."""
+    """Bytes that the forward pass saves for the backward pass, and the resulting gradients."""
     kept = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -171,7 +171,7 @@ def test_lora_trains_its_own_matrices_only_and_merges_to_the_same_function(batch
     trained = {name for name, value in task.unet.named_parameters() if value.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)
-    # At first an adapter adds nothing.
+    # A new adapter changes nothing.
     before = guess_of(task, batch).prediction
     torch.testing.assert_close(before, guess_of(task_of(whole), batch).prediction)
 
@@ -202,7 +202,7 @@ def test_lora_goes_with_parts_that_train_whole(batch):
 
 
 class Sharpness:
-    """A judge of decoded frames that must not be asked for a gradient."""
+    """A loss on decoded frames whose gradient must not be requested."""
 
     reads = frozenset({"pixels"})
 
@@ -258,7 +258,7 @@ def test_without_audio_means_silence_for_the_share_that_was_asked_for(batch):
     task = task_of(tiny_model(), audio_dropout=0.3)
     many = {**batch, "audio": torch.ones(4000, NUM_FRAMES, 3, 1)}
     silent = task._drop_audio(many, torch.Generator().manual_seed(0))["audio"] == 0
-    # Whole clips, and 0.3 +- three deviations of a share of 4000.
+    # Whole clips, and a fraction of 0.3 within three standard deviations for 4000.
     assert torch.equal(silent.all(dim=(1, 2, 3)), silent.any(dim=(1, 2, 3)))
     assert silent.float().mean().item() == pytest.approx(0.3, abs=3 * (0.21 / 4000) ** 0.5)
     never = task_of(tiny_model(), audio_dropout=0.0)
@@ -266,7 +266,7 @@ def test_without_audio_means_silence_for_the_share_that_was_asked_for(batch):
 
 
 def test_what_is_dropped_is_what_guidance_moves_away_from(batch):
-    """A clip without audio and one of zeros, as guidance has it, are one to the UNet."""
+    """A clip with dropped audio and one of zeros, as in guidance, are the same to the UNet."""
     task = task_of(tiny_model(), audio_dropout=1.0)
     dropped = task._drop_audio(batch, torch.Generator())
     null = {**batch, "audio": torch.zeros_like(batch["audio"])}

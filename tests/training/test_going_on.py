@@ -1,4 +1,4 @@
-"""A training that starts from a trained UNet."""
+"""Training that starts from a trained UNet."""
 
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_unet_of_another_shape_is_refused_with_both_names(tmp_path: Path) -> N
 
 @pytest.fixture
 def sd(tmp_path: Path) -> tuple[Path, UNet2DConditionModel]:
-    """A folder as of Stable Diffusion, of the tiny model's widths."""
+    """A folder like that of Stable Diffusion, with the tiny model's widths."""
     torch.manual_seed(4)
     net = UNet2DConditionModel(
         block_out_channels=(32, 64),

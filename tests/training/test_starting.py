@@ -1,4 +1,4 @@
-"""Where a training begins: anew, at its last checkpoint, or not at all."""
+"""Where a training run starts: from scratch, from its last checkpoint, or not at all."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind can be read without the program."""
+"""Results of a sweep can be read without the program."""
 
 import csv
 from pathlib import Path
@@ -26,7 +26,7 @@ def leave_results(folder: Path) -> None:
 
 def test_results_are_read_as_written_in_the_order_of_the_jobs(tmp_path: Path):
     leave_results(tmp_path)
-    (tmp_path / "11").mkdir()  # a job that failed leaves none
+    (tmp_path / "11").mkdir()  # a failed job leaves no result
     assert read_runs(tmp_path) == RUNS
 
 

@@ -1,4 +1,4 @@
-"""The doctor names the fault that was put in, and only that."""
+"""The diagnostics report the defect that was introduced, and only that."""
 
 from dataclasses import replace
 
@@ -51,7 +51,8 @@ def test_each_fault_of_the_data_is_named_alone(health: Health, sentence: str):
 @pytest.mark.parametrize(
     "health",
     [
-        # As recorded clips are: few tell their offset alone, a mouth opens a little before.
+        # Like recorded clips: the offset of few can be determined, and a mouth opens a little
+        # early.
         replace(SOUND, offsets={-12: 1, 0: 3, 2: 6, 3: 2, 11: 1}, common_offset=2, together=1.5),
         replace(SOUND, offsets={}, common_offset=0, together=1.3),
         replace(SOUND, num_clips=16, offsets={5: 1}, common_offset=9, together=0.8),

@@ -67,8 +67,8 @@ def test_near_windows_are_of_one_clip_and_less_than_the_offset_apart():
 @pytest.mark.parametrize(
     ("clips", "starts", "num_negatives"),
     [
-        ([0, 0], [10, 11], 0),  # 40 ms: no ear tells them apart
-        ([0, 0], [10, 12], 1),  # the hardest negative there is
+        ([0, 0], [10, 11], 0),  # 40 ms: indistinguishable
+        ([0, 0], [10, 12], 1),  # the hardest negative
         ([0, 1], [10, 10], 1),  # another clip, at any time
         ([0, 0, 0, 1], [10, 11, 12, 11], None),
     ],
@@ -76,7 +76,7 @@ def test_near_windows_are_of_one_clip_and_less_than_the_offset_apart():
 def test_negatives_are_other_clips_and_the_same_clip_two_frames_away(
     clips: list[int], starts: list[int], num_negatives: int | None
 ):
-    # Where all windows look alike each costs the logarithm of how many sounds it is offered.
+    # If all windows are equal, the loss of each is the logarithm of its number of candidates.
     alike = torch.zeros(len(clips), 8)
     alike[:, 0] = 1
     batch = batch_of(clips, starts)
@@ -89,7 +89,7 @@ def test_negatives_are_other_clips_and_the_same_clip_two_frames_away(
 
 
 def test_the_official_loss_never_calls_a_near_pair_off():
-    # Windows 0 and 1 are one frame apart and look alike; window 2 is far. Were 0 and 1 ever a
+    # Windows 0 and 1 are one frame apart and look the same; window 2 is far. If 0 and 1 were a
     # negative pair, their cosine of one would cost a clamped logarithm of 100.
     vision = functional.one_hot(torch.tensor([0, 0, 1]), 8).float()
     near = near_in_time(batch_of([0, 0, 0], [10, 11, 40]), min_offset_frames=4)
@@ -97,7 +97,7 @@ def test_the_official_loss_never_calls_a_near_pair_off():
 
 
 def test_guessing_one_half_costs_ln_2():
-    # Every picture against every sound has a cosine of 1/2: the plateau that users report.
+    # Every picture and every sound have a cosine of 1/2: the plateau that users report.
     vision = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
     audio = torch.tensor([[0.5, math.sqrt(0.75)]]).repeat(4, 1)
     near = near_in_time(batch_of([0, 1, 2, 3], [0, 0, 0, 0]), min_offset_frames=4)
@@ -122,7 +122,7 @@ def test_gradient_caching_gives_the_gradient_of_the_whole_batch(generator):
         lambda module, inputs, output: sizes.append(len(output))
     )
     cached = gradients(task, batch)
-    # Forward, and once more when its gradient is due.
+    # Forward, and once more for the backward pass.
     assert sizes[:3] == [3, 3, 2]
     assert sorted(sizes) == [2, 2, 3, 3, 3, 3]
     assert max(value.abs().max() for value in whole.values()) > 1e-3
@@ -131,8 +131,8 @@ def test_gradient_caching_gives_the_gradient_of_the_whole_batch(generator):
 
 
 def test_a_part_is_dropped_out_alike_both_times(generator):
-    # Else the gradient would be that of another network than the loss was computed with. Here the
-    # loss is linear in the last weight, so weight * gradient is the loss itself.
+    # Otherwise the gradient would be that of another network than the loss. Here the loss is linear
+    # in the last weight, so weight * gradient is the loss itself.
     batch, net = windows(generator), small_net().train()
     scale = torch.ones((), requires_grad=True)
     torch.manual_seed(0)
@@ -150,8 +150,8 @@ def test_an_offset_head_that_says_nothing_is_wrong_by_the_offset():
     head = task.offset_head
     torch.nn.init.zeros_(head.out.weight)
     torch.nn.init.zeros_(head.out.bias)
-    # Of one clip: 0-5 and 0-0, 5-5, ...; 0-20 and 5-20 are too far, 0-1 of another clip does not
-    # count. Smooth within one frame: an error of 5 costs 4.5. Four own pairs cost nothing.
+    # Of one clip: 0-5 and 0-0, 5-5, ...; 0-20 and 5-20 are too far apart, 0-1 of another clip does
+    # not count. Smooth within one frame: an error of 5 costs 4.5. Four own pairs cost nothing.
     batch = batch_of([0, 0, 0, 1], [0, 5, 20, 1])
     rows = functional.normalize(torch.rand(4, 8), dim=1)
     error = head.error(rows, rows, frames_after(batch), same_clip(batch))
@@ -197,7 +197,7 @@ def test_values_without_a_meaning_are_refused(arguments: dict, sentence: str):
 
 @pytest.mark.parametrize("windows_at_once", [None, 3])
 def test_the_step_stays_on_its_device(windows_at_once: int | None):
-    # Fake CUDA tensors refuse to meet any of the CPU.
+    # Fake CUDA tensors cannot be mixed with CPU ones.
     with FakeTensorMode(), torch.device("cuda"):
         task = make_task(offset_weight=0.1, windows_at_once=windows_at_once).train()
         values = task.losses(*task.embed(windows(None)), windows(None))
@@ -209,11 +209,11 @@ def test_the_step_stays_on_its_device(windows_at_once: int | None):
 def test_official_pairs_are_a_clip_s_own_sound_or_that_of_its_other_window() -> None:
     batch = {"clip_index": torch.tensor([4, 4, 7, 7]), "start": torch.tensor([0, 1, 30, 5])}
     vision = torch.eye(4)
-    assert official_bce(vision, torch.eye(4), batch).item() == 0  # both answers are right
+    assert official_bce(vision, torch.eye(4), batch).item() == 0  # both predictions are correct
     swapped = torch.eye(4)[[1, 0, 3, 2]]
     assert official_bce(vision, swapped, batch).item() == 100  # both are wrong; torch's limit
     torch.manual_seed(0)
-    in_sync_only = torch.eye(4)[[0, 0, 2, 2]]  # right where the coin says in sync
+    in_sync_only = torch.eye(4)[[0, 0, 2, 2]]  # correct for pairs in sync
     losses = [official_bce(vision, in_sync_only, batch).item() for _ in range(200)]
     assert set(losses) == {0, 50, 100}
     assert 40 < sum(losses) / 200 < 60

@@ -1,4 +1,4 @@
-"""A tiny VAE in place of the model's in the losses of pixels."""
+"""A tiny VAE that replaces the model's in pixel losses."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from training.test_diffusion_task import NUM_FRAMES, SIDE, guess_of, task_of, ti
 
 
 class Difference:
-    """A judge that compares pixels with the truth, as LPIPS and TREPA do."""
+    """A loss that compares pixels with the ground truth, like LPIPS and TREPA."""
 
     reads = frozenset({"pixels", "truth"})
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def batch(generator) -> dict[str, torch.Tensor]:
-    """As of data=latents: no pixels at all."""
+    """Like data=latents: without pixels."""
     shape = (4, NUM_FRAMES, 4, SIDE // 2, SIDE // 2)
     names = ("latents", "masked_latents", "reference_latents")
     latents = {name: torch.randn(shape, generator=generator) for name in names}
@@ -41,7 +41,7 @@ def batch(generator) -> dict[str, torch.Tensor]:
 
 
 def perfect(denoised, truth):
-    """What a network would say that knows the noise."""
+    """The prediction of a network that knows the noise."""
     return replace(denoised, prediction=denoised.target, x0=truth)
 
 
@@ -84,7 +84,7 @@ def test_the_truth_is_found_again_in_the_target_of_every_kind(batch, kind):
         return torch.zeros(4, NUM_FRAMES, 3, SIDE, SIDE)
 
     decode_truth(replace(denoised, decode=decode), model)
-    # At t = 999 rounding is 14.6 times what it is in the noise.
+    # At t = 999 rounding errors are 14.6 times those of the noise.
     expected = batch["latents"].transpose(1, 2)
     torch.testing.assert_close(seen[0], expected, atol=1e-4, rtol=0)
 

@@ -1,4 +1,4 @@
-"""Published files, written once; no test here sees the user's own caches."""
+"""Published files, written once; no test here uses the user's own caches."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from weights.published import write_published
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The UNet of a set of tiny files; Whisper, VAE and SyncNet stand beside it."""
+    """The UNet of a set of tiny files; Whisper, VAE and SyncNet are next to it."""
     return write_published(tmp_path_factory.mktemp("checkpoints") / "files")
 
 

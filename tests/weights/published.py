@@ -1,4 +1,4 @@
-"""Files in the layouts of the published ones, of the smallest networks that have them."""
+"""Files in the layouts of the published ones, from the smallest possible networks."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ DIMS = {
     "n_audio_head": 6,
     "n_audio_layer": 1,
 }
-# transformers' names => OpenAI's, as the two state both layouts.
+# transformers' names => OpenAI's, from the documentation of both layouts.
 OPENAI_NAMES = {
     "layers.": "blocks.",
     "self_attn_layer_norm": "attn_ln",
@@ -45,7 +45,8 @@ def tiny_unet(motion: str = "decoder", cross_attention_dim: int = AUDIO_WIDTH) -
 
 
 def tiny_vae(**config: object) -> AutoencoderKL:
-    """Shrinks by eight, as the published one: its attention and the UNet's see a 64th of pixels."""
+    """Downsamples by eight, like the published one: its attention and the UNet's run on 1/64 of the
+    pixels."""
     torch.manual_seed(1)
     return AutoencoderKL(
         block_out_channels=[32] * 4,
@@ -96,7 +97,7 @@ def write_whisper(path: Path) -> Path:
 
 
 def write_published(folder: Path) -> Path:
-    """The files of a published version as its users lay them out; returns the UNet's."""
+    """The files of a published version in the users' layout; returns the UNet's."""
     (folder / "whisper").mkdir(parents=True)
     write_whisper(folder / "whisper" / "tiny.pt")
     save_network(tiny_vae(), folder / "vae")
@@ -106,7 +107,7 @@ def write_published(folder: Path) -> Path:
 
 
 def as_version_1_0(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """An official UNet's state under the names of version 1.0."""
+    """An official UNet's state with the names of version 1.0."""
     return {
         key
         if ".motion_modules." in key

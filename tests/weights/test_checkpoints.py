@@ -1,4 +1,5 @@
-"""A checkpoint in its run's folder gives what the run itself would have written at its end."""
+"""Exporting a checkpoint from its run folder gives what the run itself would have written at its
+end."""
 
 import shutil
 from pathlib import Path
@@ -37,7 +38,7 @@ UNET = [
 
 
 def start(run_dir: Path, experiment: str, *overrides: str) -> LightningModule:
-    """What train.py leaves after its first step: config.yaml and a checkpoint; gives the task."""
+    """What train.py leaves after its first step: config.yaml and a checkpoint; returns the task."""
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         words = [f"experiment={experiment}", f"paths.run_dir={run_dir}", *overrides]
@@ -95,7 +96,7 @@ def test_a_unets_checkpoint_becomes_its_runs_model(runs: Path, tmp_path: Path, s
 
 
 def test_a_run_whose_losses_and_weights_were_two_maps_is_read(runs: Path, tmp_path: Path):
-    """As config.yaml was written once, with every default in it."""
+    """As in older config.yaml files, with every default in them."""
     shutil.copytree(runs / "stage1", tmp_path / "run")
     path = tmp_path / "run" / "config.yaml"
     config = OmegaConf.load(path)

@@ -1,4 +1,4 @@
-"""`python -m latentsync.weights` and `infer.py ckpt=`, as they are typed."""
+"""The command lines of `python -m latentsync.weights` and `infer.py ckpt=`."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Published files come from a hub; without one the user is told which files go where."""
+"""Published files are fetched from a hub; without one the user is told which files are needed
+where."""
 
 import hashlib
 import threading
@@ -21,7 +22,7 @@ PATHS = {
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of a hub as a download asks of it."""
+    """The part of a hub's interface that a download uses."""
 
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Every wrong file is an error of one sentence that says what the file is."""
+"""Every wrong file raises an error of one sentence that says what the file is."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Published files become model folders that describe themselves, and come back unchanged."""
+"""Published files become self-describing model folders, and can be exported unchanged."""
 
 import json
 import logging
@@ -183,7 +183,7 @@ def test_a_syncnet_stays_a_judge_of_its_faces_in_an_official_file(
 
 
 def test_a_published_syncnet_is_a_judge_of_recorded_faces(tmp_path: Path):
-    """Its file has no word about it; it learnt from VoxCeleb2 and HDTF."""
+    """Its file does not say so; it was trained on VoxCeleb2 and HDTF."""
     published = {"state_dict": tiny_syncnet().state_dict(), "global_step": 0}
     torch.save(published, tmp_path / "stable_syncnet.pt")
     import_network(tmp_path / "stable_syncnet.pt", tmp_path / "syncnet")

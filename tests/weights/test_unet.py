@@ -1,4 +1,4 @@
-"""A new UNet takes from Stable Diffusion 1.5 what the two have in common."""
+"""A new UNet takes from Stable Diffusion 1.5 what both have in common."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ DRAWN = ("conv_in.", ".attn2.to_k.", ".attn2.to_v.", ".motion_modules.")
 
 @pytest.fixture(scope="module")
 def diffusion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, UNet2DConditionModel]:
-    """A folder as of Stable Diffusion, and its UNet: 4 channels, text states 24 wide."""
+    """A folder like that of Stable Diffusion, and its UNet: 4 channels, text states 24 wide."""
     torch.manual_seed(4)
     net = UNet2DConditionModel(
         **SHAPE,

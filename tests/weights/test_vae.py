@@ -1,4 +1,5 @@
-"""VAE files in all their layouts become one VAE, with the scale the UNets were trained with."""
+"""VAE files in all their layouts become the same VAE, with the scale the UNets were trained
+with."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Labelled real clips where the machine has them: tests and figures only, no frame is kept."""
+"""Labelled real clips if available; only for tests and figures, no frame is stored."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ WILD_DIR = Path(__file__).parents[3] / "shared" / "wild"
 
 @pytest.fixture(scope="session")
 def labels() -> dict[str, dict]:
-    """What is labelled of every clip, by file name."""
+    """The labels of every clip, by file name."""
     path = WILD_DIR / "labels.json"
     if not path.is_file():
         pytest.skip(f"no labelled real clips at {WILD_DIR}")
@@ -19,5 +19,5 @@ def labels() -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def clips(labels: dict[str, dict]) -> dict[str, Path]:
-    """The clips that are labelled."""
+    """The clips that have labels."""
     return {name: WILD_DIR / "clips" / name for name in labels}

@@ -1,4 +1,4 @@
-"""All labelled clips by one run of the bench: who is found, who is who, whose head is turned."""
+"""All labelled clips in one run of the bench: detection, identity and turn of faces."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -10,8 +10,8 @@ from wild_figures import totals
 from latentsync.faces.detectors.model_files import MESH, OPENCV_ZOO, default_cache
 
 SECTIONS = ("faces", "identities", "yaw")
-# A man in profile, lit from below and bowed; a woman who turns from a profile after a cut. The
-# recognition network takes them for several people.
+# A man in profile, lit from below and looking down; a woman who turns from a profile after a cut.
+# The recognition network takes them for several people.
 TAKEN_FOR_SEVERAL = {"cs_movie.mp4", "kb_friends.mp4"}
 
 Figures = dict[str, dict[str, dict]]
@@ -19,7 +19,7 @@ Figures = dict[str, dict[str, dict]]
 
 @pytest.fixture(scope="session")
 def figures(labels: dict[str, dict], clips: dict[str, Path]) -> Figures:
-    """By clip and section; some minutes."""
+    """Figures by clip and section; takes some minutes."""
     names = (*MESH.checksums, *OPENCV_ZOO.checksums)
     if not all((default_cache() / name).is_file() for name in names):
         pytest.skip("the face models are not fetched: python -m latentsync.faces.fetch")

@@ -1,4 +1,4 @@
-"""The bench on a survey made by hand; needs no clip."""
+"""The figures of the bench on a hand-made survey, without clips."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,7 @@ LABEL = {
 
 
 def track(person: int, first: int, yaw: float) -> Track:
-    """20 frames of a face of 100 pixels that runs to and fro; not seen in the last one."""
+    """20 frames of a face of 100 pixels that moves back and forth, missing in the last one."""
     step = 10.0 * np.sin(np.arange(20))[:, None, None]
     points = np.array([[300.0, 200.0], [380.0, 205.0], [338.0, 250.0]]) + step
     boxes = np.tile(np.array([280.0, 180.0, 380.0, 280.0]), (20, 1))

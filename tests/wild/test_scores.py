@@ -1,4 +1,4 @@
-"""The arithmetic of the bench on labelled clips; needs no clip."""
+"""The arithmetic of the bench on labelled clips, without clips."""
 
 import numpy as np
 import pytest

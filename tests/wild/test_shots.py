@@ -1,4 +1,4 @@
-"""Cuts of real clips: what is labelled is found, and nothing else."""
+"""Cuts of real clips: labelled ones are detected, and no others."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,8 +9,8 @@ from wild_scores import cut_rates, match_cuts
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.media.frame_reader import stored_frames
 
-# A few seconds of everything that was hard: blends, dark jump cuts, flashes, a black frame, fast
-# heads, a fade.
+# A few seconds of every difficulty: blends, dark jump cuts, flashes, a black frame, fast heads, a
+# fade.
 SHORT = [
     "cs_movie.mp4",
     "fr_hamilton.mp4",
@@ -59,7 +59,7 @@ def test_precision_and_recall(
     labels: dict[str, dict],
     clips: dict[str, Path],
 ) -> None:
-    """Of the others so many that all together stay over .93 and .95."""
+    """Enough of the others that all together stay above .93 and .95."""
     names = [name for name, label in labels.items() if label["kind"] in kinds]
     rates = cut_rates(counted(names, labels, clips))
     assert rates["P"] >= precision

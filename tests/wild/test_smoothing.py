@@ -1,4 +1,4 @@
-"""Where faces of real clips are placed: fast heads are followed, still ones do not tremble."""
+"""Placement of faces in real clips: fast heads are followed, still ones do not jitter."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FAST, STILL = ["lp_d12.mp4", "gh_nggyup.mp4"], ["it_ref.mp4", "vr_1.mp4"]
 
 
 def placed(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """How far points lie from where they belong, and how the square trembles; pixels of 256."""
+    """Distance of points from their target, and jitter of the square; pixels of 256."""
     if not all((default_cache() / name).is_file() for name in SHA256):
         pytest.skip("the face models are not fetched: python -m latentsync.faces.fetch")
     frames = (frame for _, _, frame in stored_frames(path, quick=True))

@@ -1,4 +1,4 @@
-"""Who speaks in real conversations: whoever the labels say, by LR-ASD and by mouths alone."""
+"""Who speaks in real conversations, compared with labels: by LR-ASD and by mouth motion."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from latentsync.weights import load_official_lr_asd
 
 WEIGHTS = Path(__file__).parents[3] / "shared/models/lr_asd/pretrain_AVA.model"
 KINDS = [pytest.param("lr_asd", marks=pytest.mark.slow), "mouths"]
-# Who is where, by eye: until a second of the clip, whose middle lies left of x pixels, in order.
+# Positions by eye: until a second of the clip, people whose centre is left of x pixels, in order.
 PLACES: dict[str, list[tuple[float, list[tuple[float, str]]]]] = {
     "jd_conversation.mp4": [(99, [(350, "W"), (9999, "M")])],
     "jd_facetime.mp4": [(99, [(430, "W"), (9999, "V")])],
@@ -54,8 +54,8 @@ def analyzed(path: Path) -> tuple[Survey, FrameTimes]:
 
 
 def film_of(path: Path) -> tuple[FilmSlots, list[str]]:
-    """The clip with its people told by eye, numbered in order of the names that come with it: who
-    is who is another test's."""
+    """The clip with people identified by eye, numbered in order of the accompanying names: identity
+    is tested elsewhere."""
     survey, times = analyzed(path)
     reader = FrameReader(path, times)
     waveform = read_waveform(path, SAMPLE_RATE)
