@@ -31,7 +31,8 @@ class CalibrationCurve:
 class CalibrationCounts:
     """Histograms of the cosines of windows with their own sound and with off-sync sound.
 
-    Memory is bounded: only sums and histograms, in numpy so that they are not in checkpoints.
+    Memory is bounded: only sums and histograms. They are numpy arrays, not states of a torchmetrics
+    Metric: float64 on every device (Apple GPUs have none), never moved, not in checkpoints.
     """
 
     def __init__(self) -> None:
