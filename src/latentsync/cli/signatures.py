@@ -71,7 +71,8 @@ def _parameters(
     if method is not None:
         return _arguments(method)[0 if _is_static(method) else 1 :]
     if not names and any("dataclass" in ast.unparse(each) for each in node.decorator_list):
-        return [ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)]
+        fields = (each for each in node.body if isinstance(each, ast.AnnAssign))
+        return [ast.unparse(each.target) for each in fields if _is_given(each)]
     inherited = (
         _parameters_in(path, module, [*ast.unparse(base).split("."), *names]) for base in node.bases
     )
@@ -85,3 +86,14 @@ def _arguments(node: ast.FunctionDef) -> list[str]:
 
 def _is_static(node: ast.FunctionDef) -> bool:
     return any(ast.unparse(each) == "staticmethod" for each in node.decorator_list)
+
+
+def _is_given(field: ast.AnnAssign) -> bool:
+    """Whether a dataclass takes the field as an argument."""
+    kind, default = ast.unparse(field.annotation), field.value
+    return "ClassVar" not in kind and not (
+        isinstance(default, ast.Call)
+        and any(
+            each.arg == "init" and ast.unparse(each.value) == "False" for each in default.keywords
+        )
+    )
