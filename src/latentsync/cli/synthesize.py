@@ -22,6 +22,7 @@ def main(config: DictConfig) -> None:
         size=config.size,
         seed=config.seed,
         num_workers=config.num_workers,
+        occluder=config.occluder,
         progress=config.progress,
     )
 

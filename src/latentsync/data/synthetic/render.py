@@ -57,12 +57,20 @@ class Portrait:
             canvas.rgb = self.head[window][..., :3].astype(np.float32)
             draw(canvas, self.speaker, {**mouth, **motion})
             head[window][..., :3] = np.clip(np.round(canvas.rgb), 0, 255)
-        x, y = self._source(mouth["open"], motion)
-        to_pixel = lambda axis: ((axis + TEXTURE_REACH) * self.unit - 0.5).astype(np.float32)  # noqa: E731
-        moved = cv2.remap(head, to_pixel(x), to_pixel(y), cv2.INTER_LINEAR)
+        moved = self.moved(head, mouth["open"], motion)
         alpha = moved[..., 3:].astype(np.float32) / 255
         picture = self.backdrop + alpha * (moved[..., :3] - self.backdrop)
         return np.round(picture).astype(np.uint8)
+
+    def moved(
+        self, texture: UInt8[np.ndarray, "s s c"], opening: float, motion: Mouth
+    ) -> UInt8[np.ndarray, "h w c"]:
+        """What a texture in face coordinates looks like on the moved head."""
+        x, y = (
+            ((axis + TEXTURE_REACH) * self.unit - 0.5).astype(np.float32)
+            for axis in self._source(opening, motion)
+        )
+        return cv2.remap(texture, x, y, cv2.INTER_LINEAR)
 
     def _source(self, opening: float, motion: Mouth) -> tuple[np.ndarray, np.ndarray]:
         """For every pixel of the frame, the face coordinates to sample from."""
@@ -120,29 +128,44 @@ def jaw_share(y: np.ndarray) -> np.ndarray:
     return share * share * (3 - 2 * share)
 
 
+class Lips:
+    """Where the lips are for one mouth shape, in face coordinates."""
+
+    def __init__(self, speaker: Speaker, mouth: Mouth) -> None:
+        self.gap = gap = 0.27 * mouth["open"] * (1 - 0.15 * mouth["round"])
+        self.half = speaker.mouth_width * (0.76 + 0.46 * mouth["width"] - 0.30 * mouth["round"])
+        self.rim = 0.90 * self.half
+        self.upper = MOUTH_Y - 0.28 * gap - 0.004
+        self.lower = MOUTH_Y + 0.72 * gap + 0.004
+        full = speaker.lip_fullness * (1 + 0.25 * mouth["round"] - 0.18 * mouth["width"])
+        self.top, self.bottom = 0.088 * full, 0.105 * full  # thickness of the lips
+        self.corner = MOUTH_Y + 0.10 * gap - 0.02 * (mouth["width"] - 0.45)
+
+    def outer(self) -> Float[np.ndarray, "n 2"]:
+        half, upper, lower = self.half, self.upper, self.lower
+        return smooth_curve(
+            [(-half, self.corner), (-0.62 * half, upper - 0.62 * self.top),
+             (-0.24 * half, upper - self.top), (0, upper - 0.80 * self.top),
+             (0.24 * half, upper - self.top), (0.62 * half, upper - 0.62 * self.top),
+             (half, self.corner), (0.55 * half, lower + 0.80 * self.bottom),
+             (0, lower + self.bottom), (-0.55 * half, lower + 0.80 * self.bottom)]
+        )  # fmt: skip
+
+    def inner(self) -> Float[np.ndarray, "n 2"]:
+        rim, gap, upper, lower = self.rim, self.gap, self.upper, self.lower
+        return smooth_curve(
+            [(-rim, self.corner), (-0.5 * rim, upper + 0.10 * gap), (0, upper),
+             (0.5 * rim, upper + 0.10 * gap), (rim, self.corner), (0.52 * rim, lower - 0.14 * gap),
+             (0, lower), (-0.52 * rim, lower - 0.14 * gap)]
+        )  # fmt: skip
+
+
 def draw_mouth(canvas: Canvas, speaker: Speaker, mouth: Mouth) -> None:
     """Draw lips, cavity, teeth and tongue."""
-    gap = 0.27 * mouth["open"] * (1 - 0.15 * mouth["round"])
-    half = speaker.mouth_width * (0.76 + 0.46 * mouth["width"] - 0.30 * mouth["round"])
-    upper = MOUTH_Y - 0.28 * gap - 0.004
-    lower = MOUTH_Y + 0.72 * gap + 0.004
-    full = speaker.lip_fullness * (1 + 0.25 * mouth["round"] - 0.18 * mouth["width"])
-    top_lip, bottom_lip = 0.088 * full, 0.105 * full
-    corner = MOUTH_Y + 0.10 * gap - 0.02 * (mouth["width"] - 0.45)
-    outer = smooth_curve(
-        [(-half, corner), (-0.62 * half, upper - 0.62 * top_lip), (-0.24 * half, upper - top_lip),
-         (0, upper - 0.80 * top_lip), (0.24 * half, upper - top_lip),
-         (0.62 * half, upper - 0.62 * top_lip), (half, corner),
-         (0.55 * half, lower + 0.80 * bottom_lip), (0, lower + bottom_lip),
-         (-0.55 * half, lower + 0.80 * bottom_lip)]
-    )  # fmt: skip
-    rim = 0.90 * half
-    inner = smooth_curve(
-        [(-rim, corner), (-0.5 * rim, upper + 0.10 * gap), (0, upper),
-         (0.5 * rim, upper + 0.10 * gap), (rim, corner), (0.52 * rim, lower - 0.14 * gap),
-         (0, lower), (-0.52 * rim, lower - 0.14 * gap)]
-    )  # fmt: skip
-    lips = canvas.cover(outer, soft=0.008)
+    shape = Lips(speaker, mouth)
+    half, bottom_lip, rim, gap = shape.half, shape.bottom, shape.rim, shape.gap
+    upper, lower = shape.upper, shape.lower
+    lips = canvas.cover(shape.outer(), soft=0.008)
     canvas.shade(-0.20 * canvas.blob(0, lower + bottom_lip + 0.055, 0.75 * half, 0.045))
     canvas.paint(0.94 * lips, speaker.lips)
     below = np.clip((canvas.y - MOUTH_Y) / 0.02 + 0.5, 0, 1)
@@ -151,7 +174,7 @@ def draw_mouth(canvas: Canvas, speaker: Speaker, mouth: Mouth) -> None:
     canvas.paint(0.30 * lips * shine, (255, 235, 228))
     edge = canvas.blob(0, lower + bottom_lip, half, 0.35 * bottom_lip)
     canvas.shade(-0.10 * lips * edge)
-    hole = canvas.cover(inner, soft=0.005)
+    hole = canvas.cover(shape.inner(), soft=0.005)
     canvas.paint(hole, np.multiply((62, 18, 20), 1.0))
     _draw_tongue(canvas, hole, lower, rim, gap, mouth["tongue"])
     _draw_teeth(canvas, hole, upper, rim, gap, mouth["teeth"])

@@ -2,17 +2,19 @@
 truth."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from tqdm import tqdm
 
+from latentsync.data.synthetic.occluders import check_kind, draw_occluder, with_layers
 from latentsync.data.synthetic.render import Portrait, at, head_motion, render
 from latentsync.data.synthetic.speaker import Speaker
 from latentsync.data.synthetic.speech import (
@@ -30,11 +32,16 @@ FPS = 25.0
 CRF = 14
 
 
-def render_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256) -> Path:
+def render_clip(
+    stem: Path | str, *, seed: int, seconds: float, size: int = 256, occluder: str | None = None
+) -> Path:
     """Write STEM.mp4, STEM.wav and STEM.truth.npz; the seed determines the speaker and the speech.
 
+    `occluder` draws something before the same face: "hand", "microphone" or "beard".
+
     The truth holds per frame, at 25 fps, the mouth's `open`, `width`, `round`, `teeth` and `tongue`
-    in about [0, 1], and `points`, "f 3 2": left brow, right brow and nose in pixels.
+    in about [0, 1], and `points`, "f 3 2": left brow, right brow and nose in pixels; with an
+    occluder also its `alpha`, "f h w", from 0 to 255.
     """
     stem = Path(stem)
     video_path, wav_path, truth_path = (
@@ -43,17 +50,27 @@ def render_clip(stem: Path | str, *, seed: int, seconds: float, size: int = 256)
     speaker, track, motion, rng = _cast(seed, seconds)
     mouth = truth_of(track, FPS)
     portrait = Portrait(speaker, size)
+    frames = render(portrait, mouth, motion)
+    alphas: list[UInt8[np.ndarray, "h w"]] = []
+    if occluder is not None:
+        # Random numbers of its own, so that face and voice are those of the seed.
+        own = np.random.default_rng([seed, 1])
+        layers = draw_occluder(occluder, portrait, mouth, motion, own)
+        frames = with_layers(frames, layers, alphas)
     sound = speak(track, Voice(speaker.f0, speaker.tract), rng)
     write_wav(wav_path, torch.from_numpy(sound))
     with VideoWriter(
         video_path, fps=FPS, width=size, height=size, crf=CRF, audio=wav_path
     ) as writer:
-        for frame in render(portrait, mouth, motion):
+        for frame in frames:
             writer.write(frame)
     points = [portrait.points(at(motion, index)) for index in range(len(mouth["open"]))]
+    arrays = {**mouth, "points": np.stack(points), "fps": FPS, "seed": seed}
+    if alphas:
+        arrays["alpha"] = np.stack(alphas)
+    save = np.savez_compressed if alphas else np.savez
     with publish(truth_path) as path, path.open("wb") as file:
-        arrays = {**mouth, "points": np.stack(points), "fps": FPS, "seed": seed}
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types allow_pickle, no arrays
+        save(file, **arrays)  # type: ignore[arg-type]  # numpy types allow_pickle, no arrays
     return video_path
 
 
@@ -98,16 +115,19 @@ def draw_world(
     size: int = 256,
     seed: int = 0,
     num_workers: int = 1,
+    occluder: str | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Draw `num_speakers` clips, each of a different person; resumes if interrupted.
 
     Speaker i uses seed + i, so worlds share nobody if their seeds differ by at least the number of
-    speakers.
+    speakers. `occluder`: what is drawn before every face, as in `render_clip`.
     """
+    check_kind(occluder)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    _note_recipe(output, {"seconds": seconds, "size": size, "seed": seed})
+    recipe: dict[str, float | str] = {"seconds": seconds, "size": size, "seed": seed}
+    _note_recipe(output, recipe if occluder is None else {**recipe, "occluder": occluder})
     stems = [output / f"{index:05d}" for index in range(num_speakers)]
     # The truth is written last: if it exists, the clip is complete.
     open_stems = [
@@ -121,34 +141,30 @@ def draw_world(
         desc="drawing speakers",
         disable=not progress,
     ) as bar:
-        for _ in _drawn(open_stems, seed, seconds, size, num_workers):
+        draw = partial(_draw_one, seconds=seconds, size=size, occluder=occluder)
+        for _ in _drawn(open_stems, seed, draw, num_workers):
             bar.update()
     return [stem.with_suffix(".mp4") for stem in stems]
 
 
 def _drawn(
-    stems: list[tuple[int, Path]], seed: int, seconds: float, size: int, num_workers: int
+    stems: list[tuple[int, Path]], seed: int, draw: Callable[[Path, int], Path], num_workers: int
 ) -> Iterator[Path]:
-    arguments = (
-        [stem for _, stem in stems],
-        [seed + index for index, _ in stems],
-        repeat(seconds),
-        repeat(size),
-    )
+    arguments = [stem for _, stem in stems], [seed + index for index, _ in stems]
     if num_workers <= 1:
-        yield from map(_draw_one, *arguments)
+        yield from map(draw, *arguments)
         return
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_draw_one, *arguments)
+        yield from pool.map(draw, *arguments)
 
 
-def _draw_one(stem: Path, seed: int, seconds: float, size: int) -> Path:
+def _draw_one(stem: Path, seed: int, *, seconds: float, size: int, occluder: str | None) -> Path:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    return render_clip(stem, seed=seed, seconds=seconds, size=size)
+    return render_clip(stem, seed=seed, seconds=seconds, size=size, occluder=occluder)
 
 
-def _note_recipe(output: Path, recipe: dict[str, float]) -> None:
+def _note_recipe(output: Path, recipe: Mapping[str, float | str]) -> None:
     path = output / "recipe.json"
     if path.is_file():
         noted = json.loads(path.read_text())
