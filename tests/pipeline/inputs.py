@@ -7,8 +7,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from latentsync.diffusion import DDPM
-from latentsync.faces import Face, FaceDetector, FixedDetector
-from latentsync.faces.occlusion import OcclusionMasker
+from latentsync.faces import Face, FaceDetector, FixedDetector, Placement
+from latentsync.faces.occlusion import SIDE, Occluder, OcclusionMasker
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models.audio.encoders import MelAudioEncoder
@@ -34,6 +34,31 @@ class SeesLight(FixedDetector):
 
     def refine(self, frame: np.ndarray, face: Face) -> Face | None:
         return next(iter(self(frame)), None)
+
+
+class RightHalf:
+    """Something hides the right half of the face in the frames FIRST to END - 1.
+
+    It counts frames to know their number: it is shown every one.
+    """
+
+    FIRST, END = 10, 22
+
+    every = 1
+    cache_key = "right half"
+
+    def __init__(self) -> None:
+        self.number = -1
+
+    def __call__(
+        self, frame: np.ndarray, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        self.number += 1
+        if not self.FIRST <= self.number < self.END:
+            return None
+        covered = np.zeros((SIDE, SIDE), dtype=np.float32)
+        covered[:, SIDE // 2 :] = 1
+        return Occluder(covered)
 
 
 def build_tiny_model() -> LipSyncModel:

@@ -5,17 +5,26 @@ import html
 import http.client
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from latentsync.cli.command import conf_dir
+from latentsync.diffusion.sampler import Sampler
 from latentsync.faces import MeshDetector
 from latentsync.pipeline.outputs import parts_folder
-from pipeline.inputs import build_tiny_model, presets_of_the_command, write_voice
+from pipeline.inputs import (
+    build_tiny_model,
+    picture,
+    presets_of_the_command,
+    write_video,
+    write_voice,
+)
 
 gradio = pytest.importorskip("gradio", reason="the extra `app` is not installed")
 gradio_client = pytest.importorskip("gradio_client")
@@ -75,6 +84,24 @@ def test_each_job_has_a_folder_and_a_report(client, video: Path, voice: Path):
         "out.report.html",
         "out.report.json",
     }
+
+
+@pytest.mark.parametrize(("preset", "hidden"), [("draft", True), ("official", False)])
+def test_what_hides_a_mouth_is_kept_except_by_the_official_preset(
+    voice: Path, tmp_path: Path, preset: str, hidden: bool
+):
+    from latentsync.app import Engine
+    from pipeline.inputs import POINTS, RightHalf, SeesLight
+
+    frames = [picture(index).repeat(3, axis=0).repeat(3, axis=1) for index in range(40)]
+    video = write_video(tmp_path / "near.mp4", frames, crf=20)
+    presets = presets_of_the_command()
+    seen = SeesLight(3 * np.array(POINTS))
+    engine = Engine(build_tiny_model(), seen, tmp_path, presets, masker=RightHalf())
+    chosen = replace(presets[preset], sampler=Sampler(num_steps=1), detector=seen)
+    _, report = engine.speak(str(video), str(voice), chosen, seed=7, progress=False)
+    assert report.num_frames_with_face > 20
+    assert report.occlusion.get("frames", 0) == (RightHalf.END - RightHalf.FIRST) * hidden
 
 
 def test_what_is_wrong_is_said_on_the_page_and_leaves_no_folder(

@@ -7,42 +7,23 @@ import numpy as np
 import pytest
 
 from latentsync.diffusion import Sampler
-from latentsync.faces import FaceDetector, Placement
-from latentsync.faces.occlusion import SIDE, Occluder
+from latentsync.faces import FaceDetector
+from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.models.lipsync import LipSyncModel
+from latentsync.pipeline import lipsync
 from latentsync.pipeline.chunks import BEHIND
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.plan import Choice
 from latentsync.pipeline.render import finished_frames
-from latentsync.pipeline.reporting.build import occlusion_of, reasons_of
+from latentsync.pipeline.reporting.build import NOT_LOOKED_FOR, occlusion_of, reasons_of
 from latentsync.pipeline.request import Generation
 from latentsync.runtime import Stopwatch
-from pipeline.inputs import job_of
+from pipeline.inputs import RightHalf, job_of
 
 MIDDLE = 64  # frame column of the face's centre
 EDGE = 3  # positions of pixels are rounded, and two share a colour
 ONE_STEP = Generation(Sampler(num_steps=1))
-FIRST, END = 10, 22  # frames in which something hides the right half of the face
-
-
-class RightHalf:
-    """Counts frames to know their number: it looks at every one."""
-
-    every = 1
-    cache_key = "right half"
-
-    def __init__(self) -> None:
-        self.number = -1
-
-    def __call__(
-        self, frame: np.ndarray, placement: Placement, before: Occluder | None
-    ) -> Occluder | None:
-        self.number += 1
-        if not FIRST <= self.number < END:
-            return None
-        covered = np.zeros((SIDE, SIDE), dtype=np.float32)
-        covered[:, SIDE // 2 :] = 1
-        return Occluder(covered)
+FIRST, END = RightHalf.FIRST, RightHalf.END
 
 
 def hidden_job(
@@ -104,6 +85,31 @@ def test_nothing_is_looked_for_where_it_is_off(
     job = hidden_job(video, voice, tiny_model, detector, "off")
     assert all(changed.any() for changed in changed_pixels(job, tiny_model))
     assert occlusion_of(job, reasons_of(job, tiny_model.format)) == {}
+
+
+def test_the_report_says_once_that_nothing_could_be_looked_for(
+    video: Path, voice: Path, tiny_model: LipSyncModel, detector: FaceDetector, tmp_path: Path
+) -> None:
+    def notes(
+        name: str, masker: OcclusionMasker | None, occlusion: str, face: int = 0
+    ) -> list[str]:
+        report = lipsync(
+            video,
+            voice,
+            tmp_path / f"{name}.mp4",
+            model=tiny_model,
+            detector=detector,
+            sampler=ONE_STEP.sampler,
+            masker=masker,
+            choice=Choice(min_size=face, min_seconds=0, occlusion=occlusion),
+        )
+        return report.notes
+
+    assert notes("without", None, "auto").count(NOT_LOOKED_FOR) == 1
+    assert notes("skip", None, "skip").count(NOT_LOOKED_FOR) == 1
+    assert NOT_LOOKED_FOR not in notes("off", None, "off")
+    assert NOT_LOOKED_FOR not in notes("with", RightHalf(), "auto")
+    assert NOT_LOOKED_FOR not in notes("nothing redrawn", None, "auto", face=300)
 
 
 def test_a_word_that_is_no_choice_is_refused() -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from latentsync.app.presets import Preset
 from latentsync.faces.detectors.base import FaceDetector
+from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline import Cache, lipsync
 from latentsync.pipeline.reporting.report import Report
@@ -20,13 +21,14 @@ from latentsync.runtime import Progress, forget_peak_memory
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What stays loaded between jobs, and where job folders are created; `presets` by name, in the
-    order of the page."""
+    order of the page; `masker` segments what hides mouths, except in the preset `official`."""
 
     model: LipSyncModel
     detector: FaceDetector
     jobs_dir: Path
     presets: Mapping[str, Preset]
     cache: Cache | None = None
+    masker: OcclusionMasker | None = None
     turn: Lock = field(default_factory=Lock)
 
     def speak(
@@ -61,6 +63,7 @@ class Engine:
                 measure=preset.measure,
                 profile=preset.profile,
                 cache=self.cache,
+                masker=self.masker,
                 preset=preset.name,
                 progress=progress,
             )

@@ -18,7 +18,7 @@ with needed_parts():
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.2  # between two progress updates
-STAGES = {"faces": "Looking for faces", "frames": "Drawing mouths"}
+STAGES = {"faces": "Looking for faces", "hands": "Looking for hands", "frames": "Drawing mouths"}
 
 
 class Cancelled(Exception):

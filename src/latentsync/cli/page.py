@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from latentsync.app.engine import Engine
 from latentsync.app.presets import Preset
-from latentsync.cli.choices import build_detector, choices, choose_device
+from latentsync.cli.choices import build_detector, choices, choose_device, load_masker
 from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.errors import VERSION_BASE
 from latentsync.models.lipsync import LipSyncModel
@@ -26,7 +26,7 @@ def build_engine(ckpt: str, jobs_dir: Path) -> Engine:
     detector = build_detector(config)
     presets = {name: build_preset(name, usual=config) for name in PRESETS}
     make_ready(model, device=choose_device("auto"))
-    return Engine(model, detector, jobs_dir, presets, Cache.of_user())
+    return Engine(model, detector, jobs_dir, presets, Cache.of_user(), load_masker(config))
 
 
 def build_preset(name: str, *, usual: DictConfig) -> Preset:

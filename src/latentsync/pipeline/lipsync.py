@@ -174,7 +174,7 @@ def carry_out(
         notes=[
             *session.detector.notes,
             *changes,
-            *occlusion_notes(job, measured.reasons),
+            *occlusion_notes(job, measured.reasons, request=request, session=session),
             *notes_of(job, result, latent_cache),
             *([invalid] if invalid else []),
         ],

@@ -23,6 +23,10 @@ from latentsync.pipeline.reporting.sync_scorer import SyncScorer
 from latentsync.pipeline.request import Request, Session
 from latentsync.runtime import peak_memory_mib
 
+NOT_LOOKED_FOR = (
+    "nothing was looked for before the mouths, and hands are painted over: there is no masker "
+    "(the networks that see hands come with python -m latentsync.faces.fetch)"
+)
 SILENT = "the voice is silent there (silence=source)"
 
 
@@ -100,8 +104,12 @@ def occlusion_of(job: Job, reasons: list[str]) -> dict[str, float]:
     }
 
 
-def occlusion_notes(job: Job, reasons: list[str]) -> list[str]:
-    """Note about hidden mouths for the user."""
+def occlusion_notes(
+    job: Job, reasons: list[str], *, request: Request, session: Session
+) -> list[str]:
+    """Note for the user about hidden mouths, or that none could be seen."""
+    if session.masker is None and request.choice.occlusion != "off":
+        return [NOT_LOOKED_FOR] if "" in reasons else []
     found = occlusion_of(job, reasons)
     if not found:
         return []
