@@ -85,7 +85,7 @@ def draw_beard(
     canvas.shade(0.16 * fibres)
     face = canvas.cover(head_outline(portrait.speaker), soft=0.008)
     upper_edge = np.clip((canvas.y - 0.30 - 0.25 * np.abs(canvas.x) ** 4) / 0.12, 0, 1)
-    dense = np.clip(0.9 + 0.08 * fibres, 0, 1) * upper_edge * face
+    dense = np.clip(1.3 + 0.15 * fibres, 0, 1) * upper_edge * face
     rgb = _to_bytes(canvas.rgb)
     for index in range(len(mouth["open"])):
         here, moved = at(mouth, index), at(motion, index)
