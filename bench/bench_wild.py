@@ -25,6 +25,7 @@ from wild_figures import SECTIONS, Look, figures_of, totals
 
 from latentsync.cli.command import conf_dir
 from latentsync.faces import FaceDetector
+from latentsync.faces.occlusion import default_masker
 from latentsync.faces.tracking.shots import ShotDetector, shots_of
 from latentsync.faces.tracking.survey import Shot, Survey, survey
 from latentsync.media.frame_reader import TimesLog, stored_frames
@@ -95,8 +96,14 @@ def measure_clip(folder: Path, options: argparse.Namespace, name: str, label: di
     scorer: ActiveSpeakerScorer | None = None
     if options.lr_asd:
         scorer = LRASDScorer(load_official_lr_asd(options.lr_asd))
+    hides = "occlusion" in options.sections and label["occlusion_spans"]
     return figures_of(
-        look, label, sections=options.sections, max_yaw=options.max_yaw, scorer=scorer
+        look,
+        label,
+        sections=options.sections,
+        max_yaw=options.max_yaw,
+        scorer=scorer,
+        masker=default_masker() if hides else None,
     )
 
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from wild_occlusion import occlusion_figures, occlusion_rates
 from wild_scores import (
     Label,
     Seen,
     auc,
     cut_rates,
     identities,
-    in_spans,
     jitter,
     lags,
     match_cuts,
@@ -24,6 +24,7 @@ from wild_scores import (
 )
 
 from latentsync.faces import SmoothAligner
+from latentsync.faces.occlusion import OcclusionMasker
 from latentsync.faces.tracking.survey import Survey, Track, usable
 from latentsync.faces.warp import invert, mean_scale, transform
 from latentsync.media.frame_reader import FrameTimes
@@ -33,7 +34,6 @@ from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.pipeline.speakers import SpeakerChoice, who_speaks
 
 SECTIONS = ("cuts", "faces", "identities", "yaw", "turns", "occlusion", "placement", "cost")
-MIN_SIZE = 32.0
 SIZES = (0, 40, 80, 10_000)  # box heights of faces in pixels
 SIDE = 256
 # Points of the square face whose jitter is measured.
@@ -72,6 +72,7 @@ def figures_of(
     sections: Sequence[str],
     max_yaw: float,
     scorer: ActiveSpeakerScorer | None = None,
+    masker: OcclusionMasker | None = None,
 ) -> dict[str, dict]:
     """Figures by section; empty for sections without labels."""
     makers = {
@@ -80,7 +81,15 @@ def figures_of(
         "identities": lambda: identity_figures(look, label),
         "yaw": lambda: yaw_figures(look, label, max_yaw),
         "turns": lambda: turn_figures(look, label, scorer),
-        "occlusion": lambda: occlusion_figures(look, label, max_yaw),
+        "occlusion": lambda: occlusion_figures(
+            look.path,
+            look.survey,
+            look.times,
+            named_tracks(look, label),
+            label,
+            max_yaw=max_yaw,
+            masker=masker,
+        ),
         "placement": lambda: placement_figures(look),
         "cost": lambda: {"frames": look.survey.num_frames, **look.seconds},
     }
@@ -134,10 +143,7 @@ def _rates(section: str, sums: Counter, values: Mapping[str, list[float]]) -> di
             "off_screen_nobody_share": share(sums["off_screen_nobody"], sums["off_screen"]),
         }
     if section == "occlusion":
-        return {
-            "kept_share": share(sums["occluded_kept"], sums["occluded_frames"]),
-            "painted_share": share(sums["free_painted"], sums["free_frames"]),
-        }
+        return occlusion_rates(sums)
     if section == "placement":
         return {
             f"{name}_{part}": round(float(np.percentile(values[name], percent)), 2)
@@ -232,29 +238,6 @@ def yaw_figures(look: Look, label: Label, max_yaw: float) -> dict:
         refused = ~fine if kind == "profile" else seen & ~fine
         counts[f"{kind}_refused"] += int(refused.sum())
     return {**counts, **yaws}
-
-
-def occlusion_figures(look: Look, label: Label, max_yaw: float) -> dict:
-    """Number of occluded frames in which the face is left alone, and of free frames in which it is
-    redrawn, for clips with labelled occlusions."""
-    counts: Counter[str] = Counter()
-    spans = label["occlusion_spans"]
-    for track, name in named_tracks(look, label) if spans else []:
-        own = [span for span in spans if span["person"] == name]
-        if not own:
-            continue
-        sure = [span["span"] for span in own if not span.get("doubtful")]
-        doubtful = [span["span"] for span in own if span.get("doubtful")]
-        fine = usable(track, min_size=MIN_SIZE, max_yaw=max_yaw)[0]
-        for place, painted in enumerate(fine):
-            number = track.first + place
-            if in_spans(number, sure):
-                counts["occluded_frames"] += 1
-                counts["occluded_kept"] += not painted
-            elif not in_spans(number, doubtful) and np.isfinite(track.boxes[place, 0]):
-                counts["free_frames"] += 1
-                counts["free_painted"] += bool(painted)
-    return dict(counts)
 
 
 def placement_figures(look: Look) -> dict:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from wild_figures import Look, figures_of, totals
 
+from latentsync.faces import Placement
+from latentsync.faces.occlusion import SIDE, Occluder
 from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import VideoWriter
@@ -60,8 +62,44 @@ def test_what_is_labelled_and_what_is_found(look: Look) -> None:
     assert figures["yaw"]["profile_refused_share"] == 1
     assert figures["yaw"]["frontal_refused_share"] == 0
     assert figures["yaw"]["recall_frontal_mid"] == 0.95
-    # The profile is left alone anyway.
-    assert figures["occlusion"]["kept_share"] == 1
-    assert figures["occlusion"]["painted_share"] == 0
+    # The profile is left alone anyway, in all five frames and in those where nothing hides it.
+    assert figures["occlusion"]["hand_left_alone"] == figures["occlusion"]["hand_frames"] == 2 * 5
+    assert figures["occlusion"]["hand_kept_share"] == 1
+    assert figures["occlusion"]["painted_share"] is None
     assert 0 < figures["placement"]["lag_p95"] < 6
     assert figures["cost"]["all_ms_per_frame"] == 50
+
+
+def test_hidden_mouths_are_kept_and_free_ones_painted(look: Look) -> None:
+    spans = [
+        {"person": "B", "span": [22, 25], "by": "hands"},
+        {"person": "B", "span": [27, 27], "by": "microphone"},
+        {"person": "B", "span": [30, 33], "by": "hand", "doubtful": True},
+    ]
+    label = {**LABEL, "cuts": [{"at": [20, 20]}], "occlusion_spans": spans}
+    blind = figures_of(look, label, sections=("occlusion",), max_yaw=60)
+    figures = totals({"a.mp4": blind})["occlusion"]
+    # The last of the 20 frames shows no face; 9 are hidden, surely or not.
+    assert (figures["free_frames"], figures["painted_share"]) == (10, 1)
+    assert (figures["hand_kept_share"], figures["other_kept_share"]) == (0, 0)
+    seeing = figures_of(look, label, sections=("occlusion",), max_yaw=60, masker=SeesFrom24())
+    figures = totals({"a.mp4": seeing})["occlusion"]
+    assert (figures["hand_kept_share"], figures["other_kept_share"]) == (0.5, 1)
+    # Of 20, 21, 26, 28, 29, 34 and so on, two are free to its eyes.
+    assert figures["painted_share"] == 0.2
+
+
+class SeesFrom24:
+    """Everything is hidden from frame 24 on, the fifth that it is shown of a shot."""
+
+    every = 1
+    cache_key = "from 24"
+
+    def __init__(self) -> None:
+        self.number = 19
+
+    def __call__(
+        self, frame: np.ndarray, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        self.number += 1
+        return Occluder(np.ones((SIDE, SIDE), np.float32)) if self.number >= 24 else None
