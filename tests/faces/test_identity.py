@@ -79,16 +79,6 @@ def test_the_mean_of_unit_looks_is_a_unit_look() -> None:
     assert mean_look([], []) is None
 
 
-def test_two_unclear_looks_must_be_closer_than_clear_ones() -> None:
-    def shown(first: int, look: float, clarity: float) -> Appearance:
-        box = np.array([0.0, 0, 10, 10])
-        return Appearance(first, first + 5, box, box, np.array([look]), clarity)
-
-    for clarities, persons in (((1, 1), 1), ((1, 0.2), 1), ((0.2, 0.2), 2)):
-        two = [shown(5 * n, 0.95 * n, clarity) for n, clarity in enumerate(clarities)]
-        assert len(set(number_people(two, limit=1))) == persons
-
-
 def test_without_looks_the_place_decides() -> None:
     shown = [seen(0, 5, x=0), seen(0, 5, x=50, side=9), seen(5, 9, x=51), seen(5, 9, x=3)]
     assert number_people(shown, limit=1) == [0, 1, 1, 0]

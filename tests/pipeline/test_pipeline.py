@@ -415,6 +415,7 @@ def test_the_report_the_page_and_the_picture_say_what_was_done(
     out = tmp_path / "out.mp4"
     sampler = Sampler(scheduler="dpmpp", num_steps=2, guidance_scale=1.5)
     report = lipsync(video, voice, out, seed=3, preset="fast", **{**parts, "sampler": sampler})
+    assert report.sampler["parity"] is False
     saved = json.loads((tmp_path / "out.report.json").read_text())
     assert (saved["sampler"]["scheduler"], saved["sampler"]["num_steps"]) == ("dpmpp", 2)
     assert (saved["seed"], saved["source_fps"], saved["fps"]) == (3, 25.0, 25.0)

@@ -112,8 +112,7 @@ class Tracklet:
     def appearance(self) -> Appearance:
         boxes = _float32(self.boxes).reshape(-1, 4)
         look = mean_look(self.looks, self.clarities)
-        clearest = max(self.clarities, default=0.0)
-        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look, clearest)
+        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look)
 
 
 def clarity(face: Face, yaw: float) -> float:

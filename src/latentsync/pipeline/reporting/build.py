@@ -20,7 +20,7 @@ from latentsync.pipeline.render import placements_of
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans
 from latentsync.pipeline.reporting.sync_scorer import SyncScorer
-from latentsync.pipeline.request import Request, Session
+from latentsync.pipeline.request import OfficialProfile, Request, Session
 from latentsync.runtime import peak_memory_mib
 
 NOT_LOOKED_FOR = (
@@ -60,7 +60,11 @@ def report_of(
         out=printable(out),
         model=session.model_name,
         model_format=asdict(model.format),
-        sampler=asdict(generation.sampler),
+        # `parity` is what reports have always called the official profile.
+        sampler={
+            **asdict(generation.sampler),
+            "parity": isinstance(request.profile, OfficialProfile),
+        },
         seed=generation.seed,
         reference=generation.reference,
         crf=request.encoding.crf,
