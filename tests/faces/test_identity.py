@@ -9,7 +9,7 @@ from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, MeshDetector
 from latentsync.faces.detectors.base import IdentityEmbedder
-from latentsync.faces.tracking.follower import mean_look
+from latentsync.faces.tracking.follower import mean_embedding
 from latentsync.faces.tracking.identity import (
     Appearance,
     ColorEmbedder,
@@ -70,13 +70,13 @@ def test_a_person_is_who_is_near_on_average() -> None:
 
 def test_the_mean_of_unit_looks_is_a_unit_look() -> None:
     looks = [np.array([1.0, 0]), np.array([0, 1.0])]
-    mean = mean_look(looks, [0.5, 0.5])
+    mean = mean_embedding(looks, [0.5, 0.5])
     np.testing.assert_allclose(mean, np.array([1, 1]) / np.sqrt(2))
-    clearer = mean_look(looks, [0.5, 0.1])
+    clearer = mean_embedding(looks, [0.5, 0.1])
     assert clearer is not None
     assert clearer[0] > 5 * clearer[1]
     np.testing.assert_allclose(np.linalg.norm(clearer), 1)
-    assert mean_look([], []) is None
+    assert mean_embedding([], []) is None
 
 
 def test_without_looks_the_place_decides() -> None:

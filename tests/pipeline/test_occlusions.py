@@ -76,7 +76,9 @@ def test_frames_that_are_skipped_are_the_sources_own(
     job = hidden_job(video, voice, tiny_model, detector, "skip")
     changed = changed_pixels(job, tiny_model)
     assert [n for n in range(30) if not changed[n].any()] == [*range(FIRST, END)]
-    assert [slot for slot, why in enumerate(job.left) if why == BEHIND] == [*range(FIRST, END)]
+    assert [slot for slot, why in enumerate(job.skip_reasons) if why == BEHIND] == [
+        *range(FIRST, END)
+    ]
 
 
 def test_nothing_is_looked_for_where_it_is_off(

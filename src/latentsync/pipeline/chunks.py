@@ -165,21 +165,21 @@ def find_runs(
     Only the first `num_spoken` slots have sound.
     """
     numbers = timeline.numbers[entries]
-    left = np.array(["no face found"] * len(numbers), dtype=object)
+    skip_reasons = np.array(["no face found"] * len(numbers), dtype=object)
     runs: list[Run] = []
-    left[num_spoken:] = "after the end of the sound"
+    skip_reasons[num_spoken:] = "after the end of the sound"
     heard = np.arange(len(numbers)) < num_spoken
     least = max(1, round(choice.min_seconds * float(fps)))
     # Redrawn tracks come last, so that their reasons override those of others.
     for index in sorted(range(len(survey.tracks)), key=lambda index: (index in edited, index)):
         track, shot = survey.tracks[index], _shot_of(survey.tracks[index], survey)
-        wanted = _wanted_slots(track, edited.get(index), numbers, heard, choice, left)
+        wanted = _wanted_slots(track, edited.get(index), numbers, heard, choice, skip_reasons)
         in_shot = heard & (shot.first <= numbers) & (numbers < shot.end)
         for first, end, is_usable in _stretches(wanted != NOT_USABLE, numbers):
             # A shot, or a voice, may itself be that short.
             if is_usable and end - first < min(least, int(in_shot.sum())):
                 wanted[first:end] = NOT_USABLE
-                left[first:end] = (
+                skip_reasons[first:end] = (
                     f"face seen for less than faces.min_seconds={choice.min_seconds:g} s"
                 )
         for first, end, turn in _stretches(wanted, numbers):
@@ -191,8 +191,8 @@ def find_runs(
             strength = shown.astype(np.float32)
             runs.append(Run(index, track.person, first, end, strength, own, holds))
     for run in runs:
-        left[run.first : run.end] = ""
-    return sorted(runs, key=lambda run: run.first), list(left)
+        skip_reasons[run.first : run.end] = ""
+    return sorted(runs, key=lambda run: run.first), list(skip_reasons)
 
 
 def _wanted_slots(
@@ -201,20 +201,20 @@ def _wanted_slots(
     numbers: Int32[np.ndarray, " k"],
     heard: Bool[np.ndarray, " k"],
     choice: Choice,
-    left: Shaped[np.ndarray, " k"],
+    skip_reasons: Shaped[np.ndarray, " k"],
 ) -> Int32[np.ndarray, " k"]:
-    """The edit of the track in every slot; reasons for leaving it alone are written to `left`."""
+    """The edit of the track in every slot; why it is left alone goes into `skip_reasons`."""
     fine, reasons = usable(track, min_size=choice.min_size, max_yaw=choice.max_yaw)
     inside = heard & (numbers >= track.first) & (numbers < track.first + len(track.boxes))
     positions = np.where(inside, numbers - track.first, 0)
     for slot in np.flatnonzero(inside):
         if frames is None or not fine[positions[slot]]:
-            left[slot] = reasons[positions[slot]] or NOT_SELECTED
+            skip_reasons[slot] = reasons[positions[slot]] or NOT_SELECTED
     if frames is None:
         return np.full(len(numbers), NOT_USABLE, dtype=np.int32)
     wanted = np.where(inside & fine[positions], frames[positions], NOT_USABLE).astype(np.int32)
-    left[wanted == LEFT_ALONE] = NOT_SPEAKING
-    left[wanted == HIDDEN] = BEHIND
+    skip_reasons[wanted == LEFT_ALONE] = NOT_SPEAKING
+    skip_reasons[wanted == HIDDEN] = BEHIND
     wanted[wanted == HIDDEN] = NOT_USABLE
     return wanted
 

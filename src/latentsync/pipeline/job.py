@@ -63,7 +63,7 @@ class Job:
     """By person or turn ("turn3") as in `assign`; None: the voice of all others."""
     runs: list[Run]
     chunks: list[Chunk]
-    left: list[str]
+    skip_reasons: list[str]
     """For every slot why it is left alone, "" if it is redrawn."""
     plan: Plan
     slot_rate: Fraction
@@ -158,7 +158,7 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
     if request.choice.occlusion == "skip":
         firsts = {index: found.survey.tracks[index].first for index in edited}
         edited = occlusions.leave_out(edited, firsts)
-    runs, left = _find_runs(
+    runs, skip_reasons = _find_runs(
         found, edited, timeline, request.choice, fps=fps, seconds_spoken=seconds
     )
     runs = [_silenced(run, voice_of(voices, run), generation, form.fps) for run in runs]
@@ -176,7 +176,7 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
         voices=voices,
         runs=runs,
         chunks=chunks,
-        left=left,
+        skip_reasons=skip_reasons,
         plan=plan,
         slot_rate=fps,
         inputs=analysis.inputs,

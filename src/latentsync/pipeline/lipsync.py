@@ -214,7 +214,7 @@ def latent_cache_for(job: Job, request: Request, session: Session) -> LatentCach
     if cache is None or detected_by is None or request.generation.sampler.sample_latents:
         return None
     form, vae = model.format, model.codec.vae.net
-    entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
+    entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.skip_reasons))
     numbers = job.timeline.numbers[entries]
     key = (
         f"{job.source.content_hash} {job.deinterlace}",

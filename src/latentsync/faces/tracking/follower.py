@@ -24,7 +24,7 @@ SLOWER = 4  # the interval grows to at most this multiple of `every` while no ne
 SAME_FACE = 0.5  # overlap above which two tracks follow one face
 SAME_PLACE = 0.2  # overlap above which a new face is one that was just lost
 # Identity embeddings are computed ever less often, and at once for a face seen this much better.
-FIRST_LOOKS, MAX_LOOKS, BETTER = 3, 8, 1.4
+FIRST_EMBEDDINGS, MAX_EMBEDDINGS, BETTER = 3, 8, 1.4
 LARGE_ENOUGH = 64.0  # pixels; larger faces are not identified any better
 WITHOUT_LANDMARKS = 0.3  # weight of an embedding without landmarks
 LONGEST_GAP = 4  # frames without landmarks bridged per end with landmarks
@@ -48,9 +48,9 @@ class Tracklet:
         self.face: Face | None = None
         self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
         self.fives = array("f")
-        self.looks: list[Float[np.ndarray, " d"]] = []
+        self.embeddings: list[Float[np.ndarray, " d"]] = []
         self.clarities: list[float] = []
-        self.next_look = 0
+        self.next_embedding = 0
 
     def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """Append the face in a later frame; it was not seen in the frames skipped."""
@@ -67,26 +67,28 @@ class Tracklet:
         ):
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
-        if self.embedder is not None and self.is_worth_a_look(face):
-            self.look(self.embedder, frame, face)
+        if self.embedder is not None and self.is_worth_embedding(face):
+            self.embed(self.embedder, frame, face)
         self.last, self.face = number, face
         self.num_seen += 1
 
-    def is_worth_a_look(self, face: Face) -> bool:
+    def is_worth_embedding(self, face: Face) -> bool:
         better = clarity(face, self.turns[-1]) > BETTER * max(self.clarities, default=0)
-        return better or (self.num_seen >= self.next_look and len(self.looks) < MAX_LOOKS)
+        return better or (
+            self.num_seen >= self.next_embedding and len(self.embeddings) < MAX_EMBEDDINGS
+        )
 
-    def look(
+    def embed(
         self, embedder: IdentityEmbedder, frame: UInt8[np.ndarray, "h w 3"], face: Face
     ) -> None:
-        look = embedder(frame, face)
-        if look is not None:
-            if len(self.looks) == MAX_LOOKS:
+        embedding = embedder(frame, face)
+        if embedding is not None:
+            if len(self.embeddings) == MAX_EMBEDDINGS:
                 least = int(np.argmin(self.clarities))
-                del self.looks[least], self.clarities[least]
-            self.looks.append(look)
+                del self.embeddings[least], self.clarities[least]
+            self.embeddings.append(embedding)
             self.clarities.append(clarity(face, self.turns[-1]))
-            self.next_look = max(2 * self.num_seen, FIRST_LOOKS)
+            self.next_embedding = max(2 * self.num_seen, FIRST_EMBEDDINGS)
 
     def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
         """The points to store; NaN if the face cannot be aligned."""
@@ -111,8 +113,8 @@ class Tracklet:
 
     def appearance(self) -> Appearance:
         boxes = _float32(self.boxes).reshape(-1, 4)
-        look = mean_look(self.looks, self.clarities)
-        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], look)
+        embedding = mean_embedding(self.embeddings, self.clarities)
+        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], embedding)
 
 
 def clarity(face: Face, yaw: float) -> float:
@@ -122,14 +124,14 @@ def clarity(face: Face, yaw: float) -> float:
     return facing * max(size, 0.1) * (1.0 if face.can_be_aligned else WITHOUT_LANDMARKS)
 
 
-def mean_look(
-    looks: Sequence[Float[np.ndarray, " d"]], clarities: Sequence[float]
+def mean_embedding(
+    embeddings: Sequence[Float[np.ndarray, " d"]], clarities: Sequence[float]
 ) -> Float[np.ndarray, " d"] | None:
     """The mean embedding, weighted by squared clarity, at the mean length: unit if all are."""
-    if not looks:
+    if not embeddings:
         return None
-    mean = np.average(looks, axis=0, weights=np.square(clarities))
-    length = np.mean([np.linalg.norm(look) for look in looks])
+    mean = np.average(embeddings, axis=0, weights=np.square(clarities))
+    length = np.mean([np.linalg.norm(embedding) for embedding in embeddings])
     return mean * (length / max(float(np.linalg.norm(mean)), 1e-12))
 
 

@@ -141,7 +141,7 @@ class Appearance:
     end: int
     first_box: Float[np.ndarray, "4"]
     last_box: Float[np.ndarray, "4"]
-    look: Float[np.ndarray, " d"] | None
+    embedding: Float[np.ndarray, " d"] | None
 
 
 def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[int]:
@@ -151,9 +151,9 @@ def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[in
     nobody occurs twice in a frame. Position is ignored, because strangers share it in shot and
     counter-shot, except for faces without an embedding: they join the last face at their position.
     """
-    groups = _by_look([each for each in appearances if each.look is not None], limit)
+    groups = _by_embedding([each for each in appearances if each.embedding is not None], limit)
     for each in sorted(appearances, key=lambda each: each.first):
-        if each.look is None:
+        if each.embedding is None:
             _by_place(each, groups)
     place = {id(each): index for index, each in enumerate(appearances)}
     groups.sort(
@@ -165,12 +165,14 @@ def number_people(appearances: Sequence[Appearance], *, limit: float) -> list[in
     return [number[id(each)] for each in appearances]
 
 
-def _by_look(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]:
+def _by_embedding(seen: Sequence[Appearance], limit: float) -> list[list[Appearance]]:
     """Average-link clusters whose members are never in the same frame."""
     if len(seen) < 2:
         return [list(seen)] if seen else []
-    looks = np.stack([each.look for each in seen if each.look is not None]).astype(np.float64)
-    apart = np.linalg.norm(looks[:, None] - looks[None], axis=-1)
+    embeddings = np.stack([each.embedding for each in seen if each.embedding is not None]).astype(
+        np.float64
+    )
+    apart = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
     first, end = (np.array([getattr(each, name) for each in seen]) for name in ("first", "end"))
     # One such pair raises the mean distance of two clusters above any limit.
     together = (first[:, None] < end[None]) & (first[None] < end[:, None])

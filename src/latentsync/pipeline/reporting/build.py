@@ -161,13 +161,13 @@ def reasons_of(job: Job, form: ModelFormat) -> list[str]:
         number = int(job.timeline.numbers[entry])
         seen = any(placements.at(run.track, number) is not None for _, run in runs_at(slot))
         # The frame of the slot may show a face that this one does not.
-        reasons.append(job.left[slot] or (SILENT if seen else "no face found"))
+        reasons.append(job.skip_reasons[slot] or (SILENT if seen else "no face found"))
     return reasons
 
 
 def slots_of_entries(job: Job) -> Int32[np.ndarray, " m"]:
     """The slot of every frame of the output."""
-    return slot_of(job.timeline, fps=job.slot_rate).clip(0, len(job.left) - 1)
+    return slot_of(job.timeline, fps=job.slot_rate).clip(0, len(job.skip_reasons) - 1)
 
 
 def left_alone(job: Job, reasons: list[str]) -> list[SkippedSpan]:
@@ -180,7 +180,7 @@ def left_alone(job: Job, reasons: list[str]) -> list[SkippedSpan]:
 def curves_of(job: Job, openings: Float[np.ndarray, " m"] | None) -> Curves:
     """Loudness and openings in every slot; `openings` are those of the output's frames, if
     measured."""
-    num_slots = len(job.left)
+    num_slots = len(job.skip_reasons)
     entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=num_slots)
     before = np.full(len(job.analysis.times), np.nan)
     for index in sorted({run.track for run in job.runs}, reverse=True):

@@ -68,7 +68,9 @@ class SyncScorer:
         self.job, self.form, self.syncnet, self.stride = job, form, syncnet, stride
         self.length = syncnet.config.num_frames
         self.placements, self.runs_at = placements_of(job, form), RunsAt(job.runs)
-        self.entries = slot_entries(job.timeline, fps=job.slot_rate, num_slots=len(job.left))
+        self.entries = slot_entries(
+            job.timeline, fps=job.slot_rate, num_slots=len(job.skip_reasons)
+        )
         self.trails: dict[int, deque[Pair]] = {}
         self.heard: dict[tuple[int | str | None, int], Float[Tensor, " d"]] = {}
         self.own = own_sound(job, syncnet)
