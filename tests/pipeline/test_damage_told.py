@@ -13,7 +13,7 @@ from latentsync.pipeline import Choice, lipsync
 from media.sources import blank_group, tone, write_media
 from pipeline.inputs import HEIGHT, WIDTH, picture, write_voice
 
-PLAIN = Choice(min_size=0, min_seconds=0)
+PLAIN = Choice(min_size=0, min_seconds=0, occlusion="off")
 
 
 def film(path: Path, rng: np.random.Generator, *, num_frames: int = 40) -> Path:
