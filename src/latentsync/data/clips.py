@@ -97,7 +97,7 @@ def read_manifest(
         url = str(path).removesuffix(f"/{MANIFEST_NAME}")
         store = RemoteSet(url, cache_dir=cache_dir, max_bytes=round(cache_gigabytes * 1e9))
         name = f"{url}/{MANIFEST_NAME}"
-        return _read_rows(store.read_text(MANIFEST_NAME), name, store.folder, store)
+        return read_rows(store.read_text(MANIFEST_NAME), name, store.folder, store)
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
@@ -106,7 +106,7 @@ def read_manifest(
             f"no manifest at {path}; make one with: python prepare.py input=... "
             f"output={path.parent}"
         )
-    clips = _read_rows(path.read_text(encoding="utf-8"), str(path), path.parent)
+    clips = read_rows(path.read_text(encoding="utf-8"), str(path), path.parent)
     listed = (each for clip in clips for each in (clip.path, clip.features_path))
     missing = [each for each in listed if not each.is_file()]
     if missing:
@@ -118,7 +118,7 @@ def read_manifest(
     return clips
 
 
-def _read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
+def read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
     """The clips listed in a manifest called `name`, all of the same resolution and rate."""
     clips = []
     for number, line in enumerate(text.splitlines(), start=1):
