@@ -21,7 +21,7 @@ def picture(seed: int) -> np.ndarray:
     return cv2.resize(noise, (128, 128), interpolation=cv2.INTER_CUBIC)
 
 
-def aligned(lengths: list[int], min_seconds: float) -> AlignedSegment | Dropped:
+def aligned(lengths: list[int], min_seconds: float) -> list[AlignedSegment | Dropped]:
     """What becomes of a segment from frame 100 on whose shots have these lengths."""
     stage = Align(
         make_detector=partial(FixedDetector, POINTS),
@@ -33,16 +33,18 @@ def aligned(lengths: list[int], min_seconds: float) -> AlignedSegment | Dropped:
     frames = [picture(seed) for seed, length in enumerate(lengths) for _ in range(length)]
     sound = torch.arange(len(frames)).repeat_interleave(SAMPLES).float()
     segment = Segment(Source(Path("a.mp4"), "a.mp4", "a", Path()), 0, 100, iter(frames), sound)
-    (made,) = stage.run(segment)
-    return made
+    return list(stage.run(segment))
 
 
 @pytest.mark.parametrize(
     ("lengths", "first", "seed"), [([60, 40], 0, 0), ([30, 45, 25], 30, 1), ([20, 20, 50], 40, 2)]
 )
 def test_a_clip_is_the_longest_shot(lengths: list[int], first: int, seed: int) -> None:
-    made = aligned(lengths, 1.0)
+    *rest, made = aligned(lengths, 1.0)
     assert isinstance(made, AlignedSegment)
+    parts = [round((part.end_seconds - part.start_seconds) * 25) for part in rest]
+    end = first + lengths[seed]
+    assert parts == [length for length in (first, sum(lengths) - end) if length]
     assert (made.start_frame, len(made.faces)) == (100 + first, lengths[seed])
     assert made.waveform[0] == first
     assert len(made.waveform) == SAMPLES * lengths[seed]
@@ -51,6 +53,6 @@ def test_a_clip_is_the_longest_shot(lengths: list[int], first: int, seed: int) -
 
 
 def test_shots_that_are_all_too_short_say_so() -> None:
-    made = aligned([30, 30, 30], 2.0)
+    (made,) = aligned([30, 30, 30], 2.0)
     assert isinstance(made, Dropped)
     assert made.reason == "the longest shot of 90 frames has 30, 50 are needed"

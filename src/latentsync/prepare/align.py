@@ -61,13 +61,13 @@ class Align:
             runs.append((start + first, start + end))
         first, end = max(runs, key=lambda run: run[1] - run[0])
         if end - first < self.min_frames:
-            yield Dropped(
-                segment.source.name,
-                self.name,
-                self._reason(faces, end - first),
-                segment.start_frame,
-            )
+            reason = self._reason(faces, end - first)
+            yield self._dropped(segment, reason, 0, len(faces))
             return
+        unused = f"outside the longest stretch of one shot with a face ({end - first} frames)"
+        for start, stop in ((0, first), (end, len(faces))):
+            if stop > start:
+                yield self._dropped(segment, unused, start, stop)
         yield AlignedSegment(
             source=segment.source,
             index=segment.index,
@@ -76,6 +76,10 @@ class Align:
             turns=np.array([face.turn for face in faces[first:end] if face is not None]),
             waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
         )
+
+    def _dropped(self, segment: Segment, reason: str, first: int, end: int) -> Dropped:
+        start, end = segment.start_frame + first, segment.start_frame + end
+        return Dropped.part(segment.source, self.name, reason, start=start, end=end, fps=self.fps)
 
     def _reason(self, faces: list["AlignedFace | None"], longest: int) -> str:
         if len(faces) < self.min_frames:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from latentsync.data.clips import MANIFEST_NAME, write_manifest
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
+from latentsync.faces.tracking.shots import STANDS_OUT
 from latentsync.files import publish, visible_files
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
@@ -44,6 +45,7 @@ class Recipe:
     fps: float = 25.0
     min_seconds: float = 2.0
     max_seconds: float = 10.0
+    cut_ratio: float | None = STANDS_OUT
     crf: int = 8
 
     def stages(self) -> list[Stage]:
@@ -51,7 +53,12 @@ class Recipe:
         return [
             Probe(min_seconds=min_seconds),
             Resample(fps=fps),
-            Cut(fps=fps, min_seconds=min_seconds, max_seconds=self.max_seconds),
+            Cut(
+                fps=fps,
+                min_seconds=min_seconds,
+                max_seconds=self.max_seconds,
+                cut_ratio=self.cut_ratio,
+            ),
             Align(
                 make_detector=self.make_detector,
                 aligner=self.aligner,

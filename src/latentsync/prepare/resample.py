@@ -30,8 +30,12 @@ class Resample:
         # Only frames with complete audio count.
         num_heard = int(len(waveform) * self.fps // SAMPLE_RATE)
         num_seen = round(info.duration_seconds * self.fps)
-        frames = readable(read_frames(source.path, fps=self.fps))
-        yield Resampled(source, min(num_heard, num_seen), frames, waveform)
+        yield Resampled(
+            source,
+            min(num_heard, num_seen),
+            lambda: readable(read_frames(source.path, fps=self.fps)),
+            waveform,
+        )
 
 
 def readable(frames: Iterator[Frame]) -> Iterator[Frame]:

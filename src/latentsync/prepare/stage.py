@@ -4,7 +4,7 @@ Source (a raw file) -> Recording (with its properties) -> Resampled (streams at 
 Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with features).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -43,11 +43,11 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Frames at the model's rate, readable once, and the audio from the first one on."""
+    """Frames at the model's rate, read anew by every call, and the audio from the first one on."""
 
     source: Source
     num_frames: int
-    frames: Iterator[Frame]
+    frames: Callable[[], Iterator[Frame]]
     waveform: Float[Tensor, " t"]
 
 
@@ -79,12 +79,24 @@ class AlignedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Why a source, or its part from `start_frame` on, did not become a clip."""
+    """Why a source, or its part from `start_frame` on, did not become a clip.
+
+    `start_seconds` and `end_seconds` are the bounds of the part, None if it is not a part.
+    """
 
     source: str
     stage: str
     reason: str
     start_frame: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+    @classmethod
+    def part(
+        cls, source: Source, stage: str, reason: str, *, start: int, end: int, fps: float
+    ) -> "Dropped":
+        """The frames `start` to `end` of a source, for one reason."""
+        return cls(source.name, stage, reason, start, start / fps, end / fps)
 
 
 class UnreadableError(Exception):

@@ -66,10 +66,12 @@ class ShotDetector:
     """Call it with one frame after the other, then `finish` it.
 
     Both return the answers known by then, one per frame in order: whether a shot begins with it.
-    True for the very first frame and when the size of frames changes.
+    True for the very first frame and when the size of frames changes. `stands_out`: how far a cut
+    stands out from the motion around it, at least.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stands_out: float = STANDS_OUT) -> None:
+        self.least = stands_out
         self.pictures: deque[Small] = deque(maxlen=NUM_LATER_FRAMES + 1 + SHORTEST)
         self.changes: deque[float] = deque(maxlen=MEMORY + 1 + NUM_LATER_FRAMES)
         self.restart()
@@ -139,7 +141,7 @@ class ShotDetector:
         recent = past[max(len(past) - self.age + 1, 0) :][-MEMORY:]
         motion = [size for size in recent if size >= REPEATED * whole][-NUM_BEFORE:]
         around = max([*own[num_changes:], sum(motion) / max(len(motion), 1)])
-        limit = STANDS_OUT * (1 + (1 if num_changes == 1 else MOTION_OF_BLEND) * around)
+        limit = self.least * (1 + (1 if num_changes == 1 else MOTION_OF_BLEND) * around)
         if whole * (MAX_NEW + NEW_OFFSET) < limit:
             return False
         if changed_share(self.pictures[before], self.pictures[after]) < MIN_SHARE:
