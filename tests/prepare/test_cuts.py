@@ -79,7 +79,7 @@ def test_without_a_ratio_parts_beside_the_longest_shot_are_dropped_with_a_reason
     assert (clip.start_frame, clip.num_frames) == (0, 130)
     (row,) = dropped_rows(tmp_path / "set")
     assert (row["stage"], row["start_seconds"], row["end_seconds"]) == ("align", 5.2, 8.8)
-    assert row["reason"] == "outside the longest stretch of one shot with a face (130 frames)"
+    assert row["reason"] == "outside the longest stretch of one shot with one face (130 frames)"
 
 
 def test_a_recording_without_frames_is_dropped_not_forgotten() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
-from latentsync.faces.detectors.base import Face, FaceDetector
+from latentsync.faces.detectors.base import Face, FaceDetector, overlap
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.single import Tracker
 from latentsync.prepare.segment import sample_of
@@ -24,6 +24,8 @@ FaceFrame = UInt8[np.ndarray, "r r 3"]
 class Align:
     """Tracks one face and crops it; keeps the faces of one segment in memory, never its frames.
 
+    A stretch ends where the face is lost, and where the next frame's box overlaps the last one by
+    less than `min_overlap` (intersection over union): another face was picked. 0 does not look.
     `make_detector` is called once per process.
     """
 
@@ -36,6 +38,7 @@ class Align:
     resolution: int
     fps: float
     min_seconds: float
+    min_overlap: float = 0.0
 
     def __post_init__(self) -> None:
         if self.aligner not in ALIGNERS:
@@ -43,6 +46,8 @@ class Align:
         # The VAE downsamples by 8 and the UNet by another 8.
         if self.resolution < 64 or self.resolution % 64:
             raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
+        if not 0 <= self.min_overlap < 1:
+            raise ValueError(f"min_overlap={self.min_overlap:g} must be from 0 to less than 1")
         self.min_frames = ceil(self.min_seconds * self.fps)
 
     @cached_property
@@ -56,7 +61,9 @@ class Align:
         for shot in shots_of(segment.frames):
             start = len(faces)
             aligner = ALIGNERS[self.aligner](self.resolution)
-            faces += aligned_faces(shot, self.detector, aligner, self.resolution)
+            faces += aligned_faces(
+                shot, self.detector, aligner, self.resolution, min_overlap=self.min_overlap
+            )
             first, end = longest_run([face is not None for face in faces[start:]])
             runs.append((start + first, start + end))
         first, end = max(runs, key=lambda run: run[1] - run[0])
@@ -64,7 +71,7 @@ class Align:
             reason = self._reason(faces, end - first)
             yield self._dropped(segment, reason, 0, len(faces))
             return
-        unused = f"outside the longest stretch of one shot with a face ({end - first} frames)"
+        unused = f"outside the longest stretch of one shot with one face ({end - first} frames)"
         for start, stop in ((0, first), (end, len(faces))):
             if stop > start:
                 yield self._dropped(segment, unused, start, stop)
@@ -93,8 +100,9 @@ class Align:
                 "needed"
             )
         return (
-            f"no face in {len(missing)} of {len(faces)} frames (first: {missing[0]}); the longest "
-            f"stretch with one has {longest} frames, {self.min_frames} are needed"
+            f"no face, or suddenly another, in {len(missing)} of {len(faces)} frames (first: "
+            f"{missing[0]}); the longest stretch with one has {longest} frames, {self.min_frames} "
+            "are needed"
         )
 
 
@@ -107,9 +115,14 @@ class AlignedFace:
 
 
 def aligned_faces(
-    frames: Iterable[Frame], detector: FaceDetector, aligner: Aligner, resolution: int
+    frames: Iterable[Frame],
+    detector: FaceDetector,
+    aligner: Aligner,
+    resolution: int,
+    *,
+    min_overlap: float = 0.0,
 ) -> Iterator[AlignedFace | None]:
-    """The face of every frame of a shot, or None.
+    """The face of every frame of a shot, or None; None also where another face was picked.
 
     Frames are only buffered for the aligner's look-ahead.
     """
@@ -122,7 +135,8 @@ def aligned_faces(
             yield frame
 
     def points() -> Iterator[np.ndarray | None]:
-        for face in map(Tracker(detector), remembered()):
+        found = map(Tracker(detector), remembered())
+        for face in without_jumps(found, min_overlap):
             turns.append(turn_of(face, detector))
             yield None if face is None else aligner.points_of(face)
 
@@ -132,6 +146,15 @@ def aligned_faces(
             yield None
         else:
             yield AlignedFace(align(frame, placement, resolution), turn)
+
+
+def without_jumps(faces: Iterable[Face | None], min_overlap: float) -> Iterator[Face | None]:
+    """The faces, but None for the first one after a jump to another place."""
+    before: Face | None = None
+    for face in faces:
+        jumped = before and face and overlap(before.box, face.box[None])[0] < min_overlap
+        yield None if jumped else face
+        before = face
 
 
 def turn_of(face: Face | None, detector: FaceDetector) -> float:

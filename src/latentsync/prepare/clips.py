@@ -14,6 +14,7 @@ from tqdm import tqdm
 from latentsync.data.clips import MANIFEST_NAME, write_manifest
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
+from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
 from latentsync.files import publish, visible_files
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
@@ -46,6 +47,7 @@ class Recipe:
     min_seconds: float = 2.0
     max_seconds: float = 10.0
     cut_ratio: float | None = STANDS_OUT
+    min_overlap: float = SAME_PLACE
     crf: int = 8
 
     def stages(self) -> list[Stage]:
@@ -65,6 +67,7 @@ class Recipe:
                 resolution=self.resolution,
                 fps=fps,
                 min_seconds=min_seconds,
+                min_overlap=self.min_overlap,
             ),
             WriteClips(
                 make_audio_encoder=self.make_audio_encoder,
