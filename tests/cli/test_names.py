@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from latentsync.cli.choices import assigned
 from latentsync.cli.command import conf_dir, register_resolvers
-from latentsync.cli.names import NAMING, as_typed, build, quote, unquoted
+from latentsync.cli.names import LISTS, NAMING, as_typed, build, quote, unquoted
 from latentsync.pipeline.batch import read_rows
 from names import EVERY
 
@@ -81,6 +81,11 @@ def meant(command: str, option: str, name: str) -> object:
     return "./???" if name == "???" else name  # the same file
 
 
+def typed(option: str, name: str) -> str:
+    """How a person types the name: in quotes where it would be a list of names."""
+    return f"{option}='{name}'" if option in LISTS and name == "[1,2]" else f"{option}={name}"
+
+
 def test_the_table_names_every_option_that_is_called_a_path_and_none_that_is_not_there():
     named, left_out = set(), set()
     for command, _, option in every_option():
@@ -106,7 +111,7 @@ def test_hydra_reads_every_name_at_every_option_as_typed(command: str):
     there = sorted({option for found, _, option in every_option() if found == command})
     for option in (each for each in there if entry(command, each)):
         for name in EVERY:
-            (word,) = as_typed([f"{option}={name}"], command)
+            (word,) = as_typed([typed(option, name)], command)
             wanted = meant(command, option, name)
             assert read_by_hydra(word.split("=", 1)[1]) == [wanted, wanted, f"{wanted}/x"], word
             assert as_typed([word], command) == [word], "a command that starts itself again"
@@ -118,7 +123,7 @@ def test_a_whole_command_takes_a_name_at_all_its_options_at_once(number: int):
     command = list(PARTS)[number % len(PARTS)]
     place = number % len(PARTS[command])
     there = [option for option in options(command, place) if entry(command, option)]
-    words = [f"{option}={name}" for option in there]
+    words = [typed(option, name) for option in there]
     config = composed(command, *PARTS[command][place], *words)
     for option in there:
         assert OmegaConf.select(config, option) == meant(command, option, name), option
@@ -206,6 +211,22 @@ def test_config_files_go_on_interpolating():
     assert config.paths.run_dir.startswith("experiments/2024/")
     config = composed("train", "experiment=syncnet", "data.train_manifest=s3://bucket/my set")
     assert config.data.train_manifest == "s3://bucket/my set"
+
+
+@pytest.mark.parametrize(
+    ("word", "sets"),
+    [
+        ("data.train_manifest=[a,b c]", ["a", "b c"]),
+        ("data.train_manifest=['a, b',12:30,1]", ["a, b", "12:30", "1"]),
+        ("data.train_manifest=[a]", "[a]"),
+        ("data.train_manifest='[a,b]'", "[a,b]"),
+    ],
+)
+def test_a_list_of_sets_holds_names(word: str, sets: list[str] | str):
+    for extra in ([], ["-m"]):
+        typed = [each for each in as_typed([word, *extra], "train") if each != "-m"]
+        read = OverridesParser.create().parse_override(typed[0]).value()
+        assert str(read) == sets if isinstance(sets, str) else [str(each) for each in read] == sets
 
 
 @pytest.mark.parametrize(

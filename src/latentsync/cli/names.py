@@ -123,6 +123,9 @@ CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
 VOICES = re.compile(r"\s*\{(.*)\}\s*", re.DOTALL)
 NEXT_VOICE = re.compile(r",\s*(?=(?:turn)?\d+\s*:)")
 VOICE = re.compile(r"\s*((?:turn)?\d+)\s*:\s*(.*?)\s*", re.DOTALL)
+# Options that take one name or a list of several; a folder called [a,b] is written '[a,b]'.
+LISTS = ("data.train_manifest",)
+LIST = re.compile(r"\s*\[([^\[\]]*)\]\s*", re.DOTALL)
 # Names that Hydra's grammar leaves unchanged.
 PLAIN = re.compile(
     r"(?!(?:null|true|false|inf|nan)$)(?:\.{0,2}/|\.?[a-z_])[\w./-]*", re.ASCII | re.I
@@ -197,6 +200,10 @@ def _word(word: str, options: Mapping[str, Words], *, sweeps: bool) -> str:
         return word
     if option.startswith("assign."):
         sign = "++"
+    listed = LIST.fullmatch(value) if option in LISTS else None
+    pieces = [piece.strip() for piece in PIECE.findall(listed[1])] if listed else []
+    if len(pieces) > 1 and all(pieces):
+        return f"{sign}{option}=[{','.join(_name(option, piece, meant) for piece in pieces)}]"
     if sweeps and not QUOTED.fullmatch(value):
         # Hydra drops the quotes inside choice(): '1' would become a number again.
         chosen = CHOICE.fullmatch(value)

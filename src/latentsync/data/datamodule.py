@@ -1,6 +1,6 @@
 """Loaders of training and validation clips; all randomness derives from one seed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from latentsync.data.clips import AudioStates, read_manifest
 from latentsync.data.dataset import ClipDataset, Item
 from latentsync.data.items import Items
+from latentsync.data.mixing import joined, mixed_order
 from latentsync.data.remote import StoreCache
 
 
@@ -104,6 +105,9 @@ class ClipDataModule(LightningDataModule):
     """Loaders over two manifests; `train` and `val` are fields of their `Items`, `both` the
     defaults of both.
 
+    `train_manifest` may list several sets, and `weights` their shares of the training items
+    (`mixed_order`); without weights every clip is shown equally often.
+
     Loaders return frames as uint8 and no mask; Lightning calls `on_after_batch_transfer`, which
     makes a `Batch` of them on the device. Users of a loader outside Lightning must call `unpack`.
 
@@ -111,11 +115,12 @@ class ClipDataModule(LightningDataModule):
     are read, into `cache`, whose limit applies to training and validation separately.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the lines of conf/data/clips.yaml say
         self,
-        train_manifest: Path | str,
+        train_manifest: Path | str | Sequence[Path | str],
         val_manifest: Path | str,
         *,
+        weights: Sequence[float] | None = None,
         both: dict | None = None,
         train: dict | None = None,
         val: dict | None = None,
@@ -126,6 +131,7 @@ class ClipDataModule(LightningDataModule):
         super().__init__()
         self.train_manifest = train_manifest
         self.val_manifest = val_manifest
+        self.weights = weights
         self.train_items = {**(both or {}), **(train or {})}
         self.val_items = {**(both or {}), **(val or {})}
         self.batch_size = batch_size
@@ -139,9 +145,11 @@ class ClipDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the manifests once; Lightning calls this on every rank."""
         if stage == "fit" and self.train_set is None:
-            self.train_set = self._dataset(self.train_manifest, self.train_items)
+            given = self.train_manifest
+            manifests = [given] if isinstance(given, Path | str) else [*given]
+            self.train_set = self._dataset(manifests, self.train_items, weights=self.weights)
         if self.val_set is None:
-            self.val_set = self._dataset(self.val_manifest, self.val_items)
+            self.val_set = self._dataset([self.val_manifest], self.val_items)
 
     def train_dataloader(self) -> DataLoader:
         """The training clips; with several processes each gets its share of every batch."""
@@ -188,17 +196,26 @@ class ClipDataModule(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _dataset(self, manifest: Path | str, values: dict) -> ClipDataset:
-        folder, gigabytes = self.cache.folder, self.cache.gigabytes
-        clips = read_manifest(
-            manifest,
-            cache_dir=None if folder is None else Path(folder),
-            cache_gigabytes=gigabytes,
-        )
+    def _dataset(
+        self,
+        manifests: Sequence[Path | str],
+        values: dict,
+        *,
+        weights: Sequence[float] | None = None,
+    ) -> ClipDataset:
+        if not manifests:
+            raise ValueError("data.train_manifest=[] lists no data set")
+        folder = None if self.cache.folder is None else Path(self.cache.folder)
+        sets = [
+            read_manifest(each, cache_dir=folder, cache_gigabytes=self.cache.gigabytes)
+            for each in manifests
+        ]
+        clips = joined([(str(name), each) for name, each in zip(manifests, sets, strict=True)])
+        order = mixed_order([len(each) for each in sets], weights)
         given = {"packed": True, **values}
         if self.states is not None and given.get("with_audio", True):
             given["with_audio"] = self.states
-        return ClipDataset(clips, Items(**given))
+        return ClipDataset(clips, Items(**given), order=order)
 
     def _options(self, dataset: ClipDataset) -> dict:
         return {

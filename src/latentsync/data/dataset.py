@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states, states_rate
 from latentsync.data.items import Items
+from latentsync.data.mixing import sets_of
 from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
 from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import choose_reference_start, choose_starts, span
@@ -51,23 +52,36 @@ log = logging.getLogger(__name__)
 class ClipDataset(Dataset):
     """Windows of clips, reproducible: the same seed and index give the same item.
 
-    Item i shows clip i modulo the number of clips; its window depends on (seed, i).
+    Item i shows clip i modulo the number of clips, or of the entries of `order`, which lists clips
+    by number (see `mixed_order`); its window depends on (seed, i). The clips may come from several
+    prepared sets of the same resolution, rate and kind of audio states.
 
     A clip that cannot be read is replaced by the next one, so that every batch is full and all
     processes do the same number of steps; the reason is logged once, and `skipped` counts it in the
     item.
     """
 
-    def __init__(self, clips: Sequence[Clip], items: Items | None = None) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        items: Items | None = None,
+        *,
+        order: Int[np.ndarray, " n"] | None = None,
+    ) -> None:
         self.items = items = items or Items()
-        self.clips = attach_latents(clips, items.with_latents) if items.with_latents else [*clips]
+        sets = sets_of(clips)
+        if items.with_latents:
+            sets = [attach_latents(each, items.with_latents) for each in sets]
         if isinstance(items.with_audio, AudioStates):
-            self.clips = attach_states(self.clips, items.with_audio)
+            sets = [attach_states(each, items.with_audio) for each in sets]
+        self._firsts = [each[0] for each in sets]
+        self.clips = [clip for each in sets for clip in each]
+        self._order = order
         self.resolution = _checked_resolution(self.clips[0].resolution, items.resolution)
         self._frames = (ClipFramesInMemory if items.in_memory else ClipFrames)(
             self.resolution, reader=items.reader
         )
-        fetched = self.clips[0].store is not None
+        fetched = any(clip.store is not None for clip in self._firsts)
         self._features = mapped_tensors(fetched=fetched)
         self._latents = mapped_tensors(fetched=fetched)
         self._truths: dict[str, Float[Tensor, "f 4"]] = {}
@@ -75,15 +89,15 @@ class ClipDataset(Dataset):
         self._check()
 
     def __len__(self) -> int:
-        num_items = len(self.clips) * self.items.samples_per_clip
+        num_items = self._num_entries * self.items.samples_per_clip
         return num_items if self.items.max_items is None else min(num_items, self.items.max_items)
 
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
-        for num_skipped in range(len(self.clips)):
+        for num_skipped in range(self._num_entries):
             candidate = (index + num_skipped) % len(self)
-            clip_index = candidate % len(self.clips)
+            clip_index = self._clip_of(candidate)
             if clip_index in self._unreadable:
                 continue
             try:
@@ -103,8 +117,16 @@ class ClipDataset(Dataset):
         self._unreadable[clip_index] = f"{self.clips[clip_index].path}: {error}"
         log.warning("skipped a clip that cannot be read: %s", self._unreadable[clip_index])
 
+    @property
+    def _num_entries(self) -> int:
+        return len(self.clips) if self._order is None else len(self._order)
+
+    def _clip_of(self, index: int) -> int:
+        entry = index % self._num_entries
+        return entry if self._order is None else int(self._order[entry])
+
     def _item(self, index: int) -> Item:
-        clip_index = index % len(self.clips)
+        clip_index = self._clip_of(index)
         clip = self.clips[clip_index]
         rng = np.random.default_rng((self.items.seed, index))
         length = span(self.items.num_frames, self.items.stride)
@@ -221,7 +243,12 @@ class ClipDataset(Dataset):
 
     @cached_property
     def _states_rate(self) -> float:
-        return states_rate(self.clips)
+        rates = {states_rate(each) for each in sets_of(self.clips)}
+        if len(rates) > 1:
+            raise ValueError(
+                f"the sets' audio states have {sorted(rates)} Hz: train on sets of one encoder"
+            )
+        return rates.pop()
 
     @cached_property
     def _mask(self) -> Float[Tensor, "f 1 h w"]:
@@ -240,12 +267,13 @@ class ClipDataset(Dataset):
                 f"{'and their reference ' if self.items.with_reference else ''}need (first: "
                 f"{short[0].path}, {short[0].num_frames} frames): prepare longer ones"
             )
-        if self.items.with_latents:
-            self.clips[0].bring(self.clips[0].latents_path)
-            self._check_mask(self.clips[0].latents_path)
-        if self.items.same_pose:
-            self.clips[0].bring(self.clips[0].features_path)
-            self._check_turns(self.clips[0].features_path)
+        for clip in self._firsts:
+            if self.items.with_latents:
+                clip.bring(clip.latents_path)
+                self._check_mask(clip.latents_path)
+            if self.items.same_pose:
+                clip.bring(clip.features_path)
+                self._check_turns(clip.features_path)
 
     def _check_turns(self, features_path: Path) -> None:
         turns = self._features(features_path).get("turn")
