@@ -108,12 +108,26 @@ def test_weights_that_do_not_fit(
         mixed([data_dir, other_dir], weights)
 
 
-def test_a_set_listed_twice_and_no_set(data_dir: Path) -> None:
-    with pytest.raises(ValueError, match="are the same data set"):
-        mixed([data_dir, data_dir / "manifest.jsonl"])
+def test_a_set_listed_twice_and_no_set(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(data_dir)
+    monkeypatch.chdir(data_dir.parent)
+    for again in (data_dir, data_dir / "manifest.jsonl", Path(data_dir.name), tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"both list .*list a clip once"):
+            mixed([data_dir, again])
     data = ClipDataModule([], data_dir)
     with pytest.raises(ValueError, match="lists no data set"):
         data.setup("fit")
+
+
+def test_two_manifests_of_one_folder(data_dir: Path) -> None:
+    rows = (data_dir / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (data_dir / "first.jsonl").write_text(rows[0])
+    (data_dir / "others.jsonl").write_text("".join(rows[1:]))
+    train = mixed([data_dir / "first.jsonl", data_dir / "others.jsonl"]).train_set
+    assert train is not None
+    assert train.clips == read_manifest(data_dir)
 
 
 def test_sets_of_two_resolutions(data_dir: Path, tmp_path: Path) -> None:

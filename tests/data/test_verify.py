@@ -45,6 +45,10 @@ def test_each_damaged_file_is_named(copied: Path, capsys: pytest.CaptureFixture[
     longer = next(row for row in rows if row["clip"] == f"clips/{clips[2].name}")
     frames = longer["num_frames"]
     longer["num_frames"] += 1
+    latents = copied / "latents" / "vae"
+    latents.mkdir(parents=True)
+    for path in features[1:]:
+        shutil.copy(path, latents)
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     status, out, _ = shown(["verify", str(copied)], capsys)
@@ -53,7 +57,8 @@ def test_each_damaged_file_is_named(copied: Path, capsys: pytest.CaptureFixture[
     assert f"{clips[1]}: " in out
     assert f"{clips[2]}: {frames} frames, the manifest says {frames + 1}" in out
     assert f"{features[0]}: " in out
-    assert f"{copied}: 3 clips, 4 damaged files" in out
+    assert f"{copied}: 3 clips, 5 damaged files" in out
+    assert f"{latents / features[0].name}: does not exist" in out
     assert (copied / "kept.mp4").is_file()
 
 

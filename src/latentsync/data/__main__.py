@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.data.verify import damages_of, read_local, summary_of
+from latentsync.data.clips import listed_clips, manifest_of
+from latentsync.data.verify import damages_of, summary_of
 
 EXIT_DAMAGED = 1
 EXIT_USER_ERROR = 2
@@ -38,15 +39,22 @@ def verify(sets: Sequence[Path]) -> int:
     """Check every file of the sets, print each damaged one, and return how many there are."""
     damaged = 0
     for path in sets:
-        clips = read_local(path)
+        clips = listed_clips(manifest_of(path))
         before = damaged
-        for clip in tqdm(clips, desc=f"verify {path.name}", unit="clip", disable=None):
-            for damage in damages_of(clip):
+        checked = tqdm(
+            damages_of(clips),
+            total=len(clips),
+            desc=f"verify {path.name}",
+            unit="clip",
+            disable=None,
+        )
+        for damages in checked:
+            for damage in damages:
                 tqdm.write(f"{damage.path}: {damage.reason}", file=sys.stdout)
                 damaged += 1
         sys.stdout.write(f"{path}: {len(clips)} clips, {damaged - before} damaged files\n")
     if damaged:
-        sys.stdout.write("delete such files and run the set's prepare.py command again\n")
+        sys.stdout.write("delete such files and give the set's prepare.py commands again\n")
     return damaged
 
 

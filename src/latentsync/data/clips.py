@@ -13,6 +13,7 @@ from latentsync.data.remote import RemoteSet, is_remote
 from latentsync.files import publish
 
 MANIFEST_NAME = "manifest.jsonl"
+DROPPED_NAME = "dropped.jsonl"
 LATENTS_FOLDER = "latents"
 FEATURES_FOLDER = "features"
 AUDIO_ENCODER = "audio_encoder"  # safetensors metadata: the encoder of the audio states
@@ -97,16 +98,9 @@ def read_manifest(
         url = str(path).removesuffix(f"/{MANIFEST_NAME}")
         store = RemoteSet(url, cache_dir=cache_dir, max_bytes=round(cache_gigabytes * 1e9))
         name = f"{url}/{MANIFEST_NAME}"
-        return read_rows(store.read_text(MANIFEST_NAME), name, store.folder, store)
-    path = Path(path)
-    if path.is_dir():
-        path = path / MANIFEST_NAME
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no manifest at {path}; make one with: python prepare.py input=... "
-            f"output={path.parent}"
-        )
-    clips = read_rows(path.read_text(encoding="utf-8"), str(path), path.parent)
+        return _read_rows(store.read_text(MANIFEST_NAME), name, store.folder, store)
+    path = manifest_of(Path(path))
+    clips = listed_clips(path)
     listed = (each for clip in clips for each in (clip.path, clip.features_path))
     missing = [each for each in listed if not each.is_file()]
     if missing:
@@ -118,7 +112,23 @@ def read_manifest(
     return clips
 
 
-def read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
+def manifest_of(path: Path) -> Path:
+    """The manifest itself, or that of the data set folder; FileNotFoundError without one."""
+    path = path / MANIFEST_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no manifest at {path}; make one with: python prepare.py input=... "
+            f"output={path.parent}"
+        )
+    return path
+
+
+def listed_clips(manifest: Path) -> list[Clip]:
+    """The clips of a manifest on this machine; their files need not be there."""
+    return _read_rows(manifest.read_text(encoding="utf-8"), str(manifest), manifest.parent)
+
+
+def _read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
     """The clips listed in a manifest called `name`, all of the same resolution and rate."""
     clips = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -129,7 +139,9 @@ def read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None
                 f"{name}, line {number} is not a clip ({error!r}): {line[:80]}"
             ) from error
     if not clips:
-        raise ValueError(f"{name} lists no clip; dropped.jsonl beside it says why each was dropped")
+        raise ValueError(
+            f"{name} lists no clip; {DROPPED_NAME} beside it says why each was dropped"
+        )
     for value in ("resolution", "fps"):
         found = sorted({getattr(clip, value) for clip in clips})
         if len(found) > 1:

@@ -17,14 +17,17 @@ def sets_of(clips: Sequence[Clip]) -> list[list[Clip]]:
 
 
 def joined(sets: Sequence[tuple[str, Sequence[Clip]]]) -> list[Clip]:
-    """The clips of all sets (name, clips); ValueError for a set listed twice, or sets that were
-    prepared at different resolutions or rates."""
-    names: dict[Path, str] = {}
-    for name, clips in sets:
-        folder = _folder(clips[0])
-        if folder in names:
-            raise ValueError(f"{name} and {names[folder]} are the same data set: list it once")
-        names[folder] = name
+    """The clips of all sets (name, clips).
+
+    ValueError for a clip that two of them list, and for sets of different resolutions or rates.
+    """
+    owners: dict[Path, str] = {}
+    for name, clips in sets if len(sets) > 1 else ():
+        folder = _folder(clips[0]).resolve()
+        own = {folder / clip.path.name: name for clip in clips}
+        for path in own.keys() & owners.keys():
+            raise ValueError(f"{name} and {owners[path]} both list {path}: list a clip once")
+        owners |= own
     for value in ("resolution", "fps"):
         found = {name: getattr(clips[0], value) for name, clips in sets}
         if len(set(found.values())) > 1:

@@ -2,17 +2,25 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from latentsync.data.clips import MANIFEST_NAME, Clip, read_rows
+from latentsync.data.clips import (
+    DROPPED_NAME,
+    FEATURES_FOLDER,
+    LATENTS_FOLDER,
+    Clip,
+    listed_clips,
+    manifest_of,
+)
+from latentsync.data.dataset import UNREADABLE
 from latentsync.media.clip_reader import open_clip
 
-DROPPED_NAME = "dropped.jsonl"
+TENSORS = (FEATURES_FOLDER, LATENTS_FOLDER)  # folders of folders, one per encoder and VAE
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,38 +31,37 @@ class Damage:
     reason: str
 
 
-def read_local(path: Path) -> list[Clip]:
-    """The clips of a manifest, or of the folder that contains one; files need not be there.
+def damages_of(clips: Sequence[Clip]) -> Iterator[list[Damage]]:
+    """For each clip of a set, what is wrong with its files: missing, unreadable, of another length.
 
-    FileNotFoundError without a manifest, ValueError for a line that is no clip.
+    Its files are the video, of which the first and the last frame are decoded, and the tensors of
+    every folder of the set, of which the header is read.
     """
-    path = path / MANIFEST_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no manifest at {path}; make one with: python prepare.py input=..."
-        )
-    return read_rows(path.read_text(encoding="utf-8"), str(path), path.parent)
+    root = clips[0].path.parent.parent
+    folders = [each for name in TENSORS for each in sorted((root / name).glob("*/"))]
+    for clip in clips:
+        tensors = [clip.features_path, *(each / f"{clip.name}.safetensors" for each in folders)]
+        yield [*_damages_of_video(clip), *(each for path in tensors for each in _of_tensors(path))]
 
 
-def damages_of(clip: Clip) -> Iterator[Damage]:
-    """What is wrong with a clip's files: missing, unreadable, or of another length.
-
-    The first and the last frame are decoded, of the features only the header is read.
-    """
+def _damages_of_video(clip: Clip) -> Iterator[Damage]:
     try:
         reader = open_clip(clip.path)
         if len(reader) != clip.num_frames:
             yield Damage(clip.path, f"{len(reader)} frames, the manifest says {clip.num_frames}")
         else:
             reader.frames([0, len(reader) - 1])
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         yield Damage(clip.path, _reason(error))
+
+
+def _of_tensors(path: Path) -> Iterator[Damage]:
     try:
-        with safe_open(clip.features_path, framework="np") as tensors:
+        with safe_open(path, framework="np") as tensors:
             if not list(tensors.keys()):
-                yield Damage(clip.features_path, "holds no features")
-    except (OSError, SafetensorError) as error:
-        yield Damage(clip.features_path, _reason(error))
+                yield Damage(path, "holds no tensors")
+    except UNREADABLE as error:
+        yield Damage(path, _reason(error))
 
 
 def summary_of(path: Path) -> dict[str, str]:
@@ -62,7 +69,8 @@ def summary_of(path: Path) -> dict[str, str]:
 
     `dropped` and its stages are there if prepare's list of dropped items lies beside the manifest.
     """
-    clips = read_local(path)
+    manifest = manifest_of(path)
+    clips = listed_clips(manifest)
     seconds = np.array([clip.num_frames / clip.fps for clip in clips])
     result = {
         "clips": f"{len(clips):,}",
@@ -73,7 +81,7 @@ def summary_of(path: Path) -> dict[str, str]:
         "resolution": f"{clips[0].resolution}",
         "fps": f"{clips[0].fps:g}",
     }
-    listed = (path if path.is_dir() else path.parent) / DROPPED_NAME
+    listed = manifest.parent / DROPPED_NAME
     if listed.is_file():
         lines = listed.read_text(encoding="utf-8").splitlines()
         stages = Counter(json.loads(line)["stage"] for line in lines)

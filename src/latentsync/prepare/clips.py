@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.data.clips import MANIFEST_NAME, write_manifest
+from latentsync.data.clips import DROPPED_NAME, MANIFEST_NAME, write_manifest
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.tracking.follower import SAME_PLACE
@@ -178,7 +178,7 @@ def _summarise(outcomes: list[Outcome], output_dir: Path, stages: Sequence[Stage
     clips = [clip for outcome in outcomes for clip in outcome.clips]
     dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
     write_manifest(clips, output_dir / MANIFEST_NAME)
-    write_lines(dropped, output_dir / "dropped.jsonl")
+    write_lines(dropped, output_dir / DROPPED_NAME)
     write_report(outcomes, output_dir, parameters=parameters(stages))
     logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
 
