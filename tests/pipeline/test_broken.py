@@ -159,7 +159,7 @@ def test_three_hours_of_voice_are_heard_in_little_memory(tmp_path: Path) -> None
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from pipeline.inputs import POINTS, SeesLight, build_tiny_model\n"
-        "from latentsync.diffusion.process import Sampler\n"
+        "from latentsync.diffusion.sampler import Sampler\n"
         "from latentsync.pipeline import Choice, Timing, lipsync\n"
         "folder = Path(sys.argv[2])\n"
         "report = lipsync(folder / 'in.mp4', folder / 'long.wav', folder / 'out.mp4',\n"
