@@ -18,6 +18,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from latentsync.diffusion import DDPM
 from latentsync.models import lipsync
 from smoke.tiny import TINY_UNET, run
 
@@ -26,7 +27,7 @@ def noise_of(latents, alpha=1.0, generator=None):
 
 def main(work, name, batch_size, *words):
     lipsync.mixed_noise = noise_of
-    lipsync.stratified_timesteps = lambda count, *_: torch.full((count,), 300)
+    DDPM.sample_timesteps = lambda self, count, generator: torch.full((count,), 300)
     work = Path(work)
     run(
         work, "demo/unet_stage1", name, *TINY_UNET, f"vae='{work / 'vae'}'",
