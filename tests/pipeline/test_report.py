@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from latentsync.media.silence import levels_db
+from latentsync.pages import clock
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
-from latentsync.pipeline.reporting.html import build_page, clock, write_page
+from latentsync.pipeline.reporting.html import build_page, write_page
 from latentsync.pipeline.reporting.report import (
     ContactSheet,
     Report,

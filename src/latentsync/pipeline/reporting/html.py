@@ -2,14 +2,13 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentsync.files import publish
+from latentsync.pages import clock, render
 from latentsync.pipeline.reporting.curves import Curves
 from latentsync.pipeline.reporting.report import (
     SYNC_MEASURES,
@@ -57,35 +56,7 @@ def build_page(
         "settings": _settings(report),
         "max_rows": MAX_ROWS,
     }
-    return render("report.html", values)
-
-
-def render(template: str, values: Mapping[str, object]) -> str:
-    """Render a template of this package; values are escaped, and a missing one is an error."""
-    return _environment().get_template(template).render(values)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("latentsync.pipeline.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["clock"] = clock
-    return environment
-
-
-def clock(seconds: float) -> str:
-    """12.34 => 0:12.34; hours only if there are any."""
-    hundredths = round(seconds * 100)
-    minutes, rest = divmod(hundredths, 6000)
-    hours, minutes = divmod(minutes, 60)
-    short = f"{minutes}:{rest / 100:05.2f}"
-    return f"{hours}:{minutes:02}:{rest / 100:05.2f}" if hours else short
+    return render("latentsync.pipeline.reporting", "report.html", values)
 
 
 def _tiles(report: Report) -> list[tuple[str, str]]:

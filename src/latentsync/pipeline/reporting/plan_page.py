@@ -10,9 +10,10 @@ import numpy as np
 from latentsync.faces.tracking.survey import Track
 from latentsync.files import publish
 from latentsync.media.frame_reader import FrameReader
+from latentsync.pages import clock, render
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.plan import Plan, PlannedFace
-from latentsync.pipeline.reporting.html import MAX_ROWS, clock, render
+from latentsync.pipeline.reporting.html import MAX_ROWS
 from latentsync.pipeline.reporting.report import close_up
 from latentsync.pipeline.speakers import Turn
 
@@ -40,7 +41,7 @@ def check_plan_page(path: Path) -> None:
 def write_plan_page(path: Path, job: Job, plan: Plan) -> None:
     """Write the page atomically. Decodes one frame for each of the first 60 persons."""
     check_plan_page(path)
-    page = render("plan.html", _values(job, plan))
+    page = render("latentsync.pipeline.reporting", "plan.html", _values(job, plan))
     with publish(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
