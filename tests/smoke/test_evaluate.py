@@ -212,15 +212,18 @@ def write_bar(
 SPEECH = [2 + index * 5 % 12 for index in range(30)]
 
 
+def by_landmarks() -> Evaluator:
+    return Evaluator(ModelFormat(resolution=64), None, None, SeesTheMouth())
+
+
 def compared(pred: Path, ref: Path) -> Comparison:
-    evaluator = Evaluator(ModelFormat(resolution=64), None, None, SeesTheMouth())
     metrics = {
         "landmarks": LandmarkCorrelation(),
         "inside": MaskedPSNR("inside"),
         "outside": MaskedPSNR("outside"),
     }
     comparison = Comparison(metrics)
-    for result in compare_folders(pred, ref, evaluator=evaluator, max_frames=100):
+    for result in compare_folders(pred, ref, evaluator=by_landmarks(), max_frames=100):
         comparison.add(result)
     return comparison
 
@@ -262,7 +265,7 @@ def test_equal_videos_have_a_number_in_the_mean(tmp_path: Path):
         write_bar(tmp_path / folder / "same.mp4", SPEECH)
         write_bar(tmp_path / folder / "other.mp4", SPEECH if folder == "ref" else SPEECH[::-1])
     inside = compared(tmp_path / "pred", tmp_path / "ref").rows["pred"].metrics["inside"]
-    both = torch.cat(inside.values).tolist()
+    both = inside.table().flatten().tolist()
     assert sorted(both) == [pytest.approx(min(both)), 100]
     assert min(both) < 40
 
@@ -348,8 +351,10 @@ def test_two_rates_are_compared_by_time_and_said(
     assert ("rate" in comparison.notes) is warned
     # Paired by number, 30 fps would be a sixth of a second late after one second: a large
     # difference.
-    landmarks = comparison.rows["pred"].metrics["landmarks"]
-    (pred,), (ref,) = landmarks.readings, landmarks.wanted
+    folders = tmp_path / "pred", tmp_path / "ref"
+    (measured,) = compare_folders(*folders, evaluator=by_landmarks(), max_frames=100)
+    sample = measured.samples["pred"]
+    pred, ref = sample["landmarks"], sample["driving_landmarks"]
     assert len(pred) == 25
     assert (pred - ref)[:, 0].abs().max() <= 1.5 / 12  # about a row of the mouth, in its own unit
 

@@ -6,7 +6,7 @@ inputs named in `needs` as keyword arguments; `compute` returns the figures by k
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -58,21 +58,51 @@ class ClipMetric(Protocol):
     needs: frozenset[str]
 
 
-class MeanOverClips(Metric):
-    """A metric of one figure, the mean over clips; NaN values are ignored."""
+class ClipRows(Metric):
+    """A metric whose state is one row of numbers per clip, so that processes of any number of
+    clips merge into what one process computes. The figures are the means of the columns; NaN
+    values are ignored.
+    """
 
     full_state_update = False
     figures: tuple[Figure, ...]
-    values: list[Tensor]
+    rows: list[Tensor] | Tensor
 
     def __init__(self) -> None:
-        super().__init__()
-        self.add_state("values", [])
+        # A cached result would outlive a merge.
+        super().__init__(compute_with_cache=False)
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    @property
+    def width(self) -> int:
+        """The numbers in a row."""
+        return len(self.figures)
+
+    def add_rows(self, rows: Float[Tensor, "b n"]) -> None:
+        """Add the rows of more clips."""
+        assert isinstance(self.rows, list)
+        self.rows.append(rows.detach().double())
+
+    def table(self) -> Float[Tensor, "b n"]:
+        """All rows so far."""
+        if isinstance(self.rows, Tensor):  # merged
+            return self.rows
+        return torch.cat([torch.zeros(0, self.width, dtype=torch.float64), *self.rows])
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the rows of all processes; one without clips takes part with a table of none."""
+        self.rows = [self.table()]
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> dict[str, float]:
+        """The figures by key."""
+        means = self.table().nanmean(dim=0).tolist()
+        return {figure.key: mean for figure, mean in zip(self.figures, means, strict=True)}
+
+
+class MeanOverClips(ClipRows):
+    """A metric of one figure, the mean over clips; NaN values are ignored."""
 
     def add(self, values: Float[Tensor, " b"]) -> None:
         """Add the values of more clips."""
-        self.values.append(values.double())
-
-    def compute(self) -> dict[str, float]:
-        """The figure by key."""
-        return {self.figures[0].key: torch.cat(self.values).nanmean().item()}
+        self.add_rows(values[:, None])

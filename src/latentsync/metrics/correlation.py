@@ -1,19 +1,22 @@
 """How well one track follows another: Pearson's r per clip, averaged over clips."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.functional import pearson_corrcoef
 
-from latentsync.metrics.base import Figure
+from latentsync.metrics.base import ClipRows, Figure
 
 # A track that varies less than this cannot show correlation (traits are in [0, 1]).
 SMALLEST_SPREAD = 1e-3
 TRAITS = ("open", "width", "round", "teeth")
 PEARSON = "Pearson 1895"
+# Numbers of a clip from which both its own r and that over all frames follow: r, number of frames,
+# sums of track and target, of their squares, of their product.
+NUM_MOMENTS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +41,46 @@ def pearson(track: Float[Tensor, "*t f"], target: Float[Tensor, "*t f"]) -> Floa
     return r.to(track.dtype)
 
 
-def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _"]]) -> Correlation:
+def moments(track: Float[Tensor, " f"], target: Float[Tensor, " f"]) -> Float[Tensor, "7"]:
+    """The numbers of a clip that `summary` needs."""
+    one, other = track.double(), target.double()
+    sums = (one, other, one.square(), other.square(), one * other)
+    values = [pearson(one, other), one.new_tensor(len(one)), *(each.sum() for each in sums)]
+    return torch.stack(values)
+
+
+def summary(rows: Float[Tensor, "b 7"]) -> Correlation:
     """Summary over clips of any length; clips with a constant track count in `pooled` only."""
-    pairs = list(zip(tracks, targets, strict=True))
-    if not pairs:
-        raise ValueError("no clips to correlate: the evaluation set is empty")
-    values = torch.stack([pearson(track, target) for track, target in pairs])
-    values = values[~values.isnan()]
-    spread = values.std().item() if len(values) > 1 else 0.0
+    values = rows[:, 0][~rows[:, 0].isnan()]
     return Correlation(
         mean=values.mean().item() if len(values) else float("nan"),
-        spread=spread,
-        pooled=pearson(torch.cat(tracks), torch.cat(targets)).item(),
+        spread=values.std().item() if len(values) > 1 else 0.0,
+        pooled=_pooled(rows[:, 1:].sum(dim=0)),
         num_clips=len(values),
     )
+
+
+def _pooled(sums: Float[Tensor, "6"]) -> float:
+    """Pearson's r from the number of frames and five sums."""
+    count, one, other, one_squares, other_squares, products = sums.tolist()
+    if count < 2:
+        return float("nan")
+    spreads = [
+        max(squares - total**2 / count, 0.0)
+        for total, squares in ((one, one_squares), (other, other_squares))
+    ]
+    if min(spreads) <= SMALLEST_SPREAD**2 * (count - 1):
+        return float("nan")
+    r = (products - one * other / count) / (spreads[0] * spreads[1]) ** 0.5
+    return min(max(r, -1.0), 1.0)
+
+
+def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _"]]) -> Correlation:
+    """`summary` of clips that are all in memory."""
+    if not tracks:
+        raise ValueError("no clips to correlate: the evaluation set is empty")
+    pairs = zip(tracks, targets, strict=True)
+    return summary(torch.stack([moments(track, target) for track, target in pairs]))
 
 
 def figures_of(key: str, label: str | None, form: str = "{:.3f}") -> tuple[Figure, ...]:
@@ -63,112 +92,94 @@ def figures_of(key: str, label: str | None, form: str = "{:.3f}") -> tuple[Figur
     )
 
 
-def values_of(key: str, tracks: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
-    """The values of the figures declared by `figures_of`."""
-    correlation = correlate(tracks, targets)
-    return {
-        key: correlation.mean,
-        f"{key}_spread": correlation.spread,
-        f"{key}_pooled": correlation.pooled,
-    }
+class CorrelationOverClips(ClipRows):
+    """Correlations under several keys, each of which has the figures declared by `figures_of`."""
 
+    keys: tuple[str, ...]
 
-class TraitCorrelation(Metric):
-    """Correlation of opening, width, roundness and teeth with those expected from the audio."""
+    @property
+    def width(self) -> int:
+        return NUM_MOMENTS * len(self.keys)
 
-    full_state_update = False
-    needs = frozenset({"reading", "driving"})
-    figures = tuple(
-        figure for trait in TRAITS for figure in figures_of(f"r_{trait}", f"r({trait})")
-    )
-    readings: list[Tensor]
-    wanted: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("readings", [])
-        self.add_state("wanted", [])
-
-    def update(self, reading: Float[Tensor, "f 4"], driving: Float[Tensor, "f 4"]) -> None:
-        """Add one clip."""
-        self.readings.append(reading)
-        self.wanted.append(driving)
+    def add_tracks(
+        self, tracks: Sequence[Float[Tensor, " f"]], targets: Sequence[Float[Tensor, " f"]]
+    ) -> None:
+        """Add the tracks of one clip, one for each key."""
+        pairs = zip(tracks, targets, strict=True)
+        self.add_rows(torch.cat([moments(track, target) for track, target in pairs])[None])
 
     def compute(self) -> dict[str, float]:
         """The figures by key."""
         values: dict[str, float] = {}
-        for column, trait in enumerate(TRAITS):
-            tracks, targets = (
-                [each[:, column] for each in side] for side in (self.readings, self.wanted)
-            )
-            values |= values_of(f"r_{trait}", tracks, targets)
+        rows = self.table()
+        for index, key in enumerate(self.keys):
+            correlation = summary(rows[:, NUM_MOMENTS * index : NUM_MOMENTS * (index + 1)])
+            values |= {
+                key: correlation.mean,
+                f"{key}_spread": correlation.spread,
+                f"{key}_pooled": correlation.pooled,
+            }
         return values
 
 
-class OpeningLeak(Metric):
+class TraitCorrelation(CorrelationOverClips):
+    """Correlation of opening, width, roundness and teeth with those expected from the audio."""
+
+    needs = frozenset({"reading", "driving"})
+    keys = tuple(f"r_{trait}" for trait in TRAITS)
+    figures = tuple(
+        figure for trait in TRAITS for figure in figures_of(f"r_{trait}", f"r({trait})")
+    )
+
+    def update(self, reading: Float[Tensor, "f 4"], driving: Float[Tensor, "f 4"]) -> None:
+        """Add one clip."""
+        self.add_tracks(reading.unbind(dim=1), driving.unbind(dim=1))
+
+
+class OpeningLeak(CorrelationOverClips):
     """Correlation of the mouth with the face's original voice when dubbed with another voice."""
 
-    full_state_update = False
     needs = frozenset({"reading", "own"})
+    keys = ("leak",)
     figures = tuple(
         replace(figure, better="0" if figure.better == "higher" else "-")
         for figure in figures_of("leak", "leak r(open)", "{:+.3f}")
     )
-    openings: list[Tensor]
-    own_openings: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("openings", [])
-        self.add_state("own_openings", [])
 
     def update(self, reading: Float[Tensor, "f 4"], own: Float[Tensor, "f 4"]) -> None:
         """Add one clip."""
-        self.openings.append(reading[:, 0])
-        self.own_openings.append(own[:, 0])
-
-    def compute(self) -> dict[str, float]:
-        """The figures by key."""
-        return values_of("leak", self.openings, self.own_openings)
+        self.add_tracks([reading[:, 0]], [own[:, 0]])
 
 
-class LandmarkCorrelation(Metric):
+class LandmarkCorrelation(CorrelationOverClips):
     """Correlation of landmark-based opening and width, over frames where both faces are found."""
 
-    full_state_update = False
     needs = frozenset({"landmarks", "driving_landmarks"})
+    keys = ("r_open_mesh", "r_width_mesh")
     figures = (
         *figures_of("r_open_mesh", "r(open), landmarks"),
         *figures_of("r_width_mesh", None),
         Figure("mesh_seen", None, "share of frames", "higher", 0.0, 1.0, "here"),
     )
-    readings: list[Tensor]
-    wanted: list[Tensor]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("readings", [])
-        self.add_state("wanted", [])
+    @property
+    def width(self) -> int:
+        return NUM_MOMENTS * len(self.keys) + 1
 
     def update(
         self, landmarks: Float[Tensor, "f 2"], driving_landmarks: Float[Tensor, "f 2"]
     ) -> None:
         """Add one clip; frames without a face are NaN."""
-        self.readings.append(landmarks)
-        self.wanted.append(driving_landmarks)
+        seen = ~(landmarks.isnan().any(dim=1) | driving_landmarks.isnan().any(dim=1))
+        followed = torch.zeros(len(self.keys), NUM_MOMENTS, dtype=torch.float64)
+        followed[:, 0] = float("nan")
+        if seen.sum() > 2:
+            pairs = zip(landmarks[seen].T, driving_landmarks[seen].T, strict=True)
+            followed = torch.stack([moments(track, target) for track, target in pairs])
+        self.add_rows(torch.cat([followed.flatten(), seen.double().mean()[None]])[None])
 
     def compute(self) -> dict[str, float]:
         """The figures by key; no correlations if no clip has three frames with both faces."""
-        pairs = list(zip(self.readings, self.wanted, strict=True))
-        seen = [~(one.isnan().any(dim=1) | other.isnan().any(dim=1)) for one, other in pairs]
-        shares = torch.tensor([each.float().mean().item() for each in seen], dtype=torch.float64)
-        values = {"mesh_seen": shares.nanmean().item()}
-        usable = [
-            (one[where], other[where])
-            for (one, other), where in zip(pairs, seen, strict=True)
-            if where.sum() > 2
-        ]
-        for column, key in enumerate(("r_open_mesh", "r_width_mesh") if usable else ()):
-            tracks = [one[:, column] for one, _ in usable]
-            values |= values_of(key, tracks, [other[:, column] for _, other in usable])
-        return values
+        rows = self.table()
+        values = {"mesh_seen": rows[:, -1].nanmean().item()}
+        return values | super().compute() if rows[:, 1].sum() > 0 else values

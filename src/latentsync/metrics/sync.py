@@ -5,15 +5,14 @@ shifts beyond the clip are ignored.
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from math import isnan
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics import Metric
 
-from latentsync.metrics.base import Figure
+from latentsync.metrics.base import ClipRows, Figure
 
 MAX_SHIFT = 15
 SMALLEST_OFF = 4
@@ -103,10 +102,9 @@ def in_over_off(cosines: Float[Tensor, "n k"]) -> float:
     return wins.float().mean().item()
 
 
-class SyncFigures(Metric):
+class SyncFigures(ClipRows):
     """Means of the clips' scores, and the median offset."""
 
-    full_state_update = False
     needs = frozenset({"sync_cosines"})
     figures = (
         Figure("sync", "sync score", "cosine", "higher", -1.0, 1.0, SOURCE),
@@ -116,30 +114,25 @@ class SyncFigures(Metric):
         Figure("sync_confidence", None, "cosine", "higher", 0.0, 2.0, SOURCE),
         Figure("offset", None, "frames", "0", -MAX_SHIFT, MAX_SHIFT, SOURCE),
     )  # fmt: skip
-    rows: list[Tensor]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("rows", [])
+    @property
+    def width(self) -> int:
+        return len(fields(SyncScore))
 
     def update(self, sync_cosines: Float[Tensor, "n k"]) -> None:
         """Add one clip."""
-        self.rows.append(torch.tensor(astuple(score_of(sync_cosines)), dtype=torch.float64))
+        self.add_rows(torch.tensor([astuple(score_of(sync_cosines))], dtype=torch.float64))
 
     def scores(self) -> list[SyncScore]:
         """The scores of the clips so far."""
-        return (
-            [
-                SyncScore(score, int(offset), confidence, in_over_off)
-                for score, offset, confidence, in_over_off in torch.stack(self.rows).tolist()
-            ]
-            if self.rows
-            else []
-        )
+        return [
+            SyncScore(score, int(offset), confidence, in_over_off)
+            for score, offset, confidence, in_over_off in self.table().tolist()
+        ]
 
     def compute(self) -> dict[str, float]:
         """The figures by key."""
-        scores, offsets, leads, shares = torch.stack(self.rows).T
+        scores, offsets, leads, shares = self.table().T
         return {
             "sync": scores.nanmean().item(),
             "sync_confidence": leads.nanmean().item(),

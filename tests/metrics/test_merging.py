@@ -1,0 +1,118 @@
+"""Every metric of conf/metrics: merged parts, a reset and two processes give the figures of one."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+from torch import Tensor, distributed, multiprocessing
+
+from latentsync.evaluation.aggregate import needs_of
+from latentsync.metrics.base import Sample
+
+CONF = Path(__file__).parents[2] / "conf" / "metrics"
+FILES = sorted(CONF.glob("*.yaml"))
+LISTED = {
+    f"{path.stem}.{name}": node
+    for path in FILES
+    for name, node in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+}
+
+
+def tracks(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator)
+
+
+def faces(generator: torch.Generator, num_frames: int) -> Tensor:
+    return tracks(generator, 1, num_frames, 3, 32, 32) * 2 - 1
+
+
+def painted(generator: torch.Generator, num_frames: int) -> Tensor:
+    mask = torch.zeros(1, num_frames, 1, 32, 32)
+    mask[..., 14:30, 6:26] = 1
+    return mask
+
+
+# Inputs of one clip, as many frames as are asked for.
+GIVEN: dict[str, Callable[[torch.Generator, int], Tensor]] = {
+    "pixels": faces,
+    "original": faces,
+    "truth": faces,
+    "painted": painted,
+    "kept": lambda generator, frames: 1 - painted(generator, frames),
+    "reading": lambda generator, frames: tracks(generator, frames, 4),
+    "driving": lambda generator, frames: tracks(generator, frames, 4),
+    "own": lambda generator, frames: tracks(generator, frames, 4),
+    "silent": lambda generator, frames: tracks(generator, frames) < 0.5,
+    "landmarks": lambda generator, frames: tracks(generator, frames, 2),
+    "driving_landmarks": lambda generator, frames: tracks(generator, frames, 2),
+    "sync_cosines": lambda generator, frames: tracks(generator, frames, 31),
+}
+
+
+def clips() -> list[Sample]:
+    """Three clips of other lengths, with every input there is."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {name: make(generator, frames) for name, make in GIVEN.items()} for frames in (20, 26, 33)
+    ]
+
+
+def measured(name: str, samples: list[Sample], metric: object | None = None) -> dict[str, float]:
+    metric = instantiate(LISTED[name]) if metric is None else metric
+    for sample in samples:
+        metric.update(**{need: sample[need] for need in needs_of(metric)})
+    return metric.compute()
+
+
+def equal(one: dict[str, float], other: dict[str, float]) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert value == pytest.approx(other[key], rel=1e-9, nan_ok=True), key
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_merged_and_reset_is_as_if_measured_at_once(name: str) -> None:
+    samples = clips()
+    whole = measured(name, samples)
+    assert any(math.isfinite(value) for value in whole.values())
+    first, second = instantiate(LISTED[name]), instantiate(LISTED[name])
+    measured(name, samples[:1], first)
+    measured(name, samples[1:], second)
+    second.merge_state(first)
+    equal(second.compute(), whole)
+    first.reset()
+    equal(measured(name, samples, first), whole)
+
+
+def half(rank: int, folder: str) -> None:
+    """Of three clips two are this process's, or one, or none."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    init = f"file://{folder}/meet"
+    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    samples = clips()
+    results = {}
+    for name in LISTED:
+        parts = ([samples[1], samples[2]], [samples[0]])[rank]
+        results[name] = measured(name, parts)
+        lonely = (samples, [])[rank]
+        results[f"{name} alone"] = measured(name, lonely)
+    torch.save(results, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+    multiprocessing.spawn(half, args=(str(tmp_path),), nprocs=2)
+    samples = clips()
+    for rank in (0, 1):
+        results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name in LISTED:
+            whole = measured(name, samples)
+            equal(results[name], whole)
+            equal(results[f"{name} alone"], whole)
