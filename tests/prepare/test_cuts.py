@@ -87,7 +87,8 @@ def test_a_recording_without_frames_is_dropped_not_forgotten() -> None:
     empty = Resampled(source, 100, lambda: iter(()), torch.zeros(100 * 640))
     (dropped,) = Cut(fps=25.0, min_seconds=2.0, max_seconds=10.0, cut_ratio=1.8).run(empty)
     assert isinstance(dropped, Dropped)
-    assert dropped.reason == "a shot of 0 frames, 50 are needed"
+    assert dropped.reason == "the picture ends before the time that the file's header says"
+    assert (dropped.start_seconds, dropped.end_seconds) == (0, 4)
 
 
 def test_a_ratio_of_nothing_is_refused(recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from latentsync.faces import Face, FixedDetector
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, open_clip, probe
 from latentsync.prepare import LocalExecutor, Recipe, SerialExecutor, prepare_clips
+from latentsync.prepare.accounts import accounts_of
 
 
 class SeesStripes(FixedDetector):
@@ -268,8 +269,10 @@ def test_a_video_is_what_its_content_says(recipe, tmp_path):
     for name, container in CONTAINERS.items():
         remux(source, tmp_path / "raw" / name, container)
     (tmp_path / "raw" / ".hidden.flv").write_bytes(source.read_bytes())
-    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
-    assert reasons(tmp_path / "set") == {}
+    outcomes = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
+    # A header may round a file's length up.
+    assert all("file's header says" in reason for reason in reasons(tmp_path / "set").values())
+    assert all(account.dropped < 2.1 / 25 for account in accounts_of(outcomes))
     clips = read_manifest(tmp_path / "set")
     assert {Path(clip.source).name for clip in clips} == CONTAINERS.keys()
     # Containers round their lengths by a frame or two.

@@ -9,7 +9,15 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from latentsync.cli.names import build
-from latentsync.prepare import Stage, encode_audio, encode_latents, prepare_clips
+from latentsync.prepare import (
+    Limit,
+    Stage,
+    encode_audio,
+    encode_latents,
+    filter_clips,
+    limits_of,
+    prepare_clips,
+)
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +27,7 @@ def make_clips(config: DictConfig) -> None:
         Path(config.input),
         Path(config.output),
         stages=build_stages(config),
+        limits=build_limits(config),
         executor=build(config.executor),
         progress=config.progress,
     )
@@ -38,6 +47,22 @@ def build_stages(config: DictConfig) -> list[Stage]:
     with open_dict(config):
         given = cast(DictConfig, OmegaConf.merge(config, makers))
     return list(build(given.prepare.stages).values())
+
+
+def build_limits(config: DictConfig) -> dict[str, Limit]:
+    """The limits of measures of conf/prepare."""
+    return limits_of(cast(dict, OmegaConf.to_container(config.prepare.limits, resolve=True)))
+
+
+def filter_set(config: DictConfig) -> None:
+    outcomes = filter_clips(Path(config.output), build_limits(config))
+    num_clips = sum(len(outcome.clips) for outcome in outcomes)
+    if not num_clips:
+        raise ValueError(
+            f"no clip of {config.output} is within the limits: {config.output}/dropped.jsonl says "
+            "why of each; give others to get clips back"
+        )
+    log.info("%d clips are within the limits: %s/report.md", num_clips, config.output)
 
 
 def make_latents(config: DictConfig) -> None:
@@ -61,6 +86,7 @@ def make_features(config: DictConfig) -> None:
 
 STAGES: dict[str, Callable[[DictConfig], None]] = {
     "clips": make_clips,
+    "filter": filter_set,
     "latents": make_latents,
     "features": make_features,
 }

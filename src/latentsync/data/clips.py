@@ -21,6 +21,11 @@ STATES_RATE = "states_per_second"  # and their rate; if absent:
 USUAL_RATE = 50.0
 
 
+# Columns of a manifest that are no measures.
+COLUMNS = ("clip", "features", "num_frames", "source", "start_frame", "resolution", "fps")
+
+Measures = dict[str, float | str | None]
+
 # Shape of MelAudioEncoder's states, which has no weights: two rows of 80 bands.
 MEL_STATES = [2, 80]
 
@@ -44,6 +49,8 @@ class Clip:
     states_path: Path | None = None
     """Audio states of another encoder than in `features_path`, see `attach_states`."""
     store: RemoteSet | None = field(default=None, repr=False, compare=False)
+    measures: Measures = field(default_factory=dict, hash=False)
+    """What the stages of preparation measured, by name; None: could not be measured."""
 
     @property
     def name(self) -> str:
@@ -59,8 +66,8 @@ class Clip:
             if each is not None:
                 self.store.bring(each)
 
-    def as_row(self, folder: Path) -> dict[str, str | int | float]:
-        """Its manifest line, with paths relative to `folder`."""
+    def as_row(self, folder: Path) -> Measures:
+        """Its manifest line, with paths relative to `folder`; each measure is a column."""
         return {
             "clip": self.path.relative_to(folder).as_posix(),
             "features": self.features_path.relative_to(folder).as_posix(),
@@ -69,10 +76,12 @@ class Clip:
             "start_frame": self.start_frame,
             "resolution": self.resolution,
             "fps": self.fps,
+            **self.measures,
         }
 
     @classmethod
     def from_row(cls, row: dict, folder: Path, store: RemoteSet | None = None) -> Self:
+        """The clip of a manifest line; columns of no other meaning are measures."""
         return cls(
             path=folder / row["clip"],
             features_path=folder / row["features"],
@@ -83,6 +92,7 @@ class Clip:
             resolution=int(row["resolution"]),
             fps=float(row["fps"]),
             store=store,
+            measures={name: value for name, value in row.items() if name not in COLUMNS},
         )
 
 

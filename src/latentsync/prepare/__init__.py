@@ -5,17 +5,20 @@ from latentsync.prepare.clips import Recipe, prepare_clips
 from latentsync.prepare.executors import LocalExecutor, SerialExecutor
 from latentsync.prepare.features import WriteClips
 from latentsync.prepare.latents import encode_latents
+from latentsync.prepare.limits import Limit, limits_of
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
+from latentsync.prepare.summary import filter_clips
 
 __all__ = [
     "Align",
     "AlignedSegment",
     "Cut",
     "Dropped",
+    "Limit",
     "LocalExecutor",
     "Outcome",
     "Probe",
@@ -27,5 +30,7 @@ __all__ = [
     "WriteClips",
     "encode_audio",
     "encode_latents",
+    "filter_clips",
+    "limits_of",
     "prepare_clips",
 ]

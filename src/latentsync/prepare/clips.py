@@ -1,35 +1,31 @@
 """Raw videos => a data set: clips, features, manifest, list of dropped items, and a report."""
 
 import hashlib
-import json
-import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.data.clips import DROPPED_NAME, MANIFEST_NAME, write_manifest
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
-from latentsync.files import publish, visible_files
+from latentsync.files import visible_files
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
+from latentsync.prepare.limits import Limits
 from latentsync.prepare.parameters import of_today, parameters
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.record import Record, locked
-from latentsync.prepare.report import write_report
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.stage import Outcome, Source, Stage, check_stages, run_stages
-
-logger = logging.getLogger(__name__)
+from latentsync.prepare.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -83,6 +79,7 @@ def prepare_clips(
     output_dir: Path,
     *,
     stages: Sequence[Stage] | None = None,
+    limits: Limits | None = None,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Outcome]:
@@ -90,7 +87,8 @@ def prepare_clips(
 
     `stages` turn a source into clips, by default those of a `Recipe`; all clips in an output folder
     are made by the same stages with the same parameters. The raw files are only read. Results do
-    not depend on order or number of processes. Clips deleted since are made again.
+    not depend on order or number of processes. Clips deleted since are made again. Clips beyond the
+    `limits` of what stages measured are listed as dropped, at the end: other limits redo nothing.
     """
     stages = Recipe().stages() if stages is None else list(stages)
     check_stages(stages)
@@ -126,8 +124,7 @@ def prepare_clips(
                 bar.update()
         rows = {source: record.rows[name] for source, name in versions.items()}
         outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
-        _summarise(outcomes, output_dir, stages)
-    return outcomes
+        return summarise(outcomes, output_dir, limits, parameters=parameters(stages))
 
 
 def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:
@@ -172,17 +169,3 @@ def version(source: Source) -> str:
     """Identifies the current version of a raw file: a changed file is prepared again."""
     status = source.path.lstat()
     return f"{source.name} {status.st_size} {status.st_mtime_ns}"
-
-
-def _summarise(outcomes: list[Outcome], output_dir: Path, stages: Sequence[Stage]) -> None:
-    clips = [clip for outcome in outcomes for clip in outcome.clips]
-    dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
-    write_manifest(clips, output_dir / MANIFEST_NAME)
-    write_lines(dropped, output_dir / DROPPED_NAME)
-    write_report(outcomes, output_dir, parameters=parameters(stages))
-    logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
-
-
-def write_lines(rows: Iterable[dict], path: Path) -> None:
-    with publish(path) as partial_path:
-        partial_path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

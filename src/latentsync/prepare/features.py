@@ -58,6 +58,7 @@ class WriteClips:
             start_frame=aligned.start_frame,
             resolution=self.resolution,
             fps=self.fps,
+            measures=aligned.measures,
         )
         self._write_video(clip, aligned)
         self._write_features(clip, aligned)

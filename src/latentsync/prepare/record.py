@@ -28,16 +28,26 @@ class Record:
         `of_today` converts parameters recorded by earlier versions to the current form.
         """
         path = folder / RECORD_NAME
-        lines = whole_lines(path)
-        if not lines:
+        if not whole_lines(path):
             path.write_text("", encoding="utf-8")
             record = cls(path, {})
             record._append({"parameters": parameters})
             return record
-        before = json.loads(lines[0])["parameters"]
+        before, record = cls.existing(folder)
         check_same(of_today(before) if of_today else before, parameters, folder)
-        rows = [json.loads(line) for line in lines[1:]]
-        return cls(path, {row["item"]: row for row in rows})
+        return record
+
+    @classmethod
+    def existing(cls, folder: Path) -> tuple[dict, Self]:
+        """The parameters of a folder as they were recorded, and its record."""
+        path = folder / RECORD_NAME
+        lines = whole_lines(path)
+        if not lines:
+            raise FileNotFoundError(
+                f"{folder} has no {RECORD_NAME}: give a folder that prepare.py made"
+            )
+        first, *rows = map(json.loads, lines)
+        return first["parameters"], cls(path, {row["item"]: row for row in rows})
 
     def add(self, item: str, row: dict) -> None:
         """Record a finished item; it is on disk when this returns."""

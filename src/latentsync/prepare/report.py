@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from latentsync.data.clips import Clip
 from latentsync.files import publish
 from latentsync.media.video import open_clip
+from latentsync.prepare.accounts import Account, accounts_of, unaccounted
 from latentsync.prepare.stage import Outcome
 
 SHEET_COLUMNS = 8
@@ -48,6 +49,7 @@ def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:
             f"| seconds per clip, least / median / most | "
             f"{min(seconds):.1f} / {median:.1f} / {max(seconds):.1f} |"
         ]
+    lines += accounts_lines(accounts_of(outcomes))
     lines += [f"| dropped | {len(dropped)} |"]
     counts = Counter(item.stage for item in dropped)
     lines += [f"| - at stage {stage} | {count} |" for stage, count in sorted(counts.items())]
@@ -68,6 +70,21 @@ def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def accounts_lines(accounts: Sequence[Account]) -> list[str]:
+    """That seconds in clips and dropped ones add up to all, and of which sources they do not."""
+    if not accounts:
+        return []
+    kept, dropped, total = (
+        sum(getattr(account, name) for account in accounts) for name in ("kept", "dropped", "total")
+    )
+    missing = unaccounted(accounts)
+    return [
+        f"| kept + dropped of all seconds | {kept:.1f} + {dropped:.1f} of {total:.1f} |",
+        f"| files with seconds in neither | {len(missing) or 'none'} |",
+        *(f"| - `{account.source}` | {account.missing:.2f} s |" for account in missing),
+    ]
 
 
 def contact_sheet(clips: Sequence[Clip]) -> UInt8[np.ndarray, "h w 3"]:

@@ -30,6 +30,11 @@ class Resample:
         # Only frames with complete audio count.
         num_heard = int(len(waveform) * self.fps // SAMPLE_RATE)
         num_seen = round(info.duration_seconds * self.fps)
+        if num_heard < num_seen:
+            reason = "picture beyond the end of the sound"
+            yield Dropped.part(
+                source, self.name, reason, start=num_heard, end=num_seen, fps=self.fps
+            )
         yield Resampled(
             source,
             min(num_heard, num_seen),

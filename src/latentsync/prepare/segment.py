@@ -50,7 +50,12 @@ class Cut:
             yield self._dropped(resampled, reason, 0, resampled.num_frames)
             return
         frames, index = resampled.frames(), 0
-        for start, end in self.shots(resampled):
+        shots = self.shots(resampled)
+        last = shots[-1][1] if shots else 0
+        if last < resampled.num_frames:
+            reason = "the picture ends before the time that the file's header says"
+            yield self._dropped(resampled, reason, last, resampled.num_frames)
+        for start, end in shots:
             if end - start < self.min_frames:
                 reason = f"a shot of {end - start} frames, {self.min_frames} are needed"
                 yield self._dropped(resampled, reason, start, end)
@@ -86,7 +91,7 @@ class Cut:
             end = num_answers
         except UnreadableError:  # raised again when the last segment is read
             note(detector.finish())
-        return list(pairwise([*(starts or [0]), end]))
+        return list(pairwise([*(starts or [0]), end])) if end else []
 
     def _segment(
         self, resampled: Resampled, index: int, start: int, frames: Iterator, length: int

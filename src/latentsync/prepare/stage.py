@@ -4,8 +4,9 @@ Source (a raw file) -> Recording (with its properties) -> Resampled (streams at 
 Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with features).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from latentsync.data.clips import Clip
+from latentsync.data.clips import COLUMNS, Clip, Measures
 from latentsync.media.video import VideoInfo
 
 Item = TypeVar("Item", contravariant=True)
@@ -71,17 +72,42 @@ class AlignedSegment:
     turns: Float[np.ndarray, " f"]
     """Turn of the head in each frame, in degrees; NaN if unknown."""
     waveform: Float[Tensor, " t"]
+    measures: Measures = field(default_factory=dict)
+    """What stages measured so far, by name: columns of the manifest. None: not measurable here."""
 
     @property
     def name(self) -> str:
         return f"{self.source.key}_{self.index:03d}"
+
+    def with_measures(self, **measures: float | str | None) -> "AlignedSegment":
+        """The same segment with more measures; numbers that are not finite become None.
+
+        ValueError for a name that is taken.
+        """
+        taken = [name for name in measures if name in self.measures or name in COLUMNS]
+        if taken:
+            raise ValueError(f"the measure {taken[0]!r} has been taken: give it another name")
+        return replace(self, measures=self.measures | plain(measures))
+
+
+def plain(measures: Mapping[str, float | str | None]) -> Measures:
+    """Measures as JSON holds them."""
+    return {name: plain_value(value) for name, value in measures.items()}
+
+
+def plain_value(value: float | str | None) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    # Six digits: measures are compared between machines, and read by people.
+    return float(f"{value:.6g}") if isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """Why a source, or its part from `start_frame` on, did not become a clip.
 
-    `start_seconds` and `end_seconds` are the bounds of the part, None if it is not a part.
+    `start_seconds` and `end_seconds` are the bounds of the part, None if it is not a part. `value`
+    and `threshold` are numbers that were compared, if the reason is a measure beyond its limit.
     """
 
     source: str
@@ -90,6 +116,8 @@ class Dropped:
     start_frame: int | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    value: float | None = None
+    threshold: float | None = None
 
     @classmethod
     def part(
@@ -122,16 +150,18 @@ class Stage(Protocol[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The results for one source."""
+    """The results for one source, and its length by its header, None if it has none."""
 
     source: Source
     clips: list[Clip] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
+    seconds: float | None = None
 
     def as_row(self, folder: Path) -> dict:
         return {
             "clips": [clip.as_row(folder) for clip in self.clips],
             "dropped": [asdict(dropped) for dropped in self.dropped],
+            "seconds": self.seconds,
         }
 
     @classmethod
@@ -140,6 +170,7 @@ class Outcome:
             source=source,
             clips=[Clip.from_row(clip, folder) for clip in row["clips"]],
             dropped=[Dropped(**dropped) for dropped in row["dropped"]],
+            seconds=row.get("seconds"),  # None in records of earlier versions
         )
 
 
@@ -172,21 +203,26 @@ def check_stages(stages: Sequence[Stage]) -> None:
 def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
     """Run a source through all stages, depth-first, one item at a time."""
     outcome = Outcome(source)
+    seconds = None
     try:
         for produced in _flow(stages, source):
-            if isinstance(produced, Dropped):
+            if isinstance(produced, Recording):
+                seconds = produced.info.duration_seconds
+            elif isinstance(produced, Dropped):
                 outcome.dropped.append(produced)
             else:
                 assert isinstance(produced, Clip)
                 outcome.clips.append(produced)
     except UnreadableError as error:
         outcome.dropped.append(Dropped(source.name, "resample", str(error)))
-    return outcome
+    return replace(outcome, seconds=seconds)
 
 
 def _flow(stages: Sequence[Stage], item: object) -> Iterator[object]:
-    if isinstance(item, Dropped) or not stages:
+    """The clips and dropped parts of an item, and first the `Recording` that it is."""
+    if isinstance(item, Dropped | Recording) or not stages:
         yield item
+    if isinstance(item, Dropped) or not stages:
         return
     for produced in stages[0].run(item):
         yield from _flow(stages[1:], produced)

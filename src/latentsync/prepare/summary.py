@@ -1,0 +1,98 @@
+"""What came of all sources => manifest, list of dropped items, and report, each a whole file."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from latentsync.data.clips import DROPPED_NAME, MANIFEST_NAME, write_manifest
+from latentsync.files import publish
+from latentsync.prepare.accounts import accounts_of, unaccounted
+from latentsync.prepare.limits import Limits, within
+from latentsync.prepare.record import Record, locked
+from latentsync.prepare.report import write_report
+from latentsync.prepare.stage import Outcome, Source
+
+logger = logging.getLogger(__name__)
+
+
+def summarise(
+    outcomes: Sequence[Outcome],
+    output_dir: Path,
+    limits: Limits | None = None,
+    *,
+    parameters: Mapping[str, object],
+) -> list[Outcome]:
+    """Write the summary of a data set; returns the outcomes within the limits."""
+    limits = limits or {}
+    outcomes = within(outcomes, limits)
+    clips = [clip for outcome in outcomes for clip in outcome.clips]
+    dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
+    write_manifest(clips, output_dir / MANIFEST_NAME)
+    write_lines(dropped, output_dir / DROPPED_NAME)
+    write_report(outcomes, output_dir, parameters={**parameters, "limits": plain_limits(limits)})
+    logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
+    for account in unaccounted(accounts_of(outcomes)):
+        logger.warning(
+            "%s: %.2f of %.2f s are in no clip and not listed as dropped",
+            account.source,
+            account.missing,
+            account.total,
+        )
+    return outcomes
+
+
+def plain_limits(limits: Limits) -> dict[str, dict[str, float]]:
+    """The bounds that are set, for people to read."""
+    bounds = {
+        measure: {
+            name: bound
+            for name, bound in (("min", limit.min), ("max", limit.max))
+            if bound is not None
+        }
+        for measure, limit in limits.items()
+    }
+    return {measure: each for measure, each in bounds.items() if each}
+
+
+def filter_clips(output_dir: Path, limits: Limits) -> list[Outcome]:
+    """Write the summary of a prepared set anew, with other limits; reads only what was recorded.
+
+    Clips that were beyond the limits before come back. Sources that have been removed since the
+    set was prepared stay out.
+    """
+    output_dir = output_dir.resolve()
+    if not (output_dir / MANIFEST_NAME).is_file():
+        raise FileNotFoundError(
+            f"{output_dir} is no finished set (no {MANIFEST_NAME}): stage=filter needs one that "
+            "stage=clips has ended"
+        )
+    with locked(output_dir):
+        recorded, record = Record.existing(output_dir)
+        input_dir = Path(str(recorded["input"]))
+        listed = _listed_sources(output_dir, input_dir)
+        # The last version of a source that changed is the one that was prepared last.
+        rows = {item.rsplit(" ", 2)[0]: row for item, row in record.rows.items()}
+        outcomes = [
+            Outcome.from_row(row, Source(input_dir / name, name, "", output_dir), output_dir)
+            for name, row in sorted(rows.items())
+            if name in listed
+        ]
+        return summarise(outcomes, output_dir, limits, parameters=recorded)
+
+
+def _listed_sources(output_dir: Path, input_dir: Path) -> set[str]:
+    """Names of the sources in the manifest and in the list of dropped items."""
+    clips = read_lines(output_dir / MANIFEST_NAME)
+    kept = {Path(clip["source"]).relative_to(input_dir).as_posix() for clip in clips}
+    return kept | {str(row["source"]) for row in read_lines(output_dir / DROPPED_NAME)}
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_lines(rows: Iterable[Mapping], path: Path) -> None:
+    with publish(path) as partial_path:
+        partial_path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
