@@ -21,11 +21,13 @@ from latentsync.evaluation.aggregate import (
     why_not_measured,
 )
 from latentsync.evaluation.folders import (
+    UNKNOWN_OF_DRAWN,
     UNKNOWN_OF_VIDEOS,
     Comparison,
     compare_folders,
     leave_out_invalid_sync,
 )
+from latentsync.evaluation.lse import LseScorer
 from latentsync.evaluation.model import ROWS, Evaluator, Spoken, evaluate_model
 from latentsync.evaluation.pairs import Failed
 from latentsync.evaluation.report import (
@@ -40,13 +42,17 @@ from latentsync.evaluation.report import (
     write_strip,
     write_text,
 )
+from latentsync.faces import FaceDetector
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import make_ready
+from latentsync.models.s3fd import S3FDDetector
 from latentsync.models.serialization import load_network
 from latentsync.models.syncnet import StableSyncNet
 from latentsync.weights import model_folder
+from latentsync.weights.s3fd import load_official_s3fd
+from latentsync.weights.syncnet_v2 import load_official_syncnet_v2
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +85,8 @@ def compare(config: DictConfig, out: Path) -> None:
         line = result.as_row() if isinstance(result, Failed) else result.as_row(metrics)
         append_line(out / "pairs.jsonl", line, first=comparison.num_pairs == 1)
     settings = {"pred": config.pred, "ref": config.ref, "fps": evaluator.model_format.fps}
+    if evaluator.lse is not None:
+        settings["lse_faces"] = evaluator.lse.faces
     if comparison.num_measured:
         more = comparison.finish(trained_on=evaluator.trained_on)
         more |= left_out(metrics, evaluator.missing() | UNKNOWN_OF_VIDEOS)
@@ -145,7 +153,10 @@ def evaluate(config: DictConfig, out: Path) -> None:
         "sampler": dict(config.sampler),
     }
     invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=evaluator.trained_on)
-    more = {"sync_not_valid": invalid, **left_out(metrics, evaluator.missing())}
+    more = {
+        "sync_not_valid": invalid,
+        **left_out(metrics, evaluator.missing() | UNKNOWN_OF_DRAWN),
+    }
     write_figures(config, out, settings, rows, title=str(config.ckpt), more=more)
     log.info("figures, pictures and videos are in %s", out)
 
@@ -174,4 +185,20 @@ def build_evaluator(
     # Pairs of videos cannot be cropped without landmarks.
     wanted = "landmarks" in needs or config.pred is not None
     detector = build(config.faces) if config.evaluator.mesh and wanted else None
-    return Evaluator(model_format, reader, syncnet, detector, config.evaluator.sync_stride)
+    measured = "lse_curves" in needs and config.pred is not None
+    lse = build_lse(config, detector) if measured else None
+    return Evaluator(model_format, reader, syncnet, detector, config.evaluator.sync_stride, lse)
+
+
+def build_lse(config: DictConfig, detector: FaceDetector | None) -> LseScorer | None:
+    """SyncNet v2 with S3FD, or else with the detector of all other metrics."""
+    weights, s3fd = config.evaluator.syncnet_v2, config.evaluator.s3fd
+    if weights is None:
+        return None
+    device = choose_device(config.device)
+    net = load_official_syncnet_v2(weights).to(device)
+    if s3fd is not None:
+        return LseScorer(net, S3FDDetector(load_official_s3fd(s3fd).to(device)), "S3FD")
+    if detector is None:
+        raise ValueError("LSE needs a face detector: evaluator.s3fd=sfd_face.pth or faces=mesh")
+    return LseScorer(net, detector, f"{type(detector).__name__}, not S3FD")

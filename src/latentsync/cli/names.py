@@ -108,6 +108,8 @@ NAMING: dict[str, dict[str, Words]] = {
         "output": NO_WORDS,
         "evaluator.reader": NONE,
         "evaluator.syncnet": NONE,
+        "evaluator.syncnet_v2": NONE,
+        "evaluator.s3fd": NONE,
         "audio_encoder.folder": NO_WORDS,
         "whisper": NONE,
         **FACES,

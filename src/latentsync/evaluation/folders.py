@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.landmarks import shapes
+from latentsync.evaluation.lse import LseScorer, NoTrack
 from latentsync.evaluation.model import Evaluator, Faces
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
 from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
@@ -28,6 +29,8 @@ from latentsync.media.formats import is_padded
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoInfo, probe, read_frames
 from latentsync.metrics.base import Sample
+from latentsync.metrics.lse import LseFigures
+from latentsync.metrics.lse import why_invalid as lse_invalid_because
 from latentsync.metrics.sync import SyncFigures, why_invalid
 from latentsync.models.syncnet import StableSyncNet
 
@@ -89,6 +92,7 @@ class Comparison:
     def finish(self, *, trained_on: str | None) -> dict[str, object]:
         """Remove invalid sync figures, log the notes, and return the additions to metrics.json."""
         invalid = leave_out_invalid_sync(self.rows, self.rows["ref"], trained_on=trained_on)
+        lse_invalid = leave_out_invalid_lse(self.rows, self.rows["ref"])
         for notes in self.notes.values():
             log.warning("of %d pairs %d: %s", self.num_measured, len(notes), notes[0])
         return {
@@ -96,6 +100,7 @@ class Comparison:
             "failed": [each.as_row() for each in self.failed],
             "notes": [note for notes in self.notes.values() for note in notes],
             "sync_not_valid": invalid,
+            **({} if lse_invalid is None else {"lse_not_valid": lse_invalid}),
         }
 
     def raise_failed(self, path: Path) -> None:
@@ -125,9 +130,26 @@ def leave_out_invalid_sync(
     return None
 
 
+def leave_out_invalid_lse(rows: Mapping[str, Row], truth: Row) -> str | None:
+    """The same for SyncNet v2, which was trained on filmed people."""
+    for name, metric in truth.metrics.items():
+        if isinstance(metric, LseFigures):
+            invalid = lse_invalid_because(metric.offsets())
+            if invalid is not None:
+                for row in rows.values():
+                    row.invalidate(name)
+                log.warning("LSE is left out: %s", invalid)
+            return invalid
+    return None
+
+
 # Inputs that need synthetic ground truth, which videos do not have.
 UNKNOWN = "a reference is a video, and no drawn truth"
 UNKNOWN_OF_VIDEOS = dict.fromkeys(("reading", "driving", "own", "silent"), UNKNOWN)
+# Inputs that need whole frames, which drawn clips do not have.
+UNKNOWN_OF_DRAWN = {
+    "lse_curves": "drawn clips are aligned faces without surroundings: use pred= and ref="
+}
 
 
 def compare_folders(
@@ -171,6 +193,8 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         "ref": Sample(),
     }
     notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
+    if evaluator.lse is not None:
+        add_lse(samples, notes, {"pred": pred, "ref": ref}, evaluator.lse, max_frames / fps)
     if evaluator.syncnet is not None:
         wanting = why_no_sync(evaluator.syncnet, ref_faces, num_frames=len(ref_mesh))
         if wanting is not None:
@@ -181,6 +205,24 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
                     mel = mel_spectrogram(read_waveform(info.path))
                     samples[name]["sync_cosines"] = evaluator.sync_cosines(faces, mel)
     return Measured(pair.name, samples, notes)
+
+
+def add_lse(
+    samples: Mapping[str, Sample],
+    notes: dict[str, str],
+    videos: Mapping[str, VideoInfo],
+    scorer: LseScorer,
+    seconds: float,
+) -> None:
+    """Add the inputs of LSE to the samples, or a note why there are none."""
+    for name, info in videos.items():
+        if not info.has_audio:
+            notes["lse"] = f"no LSE: {info.path} has no sound"
+            continue
+        try:
+            samples[name]["lse_curves"] = scorer.curves(info.path, seconds=seconds)
+        except NoTrack as error:
+            notes["lse"] = f"no LSE: {error}"
 
 
 def check_sizes(pred: VideoInfo, ref: VideoInfo) -> None:

@@ -21,6 +21,7 @@ from latentsync.data.synthetic import read_truth
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.landmarks import read_mesh
+from latentsync.evaluation.lse import LseScorer
 from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.media.mel import mel_window
 from latentsync.media.video import VideoWriter, open_clip, read_frames
@@ -37,6 +38,10 @@ from latentsync.pipeline import generate_clip, to_pixels
 Faces = UInt8[np.ndarray, "f r r 3"]
 
 SYNC_BATCH = 16
+FETCH_SYNCNET_V2 = (
+    "give the path of syncnet_v2.model, from the authors' page or from the folder auxiliary of "
+    "ByteDance/LatentSync-1.6"
+)
 OVERLAP = 4  # frames shared by consecutive windows, as in infer.py
 
 
@@ -160,6 +165,7 @@ class Evaluator:
     syncnet: StableSyncNet | None
     detector: FaceDetector | None
     sync_stride: int = 4
+    lse: LseScorer | None = None
 
     @property
     def trained_on(self) -> str | None:
@@ -172,6 +178,7 @@ class Evaluator:
             "reading": ("evaluator.reader is null", self.reader),
             "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
             "landmarks": ("evaluator.mesh is false", self.detector),
+            "lse_curves": (f"evaluator.syncnet_v2 is null: {FETCH_SYNCNET_V2}", self.lse),
         }
         return {name: why for name, (why, network) in given.items() if network is None}
 
