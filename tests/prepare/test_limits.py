@@ -131,7 +131,9 @@ def test_the_command_needs_only_the_set(raw_dir, stages, tmp_path, monkeypatch, 
 
     def run(*words: str) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["prepare.py", "stage=filter", "output=set", *words])
+        monkeypatch.setattr(
+            sys, "argv", ["prepare.py", "stage=filter", "output=set", "~prepare.limits", *words]
+        )
         entry.prepare()
 
     run("+prepare.limits.length.min=58")

@@ -14,8 +14,8 @@ from latentsync.cli.command import conf_dir
 from latentsync.cli.prepare import build_stages
 from latentsync.faces import FixedDetector, MeshDetector
 from latentsync.models import WhisperAudioEncoder
-from latentsync.prepare import AlignedSegment, Recipe, prepare_clips
-from latentsync.prepare.parameters import of_today, parameters
+from latentsync.prepare import AlignedSegment, Recipe, Stage, prepare_clips
+from latentsync.prepare.parameters import EARLIER_STAGES, of_today, parameters
 
 
 def test_conf_and_the_recipe_say_the_same_stages() -> None:
@@ -52,9 +52,14 @@ EARLIER = [
 ]
 
 
+def as_then(recipe: Recipe) -> list[Stage]:
+    """The stages that there were, as 'prepare/stages=[probe,resample,segment,align,write]'."""
+    return [stage for stage in recipe.stages() if stage.name in EARLIER_STAGES]
+
+
 @pytest.mark.parametrize(("recorded", "recipe"), EARLIER)
 def test_what_earlier_versions_recorded_is_the_same_today(recorded: dict, recipe: Recipe) -> None:
-    stages = replace(recipe, cut_ratio=None, min_overlap=0.0).stages()
+    stages = as_then(replace(recipe, cut_ratio=None, min_overlap=0.0))
     assert of_today(recorded, stages) == {"input": "/raw", **parameters(stages)}
 
 
@@ -64,7 +69,7 @@ def test_what_earlier_versions_recorded_is_the_same_today(recorded: dict, recipe
      if first != second],
 )  # fmt: skip
 def test_another_way_of_preparing_is_still_another(recorded: dict, recipe: Recipe) -> None:
-    stages = replace(recipe, cut_ratio=None, min_overlap=0.0).stages()
+    stages = as_then(replace(recipe, cut_ratio=None, min_overlap=0.0))
     assert of_today(recorded, stages) != {"input": "/raw", **parameters(stages)}
 
 
@@ -73,7 +78,7 @@ ADDED = {"segment.cut_ratio", "align.min_overlap"}
 
 @pytest.mark.parametrize(("recorded", "recipe"), EARLIER)
 def test_a_set_without_shots_differs_from_one_with_shots(recorded: dict, recipe: Recipe) -> None:
-    earlier, now = of_today(recorded, recipe.stages()), parameters(recipe.stages())
+    earlier, now = of_today(recorded, as_then(recipe)), parameters(as_then(recipe))
     assert {name for name in now if earlier.get(name) != now[name]} == ADDED
     assert not ADDED & earlier.keys()
 
@@ -81,7 +86,7 @@ def test_a_set_without_shots_differs_from_one_with_shots(recorded: dict, recipe:
 def test_a_set_that_an_earlier_version_began_is_gone_on_with(recipe: Recipe, tmp_path: Path):
     shots, recipe = recipe, replace(recipe, cut_ratio=None, min_overlap=0.0)
     write_coded_video(tmp_path / "raw" / "one.mp4", 55)
-    (first,) = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
+    (first,) = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=as_then(recipe))
     record = tmp_path / "set" / "record.jsonl"
     _, row = record.read_text().splitlines()
     detector = {"made_by": "latentsync.faces.detect.FixedDetector", "arguments": [POINTS]}
@@ -90,14 +95,16 @@ def test_a_set_that_an_earlier_version_began_is_gone_on_with(recipe: Recipe, tmp
     record.write_text(f"{earlier}\n{row}\n")
     written = first.clips[0].path.stat().st_mtime_ns
     write_coded_video(tmp_path / "raw" / "two.mp4", 60)
-    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=as_then(recipe))
     assert first.clips[0].path.stat().st_mtime_ns == written
     rows = map(json.loads, record.read_text().splitlines()[1:])
     assert [row["item"].split()[0] for row in rows] == ["one.mp4", "two.mp4"]
     with pytest.raises(ValueError, match=r"align\.resolution was 64, is now 128"):
-        other = replace(recipe, resolution=128).stages()
+        other = as_then(replace(recipe, resolution=128))
         prepare_clips(tmp_path / "raw", tmp_path / "set", stages=other)
     with pytest.raises(ValueError, match=r"segment\.cut_ratio was null, is now 1\.8"):
+        prepare_clips(tmp_path / "raw", tmp_path / "set", stages=as_then(shots))
+    with pytest.raises(ValueError, match=r'stages was .*"align", "write"\], is now .*"sound"'):
         prepare_clips(tmp_path / "raw", tmp_path / "set", stages=shots.stages())
 
 

@@ -50,8 +50,9 @@ def build_stages(config: DictConfig) -> list[Stage]:
 
 
 def build_limits(config: DictConfig) -> dict[str, Limit]:
-    """The limits of measures of conf/prepare."""
-    return limits_of(cast(dict, OmegaConf.to_container(config.prepare.limits, resolve=True)))
+    """The limits of measures of conf/prepare; `~prepare.limits` has none."""
+    named = config.prepare.get("limits") or OmegaConf.create({})
+    return limits_of(cast(dict, OmegaConf.to_container(named, resolve=True)))
 
 
 def filter_set(config: DictConfig) -> None:

@@ -9,6 +9,7 @@ from latentsync.prepare.limits import Limit, limits_of
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
+from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
 from latentsync.prepare.summary import filter_clips
@@ -20,6 +21,7 @@ __all__ = [
     "Dropped",
     "Limit",
     "LocalExecutor",
+    "MeasureSound",
     "Outcome",
     "Probe",
     "Recipe",

@@ -24,6 +24,7 @@ from latentsync.prepare.probe import Probe
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
+from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.stage import Outcome, Source, Stage, check_stages, run_stages
 from latentsync.prepare.summary import summarise
 
@@ -44,6 +45,7 @@ class Recipe:
     max_seconds: float = 10.0
     cut_ratio: float | None = STANDS_OUT
     min_overlap: float = SAME_PLACE
+    vad: str = "level"
     crf: int = 8
 
     def stages(self) -> list[Stage]:
@@ -65,6 +67,7 @@ class Recipe:
                 min_seconds=min_seconds,
                 min_overlap=self.min_overlap,
             ),
+            MeasureSound(vad=self.vad),
             WriteClips(
                 make_audio_encoder=self.make_audio_encoder,
                 fps=fps,
