@@ -50,6 +50,10 @@ GIVEN: dict[str, Callable[[torch.Generator, int], Tensor]] = {
     "silent": lambda generator, frames: tracks(generator, frames) < 0.5,
     "landmarks": lambda generator, frames: tracks(generator, frames, 2),
     "driving_landmarks": lambda generator, frames: tracks(generator, frames, 2),
+    "own_landmarks": lambda generator, frames: tracks(generator, frames, 2),
+    "other_voice_landmarks": lambda generator, frames: tracks(generator, frames, 2),
+    "lips": lambda generator, frames: tracks(generator, frames, 40, 2),
+    "driving_lips": lambda generator, frames: tracks(generator, frames, 40, 2),
     "lse_curves": lambda generator, frames: tracks(generator, 2, 31) * 9,
     "sync_cosines": lambda generator, frames: tracks(generator, frames, 31),
 }

@@ -438,7 +438,9 @@ def test_the_metric_of_the_page_is_a_class_and_a_file(
     assert "| sharpness, truth 1 | " in table
     assert "| sharpness | ratio | 1 | 0 | inf | my paper |" in table
     # What cannot be measured on videos, or was not requested, and why.
-    assert metrics["not_measured"].keys() == {"traits", "sync", "closed_in_silence"}
+    assert metrics["not_measured"].keys() == {
+        "traits", "sync", "closed_in_silence", "leak_share", "leak_share_mesh", "same_face",
+    }  # fmt: skip
     assert "evaluator.syncnet is null" in metrics["not_measured"]["sync"]
     assert "no drawn truth" in metrics["not_measured"]["traits"]
 

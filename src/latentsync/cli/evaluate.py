@@ -21,7 +21,7 @@ from latentsync.evaluation.aggregate import (
     why_not_measured,
 )
 from latentsync.evaluation.folders import (
-    UNKNOWN_OF_DRAWN,
+    UNKNOWN_OF_ALIGNED,
     UNKNOWN_OF_VIDEOS,
     Comparison,
     compare_folders,
@@ -155,7 +155,7 @@ def evaluate(config: DictConfig, out: Path) -> None:
     invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=evaluator.trained_on)
     more = {
         "sync_not_valid": invalid,
-        **left_out(metrics, evaluator.missing() | UNKNOWN_OF_DRAWN),
+        **left_out(metrics, evaluator.missing() | UNKNOWN_OF_ALIGNED),
     }
     write_figures(config, out, settings, rows, title=str(config.ckpt), more=more)
     log.info("figures, pictures and videos are in %s", out)
@@ -183,7 +183,7 @@ def build_evaluator(
         for need, (kind, folder) in named.items()
     )
     # Pairs of videos cannot be cropped without landmarks.
-    wanted = "landmarks" in needs or config.pred is not None
+    wanted = not needs.isdisjoint({"landmarks", "lips"}) or config.pred is not None
     detector = build(config.faces) if config.evaluator.mesh and wanted else None
     measured = "lse_curves" in needs and config.pred is not None
     lse = build_lse(config, detector) if measured else None

@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from tqdm import tqdm
 
 from latentsync.evaluation.aggregate import Row
-from latentsync.evaluation.landmarks import shapes
+from latentsync.evaluation.landmarks import by_landmarks, lips_of
 from latentsync.evaluation.lse import LseScorer, NoTrack
 from latentsync.evaluation.model import Evaluator, Faces
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
@@ -31,6 +31,7 @@ from latentsync.media.video import VideoInfo, probe, read_frames
 from latentsync.metrics.base import Sample
 from latentsync.metrics.lse import LseFigures
 from latentsync.metrics.lse import why_invalid as lse_invalid_because
+from latentsync.metrics.mouth import silent_frames
 from latentsync.metrics.sync import SyncFigures, why_invalid
 from latentsync.models.syncnet import StableSyncNet
 
@@ -145,9 +146,14 @@ def leave_out_invalid_lse(rows: Mapping[str, Row], truth: Row) -> str | None:
 
 # Inputs that need synthetic ground truth, which videos do not have.
 UNKNOWN = "a reference is a video, and no drawn truth"
-UNKNOWN_OF_VIDEOS = dict.fromkeys(("reading", "driving", "own", "silent"), UNKNOWN)
+UNKNOWN_OF_VIDEOS = {
+    **dict.fromkeys(("reading", "driving", "own"), UNKNOWN),
+    **dict.fromkeys(
+        ("own_landmarks", "other_voice_landmarks"), "pred= and ref= speak with the same voice"
+    ),
+}
 # Inputs that need whole frames, which drawn clips do not have.
-UNKNOWN_OF_DRAWN = {
+UNKNOWN_OF_ALIGNED = {
     "lse_curves": "drawn clips are aligned faces without surroundings: use pred= and ref="
 }
 
@@ -181,13 +187,11 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         read_frames(path, fps=fps, num_frames=max_frames)
         for path in (pair.pred, pair.ref, pair.pred)
     )
-    pred_faces, ref_faces, ref_mesh = cut_alike(pred_frames, ref_frames, evaluator, detector)
+    pred_faces, ref_faces, ref_lips = cut_alike(pred_frames, ref_frames, evaluator, detector)
     if not len(ref_faces):
-        raise ValueError(f"no face found in any of {len(ref_mesh)} frames of {pair.ref}")
-    mesh = {
-        "landmarks": shapes(track(again, detector))[: len(ref_mesh)],
-        "driving_landmarks": ref_mesh,
-    }
+        raise ValueError(f"no face found in any of {len(ref_lips)} frames of {pair.ref}")
+    pred_lips = lips_of(track(again, detector))[: len(ref_lips)]
+    mesh = by_landmarks(pred_lips, ref_lips)
     samples = {
         "pred": mesh | evaluator.compare(pred_faces, ref_faces, same_speech=True),
         "ref": Sample(),
@@ -195,15 +199,24 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
     notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
     if evaluator.lse is not None:
         add_lse(samples, notes, {"pred": pred, "ref": ref}, evaluator.lse, max_frames / fps)
+    videos = {"pred": pred, "ref": ref}
+    mels = {
+        name: mel_spectrogram(read_waveform(info.path))
+        for name, info in videos.items()
+        if info.has_audio
+    }
+    for name, lips in (("pred", pred_lips), ("ref", ref_lips)):
+        if name in mels:
+            silent = silent_frames(mels[name], len(lips), fps=fps)
+            samples[name] |= {"lips": lips, "silent": silent}
     if evaluator.syncnet is not None:
-        wanting = why_no_sync(evaluator.syncnet, ref_faces, num_frames=len(ref_mesh))
+        wanting = why_no_sync(evaluator.syncnet, ref_faces, num_frames=len(ref_lips))
+        faces = {"pred": pred_faces, "ref": ref_faces}
         if wanting is not None:
             notes["sync"] = wanting
         else:
-            for name, info, faces in (("pred", pred, pred_faces), ("ref", ref, ref_faces)):
-                if info.has_audio:
-                    mel = mel_spectrogram(read_waveform(info.path))
-                    samples[name]["sync_cosines"] = evaluator.sync_cosines(faces, mel)
+            for name, mel in mels.items():
+                samples[name]["sync_cosines"] = evaluator.sync_cosines(faces[name], mel)
     return Measured(pair.name, samples, notes)
 
 
@@ -268,8 +281,8 @@ def cut_alike(
     ref_frames: Iterable[Frame],
     evaluator: Evaluator,
     detector: FaceDetector,
-) -> tuple[Faces, Faces, Float[Tensor, "n 2"]]:
-    """Faces of both videos where the reference has one, and the mouth in all reference frames."""
+) -> tuple[Faces, Faces, Float[Tensor, "n 40 2"]]:
+    """Faces of both videos where the reference has one, and the lips in all reference frames."""
     resolution = evaluator.model_format.resolution
     aligner = ALIGNERS[evaluator.model_format.aligner](resolution)
     found: list[Face | None] = []
@@ -292,7 +305,7 @@ def cut_alike(
         if placement is not None
     ]
     both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
-    return both[:, 0], both[:, 1], shapes(found)
+    return both[:, 0], both[:, 1], lips_of(found)
 
 
 def beside(

@@ -20,7 +20,7 @@ from latentsync.data.stores import map_tensors, shrink
 from latentsync.data.synthetic import read_truth
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
-from latentsync.evaluation.landmarks import read_mesh
+from latentsync.evaluation.landmarks import by_landmarks, read_lips
 from latentsync.evaluation.lse import LseScorer
 from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.media.mel import mel_window
@@ -178,6 +178,7 @@ class Evaluator:
             "reading": ("evaluator.reader is null", self.reader),
             "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
             "landmarks": ("evaluator.mesh is false", self.detector),
+            "lips": ("evaluator.mesh is false", self.detector),
             "lse_curves": (f"evaluator.syncnet_v2 is null: {FETCH_SYNCNET_V2}", self.lse),
         }
         return {name: why for name, (why, network) in given.items() if network is None}
@@ -220,9 +221,9 @@ class Evaluator:
         fps = self.model_format.fps
         return sync_cosines(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
 
-    def mesh(self, faces: Faces) -> Float[Tensor, "f 2"] | None:
-        """Opening and width of every face by landmarks; None without a detector."""
-        return None if self.detector is None else read_mesh(faces, self.detector)
+    def lips(self, faces: Faces) -> Float[Tensor, "f 40 2"] | None:
+        """The lips of every face by landmarks; None without a detector."""
+        return None if self.detector is None else read_lips(faces, self.detector)
 
 
 @torch.no_grad()
@@ -281,7 +282,7 @@ def evaluate_model(
     "copied source" is the original face with another's voice; "shuffled audio" is the model's
     result for that voice, scored against a third one: chance level.
     """
-    meshes = [evaluator.mesh(example.faces) for example in examples]
+    filmed = [evaluator.lips(example.faces) for example in examples]
     sampler = sampler.suited_to(model.process)
     for index, example in enumerate(examples):
         driver_index = choose_driver(examples, index, besides={example.source})
@@ -305,7 +306,7 @@ def evaluate_model(
             own=result("own", own, example.voice),
             swapped=result("swapped", other, driver.voice),
         )
-        _fill(rows, evaluator, shown, third.voice, meshes[index], meshes[driver_index])
+        _fill(rows, evaluator, shown, third.voice, (filmed[index], filmed[driver_index]))
         yield shown
 
 
@@ -314,30 +315,25 @@ def _fill(
     evaluator: Evaluator,
     shown: Spoken,
     third: Voice,
-    mesh: Tensor | None,
-    driver_mesh: Tensor | None,
+    filmed: tuple[Tensor | None, Tensor | None],
 ) -> None:
     face, driver = shown.example.voice, shown.driver.voice
     original, look, compare = shown.example.faces, evaluator.look, evaluator.compare
 
-    def by_landmarks(faces: Faces, wanted: Tensor | None) -> Sample:
-        reading = evaluator.mesh(faces)
-        if reading is None or wanted is None:
-            return {}
-        num_frames = min(len(reading), len(wanted))
-        return {"landmarks": reading[:num_frames], "driving_landmarks": wanted[:num_frames]}
-
+    own, wanted = filmed
+    swapped = evaluator.lips(shown.swapped)
+    spoken = evaluator.lips(shown.own)
     samples = {
         "ground truth": look(shown.truth, face, own=None)
         | compare(shown.truth, original, same_speech=True),
         "model, own voice": look(shown.own, face, own=None)
         | compare(shown.own, original, same_speech=True)
-        | by_landmarks(shown.own, mesh),
+        | by_landmarks(spoken, own),
         "model, another's voice": look(shown.swapped, driver, own=face)
         | compare(shown.swapped, original, same_speech=False)
-        | by_landmarks(shown.swapped, driver_mesh),
+        | by_landmarks(swapped, wanted, filmed=own, with_own_voice=spoken),
         "copied source": look(shown.truth, driver, own=face)
-        | by_landmarks(shown.truth, driver_mesh),
+        | by_landmarks(evaluator.lips(shown.truth), wanted, filmed=own),
         "shuffled audio": look(shown.swapped, third, own=None),
     }
     for name, sample in samples.items():

@@ -26,6 +26,10 @@ INPUTS: Mapping[str, str] = {
     "silent": "frames in which that voice is silent, f",
     "landmarks": "opening and width by landmarks, NaN where there is no face, f 2",
     "driving_landmarks": "the same of the face whose voice is spoken with, f 2",
+    "own_landmarks": "the same of the face as filmed, where another voice is spoken with, f 2",
+    "other_voice_landmarks": "the same of the face with another voice, f 2",
+    "lips": "40 points of the lips in distances of the eyes, NaN where there is no face, f 40 2",
+    "driving_lips": "the same of the face whose voice is spoken with, f 40 2",
     "lse_curves": "SyncNet v2's mean distance to the sound at each shift, a row a face track, t 31",
     "sync_cosines": "SyncNet's cosine of each window with the sound at each shift, n k",
 }

@@ -1,7 +1,8 @@
 """How well one track follows another: Pearson's r per clip, averaged over clips."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -44,6 +45,8 @@ def pearson(track: Float[Tensor, "*t f"], target: Float[Tensor, "*t f"]) -> Floa
 def moments(track: Float[Tensor, " f"], target: Float[Tensor, " f"]) -> Float[Tensor, "7"]:
     """The numbers of a clip that `summary` needs."""
     one, other = track.double(), target.double()
+    if len(one) < 2:
+        return one.new_tensor([float("nan"), *[0.0] * (NUM_MOMENTS - 1)])
     sums = (one, other, one.square(), other.square(), one * other)
     values = [pearson(one, other), one.new_tensor(len(one)), *(each.sum() for each in sums)]
     return torch.stack(values)
@@ -83,12 +86,14 @@ def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _
     return summary(torch.stack([moments(track, target) for track, target in pairs]))
 
 
-def figures_of(key: str, label: str | None, form: str = "{:.3f}") -> tuple[Figure, ...]:
+def figures_of(
+    key: str, label: str | None, form: str = "{:.3f}", *, better: Literal["higher", "0"] = "higher"
+) -> tuple[Figure, ...]:
     """The figures of one correlation: mean over clips (shown in the table), spread, pooled r."""
     return (
-        Figure(key, label, "r", "higher", -1.0, 1.0, PEARSON, form),
+        Figure(key, label, "r", better, -1.0, 1.0, PEARSON, form),
         Figure(f"{key}_spread", None, "r", "-", 0.0, 2.0, PEARSON),
-        Figure(f"{key}_pooled", None, "r", "higher", -1.0, 1.0, PEARSON),
+        Figure(f"{key}_pooled", None, "r", better, -1.0, 1.0, PEARSON),
     )
 
 
@@ -141,10 +146,7 @@ class OpeningLeak(CorrelationOverClips):
 
     needs = frozenset({"reading", "own"})
     keys = ("leak",)
-    figures = tuple(
-        replace(figure, better="0" if figure.better == "higher" else "-")
-        for figure in figures_of("leak", "leak r(open)", "{:+.3f}")
-    )
+    figures = figures_of("leak", "leak r(open)", "{:+.3f}", better="0")
 
     def update(self, reading: Float[Tensor, "f 4"], own: Float[Tensor, "f 4"]) -> None:
         """Add one clip."""
