@@ -84,6 +84,7 @@ def test_a_limit_lists_what_is_beyond_and_another_one_brings_it_back(raw_dir, st
         "end_seconds": 2.4,
         "value": 60,
         "threshold": 58,
+        "clip": first["reason"].split("clips/")[1].removesuffix(")"),
     }
     assert second["source"] == "ben/00002.mp4"
     assert "| dropped | 2 |" in (folder / "report.md").read_text()

@@ -37,7 +37,7 @@ def make_clips(config: DictConfig) -> None:
             f"no clip came of {len(outcomes)} files of {config.input}: "
             f"{config.output}/dropped.jsonl says why of each"
         )
-    log.info("%d clips of %d files: %s/report.md", num_clips, len(outcomes), config.output)
+    log.info("%d clips of %d files: %s/report.html", num_clips, len(outcomes), config.output)
 
 
 def build_stages(config: DictConfig) -> list[Stage]:
@@ -63,7 +63,7 @@ def filter_set(config: DictConfig) -> None:
             f"no clip of {config.output} is within the limits: {config.output}/dropped.jsonl says "
             "why of each; give others to get clips back"
         )
-    log.info("%d clips are within the limits: %s/report.md", num_clips, config.output)
+    log.info("%d clips are within the limits: %s/report.html", num_clips, config.output)
 
 
 def make_latents(config: DictConfig) -> None:

@@ -109,4 +109,5 @@ def _dropped(
         end / clip.fps,
         value,
         threshold,
+        clip.path.name,
     )

@@ -1,33 +1,22 @@
-"""The report of a preparation: report.md and a contact sheet of faces."""
+"""The report of a preparation as text: report.md, the same for the same set."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
-from latentsync.data.clips import Clip
 from latentsync.files import publish
-from latentsync.media.video import open_clip
 from latentsync.prepare.accounts import Account, accounts_of, unaccounted
 from latentsync.prepare.stage import Outcome
 
-SHEET_COLUMNS = 8
-SHEET_ROWS = 5
-SHEET_CELL = 128
 MAX_EXAMPLES = 20
 FIRST_STAGE = "probe"
 
 
 def write_report(outcomes: Sequence[Outcome], output_dir: Path, *, parameters: dict) -> None:
-    """Write report.md, and contact_sheet.png if there are clips."""
-    clips = [clip for outcome in outcomes for clip in outcome.clips]
-    if clips:
-        with publish(output_dir / "contact_sheet.png") as partial:
-            cv2.imwrite(str(partial), contact_sheet(clips)[..., ::-1])
+    """Write report.md."""
     with publish(output_dir / "report.md") as partial:
         partial.write_text(report_text(outcomes, parameters), encoding="utf-8")
 
@@ -59,7 +48,7 @@ def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:
         shown = sorted(dropped, key=lambda item: item.stage == FIRST_STAGE)[:MAX_EXAMPLES]
         lines += [f"- `{item.source}`: {item.reason}" for item in shown]
     if clips:
-        lines += ["", "## Faces", "", "![one face of each clip](contact_sheet.png)"]
+        lines += ["", "Pictures of clips and of what was dropped: report.html."]
     lines += [
         "",
         "## Parameters",
@@ -85,19 +74,3 @@ def accounts_lines(accounts: Sequence[Account]) -> list[str]:
         f"| files with seconds in neither | {len(missing) or 'none'} |",
         *(f"| - `{account.source}` | {account.missing:.2f} s |" for account in missing),
     ]
-
-
-def contact_sheet(clips: Sequence[Clip]) -> UInt8[np.ndarray, "h w 3"]:
-    """The middle face of clips evenly spread over the data set."""
-    count = min(len(clips), SHEET_COLUMNS * SHEET_ROWS)
-    chosen = [clips[index * len(clips) // count] for index in range(count)]
-    num_rows = -(-count // SHEET_COLUMNS)
-    num_columns = min(count, SHEET_COLUMNS)
-    sheet = np.full((num_rows * SHEET_CELL, num_columns * SHEET_CELL, 3), 255, dtype=np.uint8)
-    for index, clip in enumerate(chosen):
-        face = open_clip(clip.path).frames([clip.num_frames // 2])[0]
-        row, column = divmod(index, SHEET_COLUMNS)
-        y, x = row * SHEET_CELL, column * SHEET_CELL
-        cell = cv2.resize(face, (SHEET_CELL, SHEET_CELL), interpolation=cv2.INTER_AREA)
-        sheet[y : y + SHEET_CELL, x : x + SHEET_CELL] = cell
-    return sheet

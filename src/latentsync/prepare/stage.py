@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from math import isfinite
 from pathlib import Path
+from time import perf_counter
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -118,6 +119,8 @@ class Dropped:
     end_seconds: float | None = None
     value: float | None = None
     threshold: float | None = None
+    clip: str | None = None
+    """The file in clips/ that shows it, if it was made."""
 
     @classmethod
     def part(
@@ -156,12 +159,15 @@ class Outcome:
     clips: list[Clip] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     seconds: float | None = None
+    work_seconds: float | None = None
+    """How long the stages took."""
 
     def as_row(self, folder: Path) -> dict:
         return {
             "clips": [clip.as_row(folder) for clip in self.clips],
             "dropped": [asdict(dropped) for dropped in self.dropped],
             "seconds": self.seconds,
+            "work_seconds": self.work_seconds,
         }
 
     @classmethod
@@ -171,6 +177,7 @@ class Outcome:
             clips=[Clip.from_row(clip, folder) for clip in row["clips"]],
             dropped=[Dropped(**dropped) for dropped in row["dropped"]],
             seconds=row.get("seconds"),  # None in records of earlier versions
+            work_seconds=row.get("work_seconds"),
         )
 
 
@@ -203,7 +210,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
 def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
     """Run a source through all stages, depth-first, one item at a time."""
     outcome = Outcome(source)
-    seconds = None
+    seconds, begin = None, perf_counter()
     try:
         for produced in _flow(stages, source):
             if isinstance(produced, Recording):
@@ -215,7 +222,7 @@ def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
                 outcome.clips.append(produced)
     except UnreadableError as error:
         outcome.dropped.append(Dropped(source.name, "resample", str(error)))
-    return replace(outcome, seconds=seconds)
+    return replace(outcome, seconds=seconds, work_seconds=round(perf_counter() - begin, 3))
 
 
 def _flow(stages: Sequence[Stage], item: object) -> Iterator[object]:

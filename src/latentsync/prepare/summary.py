@@ -12,7 +12,10 @@ from latentsync.prepare.accounts import accounts_of, unaccounted
 from latentsync.prepare.limits import Limits, within
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.report import write_report
+from latentsync.prepare.reporting.page import Prepared, write_page
 from latentsync.prepare.stage import Outcome, Source
+
+PAGE_NAME = "report.html"
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +29,14 @@ def summarise(
 ) -> list[Outcome]:
     """Write the summary of a data set; returns the outcomes within the limits."""
     limits = limits or {}
-    outcomes = within(outcomes, limits)
+    made, outcomes = outcomes, within(outcomes, limits)
     clips = [clip for outcome in outcomes for clip in outcome.clips]
     dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
     write_manifest(clips, output_dir / MANIFEST_NAME)
     write_lines(dropped, output_dir / DROPPED_NAME)
-    write_report(outcomes, output_dir, parameters={**parameters, "limits": plain_limits(limits)})
+    shown = {**parameters, "limits": plain_limits(limits)}
+    write_report(outcomes, output_dir, parameters=shown)
+    write_page(output_dir / PAGE_NAME, Prepared(made, outcomes, limits, shown))
     logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
     for account in unaccounted(accounts_of(outcomes)):
         logger.warning(

@@ -1,0 +1,1 @@
+"""report.html: what came of all recordings, to look at."""
