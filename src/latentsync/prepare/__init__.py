@@ -7,6 +7,7 @@ from latentsync.prepare.features import WriteClips
 from latentsync.prepare.latents import encode_latents
 from latentsync.prepare.limits import Limit, limits_of
 from latentsync.prepare.probe import Probe
+from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
@@ -21,6 +22,7 @@ __all__ = [
     "Dropped",
     "Limit",
     "LocalExecutor",
+    "MeasureQuality",
     "MeasureSound",
     "Outcome",
     "Probe",

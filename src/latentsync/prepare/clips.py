@@ -21,6 +21,7 @@ from latentsync.prepare.features import WriteClips
 from latentsync.prepare.limits import Limits
 from latentsync.prepare.parameters import of_today, parameters
 from latentsync.prepare.probe import Probe
+from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
@@ -46,6 +47,7 @@ class Recipe:
     cut_ratio: float | None = STANDS_OUT
     min_overlap: float = SAME_PLACE
     vad: str = "level"
+    quality: str | None = None
     crf: int = 8
 
     def stages(self) -> list[Stage]:
@@ -68,6 +70,7 @@ class Recipe:
                 min_overlap=self.min_overlap,
             ),
             MeasureSound(vad=self.vad),
+            MeasureQuality(network=self.quality),
             WriteClips(
                 make_audio_encoder=self.make_audio_encoder,
                 fps=fps,
