@@ -14,7 +14,7 @@ from latentsync.cli.command import conf_dir
 from latentsync.cli.prepare import build_stages
 from latentsync.faces import FixedDetector, MeshDetector
 from latentsync.models import WhisperAudioEncoder
-from latentsync.prepare import AlignedSegment, Recipe, Stage, prepare_clips
+from latentsync.prepare import AlignedSegment, Recipe, Stage, limits_of, prepare_clips
 from latentsync.prepare.parameters import EARLIER_STAGES, of_today, parameters
 
 
@@ -24,6 +24,25 @@ def test_conf_and_the_recipe_say_the_same_stages() -> None:
     before = OmegaConf.to_container(config)
     assert parameters(build_stages(config)) == parameters(Recipe().stages())
     assert OmegaConf.to_container(config) == before
+
+
+@pytest.mark.parametrize("name", ["voxceleb2", "hdtf", "own_footage", "strict_512"])
+def test_recipes_differ_in_limits_and_shortest_length_alone(name: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        usual, own = (
+            OmegaConf.to_container(compose("prepare", ["input=raw", "output=set", *words]))
+            for words in ([], [f"prepare={name}"])
+        )
+    bounds, own_bounds = usual["prepare"]["limits"], own["prepare"]["limits"]
+    assert bounds != own_bounds
+    assert bounds.keys() == own_bounds.keys()
+    assert [bound["stage"] for bound in own_bounds.values()] == [
+        bound["stage"] for bound in bounds.values()
+    ]
+    limits_of(own_bounds)
+    for each in (usual, own):
+        del each["prepare"]["limits"], each["prepare"]["min_seconds"]
+    assert usual == own
 
 
 # Records of four preparations by the version before stages were a list.
