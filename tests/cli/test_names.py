@@ -29,7 +29,7 @@ EXPERIMENTS = sorted(
 PARTS = {
     "infer": [["++assign.1=a.wav"]],
     "prepare": [["audio_encoder=whisper"]],
-    "evaluate": [["audio_encoder=whisper"]],
+    "evaluate": [["audio_encoder=whisper", "metrics=[default,lse,perceptual,fid,cmmd,fvd]"]],
     "train": [[f"experiment={name}", "logger=wandb"] for name in EXPERIMENTS],
     "synthesize": [[]],
 }

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, distributed, multiprocessing
 
 from latentsync.evaluation.aggregate import needs_of
 from latentsync.metrics.base import Sample
+from metrics.networks import files_in
 
 CONF = Path(__file__).parents[2] / "conf" / "metrics"
 FILES = sorted(CONF.glob("*.yaml"))
@@ -21,6 +23,24 @@ LISTED = {
     for path in FILES
     for name, node in yaml.safe_load(path.read_text(encoding="utf-8")).items()
 }
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return files_in(tmp_path_factory.mktemp("networks"))
+
+
+def metric_of(name: str, files: dict[str, str]) -> object:
+    """A listed metric with the files it needs, of random weights."""
+    node = deepcopy(LISTED[name])
+    if "backbone" in node:
+        node["backbone"] = files["vgg"]
+    if "extractor" in node:
+        node["extractor"] |= {"path": files["extractor"], "side": 32}
+        node["extractor"].pop("arguments", None)
+    if node.get("extractor", {}).get("num_frames"):
+        node["extractor"]["num_frames"] = 4
+    return instantiate(node, _convert_="all")
 
 
 def tracks(generator: torch.Generator, *shape: int) -> Tensor:
@@ -67,8 +87,7 @@ def clips() -> list[Sample]:
     ]
 
 
-def measured(name: str, samples: list[Sample], metric: object | None = None) -> dict[str, float]:
-    metric = instantiate(LISTED[name]) if metric is None else metric
+def measured(metric: object, samples: list[Sample]) -> dict[str, float]:
     for sample in samples:
         metric.update(**{need: sample[need] for need in needs_of(metric)})
     return metric.compute()
@@ -81,21 +100,21 @@ def equal(one: dict[str, float], other: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_merged_and_reset_is_as_if_measured_at_once(name: str) -> None:
+def test_merged_and_reset_is_as_if_measured_at_once(name: str, files: dict[str, str]) -> None:
     samples = clips()
-    whole = measured(name, samples)
+    whole = measured(metric_of(name, files), samples)
     assert any(math.isfinite(value) for value in whole.values())
-    first, second = instantiate(LISTED[name]), instantiate(LISTED[name])
-    measured(name, samples[:1], first)
-    measured(name, samples[1:], second)
+    first, second = metric_of(name, files), metric_of(name, files)
+    measured(first, samples[:1])
+    measured(second, samples[1:])
     second.merge_state(first)
     equal(second.compute(), whole)
     first.reset()
-    equal(measured(name, samples, first), whole)
+    equal(measured(first, samples), whole)
 
 
-def half(rank: int, folder: str) -> None:
-    """Of three clips two are this process's, or one, or none."""
+def half(rank: int, folder: str, files: dict[str, str]) -> None:
+    """Of three clips two are this process's, or one; then all of them, or none."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     init = f"file://{folder}/meet"
     distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
@@ -103,21 +122,19 @@ def half(rank: int, folder: str) -> None:
     results = {}
     for name in LISTED:
         parts = ([samples[1], samples[2]], [samples[0]])[rank]
-        results[name] = measured(name, parts)
-        lonely = (samples, [])[rank]
-        results[f"{name} alone"] = measured(name, lonely)
+        results[name] = measured(metric_of(name, files), parts)
+        results[f"{name} alone"] = measured(metric_of(name, files), (samples, [])[rank])
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
-def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
-    multiprocessing.spawn(half, args=(str(tmp_path),), nprocs=2)
+def test_two_processes_measure_what_one_does(tmp_path: Path, files: dict[str, str]) -> None:
+    multiprocessing.spawn(half, args=(str(tmp_path), files), nprocs=2)
     samples = clips()
     for rank in (0, 1):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name in LISTED:
-            whole = measured(name, samples)
+            whole = measured(metric_of(name, files), samples)
             equal(results[name], whole)
             equal(results[f"{name} alone"], whole)

@@ -123,12 +123,16 @@ def test_the_command_gives_what_the_steps_of_the_authors_give(
         assert row["lse_c"] >= row["lse_c_0"]
 
 
-def test_without_the_network_it_says_what_to_fetch(tmp_path: Path) -> None:
+def test_without_networks_it_says_what_to_fetch(tmp_path: Path) -> None:
     for side in ("pred", "ref"):
         write_talk(tmp_path / side / "a.mp4", SPEECH, seed=0)
-    reason = compare(tmp_path)["not_measured"]["lse"]
-    assert "evaluator.syncnet_v2 is null" in reason
-    assert "syncnet_v2.model" in reason
+    missing = compare(tmp_path, "metrics=[lse,perceptual,fid,cmmd,fvd]")["not_measured"]
+    assert "evaluator.syncnet_v2 is null" in missing["lse"]
+    assert "syncnet_v2.model" in missing["lse"]
+    for name in ("lpips_inside", "lpips_outside", "dists_inside", "dists_outside"):
+        assert "vgg16-397923af.pth" in missing[name]
+    for name, taken in (("fid", "299 px"), ("cmmd", "336 px"), ("fvd", "224 px in [-1,1]")):
+        assert f"give a TorchScript file that takes {taken}" in missing[name]
 
 
 def test_a_clip_without_a_track_is_a_note(tmp_path: Path, weights: dict[str, Path]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from torchmetrics import Metric
 
-from latentsync.metrics.base import INPUTS, ClipMetric, Figure, Sample
+from latentsync.metrics.base import INPUTS, ClipMetric, Figure, NeedsFile, Sample
 from latentsync.metrics.sync import NOT_VALID
 
 
@@ -24,7 +24,7 @@ class Row:
         self.num_clips += 1
         for metric in self.metrics.values():
             needs = needs_of(metric)
-            if sample.keys() >= needs:
+            if sample.keys() >= needs and why_not_ready(metric) is None:
                 metric.update(**{name: sample[name] for name in needs})
 
     def invalidate(self, name: str) -> None:
@@ -45,6 +45,11 @@ def needs_of(metric: Metric) -> frozenset[str]:
     """The inputs a metric needs; `check_metrics` ensures that it declares them."""
     assert isinstance(metric, ClipMetric)
     return metric.needs
+
+
+def why_not_ready(metric: Metric) -> str | None:
+    """What has to be fetched for a metric, if anything."""
+    return metric.not_ready if isinstance(metric, NeedsFile) else None
 
 
 def figures_of(metrics: Mapping[str, Metric]) -> list[Figure]:
@@ -86,7 +91,10 @@ def why_not_measured(metrics: Mapping[str, Metric], missing: Mapping[str, str]) 
     reasons = {}
     for name, metric in metrics.items():
         lacking = [need for need in INPUTS if need in needs_of(metric) and need in missing]
-        if lacking:
+        wanted = why_not_ready(metric)
+        if wanted is not None:
+            reasons[name] = f"needs a network: {wanted}"
+        elif lacking:
             reasons[name] = f"needs {_each(lacking)}: {missing[lacking[0]]}"
     return reasons
 

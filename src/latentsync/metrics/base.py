@@ -63,6 +63,16 @@ class ClipMetric(Protocol):
     needs: frozenset[str]
 
 
+@runtime_checkable
+class NeedsFile(Protocol):
+    """A metric that asks a network whose file the user brings."""
+
+    @property
+    def not_ready(self) -> str | None:
+        """What to fetch and where to name it; None if it is there."""
+        ...
+
+
 class ClipRows(Metric):
     """A metric whose state is one row of numbers per clip, so that processes of any number of
     clips merge into what one process computes. The figures are the means of the columns; NaN
