@@ -12,7 +12,7 @@ from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, FixedDetector, MeshDetector, three_points
 from latentsync.faces.detectors.base import FIVE
 from latentsync.faces.tracking.follower import distinct
-from latentsync.faces.tracking.survey import Shot, Survey, Track, survey, usable
+from latentsync.faces.tracking.survey import Shot, Survey, Track, steady, survey, usable
 
 A, B, C = 200, 150, 120  # grey levels of squares
 NOBODY = draw()
@@ -222,6 +222,35 @@ def test_faces_too_small_or_turned_away_or_unseen_are_unusable() -> None:
 def test_one_jump_over_the_limit_does_not_switch_a_face_off() -> None:
     track = made_track([33, 33, 31, 33, 33, 33, 31, 33], [0, 0, 0, 80, 0, 0, 0, 0])
     assert usable(track, min_size=32, max_yaw=60)[0].all()
+
+
+def redrawn(yaws: list[float], max_yaw: float = 60) -> np.ndarray:
+    return usable(made_track([100] * len(yaws), yaws), min_size=32, max_yaw=max_yaw)[0]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_head_that_wobbles_about_the_limit_switches_at_most_once(sign: int) -> None:
+    yaws = [sign * (60 + 4 * np.sin(index / 5)) for index in range(200)]
+    beyond = np.abs(steady(np.float32(yaws))) > 60
+    assert np.count_nonzero(np.diff(beyond)) > 8
+    assert np.count_nonzero(np.diff(redrawn(yaws))) <= 1
+    assert not redrawn(yaws)[beyond].any()
+
+
+def test_a_refused_head_comes_back_only_well_below_the_limit() -> None:
+    assert redrawn([55] * 20).all()
+    assert not redrawn([70] * 20).any()
+    assert redrawn([70] * 20 + [55] * 20 + [40] * 20).tolist() == [False] * 40 + [True] * 20
+    assert redrawn([9] * 20 + [1] * 20, 8).tolist() == [False] * 20 + [True] * 20
+
+
+def test_a_return_of_a_few_frames_stays_refused() -> None:
+    nan = float("nan")
+    # Unknown neighbours keep the median from hiding the return.
+    gap = [nan] * 4
+    yaws = [70] * 10 + gap + [40] * 4 + gap + [70] * 10
+    assert redrawn(yaws).tolist() == np.isnan(yaws).tolist()
+    assert redrawn([70] * 10 + gap + [40] * 5 + gap + [70] * 10)[14:19].all()
 
 
 @pytest.fixture(scope="module")

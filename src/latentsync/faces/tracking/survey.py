@@ -23,6 +23,8 @@ ARRAYS = ("points", "boxes", "openings", "yaws")
 # Tracks seen in fewer frames, and missing for most of their shot, are false detections.
 FLASH = 3
 STEADY_FRAMES = 9  # median window for sizes and yaws, so that thresholds are crossed only once
+YAW_MARGIN = 8.0  # degrees
+SHORT_RETURN = 5  # frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +166,48 @@ def usable(
     accepted.
     """
     sizes = steady(track.boxes[:, 3] - track.boxes[:, 1])
-    yaws = steady(track.yaws)
+    turned = turned_away(track.yaws, max_yaw)
     seen = np.isfinite(track.boxes[:, 0])
     reasons = []
     aligned = np.isfinite(track.points).all(axis=(1, 2))
-    for is_seen, has_landmarks, size, yaw in zip(seen, aligned, sizes, yaws, strict=True):
+    for is_seen, has_landmarks, size, is_turned in zip(seen, aligned, sizes, turned, strict=True):
         if not is_seen:
             reasons.append("no face found")
         elif not has_landmarks:
             reasons.append("no landmarks found: the face is turned away, bowed or hidden")
         elif size < min_size:
             reasons.append(f"face smaller than faces.min_size={min_size:g} pixels")
-        elif abs(yaw) > max_yaw:
+        elif is_turned:
             reasons.append(f"head turned by more than faces.max_yaw={max_yaw:g} degrees")
         else:
             reasons.append("")
     return np.array([not reason for reason in reasons]), reasons
+
+
+def turned_away(yaws: Float[np.ndarray, " n"], max_yaw: float) -> Bool[np.ndarray, " n"]:
+    """For every frame of a track whether its head is turned too far, without flicker.
+
+    A head is refused where its steadied yaw passes `max_yaw`, and until it is `YAW_MARGIN` degrees
+    below (a quarter of `max_yaw` at most, so that small limits can be come back from): a wobble
+    about the limit switches once, and 52 of 60 degrees is still far from frontal heads. Returns of
+    fewer than `SHORT_RETURN` frames stay refused. Unknown yaws are accepted and change nothing.
+    """
+    known = np.isfinite(yaws)
+    turns = np.abs(steady(yaws)[known])
+    limit = max_yaw - min(YAW_MARGIN, max_yaw / 4)
+    refused = np.zeros(len(turns), dtype=bool)
+    is_refused = False
+    for index, turn in enumerate(turns.tolist()):
+        is_refused = turn > (limit if is_refused else max_yaw)
+        refused[index] = is_refused
+    if refused.any():
+        edges = np.flatnonzero(np.diff(refused, prepend=True, append=True))
+        for first, end in edges.reshape(-1, 2).tolist():
+            if end - first < SHORT_RETURN:
+                refused[first:end] = True
+    turned = np.zeros(len(yaws), dtype=bool)
+    turned[known] = refused
+    return turned
 
 
 def steady(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
