@@ -17,6 +17,7 @@ from latentsync.faces.occlusion import (
     SegmenterMasker,
     default_masker,
     hands_in_face,
+    is_hand,
     steadied,
 )
 from latentsync.faces.warp import transform
@@ -65,6 +66,18 @@ def test_a_hand_covers_its_joints_and_the_flesh_around_them() -> None:
     assert covered[inside[:, 1], inside[:, 0]].all()
     assert covered.sum() > cv2.contourArea(cv2.convexHull(places.astype(np.float32)))
     assert not covered[:, :20].any()
+
+
+@pytest.mark.parametrize(("cut", "is_one"), [(0, True), (5, True), (6, False), (21, False)])
+def test_a_new_hand_lies_mostly_in_the_picture(cut: int, is_one: bool) -> None:
+    places = np.tile([120.0, 120.0], (21, 1))
+    places[9] = 120, 80
+    places[:cut, 0] += 100
+    places[9, 0] = 220 if cut > 9 else 120
+    hand = Hand(places, 0.99)
+    assert hand.size <= 128
+    assert is_hand(hand, 512, (200, 200)) is is_one
+    assert is_hand(hand, 512, (400, 400))
 
 
 @pytest.mark.parametrize("degrees", [0, 50, 180])

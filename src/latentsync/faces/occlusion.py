@@ -33,6 +33,8 @@ MOUTH = np.array([[0.5, 0.65]])  # in the square face
 FLESH = 0.16
 # Limits for a new hand: presence, and wrist to middle knuckle in heights of the face crop.
 SURE, LARGEST = 0.8, 0.36
+# Share of a new hand's joints that may lie outside the frame; the network invents hands there.
+OUTSIDE = 0.25
 HELD = 4  # longest gap in frames that is filled between two detections
 NOT_THERE = "the networks that see hands are not there: mouths are painted over hands before them"
 
@@ -81,7 +83,7 @@ class HandMasker:
 
     @property
     def cache_key(self) -> str:
-        return f"hands 1 {_digest(*self.paths)}"
+        return f"hands 2 {_digest(*self.paths)}"
 
     def __reduce__(self) -> tuple:
         return HandMasker, self.paths  # OpenCV networks cannot be pickled
@@ -97,14 +99,26 @@ class HandMasker:
             height = float(np.linalg.norm(back[:, 1]))
             middle = transform(back, MOUTH - 0.5)[0]
             found = self.finder.look(frame, middle, REACH * height, hands)
-            hands += [hand for hand in found if is_hand(hand, height)]
+            hands += [hand for hand in found if is_hand(hand, height, frame.shape[:2])]
         covered = hands_in_face(hands, placement)
         return Occluder(covered, tuple(hands)) if covered.any() else None
 
 
-def is_hand(hand: Hand, height: float) -> bool:
-    """False for false detections on turned, small and blurred faces."""
-    return hand.presence >= SURE and hand.size <= LARGEST * height
+def is_hand(hand: Hand, height: float, frame_size: tuple[int, int]) -> bool:
+    """False for false detections on turned, small and blurred faces, and at the frame's edge.
+
+    `height` is the face crop's, `frame_size` the frame's (h, w).
+    """
+    if hand.presence < SURE or hand.size > LARGEST * height:
+        return False
+    return share_outside(hand, frame_size) <= OUTSIDE
+
+
+def share_outside(hand: Hand, frame_size: tuple[int, int]) -> float:
+    """Share of the joints that lie outside a frame of (h, w)."""
+    height, width = frame_size
+    outside = (hand.points < 0) | (hand.points > (width - 1, height - 1))
+    return float(outside.any(axis=1).mean())
 
 
 def hands_in_face(hands: Sequence[Hand], placement: Placement) -> Covered:
