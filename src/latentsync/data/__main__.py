@@ -1,13 +1,15 @@
-"""`python -m latentsync.data stats|verify`: what a prepared data set holds, and if it is whole."""
+"""`python -m latentsync.data stats|verify|merge|sample|filter`: what prepared sets hold, if it is
+whole, and manifests of some of their clips."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from latentsync.data.clips import listed_clips, manifest_of
+from latentsync.data.subsets import Bounds, filtered, merge, sample
 from latentsync.data.verify import damages_of, summary_of
 
 EXIT_DAMAGED = 1
@@ -18,7 +20,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line: status 1 for a damaged set, 2 for errors the user can fix."""
     asked = parser().parse_args(words)
     try:
-        damaged = show(asked.sets) if asked.command == "stats" else verify(asked.sets)
+        damaged = COMMANDS[asked.command](asked)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_USER_ERROR)
@@ -58,6 +60,30 @@ def verify(sets: Sequence[Path]) -> int:
     return damaged
 
 
+def choose(asked: argparse.Namespace) -> int:
+    """Write a manifest of some clips; returns 0."""
+    if asked.command == "merge":
+        count = merge(asked.sets, asked.output)
+    elif asked.command == "sample":
+        count = sample(asked.set, asked.output, count=asked.count, seed=asked.seed)
+    else:
+        least, most = (
+            {name: float(text) for name, text in each} for each in (asked.min, asked.max)
+        )
+        count = filtered(asked.set, asked.output, Bounds(least, most, dict(asked.equal)))
+    sys.stdout.write(f"{asked.output}: {count} clips\n")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "stats": lambda asked: show(asked.sets),
+    "verify": lambda asked: verify(asked.sets),
+    "merge": choose,
+    "sample": choose,
+    "filter": choose,
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     whole = argparse.ArgumentParser(prog="python -m latentsync.data", description=__doc__)
@@ -65,12 +91,44 @@ def parser() -> argparse.ArgumentParser:
     for name, help_ in (
         ("stats", "print counts, lengths, and what was dropped at which stage"),
         ("verify", "open every file; print damaged ones and exit with status 1 if there are any"),
+        ("merge", "write a manifest of the clips of several sets"),
     ):
         command = commands.add_parser(name, help=help_)
         command.add_argument(
             "sets", type=Path, nargs="+", help="folders of prepare.py, or manifests"
         )
+        if name == "merge":
+            _add_output(command)
+    command = commands.add_parser("sample", help="write a manifest of some clips, chosen by a seed")
+    command.add_argument("set", type=Path, help="a folder of prepare.py, or a manifest")
+    command.add_argument("--count", type=int, required=True, help="how many clips")
+    command.add_argument("--seed", type=int, default=0)
+    _add_output(command)
+    command = commands.add_parser("filter", help="write a manifest of the clips within bounds")
+    command.add_argument("set", type=Path, help="a folder of prepare.py, or a manifest")
+    for name, help_ in (
+        ("--min", "COLUMN=NUMBER, the least it may be"),
+        ("--max", "COLUMN=NUMBER, the most it may be"),
+        ("--equal", "COLUMN=TEXT, what it must be"),
+    ):
+        command.add_argument(
+            name, type=_named, action="append", default=[], metavar="COLUMN=VALUE", help=help_
+        )
+    _add_output(command)
     return whole
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--output", type=Path, required=True, help="the manifest to write, *.jsonl"
+    )
+
+
+def _named(word: str) -> tuple[str, str]:
+    name, found, value = word.partition("=")
+    if not (name and found and value):
+        raise argparse.ArgumentTypeError(f"{word!r} must be COLUMN=VALUE")
+    return name, value
 
 
 if __name__ == "__main__":
