@@ -29,8 +29,15 @@ def test_a_folder_of_videos_becomes_a_data_set_and_nothing_else_is_written(
     prepare(f"input={raw_dir}", "output=my set", "resolution=128", "aligner=official")
     clips = read_manifest(tmp_path / "my set")
     assert [(clip.num_frames, clip.resolution) for clip in clips] == [
-        (number, 128) for number in (55, 60, 55, 60)
+        (number, 128)
+        for number in (55, 60, 60)  # the second 55 are a copy
     ]
+    prepare("stage=filter", "output=my set", "prepare.dedupe=null", "prepare.split.val=0.3")
+    assert {clip.measures["split"] for clip in read_manifest(tmp_path / "my set")} == {
+        "train",
+        "val",
+    }
+    assert len(read_manifest(tmp_path / "my set")) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["my set"]
 
 

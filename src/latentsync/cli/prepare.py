@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from latentsync.cli.names import build
 from latentsync.prepare import (
+    Dedupe,
     Limit,
+    Split,
     Stage,
     encode_audio,
     encode_latents,
@@ -28,6 +30,7 @@ def make_clips(config: DictConfig) -> None:
         Path(config.output),
         stages=build_stages(config),
         limits=build_limits(config),
+        rules=build_rules(config),
         executor=build(config.executor),
         progress=config.progress,
     )
@@ -55,8 +58,15 @@ def build_limits(config: DictConfig) -> dict[str, Limit]:
     return limits_of(cast(dict, OmegaConf.to_container(named, resolve=True)))
 
 
+def build_rules(config: DictConfig) -> list[Dedupe | Split]:
+    """What conf/prepare says about all clips of a set together."""
+    given = cast(dict, OmegaConf.to_container(config.prepare, resolve=True))
+    kinds: dict[str, type[Dedupe | Split]] = {"dedupe": Dedupe, "split": Split}
+    return [kinds[name](**given[name]) for name in kinds if given.get(name)]
+
+
 def filter_set(config: DictConfig) -> None:
-    outcomes = filter_clips(Path(config.output), build_limits(config))
+    outcomes = filter_clips(Path(config.output), build_limits(config), rules=build_rules(config))
     num_clips = sum(len(outcome.clips) for outcome in outcomes)
     if not num_clips:
         raise ValueError(

@@ -24,6 +24,9 @@ USUAL_RATE = 50.0
 # Columns of a manifest that are no measures.
 COLUMNS = ("clip", "features", "num_frames", "source", "start_frame", "resolution", "fps")
 
+SPLIT = "split"  # a column: which of these a clip is for
+TRAIN, VAL = "train", "val"
+
 Measures = dict[str, float | str | None]
 
 # Shape of MelAudioEncoder's states, which has no weights: two rows of 80 bands.
@@ -157,6 +160,22 @@ def _read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = Non
         if len(found) > 1:
             raise ValueError(f"{name} mixes clips of {value} {found}; prepare them all alike")
     return clips
+
+
+def of_split(clips: Sequence[Clip], split: str, name: Path | str) -> list[Clip]:
+    """Those for training or for validation, of a set whose manifest has the column `split`; all of
+    one without. `name` is for the error: ValueError if there are none."""
+    if not any(SPLIT in clip.measures for clip in clips):
+        return list(clips)
+    chosen = [clip for clip in clips if clip.measures.get(SPLIT) == split]
+    if not chosen:
+        found = sorted({str(clip.measures.get(SPLIT)) for clip in clips})
+        raise ValueError(
+            f"{name} has clips of the splits {', '.join(found)}, and none of {split}: give another "
+            f"set, or split it anew: python prepare.py stage=filter output={name} "
+            f"prepare.split.val=0.05"
+        )
+    return chosen
 
 
 def write_manifest(clips: Iterable[Clip], path: Path) -> None:

@@ -1,6 +1,7 @@
 """Loaders of training and validation clips; all randomness derives from one seed."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from latentsync.data.clips import AudioStates, read_manifest
+from latentsync.data.clips import TRAIN, VAL, AudioStates, of_split, read_manifest
 from latentsync.data.dataset import ClipDataset, Item
 from latentsync.data.items import Items
 from latentsync.data.mixing import joined, mixed_order
@@ -111,6 +112,9 @@ class ClipDataModule(LightningDataModule):
     Loaders return frames as uint8 and no mask; Lightning calls `on_after_batch_transfer`, which
     makes a `Batch` of them on the device. Users of a loader outside Lightning must call `unpack`.
 
+    Of a set whose manifest has a column `split`, only clips of `train` or of `val` are taken: both
+    manifests may be the same.
+
     With the URL of an object store (s3://bucket/folder) as a manifest, clips are fetched when they
     are read, into `cache`, whose limit applies to training and validation separately.
     """
@@ -147,9 +151,11 @@ class ClipDataModule(LightningDataModule):
         if stage == "fit" and self.train_set is None:
             given = self.train_manifest
             manifests = [given] if isinstance(given, Path | str) else [*given]
-            self.train_set = self._dataset(manifests, self.train_items, weights=self.weights)
+            self.train_set = self._dataset(
+                manifests, self.train_items, split=TRAIN, weights=self.weights
+            )
         if self.val_set is None:
-            self.val_set = self._dataset([self.val_manifest], self.val_items)
+            self.val_set = self._dataset([self.val_manifest], self.val_items, split=VAL)
 
     def train_dataloader(self) -> DataLoader:
         """The training clips; with several processes each gets its share of every batch."""
@@ -201,15 +207,14 @@ class ClipDataModule(LightningDataModule):
         manifests: Sequence[Path | str],
         values: dict,
         *,
+        split: str,
         weights: Sequence[float] | None = None,
     ) -> ClipDataset:
         if not manifests:
             raise ValueError("data.train_manifest=[] lists no data set")
         folder = None if self.cache.folder is None else Path(self.cache.folder)
-        sets = [
-            read_manifest(each, cache_dir=folder, cache_gigabytes=self.cache.gigabytes)
-            for each in manifests
-        ]
+        read = partial(read_manifest, cache_dir=folder, cache_gigabytes=self.cache.gigabytes)
+        sets = [of_split(read(each), split, each) for each in manifests]
         clips = joined([(str(name), each) for name, each in zip(manifests, sets, strict=True)])
         order = mixed_order([len(each) for each in sets], weights)
         given = {"packed": True, **values}

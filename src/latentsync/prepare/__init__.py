@@ -2,8 +2,10 @@
 
 from latentsync.prepare.align import Align
 from latentsync.prepare.clips import Recipe, prepare_clips
+from latentsync.prepare.dedupe import Dedupe
 from latentsync.prepare.executors import LocalExecutor, SerialExecutor
 from latentsync.prepare.features import WriteClips
+from latentsync.prepare.fingerprint import Fingerprint
 from latentsync.prepare.latents import encode_latents
 from latentsync.prepare.limits import Limit, limits_of
 from latentsync.prepare.probe import Probe
@@ -11,6 +13,7 @@ from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
+from latentsync.prepare.split import Split
 from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
 from latentsync.prepare.summary import filter_clips
@@ -19,7 +22,9 @@ __all__ = [
     "Align",
     "AlignedSegment",
     "Cut",
+    "Dedupe",
     "Dropped",
+    "Fingerprint",
     "Limit",
     "LocalExecutor",
     "MeasureQuality",
@@ -30,6 +35,7 @@ __all__ = [
     "Resample",
     "Segment",
     "SerialExecutor",
+    "Split",
     "Stage",
     "WriteClips",
     "encode_audio",

@@ -18,6 +18,7 @@ from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
+from latentsync.prepare.fingerprint import Fingerprint
 from latentsync.prepare.limits import Limits
 from latentsync.prepare.parameters import of_today, parameters
 from latentsync.prepare.probe import Probe
@@ -27,7 +28,7 @@ from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.stage import Outcome, Source, Stage, check_stages, run_stages
-from latentsync.prepare.summary import summarise
+from latentsync.prepare.summary import SetRule, summarise
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Recipe:
             ),
             MeasureSound(vad=self.vad),
             MeasureQuality(network=self.quality),
+            Fingerprint(),
             WriteClips(
                 make_audio_encoder=self.make_audio_encoder,
                 fps=fps,
@@ -86,6 +88,7 @@ def prepare_clips(
     *,
     stages: Sequence[Stage] | None = None,
     limits: Limits | None = None,
+    rules: Sequence[SetRule] = (),
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Outcome]:
@@ -95,6 +98,7 @@ def prepare_clips(
     are made by the same stages with the same parameters. The raw files are only read. Results do
     not depend on order or number of processes. Clips deleted since are made again. Clips beyond the
     `limits` of what stages measured are listed as dropped, at the end: other limits redo nothing.
+    Then come the `rules`, which look at all clips: `Dedupe`, `Split`.
     """
     stages = Recipe().stages() if stages is None else list(stages)
     check_stages(stages)
@@ -130,7 +134,7 @@ def prepare_clips(
                 bar.update()
         rows = {source: record.rows[name] for source, name in versions.items()}
         outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
-        return summarise(outcomes, output_dir, limits, parameters=parameters(stages))
+        return summarise(outcomes, output_dir, limits, rules=rules, parameters=parameters(stages))
 
 
 def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:

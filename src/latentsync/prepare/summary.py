@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
 
 from latentsync.data.clips import DROPPED_NAME, MANIFEST_NAME, write_manifest
 from latentsync.files import publish
@@ -20,21 +21,36 @@ PAGE_NAME = "report.html"
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class SetRule(Protocol):
+    """Looks at all clips of a set: drops some, or adds columns; a dataclass of its parameters."""
+
+    name: ClassVar[str]
+
+    def __call__(self, outcomes: Sequence[Outcome], /) -> list[Outcome]:
+        """The outcomes, with what it drops among the dropped."""
+
+
 def summarise(
     outcomes: Sequence[Outcome],
     output_dir: Path,
     limits: Limits | None = None,
     *,
+    rules: Sequence[SetRule] = (),
     parameters: Mapping[str, object],
 ) -> list[Outcome]:
-    """Write the summary of a data set; returns the outcomes within the limits."""
+    """Write the summary of a data set; returns the outcomes within the limits, after all rules."""
     limits = limits or {}
     made, outcomes = outcomes, within(outcomes, limits)
+    for rule in rules:
+        outcomes = rule(outcomes)
     clips = [clip for outcome in outcomes for clip in outcome.clips]
     dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
     write_manifest(clips, output_dir / MANIFEST_NAME)
     write_lines(dropped, output_dir / DROPPED_NAME)
-    shown = {**parameters, "limits": plain_limits(limits)}
+    shown = {**parameters, "limits": plain_limits(limits)} | {
+        rule.name: repr(rule) for rule in rules
+    }
     write_report(outcomes, output_dir, parameters=shown)
     write_page(output_dir / PAGE_NAME, Prepared(made, outcomes, limits, shown))
     logger.info("%d clips in %s, %d dropped", len(clips), output_dir, len(dropped))
@@ -61,8 +77,12 @@ def plain_limits(limits: Limits) -> dict[str, dict[str, float]]:
     return {measure: each for measure, each in bounds.items() if each}
 
 
-def filter_clips(output_dir: Path, limits: Limits) -> list[Outcome]:
-    """Write the summary of a prepared set anew, with other limits; reads only what was recorded.
+def filter_clips(
+    output_dir: Path, limits: Limits, *, rules: Sequence[SetRule] = ()
+) -> list[Outcome]:
+    """Write the summary of a prepared set anew, with other limits and rules.
+
+    Reads only what was recorded.
 
     Clips that were beyond the limits before come back. Sources that have been removed since the
     set was prepared stay out.
@@ -84,7 +104,7 @@ def filter_clips(output_dir: Path, limits: Limits) -> list[Outcome]:
             for name, row in sorted(rows.items())
             if name in listed
         ]
-        return summarise(outcomes, output_dir, limits, parameters=recorded)
+        return summarise(outcomes, output_dir, limits, rules=rules, parameters=recorded)
 
 
 def _listed_sources(output_dir: Path, input_dir: Path) -> set[str]:
