@@ -4,6 +4,10 @@ import math
 
 import pytest
 import torch
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 from latentsync.metrics.masked import masked_psnr, masked_ssim
 
@@ -31,6 +35,25 @@ def test_psnr_of_noise_of_known_variance(clip):
     expected = 10 * math.log10(4 / 0.05**2)
     value = masked_psnr(truth + noise, truth, 1 - mask)
     torch.testing.assert_close(value, torch.full((2,), expected), atol=0.3, rtol=0)
+
+
+def test_everywhere_they_are_those_of_the_library(clip):
+    truth, mask = clip
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1)) * 0.2
+    pixels, everywhere = (truth + noise).clamp(-1, 1), torch.ones_like(mask)
+    psnr, ssim = masked_psnr(pixels, truth, everywhere), masked_ssim(pixels, truth, everywhere)
+    for index in range(len(truth)):
+        pair = pixels[index], truth[index]
+        expected = peak_signal_noise_ratio(*pair, data_range=2.0)
+        torch.testing.assert_close(psnr[index], expected)
+        _, full = structural_similarity_index_measure(*pair, data_range=2.0, return_full_image=True)
+        torch.testing.assert_close(ssim[index], full.mean(), rtol=1e-4, atol=1e-5)
+        # Inside a region, the library's picture of it.
+        where = mask[index].expand_as(full)
+        inside = masked_ssim(pixels[index][None], truth[index][None], mask[index][None])
+        expected = (full * where).sum() / where.sum()
+        torch.testing.assert_close(inside[0], expected, rtol=1e-4, atol=1e-5)
+        assert masked_ssim(pixels[:1], truth[:1], 0 * mask[:1]).isnan().all()
 
 
 def test_ssim_is_one_for_equal_pictures_and_less_only_where_they_differ(clip):

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentsync.metrics.base import ClipRows, Figure, MeanOverClips
-from latentsync.metrics.temporal import SMALLEST_STEP
+from latentsync.metrics.temporal import SMALLEST_STEP, bounding_part
 
 LUMA = (0.299, 0.587, 0.114)
-LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 # Variance of the Laplacian of rounding to 8 bits, (20 / 12) levels squared: nothing is smoother.
 SMALLEST_DETAIL = 20 / 12 / 127.5**2
 SMALLEST_TREMBLE = 1e-4
@@ -27,7 +26,8 @@ Region = Float[Tensor, "b f 1 h w"]
 
 def sharpness(pixels: Pixels, truth: Pixels, region: Region) -> Float[Tensor, " b"]:
     """Variance of the Laplacian of the luma in the region, relative to the truth's."""
-    ours, theirs = _detail(pixels, region), _detail(truth, region)
+    part = bounding_part(region, margin=1)
+    ours, theirs = (_detail(each[part], region[part]) for each in (pixels, truth))
     return ours / theirs.clamp(min=SMALLEST_DETAIL)
 
 
@@ -40,7 +40,8 @@ def seam(pixels: Pixels, truth: Pixels, region: Region, *, period: int) -> Float
     """Step between frames where chunks of `period` frames meet over that elsewhere, relative to the
     same of the truth; NaN for clips of one chunk.
     """
-    ours, theirs = (_steps(each, region) for each in (pixels, truth))
+    part = bounding_part(region)
+    ours, theirs = (_steps(each[part], region[part]) for each in (pixels, truth))
     at_seam = torch.zeros(ours.shape[1], dtype=torch.bool, device=ours.device)
     at_seam[period - 1 :: period] = True
 
@@ -56,7 +57,9 @@ def color_step(pixels: Pixels, truth: Pixels, mask: Region) -> Float[Tensor, " b
     truth: the mean distance over frames, in grey levels of 255.
     """
     inner, outer = _rings(mask)
-    apart = _mean_color(pixels - truth, inner) - _mean_color(pixels - truth, outer)
+    part = bounding_part(inner + outer)
+    lift = pixels[part] - truth[part]
+    apart = _mean_color(lift, inner[part]) - _mean_color(lift, outer[part])
     return apart.norm(dim=-1).mean(dim=1) / math.sqrt(pixels.shape[2]) * GREY_LEVELS
 
 
@@ -118,10 +121,9 @@ class ColorStep(MeanOverClips):
 
 def _detail(pixels: Pixels, region: Region) -> Float[Tensor, " b"]:
     weights = pixels.new_tensor(LUMA)[:, None, None]
-    luma = rearrange((pixels * weights).sum(dim=2), "b f h w -> (b f) 1 h w")
-    kernel = pixels.new_tensor(LAPLACIAN)[None, None]
-    edges = F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), kernel)
-    edges = rearrange(edges, "(b f) 1 h w -> b f 1 h w", b=len(pixels))
+    luma = F.pad((pixels * weights).sum(dim=2), (1, 1, 1, 1), mode="replicate")
+    around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
+    edges = (around - 4 * luma[..., 1:-1, 1:-1])[:, :, None]
     count = region.sum(dim=(1, 2, 3, 4))
     mean = (edges * region).sum(dim=(1, 2, 3, 4)) / count
     return ((edges - mean[:, None, None, None, None]).square() * region).sum(
@@ -138,16 +140,18 @@ def _steps(pixels: Pixels, region: Region) -> Float[Tensor, "b n"]:
 
 def _rings(mask: Region) -> tuple[Region, Region]:
     """The pixels within RING of the border, inside the mask and outside."""
-    flat = rearrange(mask, "b f 1 h w -> (b f) 1 h w")
+    still = bool((mask == mask[:1, :1]).all())  # one mask for all frames is the rule
+    flat = rearrange(mask[:1, :1] if still else mask, "b f 1 h w -> (b f) 1 h w")
 
     def grown(area: Tensor) -> Tensor:
         return F.max_pool2d(area, 2 * RING + 1, stride=1, padding=RING)
 
-    inner, outer = flat * grown(1 - flat), (1 - flat) * grown(flat)
-    return (
-        rearrange(inner, "(b f) 1 h w -> b f 1 h w", b=len(mask)),
-        rearrange(outer, "(b f) 1 h w -> b f 1 h w", b=len(mask)),
-    )
+    rings = flat * grown(1 - flat), (1 - flat) * grown(flat)
+    if still:
+        inner, outer = (ring.expand_as(mask) for ring in rings)
+    else:
+        inner, outer = (ring.reshape(mask.shape) for ring in rings)
+    return inner, outer
 
 
 def _mean_color(pixels: Pixels, region: Region) -> Float[Tensor, "b f c"]:

@@ -1,17 +1,15 @@
 """PSNR and SSIM inside and outside the regenerated region; pixels in [-1, 1]."""
 
+import cv2
+import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 from latentsync.metrics.base import Figure, MeanOverClips
 
 PIXEL_RANGE = 2.0
+RADIUS, SIGMA = 5, 1.5  # of the window of SSIM
 MAX_PSNR = 100.0  # assigned to identical pictures, whose PSNR is infinite
 # Region => (the input to compare with, the input that marks the region).
 REGIONS = {"inside": ("truth", "painted"), "outside": ("original", "kept")}
@@ -23,13 +21,10 @@ def masked_psnr(
     region: Float[Tensor, "b f 1 h w"],
 ) -> Float[Tensor, " b"]:
     """PSNR in dB of each clip over the pixels where `region` is 1; inf for identical pictures."""
-    chosen = region.bool().expand_as(pixels)
-    return torch.stack(
-        [
-            peak_signal_noise_ratio(one[where], other[where], data_range=PIXEL_RANGE)
-            for one, other, where in zip(pixels, truth, chosen, strict=True)
-        ]
-    )
+    where = region.bool()
+    errors = (pixels - truth).square_().mul_(where).sum(dim=(1, 2, 3, 4))
+    mean = errors / where.sum(dim=(1, 2, 3, 4)) / pixels.shape[2]
+    return (10 * torch.log10(PIXEL_RANGE**2 / mean)).to(pixels.dtype)
 
 
 def masked_ssim(
@@ -38,15 +33,52 @@ def masked_ssim(
     region: Float[Tensor, "b f 1 h w"],
 ) -> Float[Tensor, " b"]:
     """SSIM (Gaussian 11x11) of each clip, averaged over the pixels where `region` is 1."""
-    _, similarity = structural_similarity_index_measure(
-        rearrange(pixels, "b f c h w -> (b f) c h w"),
-        rearrange(truth, "b f c h w -> (b f) c h w"),
-        data_range=PIXEL_RANGE,
-        return_full_image=True,
+    means = [
+        torch.stack([_ssim_sum(*frame) for frame in zip(*clip, strict=True)]).sum(dim=0)
+        for clip in zip(pixels, truth, region, strict=True)
+    ]
+    sums, counts = torch.stack(means).T
+    return (sums / counts / pixels.shape[2]).to(pixels.dtype)
+
+
+def _ssim_sum(
+    picture: Float[Tensor, "c h w"], truth: Float[Tensor, "c h w"], region: Float[Tensor, "1 h w"]
+) -> Float[Tensor, "2"]:
+    """Sum of SSIM over the region and all channels, and the pixels of the region."""
+    rows, columns = (torch.where(region[0].amax(dim=axis) > 0)[0] for axis in (1, 0))
+    if not len(rows):
+        return torch.zeros(2, dtype=torch.float64)
+    part = (_span(rows, region.shape[1]), _span(columns, region.shape[2]))
+    one, other, where = (
+        np.ascontiguousarray(each[:, part[0], part[1]].permute(1, 2, 0).float().cpu().numpy())
+        for each in (picture, truth, region)
     )
-    similarity = rearrange(similarity, "(b f) c h w -> b f c h w", b=len(pixels))
-    chosen = region.expand_as(similarity)
-    return (similarity * chosen).sum(dim=(1, 2, 3, 4)) / chosen.sum(dim=(1, 2, 3, 4))
+    total = (ssim_map(one, other) * where).sum(dtype=np.float64)
+    return torch.tensor([total, where.sum(dtype=np.float64)])
+
+
+def _span(places: Int[Tensor, " n"], length: int) -> slice:
+    """What the places, and the windows around them, cover."""
+    first, last = int(places[0]) - RADIUS, int(places[-1]) + RADIUS
+    return slice(max(first, 0), min(last + 1, length))
+
+
+def ssim_map(
+    one: Float[np.ndarray, "h w c"], other: Float[np.ndarray, "h w c"]
+) -> Float[np.ndarray, "h w c"]:
+    """SSIM (Wang et al. 2004) at every pixel: a Gaussian of 1.5 pixels, of 11x11."""
+
+    def blurred(picture: np.ndarray) -> np.ndarray:
+        side = (2 * RADIUS + 1, 2 * RADIUS + 1)
+        return cv2.GaussianBlur(picture, side, SIGMA, borderType=cv2.BORDER_REFLECT_101)
+
+    mean, other_mean = blurred(one), blurred(other)
+    squares = mean**2 + other_mean**2
+    spread = blurred(one**2 + other**2) - squares
+    common = blurred(one * other) - mean * other_mean
+    floor, spread_floor = (0.01 * PIXEL_RANGE) ** 2, (0.03 * PIXEL_RANGE) ** 2
+    likeness = (2 * mean * other_mean + floor) / (squares + floor)
+    return likeness * (2 * common + spread_floor) / (spread + spread_floor)
 
 
 class MaskedMean(MeanOverClips):
