@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from latentsync.faces.tracking.follower import LONGEST_GAP, bridged
+from latentsync.faces.tracking.tracklet import LONGEST_GAP, bridged
 
 FIVE = np.array([[30.0, 40], [70, 40], [50, 60], [35, 80], [65, 80]])
 BROWS_AND_NOSE = np.array([[30.0, 30], [70, 30], [50, 58]])

@@ -42,6 +42,15 @@ def test_a_face_that_starts_moving_is_looked_at_in_the_frame_before_as_well() ->
     np.testing.assert_array_equal(track.boxes[:, 0], places)
 
 
+def test_a_face_that_moves_a_little_more_costs_one_look_per_frame() -> None:
+    # Still for ten frames, then three pixels of 40 in every second frame.
+    places = [20] * 10 + [20 + 3 * (index // 2) for index in range(1, 21)]
+    detector = CalmDetector()
+    (track,) = seen(places, detector).tracks
+    np.testing.assert_array_equal(track.boxes[:, 0], places)
+    assert detector.num_followed < len(places)
+
+
 def test_a_face_that_goes_in_an_unseen_frame_was_there_until_then() -> None:
     for last in (13, 14):
         frames = [draw((20, 30, 40, 200))] * last + [draw()] * 10

@@ -9,13 +9,13 @@ from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, MeshDetector
 from latentsync.faces.detectors.base import IdentityEmbedder
-from latentsync.faces.tracking.follower import mean_embedding
 from latentsync.faces.tracking.identity import (
     Appearance,
     ColorEmbedder,
     SFace,
     number_people,
 )
+from latentsync.faces.tracking.tracklet import mean_embedding
 
 
 def seen(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -171,7 +172,19 @@ def five_points(face: Face) -> Float[np.ndarray, "5 2"]:
             f"the five points are known of {list(FIVE_POINTS)} points, this face has "
             f"{face.scheme!r} points: choose another detector"
         )
-    return np.stack([face.points[rows].mean(axis=0) for rows in FIVE_POINTS[face.scheme]])
+    # One sum instead of five means, which take four times as long.
+    indices, starts, counts = _five_indices(face.scheme)
+    return np.add.reduceat(face.points[indices], starts, axis=0) / counts
+
+
+@lru_cache(maxsize=len(FIVE_POINTS))
+def _five_indices(
+    scheme: str,
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, "5"], Int[np.ndarray, "5 1"]]:
+    """The indices of all five groups in a row, where each begins, and its size."""
+    groups = FIVE_POINTS[scheme]
+    counts = np.array([len(group) for group in groups])
+    return np.concatenate(groups), np.cumsum(counts) - counts, counts[:, None]
 
 
 def midway(one: Face, other: Face) -> Face:

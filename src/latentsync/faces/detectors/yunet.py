@@ -170,7 +170,7 @@ class YuNetDetector(FaceDetector):
         digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
         who = "colors" if self._identity is None else self._identity.cache_key
         return (
-            f"yunet 2 {self.find.side} {self.find.min_score} {digest} {who} {self.mesh.cache_key}"
+            f"yunet 3 {self.find.side} {self.find.min_score} {digest} {who} {self.mesh.cache_key}"
         )
 
     @property
@@ -248,8 +248,12 @@ class YuNetDetector(FaceDetector):
         )
 
     def is_calm(self, before: Face, after: Face) -> bool:
-        aligned = before.can_be_aligned and after.can_be_aligned
-        return aligned and movement(before, after) < CALM_MOVE and self._is_plain(before, after)
+        if not (before.can_be_aligned and after.can_be_aligned):
+            return False
+        if movement(before, after) >= CALM_MOVE:
+            return False
+        # Only a plain mesh goes unchecked, and becomes older.
+        return 0 < after.age < CHECK_EVERY or self._is_plain(before, after)
 
     def opening(self, face: Face) -> float | None:
         return self.mesh.opening(face) if face.can_be_aligned else None

@@ -1,177 +1,28 @@
 """Tracks all faces of a shot: periodic detection, tracking in between."""
 
-from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from latentsync.faces.detectors.base import (
-    FIVE_POINTS,
     Face,
     FaceDetector,
     IdentityEmbedder,
-    five_points,
     midway,
     overlap,
 )
-from latentsync.faces.tracking.identity import Appearance, nearest_similarity
-from latentsync.faces.warp import transform
+from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
 
 SEARCH_EVERY = 3  # detection interval while there is no face or one was just lost
 SLOWER = 4  # the interval grows to at most this multiple of `every` while no new face is found
 SAME_FACE = 0.5  # overlap above which two tracks follow one face
 SAME_PLACE = 0.2  # overlap above which a new face is one that was just lost
-# Identity embeddings are computed ever less often, and at once for a face seen this much better.
-FIRST_EMBEDDINGS, MAX_EMBEDDINGS, BETTER = 3, 8, 1.4
-LARGE_ENOUGH = 64.0  # pixels; larger faces are not identified any better
-WITHOUT_LANDMARKS = 0.3  # weight of an embedding without landmarks
-LONGEST_GAP = 4  # frames without landmarks bridged per end with landmarks
 MAX_GROWTH = 1.5  # maximum size change of a face found again after some frames
-NAN = float("nan")
-
-PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
-
-
-class Tracklet:
-    """The data of one face in consecutive frames: some 60 bytes per frame."""
-
-    def __init__(
-        self, detector: FaceDetector, points_of: PointsOf, embedder: IdentityEmbedder | None
-    ) -> None:
-        self.detector = detector
-        self.points_of = points_of
-        self.embedder = embedder
-        self.first = self.last = -1
-        self.num_seen, self.num_points = 0, 3
-        self.face: Face | None = None
-        self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
-        self.fives = array("f")
-        self.embeddings: list[Float[np.ndarray, " d"]] = []
-        self.clarities: list[float] = []
-        self.next_embedding = 0
-
-    def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Append the face in a later frame; it was not seen in the frames skipped."""
-        if not self.num_seen:
-            self.first, self.last = number, number - 1
-        points = self.aligned_points(face)
-        missed = number - self.last - 1
-        for values, new in (
-            (self.points, points.ravel()),
-            (self.boxes, face.box),
-            (self.mouths, [_known(self.detector.opening(face))]),
-            (self.turns, [_known(self.detector.yaw(face))]),
-            (self.fives, _five(face).ravel()),
-        ):
-            values.extend([NAN] * (missed * len(new)))
-            values.extend(np.asarray(new).tolist())
-        if self.embedder is not None and self.is_worth_embedding(face):
-            self.embed(self.embedder, frame, face)
-        self.last, self.face = number, face
-        self.num_seen += 1
-
-    def is_worth_embedding(self, face: Face) -> bool:
-        better = clarity(face, self.turns[-1]) > BETTER * max(self.clarities, default=0)
-        return better or (
-            self.num_seen >= self.next_embedding and len(self.embeddings) < MAX_EMBEDDINGS
-        )
-
-    def embed(
-        self, embedder: IdentityEmbedder, frame: UInt8[np.ndarray, "h w 3"], face: Face
-    ) -> None:
-        embedding = embedder(frame, face)
-        if embedding is not None:
-            if len(self.embeddings) == MAX_EMBEDDINGS:
-                least = int(np.argmin(self.clarities))
-                del self.embeddings[least], self.clarities[least]
-            self.embeddings.append(embedding)
-            self.clarities.append(clarity(face, self.turns[-1]))
-            self.next_embedding = max(2 * self.num_seen, FIRST_EMBEDDINGS)
-
-    def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
-        """The points to store; NaN if the face cannot be aligned."""
-        if not face.can_be_aligned:
-            return np.full((self.num_points, 2), NAN)
-        points = self.points_of(face)
-        if self.num_points != len(points):  # the first face that can be aligned
-            self.points = array("f", [NAN] * (2 * len(points) * len(self.mouths)))
-            self.num_points = len(points)
-        return points
-
-    def arrays(self) -> dict[str, Float[np.ndarray, "n ..."]]:
-        """points "n p 2", boxes "n 4", openings " n", yaws " n"; NaN if not seen."""
-        length = self.last - self.first + 1
-        points = _float32(self.points).reshape(length, self.num_points, 2)
-        return {
-            "points": bridged(points, _float32(self.fives).reshape(length, 5, 2)),
-            "boxes": _float32(self.boxes).reshape(length, 4),
-            "openings": _float32(self.mouths),
-            "yaws": _float32(self.turns),
-        }
-
-    def appearance(self) -> Appearance:
-        boxes = _float32(self.boxes).reshape(-1, 4)
-        embedding = mean_embedding(self.embeddings, self.clarities)
-        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], embedding)
-
-
-def clarity(face: Face, yaw: float) -> float:
-    """How well a face can be identified, 0 to 1: best frontal, large, with landmarks."""
-    facing = 1.0 if np.isnan(yaw) else max(float(np.cos(np.radians(yaw))), 0.1)
-    size = min(float(face.box[3] - face.box[1]) / LARGE_ENOUGH, 1.0)
-    return facing * max(size, 0.1) * (1.0 if face.can_be_aligned else WITHOUT_LANDMARKS)
-
-
-def mean_embedding(
-    embeddings: Sequence[Float[np.ndarray, " d"]], clarities: Sequence[float]
-) -> Float[np.ndarray, " d"] | None:
-    """The mean embedding, weighted by squared clarity, at the mean length: unit if all are."""
-    if not embeddings:
-        return None
-    mean = np.average(embeddings, axis=0, weights=np.square(clarities))
-    length = np.mean([np.linalg.norm(embedding) for embedding in embeddings])
-    return mean * (length / max(float(np.linalg.norm(mean)), 1e-12))
-
-
-def bridged(
-    points: Float[np.ndarray, "n p 2"], fives: Float[np.ndarray, "n 5 2"]
-) -> Float[np.ndarray, "n p 2"]:
-    """Fills short gaps in the points where eyes, nose and mouth are known.
-
-    Uses the points of the frames around the gap, moved along with those five.
-    """
-    known = np.isfinite(points).all(axis=(1, 2))
-    bridged = points.copy()
-    ends = np.flatnonzero(np.diff(np.concatenate([[True], known, [True]]).astype(int)))
-    for first, end in ends.reshape(-1, 2).tolist():
-        beside = [at for at in (first - 1, end) if 0 <= at < len(known)]
-        if end - first > LONGEST_GAP * len(beside) or not np.isfinite(fives[first:end]).all():
-            continue
-        if not np.isfinite(fives[beside]).all():
-            continue
-        for number in range(first, end):
-            moved = [
-                transform(nearest_similarity(fives[at], fives[number]), points[at]) for at in beside
-            ]
-            nearness = [1 / abs(number - at) for at in beside]
-            bridged[number] = np.average(moved, axis=0, weights=nearness)
-    return bridged
-
-
-def _five(face: Face) -> Float[np.ndarray, "5 2"]:
-    if face.five is not None:
-        return face.five
-    return five_points(face) if face.scheme in FIVE_POINTS else np.full((5, 2), NAN)
-
-
-def _known(value: float | None) -> float:
-    return NAN if value is None else value
-
-
-def _float32(values: array) -> Float[np.ndarray, " n"]:
-    return np.array(values, dtype=np.float32)
+NEAR = (
+    0.1  # steps of faces over two frames, in sizes, up to which the frame between does not matter
+)
 
 
 class Follower:
@@ -229,15 +80,17 @@ class Follower:
         if self.waiting is not None:
             number_before, frame_before = self.waiting
             self.waiting = None
+            between: Sequence[Face | None]
             if is_calm:
                 between = [
                     midway(old, new)
                     for old, new in zip(before, after, strict=True)
                     if new is not None
                 ]
-                self.move_on(number_before, frame_before, between)
             else:
-                self.move_on(number_before, frame_before, self.refined(frame_before))
+                between = self.refined(frame_before)
+            self.move_on(number_before, frame_before, between)
+            if not is_calm and (None in between or not is_near(before, after)):
                 after = self.refined(frame)
         self.move_on(number, frame, after)
         self.is_calm = is_calm and not self.is_searching(number)
@@ -340,6 +193,13 @@ def distinct(before: Sequence[Face], after: Sequence[Face | None]) -> list[Face 
             kept[index] = face
             boxes = np.concatenate([boxes, face.box[None]])
     return kept
+
+
+def is_near(before: Sequence[Face], after: Sequence[Face | None]) -> bool:
+    """Whether all faces are still there and moved so little that none was mistaken for another."""
+    return all(
+        new is not None and _step(old, new) < NEAR for old, new in zip(before, after, strict=True)
+    )
 
 
 def _step(old: Face, new: Face) -> float:
