@@ -102,6 +102,36 @@ def test_a_flash_is_no_face_but_a_short_shot_is() -> None:
     assert spans(look_at([draw((20, 30, 40, A))])) == [(0, 0, 1)]
 
 
+class Blind(DotDetector):
+    """Finds no landmarks after the first frames; heads are turned by these degrees."""
+
+    def __init__(self, degrees: float | None, num_with_landmarks: int) -> None:
+        super().__init__()
+        self.degrees, self.num_left = degrees, num_with_landmarks
+
+    def at(self, frame: np.ndarray, level: int) -> Face | None:
+        face = super().at(frame, level)
+        self.num_left -= 1
+        if face is None or self.num_left >= 0:
+            return face
+        return replace(face, points=face.points[[0, 1, 2, 0, 1]], scheme=FIVE)
+
+    def yaw(self, face: Face) -> float | None:
+        return self.degrees
+
+
+@pytest.mark.parametrize(
+    ("degrees", "num_with_landmarks", "is_face"),
+    [(5.0, 1, False), (-20.0, 0, False), (5.0, 4, True), (-70.0, 0, True), (None, 0, True)],
+)
+def test_a_face_that_looks_here_without_landmarks_is_none(
+    degrees: float | None, num_with_landmarks: int, is_face: bool
+) -> None:
+    frames = [draw((20 + index, 30, 40, A)) for index in range(30)]
+    found = look_at(frames, Blind(degrees, num_with_landmarks))
+    assert spans(found) == ([(0, 0, 30)] if is_face else [])
+
+
 def test_no_frames_are_an_empty_survey() -> None:
     assert look_at([]) == Survey(0, [], [])
 

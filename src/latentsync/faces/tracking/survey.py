@@ -13,15 +13,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from latentsync.faces.detectors.base import FaceDetector, IdentityEmbedder
-from latentsync.faces.tracking.follower import Follower, PointsOf, Tracklet
+from latentsync.faces.tracking.follower import Follower
 from latentsync.faces.tracking.identity import ColorEmbedder, number_people
 from latentsync.faces.tracking.shots import shots_of
+from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
 from latentsync.files import publish
 
 FORMAT_VERSION = 1
 ARRAYS = ("points", "boxes", "openings", "yaws")
 # Tracks seen in fewer frames, and missing for most of their shot, are false detections.
 FLASH = 3
+# So are tracks that face the camera while landmarks fit in a smaller share of their frames: on real
+# clips hair, crowds in the dark, blurred heads. None of them could be redrawn.
+MIN_LANDMARKS, FACING_YAW = 0.1, 35.0
 STEADY_FRAMES = 9  # median window for sizes and yaws, so that thresholds are crossed only once
 YAW_MARGIN = 8.0  # degrees
 SHORT_RETURN = 5  # frames
@@ -153,8 +157,16 @@ def lasting(follower: Follower, first: int, end: int) -> list[Tracklet]:
     return [
         tracklet
         for tracklet in follower.tracklets
-        if tracklet.num_seen >= FLASH or tracklet.num_seen * 2 > end - first
+        if (tracklet.num_seen >= FLASH or tracklet.num_seen * 2 > end - first)
+        and (tracklet.share_with_landmarks() >= MIN_LANDMARKS or not faces_camera(tracklet))
     ]
+
+
+def faces_camera(tracklet: Tracklet) -> bool:
+    """Whether the head is known to face the camera in most frames, so that landmarks must fit."""
+    turns = np.abs(np.array(tracklet.turns))
+    known = turns[np.isfinite(turns)]
+    return len(known) > 0 and float(np.median(known)) < FACING_YAW
 
 
 def usable(
