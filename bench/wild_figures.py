@@ -163,8 +163,8 @@ def cut_figures(look: Look, label: Label) -> dict:
 
 
 def face_figures(look: Look, label: Label) -> dict:
-    """Recall and false faces by their number per frame, since labels state how many faces there are
-    but not where; and the number of faces found by height."""
+    """Faces by their number per frame, since labels state how many there are but not where; the
+    number of faces found by height; and of tracks that fit no label, to be looked at."""
     num_found = np.zeros(look.survey.num_frames, int)
     counts: Counter[str] = Counter()
     for track in look.survey.tracks:
@@ -173,6 +173,10 @@ def face_figures(look: Look, label: Label) -> dict:
         heights = (track.boxes[:, 3] - track.boxes[:, 1])[seen]
         for low, high in pairwise(SIZES):
             counts[f"found_{low}_px"] += int(((heights >= low) & (heights < high)).sum())
+    unlabelled = [track for track, name in named_tracks(look, label) if name is None]
+    counts["unlabelled_tracks"] = sum(
+        bool(np.nanmax(track.boxes[:, 3] - track.boxes[:, 1]) > SIZES[1]) for track in unlabelled
+    )
     return {**presence(num_found.tolist(), label["people"]), **counts}
 
 

@@ -55,23 +55,21 @@ def in_spans(number: int, spans: Iterable[Span]) -> bool:
     return any(first <= number <= last for first, last in spans)
 
 
-def presence(
-    num_found: Sequence[int], people: Sequence[Label], *, others: bool = False
-) -> Counter[str]:
-    """Expected, found and false faces over the frames, by number per frame: labels have no boxes.
+def presence(num_found: Sequence[int], people: Sequence[Label]) -> Counter[str]:
+    """Expected and found faces over the frames, by number per frame: labels have no boxes.
 
-    Faces beyond the number of all labelled people, including doubtful ones, are false, unless
-    `others` states that more people than labelled may be visible.
+    Faces beyond the number of all labelled people, including doubtful ones, are `unlabelled`:
+    false, or people whom nobody labelled.
     """
-    counts = Counter(expected=0, found=0, false=0, false_frames=0)
+    counts = Counter(expected=0, found=0, unlabelled=0, unlabelled_frames=0)
     for number, seen in enumerate(num_found):
         there = [person for person in people if in_spans(number, person["spans"])]
         sure = sum(not person.get("doubtful") for person in there)
         counts["expected"] += sure
         counts["found"] += min(seen, sure)
-        if not others and seen > len(there):
-            counts["false"] += seen - len(there)
-            counts["false_frames"] += 1
+        if seen > len(there):
+            counts["unlabelled"] += seen - len(there)
+            counts["unlabelled_frames"] += 1
     return counts
 
 

@@ -56,6 +56,7 @@ def test_what_is_labelled_and_what_is_found(look: Look) -> None:
     assert (figures["cuts"]["P"], figures["cuts"]["R"]) == (1, 0.5)
     assert figures["faces"]["recall"] == 0.95
     assert figures["faces"]["found_80_px"] == 2 * 38
+    assert figures["faces"]["unlabelled_tracks"] == 0
     assert figures["identities"]["right_share"] == 0
     assert figures["identities"]["merged_pairs"] == 2
     assert figures["yaw"]["AUC"] == 1
@@ -68,6 +69,20 @@ def test_what_is_labelled_and_what_is_found(look: Look) -> None:
     assert figures["occlusion"]["painted_share"] is None
     assert 0 < figures["placement"]["lag_p95"] < 6
     assert figures["cost"]["all_ms_per_frame"] == 50
+
+
+def test_tracks_that_fit_no_label_are_counted(look: Look) -> None:
+    label = {**LABEL, "people": LABEL["people"][:1]}
+    assert figures_of(look, label, sections=("faces",), max_yaw=60)["faces"] == {
+        "expected": 20,
+        "found": 19,
+        "unlabelled": 19,
+        "unlabelled_frames": 19,
+        "unlabelled_tracks": 1,
+        "found_0_px": 0,
+        "found_40_px": 0,
+        "found_80_px": 38,
+    }
 
 
 def test_hidden_mouths_are_kept_and_free_ones_painted(look: Look) -> None:
