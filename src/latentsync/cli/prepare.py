@@ -31,6 +31,7 @@ def make_clips(config: DictConfig) -> None:
         stages=build_stages(config),
         limits=build_limits(config),
         rules=build_rules(config),
+        max_error_rate=config.max_error_rate,
         executor=build(config.executor),
         progress=config.progress,
     )

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from latentsync.data.clips import DROPPED_NAME
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
-from latentsync.files import visible_files
+from latentsync.files import printable, visible_files
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import Align
 from latentsync.prepare.executors import Executor, SerialExecutor
@@ -27,8 +28,10 @@ from latentsync.prepare.record import Record, locked
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
-from latentsync.prepare.stage import Outcome, Source, Stage, check_stages, run_stages
+from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages, run_stages
 from latentsync.prepare.summary import SetRule, summarise
+
+MAX_ERROR_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def prepare_clips(
     stages: Sequence[Stage] | None = None,
     limits: Limits | None = None,
     rules: Sequence[SetRule] = (),
+    max_error_rate: float = MAX_ERROR_RATE,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Outcome]:
@@ -98,7 +102,9 @@ def prepare_clips(
     are made by the same stages with the same parameters. The raw files are only read. Results do
     not depend on order or number of processes. Clips deleted since are made again. Clips beyond the
     `limits` of what stages measured are listed as dropped, at the end: other limits redo nothing.
-    Then come the `rules`, which look at all clips: `Dedupe`, `Split`.
+    Then come the `rules`, which look at all clips: `Dedupe`, `Split`. ValueError after all that if
+    more than the share `max_error_rate` of the files ended with an unexpected error; they are tried
+    again by the next run.
     """
     stages = Recipe().stages() if stages is None else list(stages)
     check_stages(stages)
@@ -134,7 +140,22 @@ def prepare_clips(
                 bar.update()
         rows = {source: record.rows[name] for source, name in versions.items()}
         outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
-        return summarise(outcomes, output_dir, limits, rules=rules, parameters=parameters(stages))
+        outcomes = summarise(
+            outcomes, output_dir, limits, rules=rules, parameters=parameters(stages)
+        )
+    check_errors(outcomes, max_error_rate)
+    return outcomes
+
+
+def check_errors(outcomes: Sequence[Outcome], max_error_rate: float) -> None:
+    """ValueError if a larger share of the files ended with an unexpected error."""
+    errors = [part for each in outcomes for part in each.dropped if part.stage == ERROR]
+    if len(errors) > max_error_rate * len(outcomes):
+        raise ValueError(
+            f"{len(errors)} of {len(outcomes)} files ended with an unexpected error, more than "
+            f"max_error_rate={max_error_rate:g} (first: {printable(errors[0].source)}: "
+            f"{errors[0].reason}): {DROPPED_NAME} lists them, and the same command tries them again"
+        )
 
 
 def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:
@@ -153,7 +174,7 @@ def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
         raise ValueError(f"output {output_dir} lies in the input {input_dir}: raw files stay as is")
     paths = visible_files(input_dir)
     for path in paths:
-        if path.resolve().is_relative_to(output_dir):
+        if real_path(path).is_relative_to(output_dir):
             raise ValueError(
                 f"{path} leads into the output {output_dir}: input= holds raw files only"
             )
@@ -163,8 +184,18 @@ def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
     return [Source(input_dir / name, name, key_of(name), output_dir) for name in names]
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads; itself if it is a link that leads in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError:  # Python 3.11 and 3.12 on a loop of links
+        return path
+
+
 def is_whole(row: dict, output_dir: Path) -> bool:
-    """Whether all files recorded for a source still exist."""
+    """Whether a source ended without an unexpected error, and all its files still exist."""
+    if any(part["stage"] == ERROR for part in row["dropped"]):
+        return False
     files = (clip[name] for clip in row["clips"] for name in ("clip", "features"))
     return all((output_dir / file).is_file() for file in files)
 
@@ -177,5 +208,8 @@ def key_of(name: str) -> str:
 
 def version(source: Source) -> str:
     """Identifies the current version of a raw file: a changed file is prepared again."""
-    status = source.path.lstat()
+    try:
+        status = source.path.lstat()
+    except FileNotFoundError:  # vanished since the folder was listed
+        return f"{source.name} 0 0"
     return f"{source.name} {status.st_size} {status.st_mtime_ns}"

@@ -4,6 +4,7 @@ Source (a raw file) -> Recording (with its properties) -> Resampled (streams at 
 Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with features).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from math import isfinite
@@ -11,12 +12,29 @@ from pathlib import Path
 from time import perf_counter
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from latentsync.data.clips import COLUMNS, Clip, Measures
 from latentsync.media.video import VideoInfo
+
+logger = logging.getLogger(__name__)
+
+# Stage of files that ended with an error which no stage expects, and such errors.
+ERROR = "error"
+UNEXPECTED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    cv2.error,
+    np.linalg.LinAlgError,
+)
+MAX_REASON = 300
 
 Item = TypeVar("Item", contravariant=True)
 
@@ -208,7 +226,12 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
 
 def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
-    """Run a source through all stages, depth-first, one item at a time."""
+    """Run a source through all stages, depth-first, one item at a time.
+
+    What no stage expects of a file is logged and listed as dropped at the stage `error`. Errors
+    that the user can fix (ValueError, OSError: missing weights, a full disk) concern every file and
+    are raised.
+    """
     outcome = Outcome(source)
     seconds, begin = None, perf_counter()
     try:
@@ -222,6 +245,14 @@ def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
                 outcome.clips.append(produced)
     except UnreadableError as error:
         outcome.dropped.append(Dropped(source.name, "resample", str(error)))
+    except FileNotFoundError:
+        if source.path.exists():
+            raise
+        outcome.dropped.append(Dropped(source.name, "resample", "it vanished while it was read"))
+    except UNEXPECTED as error:
+        logger.exception("%s: unexpected error", source.name)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        outcome.dropped.append(Dropped(source.name, ERROR, reason[:MAX_REASON]))
     return replace(outcome, seconds=seconds, work_seconds=round(perf_counter() - begin, 3))
 
 
