@@ -68,7 +68,7 @@ def test_a_hand_covers_its_joints_and_the_flesh_around_them() -> None:
     assert not covered[:, :20].any()
 
 
-@pytest.mark.parametrize(("cut", "is_one"), [(0, True), (5, True), (6, False), (21, False)])
+@pytest.mark.parametrize(("cut", "is_one"), [(0, True), (7, True), (8, False), (21, False)])
 def test_a_new_hand_lies_mostly_in_the_picture(cut: int, is_one: bool) -> None:
     places = np.tile([120.0, 120.0], (21, 1))
     places[9] = 120, 80

@@ -7,9 +7,9 @@ import pytest
 from bench_wild import default_faces, measure_clip
 from wild_figures import totals
 
-from latentsync.faces.detectors.model_files import MESH, OPENCV_ZOO, default_cache
+from latentsync.faces.detectors.model_files import HANDS, MESH, OPENCV_ZOO, default_cache
 
-SECTIONS = ("faces", "identities", "yaw")
+SECTIONS = ("faces", "identities", "yaw", "occlusion")
 # Measured: 14 of 16. A man in profile, lit from below and looking down, and a woman who turns from
 # a profile after a cut are taken for several people.
 MIN_PERSONS_RIGHT = 0.85
@@ -20,7 +20,7 @@ Figures = dict[str, dict[str, dict]]
 @pytest.fixture(scope="session")
 def figures(labels: dict[str, dict], clips: dict[str, Path]) -> Figures:
     """Figures by clip and section; takes some minutes."""
-    names = (*MESH.checksums, *OPENCV_ZOO.checksums)
+    names = (*MESH.checksums, *OPENCV_ZOO.checksums, *HANDS.checksums)
     if not all((default_cache() / name).is_file() for name in names):
         pytest.skip("the face models are not fetched: python -m latentsync.faces.fetch")
     options = Namespace(sections=SECTIONS, faces=default_faces(), lr_asd=None, max_yaw=60)
@@ -53,3 +53,20 @@ def test_persons_are_told_apart_over_cuts(figures: Figures) -> None:
 @pytest.mark.slow
 def test_hardly_any_labelled_face_is_missed(figures: Figures) -> None:
     assert totals(figures)["faces"]["recall"] >= 0.97
+
+
+@pytest.mark.slow
+def test_free_mouths_are_redrawn(figures: Figures) -> None:
+    occlusion = totals(figures)["occlusion"]
+    assert occlusion["free_frames"] > 600
+    assert occlusion["painted_share"] >= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="0.873 of the labelled frames: in 24 of the 30 others the hand is no longer before the "
+    "mouth by eye, in six it is blurred, before a face of 40 pixels",
+)
+def test_a_hand_before_the_mouth_is_kept(figures: Figures) -> None:
+    assert totals(figures)["occlusion"]["hand_kept_share"] >= 0.9

@@ -47,11 +47,18 @@ class HandFinder:
     """`look` detects the hands in a square of a frame, `follow` tracks one into the next frame."""
 
     def __init__(
-        self, palm: Path, hand: Path, *, min_palm: float = 0.5, min_presence: float = 0.5
+        self,
+        palm: Path,
+        hand: Path,
+        *,
+        min_palm: float = 0.5,
+        min_presence: float = 0.5,
+        min_followed: float = 0.2,
     ) -> None:
         self.palm, self.hand = read_network(palm), read_network(hand)
         self.min_logit = float(np.log(min_palm / (1 - min_palm)))
         self.min_presence = min_presence
+        self.min_followed = min_followed  # a known hand that is blurred scores less than a new one
         self.anchors = palm_anchors()
 
     def look(
@@ -60,14 +67,18 @@ class HandFinder:
         """The hands in the upright square around `middle`, without the known ones."""
         hands = list(known)
         for points in self.palms(frame, roi(middle, side, np.array([0.0, -1.0]), PALM_SIZE)):
-            found = self.read(frame, palm_roi(points))
+            found = self.read(frame, palm_roi(points), least=self.min_presence)
             if found is not None and not is_among(found, hands):
                 hands.append(found)
         return hands[len(known) :]
 
     def follow(self, frame: Frame, hand: Hand) -> Hand | None:
         """The same hand a frame later, None if it is lost."""
-        return self.read(frame, joints_roi(hand.points))
+        return self.read(frame, joints_roi(hand.points), least=self.min_followed)
+
+    def is_sure(self, hand: Hand) -> bool:
+        """Whether a hand that is followed would be found anew."""
+        return hand.presence >= self.min_presence
 
     def palms(self, frame: Frame, matrix: Matrix) -> list[Float[np.ndarray, "9 2"]]:
         """Corners of the box and seven points of every palm, in frame pixels, best first."""
@@ -90,12 +101,13 @@ class HandFinder:
             transform(back, np.concatenate([boxes[i].reshape(2, 2), points[i]]) - 0.5) for i in kept
         ]
 
-    def read(self, frame: Frame, matrix: Matrix) -> Hand | None:
+    def read(self, frame: Frame, matrix: Matrix, *, least: float) -> Hand | None:
+        """The hand in the square that `matrix` makes of the frame, if its presence is `least`."""
         picture = warp(frame, matrix, (HAND_SIZE, HAND_SIZE))
         self.hand.setInput(cv2.dnn.blobFromImage(picture, 1 / 255))
         points, presence = self.hand.forward(["Identity", "Identity_1"])
         sure = float(presence.reshape(-1)[0])
-        if sure < self.min_presence:
+        if sure < least:
             return None
         inside = points.reshape(21, 3)[:, :2].astype(np.float64)
         hand = Hand(transform(invert(matrix), inside - 0.5), sure)
