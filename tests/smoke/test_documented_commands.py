@@ -52,6 +52,7 @@ NOT_RUN = {
 COMPOSED = {
     "s3://": "asks a cloud; tests/data/test_remote.py reads sets from other stores",
     "ckpt=hf:": "asks the hub; tests/weights/test_fetch.py",
+    "syncnet_v2=": "wants published weights; test_lse.py runs it with files of random ones",
     "torchrun": "wants two machines of eight GPUs",
     "srun": "wants a cluster",
     "=registered": "wants a package that brings a part; test_extending.py installs one",

@@ -37,12 +37,15 @@ INPUTS: Mapping[str, str] = {
 
 # The inputs available for one clip, keyed as in INPUTS.
 Sample = dict[str, Tensor]
+# How a figure comes from values that each clip has alone.
+Average = Literal["mean", "median"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One number of a metric: its key in metrics.json, label in the table (None: not shown), unit,
-    which direction is better, range, source of the definition, and number format.
+    which direction is better, range, source of the definition, number format, and how it follows
+    from values of single clips (None: it has no meaning for one clip).
     """
 
     key: str
@@ -53,6 +56,7 @@ class Figure:
     high: float
     source: str
     form: str = "{:.3f}"
+    average: Average | None = "mean"
 
 
 @runtime_checkable

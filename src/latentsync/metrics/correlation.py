@@ -92,8 +92,8 @@ def figures_of(
     """The figures of one correlation: mean over clips (shown in the table), spread, pooled r."""
     return (
         Figure(key, label, "r", better, -1.0, 1.0, PEARSON, form),
-        Figure(f"{key}_spread", None, "r", "-", 0.0, 2.0, PEARSON),
-        Figure(f"{key}_pooled", None, "r", better, -1.0, 1.0, PEARSON),
+        Figure(f"{key}_spread", None, "r", "-", 0.0, 2.0, PEARSON, average=None),
+        Figure(f"{key}_pooled", None, "r", better, -1.0, 1.0, PEARSON, average=None),
     )
 
 

@@ -148,10 +148,12 @@ class SetDistance(ClipRows):
                 "metrics.*.extractor.path is null: give a TorchScript file that takes "
                 f"{extractor.side} px in {extractor.levels}"
             )
-        count = Figure(f"{distances[0]}_samples", None, "samples", "-", 0.0, math.inf, "here")
+        count = Figure(
+            f"{distances[0]}_samples", None, "samples", "-", 0.0, math.inf, "here", average=None
+        )
         figures = [
             Figure(key, DISTANCES[key][1], "squared distance", "lower", -math.inf, math.inf,
-                   DISTANCES[key][2])
+                   DISTANCES[key][2], average=None)
             for key in distances
         ]  # fmt: skip
         self.figures = (*figures, count)

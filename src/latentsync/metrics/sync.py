@@ -112,7 +112,7 @@ class SyncFigures(ClipRows):
                "{:.0%}"),
         Figure("in_over_off", "P(in>off)", "probability", "higher", 0.0, 1.0, SOURCE),
         Figure("sync_confidence", None, "cosine", "higher", 0.0, 2.0, SOURCE),
-        Figure("offset", None, "frames", "0", -MAX_SHIFT, MAX_SHIFT, SOURCE),
+        Figure("offset", None, "frames", "0", -MAX_SHIFT, MAX_SHIFT, SOURCE, average="median"),
     )  # fmt: skip
 
     @property
