@@ -17,6 +17,7 @@ from latentsync.prepare.split import Split
 from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
 from latentsync.prepare.summary import filter_clips
+from latentsync.prepare.sync import MeasureSync
 
 __all__ = [
     "Align",
@@ -29,6 +30,7 @@ __all__ = [
     "LocalExecutor",
     "MeasureQuality",
     "MeasureSound",
+    "MeasureSync",
     "Outcome",
     "Probe",
     "Recipe",

@@ -30,6 +30,7 @@ from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages, run_stages
 from latentsync.prepare.summary import SetRule, summarise
+from latentsync.prepare.sync import MeasureSync
 
 MAX_ERROR_RATE = 0.05
 
@@ -50,6 +51,7 @@ class Recipe:
     max_seconds: float = 10.0
     cut_ratio: float | None = STANDS_OUT
     min_overlap: float = SAME_PLACE
+    syncnet: Path | str | None = None
     vad: str = "level"
     quality: str | None = None
     crf: int = 8
@@ -73,6 +75,7 @@ class Recipe:
                 min_seconds=min_seconds,
                 min_overlap=self.min_overlap,
             ),
+            MeasureSync(syncnet=self.syncnet, fps=fps),
             MeasureSound(vad=self.vad),
             MeasureQuality(network=self.quality),
             Fingerprint(),
