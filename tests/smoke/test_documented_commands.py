@@ -50,6 +50,8 @@ NOT_RUN = {
     "python bench/memory_table.py": "traces networks of full size for minutes",
 }
 COMPOSED = {
+    "experiment=demo/adapt": "wants a minute of speech; test_adapt.py runs it on a few seconds",
+    "ckpt=experiments/demo/adapt": "wants what the command above it made",
     "s3://": "asks a cloud; tests/data/test_remote.py reads sets from other stores",
     "ckpt=hf:": "asks the hub; tests/weights/test_fetch.py",
     "syncnet_v2=": "wants published weights; test_lse.py runs it with files of random ones",

@@ -38,8 +38,10 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers of the configs: ${demo_model:} is the folder of the shipped model."""
+    """Register the resolvers of the configs: ${demo_model:} is the folder of the shipped model,
+    ${stem:FILE} a file's name without folder and suffix."""
     OmegaConf.register_new_resolver("demo_model", lambda: str(demo_model_dir()), replace=True)
+    OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:

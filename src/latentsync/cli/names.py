@@ -68,6 +68,8 @@ NAMING: dict[str, dict[str, Words]] = {
     "train": {
         "name": NO_WORDS,
         "ckpt_path": NONE,
+        "ckpt": NO_WORDS,
+        "video": NO_WORDS,
         "paths.run_dir": NO_WORDS,
         "data.train_manifest": NO_WORDS,
         "data.val_manifest": NO_WORDS,

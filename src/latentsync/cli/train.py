@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -32,12 +33,21 @@ def run(config: DictConfig) -> float | None:
     if is_sweep():
         # The jobs of a sweep may start in the same second; only Hydra's folder distinguishes them.
         config.paths.run_dir = HydraConfig.get().runtime.output_dir
-    value = train(config)
+    value = run_of(config)(config)
     if rank_zero_only.rank == 0:
         overrides = overrides_of(HydraConfig.get().overrides.task)
         run_dir = Path(config.paths.run_dir)
         write_result(Run(run_dir.name, overrides, config.objective, value), run_dir)
     return value
+
+
+def run_of(config: DictConfig) -> Callable[[DictConfig], float | None]:
+    """What an experiment does: train, or prepare its data first if it is an adaptation."""
+    if config.get("adapt") is None:
+        return train
+    from latentsync.cli.adapt import adapt  # it trains by `train`
+
+    return adapt
 
 
 def train(config: DictConfig) -> float | None:

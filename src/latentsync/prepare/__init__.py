@@ -8,11 +8,13 @@ from latentsync.prepare.features import WriteClips
 from latentsync.prepare.fingerprint import Fingerprint
 from latentsync.prepare.latents import encode_latents
 from latentsync.prepare.limits import Limit, limits_of
+from latentsync.prepare.part import Part
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
+from latentsync.prepare.speaker import Demands
 from latentsync.prepare.split import Split
 from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
@@ -24,6 +26,7 @@ __all__ = [
     "AlignedSegment",
     "Cut",
     "Dedupe",
+    "Demands",
     "Dropped",
     "Fingerprint",
     "Limit",
@@ -32,6 +35,7 @@ __all__ = [
     "MeasureSound",
     "MeasureSync",
     "Outcome",
+    "Part",
     "Probe",
     "Recipe",
     "Resample",

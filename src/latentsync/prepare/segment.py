@@ -97,9 +97,11 @@ class Cut:
         self, resampled: Resampled, index: int, start: int, frames: Iterator, length: int
     ) -> Segment:
         first, end = sample_of(start, self.fps), sample_of(start + length, self.fps)
-        return Segment(resampled.source, index, start, frames, resampled.waveform[first:end])
+        waveform, at = resampled.waveform[first:end], resampled.start_frame + start
+        return Segment(resampled.source, index, at, frames, waveform)
 
     def _dropped(self, resampled: Resampled, reason: str, start: int, end: int) -> Dropped:
+        start, end = resampled.start_frame + start, resampled.start_frame + end
         return Dropped.part(resampled.source, self.name, reason, start=start, end=end, fps=self.fps)
 
 

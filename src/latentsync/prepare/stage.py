@@ -63,12 +63,16 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Frames at the model's rate, read anew by every call, and the audio from the first one on."""
+    """Frames at the model's rate, read anew by every call, and the audio from the first one on.
+
+    The first one is frame `start_frame` of the source, whose other frames were left out.
+    """
 
     source: Source
     num_frames: int
     frames: Callable[[], Iterator[Frame]]
     waveform: Float[Tensor, " t"]
+    start_frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int32
 
 from latentsync.files import printable
 from latentsync.media.container import CLIPPED
+from latentsync.models.adapted import recording_of
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.chunks import slot_entries, slot_of
 from latentsync.pipeline.compositing import RunsAt, shown_mouths
@@ -87,6 +88,7 @@ def report_of(
         occlusion=occlusion_of(job, reasons),
         damage=[*missed_again(num_missed), *damage_of(job)],
         notes=notes,
+        adapted_to=recording_of(model),
     )
 
 

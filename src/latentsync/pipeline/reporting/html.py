@@ -180,6 +180,7 @@ def _settings(report: Report) -> dict[str, object]:
         "audio": report.audio,
         "result": report.out,
         "model": report.model,
+        "adapted to": "nobody" if report.adapted_to is None else report.adapted_to["video"],
         "preset": report.preset or "-",
         "sampler": ", ".join(f"{name} {value}" for name, value in report.sampler.items()),
         "seed": report.seed,

@@ -61,6 +61,7 @@ class Report:
     something hid the mouth, also as a fraction of them, and the fraction of the mouth that stayed
     the source's there. `damage`: where the source could not be decoded; `notes`: other deviations
     from the request. `sync_measure`: the measure of the shots' sync, one of `SYNC_MEASURES`.
+    `adapted_to`: name and hash of the recording of the one speaker the model was adapted to.
     """
 
     video: str
@@ -91,6 +92,7 @@ class Report:
     occlusion: dict[str, float] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    adapted_to: dict[str, str] | None = None
 
     def save(self, path: Path) -> None:
         """Write JSON; NaN and infinities become null."""

@@ -195,7 +195,8 @@ class DiffusionTask(Task):
         """Write the trained model as a self-describing folder."""
         if self.adapter is not None:
             self.adapter.merge(self.model.unet)
-        self.model.training = {"steps": self.global_step, "seed": self.seed}
+        of_run = {"steps": self.global_step, "seed": self.seed}
+        self.model.training = {**self.model.training, **of_run}
         self.model.save_pretrained(folder)
 
 

@@ -1,0 +1,223 @@
+"""`python train.py experiment=demo/adapt video=me.mp4`: prepare the video, train the VAE, then the
+UNet, and report; every result is kept, so that the same command goes on where it was stopped."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from latentsync.cli.command import conf_dir
+from latentsync.cli.names import build, quote
+from latentsync.cli.prepare import build_limits, build_stages
+from latentsync.cli.train import train
+from latentsync.data.clips import Clip, read_manifest
+from latentsync.evaluation.adapted import HeldOut, report_adaptation
+from latentsync.faces import MeshDetector
+from latentsync.files import printable
+from latentsync.models import LipSyncModel, MelAudioEncoder
+from latentsync.prepare import Demands, Part, encode_audio, encode_latents, prepare_clips
+from latentsync.prepare.record import Record, locked
+from latentsync.prepare.speaker import check_clips, check_persons, check_sound
+from latentsync.prepare.stage import Resampled
+
+log = logging.getLogger(__name__)
+
+TRAINED, HELD_OUT = "train", "val"
+
+
+def adapt(config: DictConfig) -> float | None:
+    """Adapt a model to the speaker of a video; returns the objective of the UNet's training."""
+    video = Path(config.video)
+    if not video.is_file():
+        raise FileNotFoundError(f"video={video}: there is no such file")
+    run_dir = Path(config.paths.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with locked(run_dir):
+        speaker = {"video": printable(video.name), "sha256": sha256_of(video)}
+        options = OmegaConf.to_container(config.adapt, resolve=True)
+        assert isinstance(options, dict)
+        kept = {name: options[name] for name in ("held_out", "prepare", "vae")}
+        record = Record.open(run_dir, {**speaker, "model": str(config.ckpt), **kept})
+        return Adaptation(config, video, run_dir, record, speaker).run()
+
+
+@dataclass
+class Adaptation:
+    """The steps, each of which is recorded when its result is whole."""
+
+    config: DictConfig
+    video: Path
+    run_dir: Path
+    record: Record
+    speaker: dict[str, str]
+    objective: float | None = None
+
+    def run(self) -> float | None:
+        steps = self.config.trainer.max_steps
+        for number, (name, make, parameters) in enumerate(
+            (
+                ("clips", self.make_clips, {}),
+                ("vae", self.train_vae, {}),
+                ("latents", self.make_latents, {}),
+                ("unet", self.train_unet, {"max_steps": steps}),
+                ("report", self.make_report, {"max_steps": steps}),
+            ),
+            start=1,
+        ):
+            title = f"step {number} of 5, {name}"
+            if self.record.rows.get(name) == {"item": name, **parameters}:
+                log.info("%s: kept from before", title)
+                continue
+            log.info("%s: begins", title)
+            if not make():
+                return None
+            self.record.add(name, parameters)
+        return self.objective
+
+    @cached_property
+    def model(self) -> LipSyncModel:
+        """The model to begin with."""
+        return LipSyncModel.from_pretrained(self.config.ckpt)
+
+    @cached_property
+    def preparation(self) -> DictConfig:
+        """The config of prepare.py that makes clips of the model's form."""
+        form = self.model.format
+        return composed(
+            "prepare",
+            *words_of(self.config.adapt.prepare),
+            f"resolution={form.resolution}",
+            f"aligner={form.aligner}",
+            f"prepare.fps={form.fps}",
+        )
+
+    def make_clips(self) -> bool:
+        demands: Demands = build(self.config.adapt.demands)
+        check_sound(self.video, demands)
+        check_persons(self.video, build(self.preparation.faces), demands)
+        raw = self.run_dir / "source"
+        raw.mkdir(exist_ok=True)
+        link = raw / self.video.name
+        if not link.exists():
+            link.symlink_to(self.video.resolve())
+        share = 1 - self.config.adapt.held_out
+        for part, start, end in ((TRAINED, 0.0, share), (HELD_OUT, share, 1.0)):
+            self._prepare(raw, self.run_dir / "data" / part, start, end)
+        clips = [clip for part in (TRAINED, HELD_OUT) for clip in self.clips(part)]
+        seconds = check_clips(clips, self.video, demands)
+        log.info("%.0f s of speech in %d clips", seconds, len(clips))
+        return True
+
+    def _prepare(self, raw: Path, output: Path, start: float, end: float) -> None:
+        stages = build_stages(self.preparation)
+        after = next(place for place, stage in enumerate(stages) if stage.makes is Resampled) + 1
+        part = Part(fps=self.model.format.fps, start=start, end=end)
+        outcomes = prepare_clips(
+            raw,
+            output,
+            stages=[*stages[:after], part, *stages[after:]],
+            limits=build_limits(self.preparation),
+        )
+        if not any(outcome.clips for outcome in outcomes):
+            raise ValueError(
+                f"no face can be learned from in the part from {start:g} to {end:g} of "
+                f"{self.video}: {output}/dropped.jsonl says why; give a recording in which the "
+                "speaker is seen all the time"
+            )
+        if not isinstance(self.model.audio_encoder, MelAudioEncoder):
+            encode_audio(output, self.model.audio_encoder, progress=True)
+
+    def clips(self, part: str) -> list[Clip]:
+        return read_manifest(self.run_dir / "data" / part)
+
+    def train_vae(self) -> bool:
+        """Whether the VAE's training came to its end."""
+        folder = self.run_dir / "vae"
+        words = words_of(self.config.adapt.vae)
+        if self.config.get("tiny_networks", False):
+            words.append("+debug=tiny")
+        config = composed(
+            "train",
+            *words,
+            f"seed={self.config.seed}",
+            f"paths.run_dir={named(folder)}",
+            *(
+                f"data.{part}_manifest={named(self.run_dir / 'data' / part)}"
+                for part in (TRAINED, HELD_OUT)
+            ),
+            "ckpt_path=auto",
+        )
+        train(config)
+        return is_model(folder / "model")
+
+    def make_latents(self) -> bool:
+        for part in (TRAINED, HELD_OUT):
+            encode_latents(
+                self.run_dir / "data" / part,
+                Path(self.config.vae),
+                mask=self.model.format.mask,
+                progress=True,
+            )
+        return True
+
+    def train_unet(self) -> bool:
+        """Whether the UNet's training came to its end."""
+        config = self.config
+        config.ckpt_path = config.ckpt_path or "auto"
+        with open_dict(config):
+            config.task.model.adapted_to = self.speaker
+        self.objective = train(config)
+        return is_model(self.run_dir / "model")
+
+    def make_report(self) -> bool:
+        held_out = HeldOut.of(self.clips(HELD_OUT), self.clips(TRAINED))
+        sampler = build(composed("infer", f"preset={self.config.adapt.preset}").sampler)
+        report_adaptation(
+            self.run_dir / "report",
+            held_out,
+            before=self.model,
+            after=LipSyncModel.from_pretrained(self.run_dir / "model"),
+            sampler=sampler,
+            detector=MeshDetector(),
+            seed=self.config.seed,
+        )
+        log.info("what was learned: %s", printable(self.run_dir / "report" / "report.html"))
+        return True
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a training came to its end, and exported what it trained."""
+    return (folder / "config.json").is_file()
+
+
+def words_of(options: DictConfig) -> list[str]:
+    """Options by name => overrides; texts are taken literally."""
+    plain = OmegaConf.to_container(options, resolve=True)
+    assert isinstance(plain, dict)
+    return [
+        f"{name!s}={quote(value) if isinstance(value, str) else json.dumps(value)}"
+        for name, value in plain.items()
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def composed(name: str, *words: str) -> DictConfig:
+    """A command's config from words, within the run of another command or without one."""
+    if GlobalHydra.instance().is_initialized():
+        return compose(name, overrides=list(words))
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(name, overrides=list(words))
+
+
+def named(path: Path) -> str:
+    return quote(str(path))
