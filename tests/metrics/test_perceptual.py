@@ -95,7 +95,8 @@ def test_without_a_file_it_is_listed_with_what_to_fetch() -> None:
     assert "evaluator.vgg is null" in reason
     assert "vgg16-397923af.pth" in reason
     row = Row({"mine": metric})
-    row.add({name: torch.zeros(1, 1, 3, 8, 8) for name in ("pixels", "truth", "painted")})
+    sample = {name: torch.zeros(1, 1, 3, 8, 8) for name in ("pixels", "truth", "painted")}
+    assert row.add(sample, clip="a.mp4", speaker="a") == {}
     assert row.summary() == {"num_clips": 1}
 
 

@@ -319,6 +319,34 @@ def test_one_bad_pair_is_a_line_and_the_others_are_measured(
     assert "pictures and videos" not in caplog.text  # there are none
 
 
+def test_a_method_is_compared_with_an_earlier_one_clip_by_clip(tmp_path: Path, networks: Path):
+    blurs = {"one": 2, "two": 3, "three": 4}
+    for name, size in blurs.items():
+        blurred(tmp_path / "ref" / f"{name}.mp4", 1)
+        blurred(tmp_path / "pred" / f"{name}.mp4", size)
+    compare_command(tmp_path, networks)
+    first = (tmp_path / "out" / "metrics.json").read_text()
+    compare_command(tmp_path, networks, f"out={tmp_path / 'again'}")
+    assert (tmp_path / "again" / "metrics.json").read_text() == first
+    span = json.loads(first)["intervals"]["pred"]["psnr_inside"]
+    assert span["low"] < json.loads(first)["rows"]["pred"]["psnr_inside"] < span["high"]
+    assert (span["num_clips"], span["num_speakers"]) == (3, 3)
+    # The sharper method is as the reference: 100 dB.
+    for name in blurs:
+        blurred(tmp_path / "pred" / f"{name}.mp4", 1)
+    against = f"against={tmp_path / 'out'}"
+    compare_command(tmp_path, networks, f"out={tmp_path / 'sharp'}", against)
+    metrics = json.loads((tmp_path / "sharp" / "metrics.json").read_text())
+    found = metrics["differences"]["rows"]["pred"]["psnr_inside"]
+    before = json.loads(first)["rows"]["pred"]["psnr_inside"]
+    assert found["difference"] == pytest.approx(100 - before)
+    assert 0 < found["low"] <= found["high"]
+    assert found["p_value"] == 2 / 2**3
+    assert "minus out" in (tmp_path / "sharp" / "table.md").read_text()
+    with pytest.raises(ValueError, match="measured with max_frames=24, this with max_frames=12"):
+        compare_command(tmp_path, networks, f"out={tmp_path / 'x'}", against, "max_frames=12")
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [([], "holds no file"), (["._a.mp4"], "holds no file"), (["a.txt"], r"namesake .*a\.txt")],

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from torchmetrics import Metric
 from tqdm import tqdm
 
@@ -16,7 +16,6 @@ from latentsync.cli.names import build
 from latentsync.evaluation.aggregate import (
     Row,
     check_metrics,
-    figures_of,
     needs_of,
     why_not_measured,
 )
@@ -29,18 +28,13 @@ from latentsync.evaluation.folders import (
 )
 from latentsync.evaluation.lse import LseScorer
 from latentsync.evaluation.model import ROWS, Evaluator, Spoken, evaluate_model
-from latentsync.evaluation.pairs import Failed
+from latentsync.evaluation.outcome import Outcome, write_outcome
 from latentsync.evaluation.report import (
     SHEET_CLIPS,
     append_line,
-    key_table,
-    markdown_table,
-    rich_table,
     sheet,
-    write_metrics,
     write_sheet,
     write_strip,
-    write_text,
 )
 from latentsync.faces import FaceDetector
 from latentsync.models.lipsync import LipSyncModel
@@ -81,8 +75,7 @@ def compare(config: DictConfig, out: Path) -> None:
         Path(config.pred), Path(config.ref), evaluator=evaluator, max_frames=config.max_frames
     )
     for result in results:
-        comparison.add(result)
-        line = result.as_row() if isinstance(result, Failed) else result.as_row(metrics)
+        line = comparison.add(result)
         append_line(out / "pairs.jsonl", line, first=comparison.num_pairs == 1)
     settings = {"pred": config.pred, "ref": config.ref, "fps": evaluator.model_format.fps}
     if evaluator.lse is not None:
@@ -90,8 +83,12 @@ def compare(config: DictConfig, out: Path) -> None:
     if comparison.num_measured:
         more = comparison.finish(trained_on=evaluator.trained_on)
         more |= left_out(metrics, evaluator.missing() | UNKNOWN_OF_VIDEOS)
-        write_figures(config, out, settings, comparison.rows, title=str(config.pred), more=more)
-        log.info("figures are in %s: metrics.json, table.md and pairs.jsonl", out)
+        num_failed = len(comparison.failed)
+        outcome = Outcome(
+            str(config.pred), comparison.rows, settings, config.seed, num_failed, more
+        )
+        write_figures(config, out, outcome)
+        log.info("figures are in %s: metrics.json, table.md, clips.csv and pairs.jsonl", out)
     comparison.raise_failed(out / "pairs.jsonl")
 
 
@@ -103,23 +100,11 @@ def left_out(metrics: Mapping[str, Metric], missing: Mapping[str, str]) -> dict[
     return {"not_measured": reasons} if reasons else {}
 
 
-def write_figures(
-    config: DictConfig,
-    out: Path,
-    settings: dict[str, object],
-    rows: Mapping[str, Row],
-    *,
-    title: str,
-    more: Mapping[str, object],
-) -> None:
-    """Write metrics.json and table.md, and print the table."""
-    summaries = {name: row.summary() for name, row in rows.items()}
-    figures = figures_of(next(iter(rows.values())).metrics)
-    settings |= {"seed": config.seed, "crf": config.crf, "max_frames": config.max_frames}
-    write_metrics(out / "metrics.json", {"settings": settings, "rows": summaries, **more})
-    tables = (markdown_table(summaries, figures), key_table(summaries, figures))
-    write_text(out / "table.md", "\n".join(tables))
-    Console().print(rich_table(summaries, figures, title=title))
+def write_figures(config: DictConfig, out: Path, outcome: Outcome) -> None:
+    """Write and print what was measured, beside the settings that all evaluations have."""
+    settings = {**outcome.settings, "crf": config.crf, "max_frames": config.max_frames}
+    against = None if config.against is None else Path(config.against)
+    write_outcome(out, replace(outcome, settings=settings), against=against)
 
 
 def evaluate(config: DictConfig, out: Path) -> None:
@@ -157,7 +142,8 @@ def evaluate(config: DictConfig, out: Path) -> None:
         "sync_not_valid": invalid,
         **left_out(metrics, evaluator.missing() | UNKNOWN_OF_ALIGNED),
     }
-    write_figures(config, out, settings, rows, title=str(config.ckpt), more=more)
+    outcome = Outcome(str(config.ckpt), rows, settings, config.seed, more=more)
+    write_figures(config, out, outcome)
     log.info("figures, pictures and videos are in %s", out)
 
 

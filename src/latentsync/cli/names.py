@@ -103,6 +103,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "ckpt": NO_WORDS,
         "pred": NONE,
         "ref": NONE,
+        "against": NONE,
         "out": NO_WORDS,
         "test_set": NO_WORDS,
         "raw": NO_WORDS,

@@ -1,11 +1,21 @@
 """Rows of an evaluation: metrics over the clips of one condition."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from torchmetrics import Metric
 
 from latentsync.metrics.base import INPUTS, ClipMetric, Figure, NeedsFile, Sample
 from latentsync.metrics.sync import NOT_VALID
+
+
+@dataclass(frozen=True, slots=True)
+class ClipValues:
+    """The figures of one clip by metric and key, those that have a meaning for one clip."""
+
+    clip: str
+    speaker: str
+    values: Mapping[str, Mapping[str, float]]
 
 
 class Row:
@@ -16,16 +26,23 @@ class Row:
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self.metrics = {name: metric.clone() for name, metric in metrics.items()}
-        self.num_clips = 0
+        self.clips: list[ClipValues] = []
         self.not_valid: set[str] = set()
 
-    def add(self, sample: Sample) -> None:
-        """Add one clip."""
-        self.num_clips += 1
-        for metric in self.metrics.values():
+    @property
+    def num_clips(self) -> int:
+        return len(self.clips)
+
+    def add(self, sample: Sample, *, clip: str, speaker: str) -> dict[str, float]:
+        """Add one clip; returns its figures. Clips of one speaker resemble each other."""
+        values = {}
+        for name, metric in self.metrics.items():
             needs = needs_of(metric)
             if sample.keys() >= needs and why_not_ready(metric) is None:
-                metric.update(**{name: sample[name] for name in needs})
+                given = {name: sample[name] for name in needs}
+                values[name] = _update(metric, given)
+        self.clips.append(ClipValues(clip, speaker, values))
+        return {key: value for each in values.values() for key, value in each.items()}
 
     def invalidate(self, name: str) -> None:
         """Mark a metric's figures as meaningless here."""
@@ -39,6 +56,22 @@ class Row:
                 values = metric.compute()
                 result |= dict.fromkeys(values, NOT_VALID) if name in self.not_valid else values
         return result
+
+    def clip_values(self) -> Iterator[tuple[ClipValues, dict[str, float]]]:
+        """Each clip with its figures by key, without those that are meaningless here."""
+        for clip in self.clips:
+            valid = (values for name, values in clip.values.items() if name not in self.not_valid)
+            yield clip, {key: value for values in valid for key, value in values.items()}
+
+
+def _update(metric: Metric, given: Sample) -> dict[str, float]:
+    """Add a clip to a metric; returns those of its figures that a single clip has."""
+    alone = {figure.key for figure in figures_of({"": metric}) if figure.average is not None}
+    if not alone:
+        metric.update(**given)
+        return {}
+    # Computes the clip by itself and merges it into the others.
+    return {key: value for key, value in metric(**given).items() if key in alone}
 
 
 def needs_of(metric: Metric) -> frozenset[str]:

@@ -53,15 +53,6 @@ class Measured:
     samples: dict[str, Sample]
     notes: dict[str, str]
 
-    def as_row(self, metrics: Mapping[str, Metric]) -> dict[str, object]:
-        """A line of pairs.jsonl."""
-        rows = {}
-        for name, sample in self.samples.items():
-            row = Row(metrics)
-            row.add(sample)
-            rows[name] = row.summary()
-        return {"pred": self.name, "rows": rows, "notes": list(self.notes.values())}
-
 
 class Comparison:
     """The results of a comparison so far."""
@@ -79,16 +70,19 @@ class Comparison:
     def num_pairs(self) -> int:
         return self.num_measured + len(self.failed)
 
-    def add(self, result: Measured | Failed) -> None:
-        """Add one pair."""
+    def add(self, result: Measured | Failed) -> dict[str, object]:
+        """Add one pair; returns its line of pairs.jsonl."""
         if isinstance(result, Failed):
             self.failed.append(result)
             log.warning("%s is left out: %s", result.name, result.reason)
-            return
-        for name, sample in result.samples.items():
-            self.rows[name].add(sample)
+            return result.as_row()
+        rows = {
+            name: self.rows[name].add(sample, clip=result.name, speaker=result.name)
+            for name, sample in result.samples.items()
+        }
         for kind, note in result.notes.items():
             self.notes[kind].append(note)
+        return {"pred": result.name, "rows": rows, "notes": list(result.notes.values())}
 
     def finish(self, *, trained_on: str | None) -> dict[str, object]:
         """Remove invalid sync figures, log the notes, and return the additions to metrics.json."""

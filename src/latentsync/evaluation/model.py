@@ -337,4 +337,4 @@ def _fill(
         "shuffled audio": look(shown.swapped, third, own=None),
     }
     for name, sample in samples.items():
-        rows[name].add(sample)
+        rows[name].add(sample, clip=shown.example.name, speaker=shown.example.source)

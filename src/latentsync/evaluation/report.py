@@ -1,4 +1,4 @@
-"""Output of an evaluation: tables, a contact sheet of faces, a side-by-side video."""
+"""Files of an evaluation: JSON, a contact sheet of faces, a side-by-side video."""
 
 import json
 import math
@@ -8,69 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from rich.markup import escape
-from rich.table import Table
 
 from latentsync.evaluation.model import Spoken
 from latentsync.faces import load_mask
 from latentsync.files import publish
 from latentsync.media.video import VideoWriter
-from latentsync.metrics.base import Figure
 
 CELL = 128
 SHEET_CLIPS = 10
 STRIP_CLIPS = 5
 
 Faces = UInt8[np.ndarray, "f r r 3"]
-
-
-Summaries = Mapping[str, Mapping[str, float | str]]
-
-
-def lines(rows: Summaries, figures: Sequence[Figure]) -> list[list[str]]:
-    """One line per figure that has a label and occurs in any row, label first.
-
-    Missing values are a dash; strings, such as "not valid here", are kept.
-    """
-    return [
-        [
-            figure.label,
-            *(_as_text(row.get(figure.key, math.nan), figure.form) for row in rows.values()),
-        ]
-        for figure in figures
-        if figure.label is not None and any(figure.key in row for row in rows.values())
-    ]
-
-
-def _as_text(value: float | str, form: str) -> str:
-    if isinstance(value, str):
-        return value
-    return "-" if math.isnan(value) else form.format(value)
-
-
-def rich_table(rows: Summaries, figures: Sequence[Figure], *, title: str) -> Table:
-    """Figures as rows, conditions as columns: fits a terminal of 80 columns."""
-    table = Table("", *map(escape, rows), title=escape(title))
-    for line in lines(rows, figures):
-        table.add_row(*map(escape, line))
-    return table
-
-
-def markdown_table(rows: Summaries, figures: Sequence[Figure]) -> str:
-    """The same as Markdown for a README."""
-    head = [["", *rows], ["---"] * (len(rows) + 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *lines(rows, figures)])
-
-
-def key_table(rows: Summaries, figures: Sequence[Figure]) -> str:
-    """Definitions of the figures in metrics.json."""
-    head = "| in metrics.json | in | better | from | to | defined by |\n|---|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| {each.key} | {each.unit} | {each.better} | {each.low:g} | {each.high:g} | "
-        f"{each.source} |\n"
-        for each in figures
-        if any(each.key in row for row in rows.values())
-    )
 
 
 def write_text(path: Path, text: str) -> None:
