@@ -35,10 +35,12 @@ class Leaving(FaceDetector):
         return face if not is_left or frame[0, 0, 0] < self.leaves else None
 
 
-def aligned(leaves: int, length: int, min_overlap: float) -> list[AlignedSegment | Dropped]:
+def aligned(
+    leaves: int, length: int, min_overlap: float, stretches: str = "longest"
+) -> list[AlignedSegment | Dropped]:
     stage = Align(
         make_detector=partial(Leaving, leaves), aligner="smooth", resolution=64, fps=FPS,
-        min_seconds=2.0, min_overlap=min_overlap,
+        min_seconds=2.0, min_overlap=min_overlap, stretches=stretches,
     )  # fmt: skip
     frames = [np.full((SIDE, SIDE, 3), level, np.uint8) for level in range(length)]
     source = Source(Path("a.mp4"), "a.mp4", "a", Path())
@@ -74,3 +76,18 @@ def test_without_the_measure_both_are_in_one_clip() -> None:
     (made,) = aligned(45, 90, 0.0)
     assert isinstance(made, AlignedSegment)
     assert len(made.faces) == 90
+
+
+def test_both_who_last_long_enough_are_clips_of_their_own() -> None:
+    """Under names of their own; the frame between them is listed."""
+    between, *clips = aligned(60, 120, 0.2, "all")
+    assert [(clip.start_frame, len(clip.faces)) for clip in clips] == [(100, 60), (161, 59)]
+    assert [len(clip.waveform) for clip in clips] == [60 * 640, 59 * 640]
+    assert [clip.name for clip in clips] == ["a_000", "a_000_1"]
+    assert (round(between.start_seconds * FPS), round(between.end_seconds * FPS)) == (160, 161)
+    assert between.reason == "outside the stretches of 50 frames or more with one face"
+
+
+def test_what_stretches_are_taken_is_one_of_two() -> None:
+    with pytest.raises(ValueError, match="stretches='some' must be one of all, longest"):
+        aligned(60, 120, 0.2, "some")

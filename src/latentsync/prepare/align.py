@@ -1,4 +1,4 @@
-"""Segments => aligned faces of their longest run of frames with a face."""
+"""Segments => aligned faces of their runs of frames with a face."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +17,8 @@ from latentsync.faces.tracking.single import Tracker
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
 
+STRETCHES = ("all", "longest")
+
 FaceFrame = UInt8[np.ndarray, "r r 3"]
 
 
@@ -26,6 +28,7 @@ class Align:
 
     A stretch ends where the face is lost, and where the next frame's box overlaps the last one by
     less than `min_overlap` (intersection over union): another face was picked. 0 does not look.
+    `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
     `make_detector` is called once per process.
     """
 
@@ -39,6 +42,7 @@ class Align:
     fps: float
     min_seconds: float
     min_overlap: float = 0.0
+    stretches: str = "longest"
 
     def __post_init__(self) -> None:
         if self.aligner not in ALIGNERS:
@@ -48,6 +52,8 @@ class Align:
             raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
         if not 0 <= self.min_overlap < 1:
             raise ValueError(f"min_overlap={self.min_overlap:g} must be from 0 to less than 1")
+        if self.stretches not in STRETCHES:
+            raise ValueError(f"stretches={self.stretches!r} must be one of {', '.join(STRETCHES)}")
         self.min_frames = ceil(self.min_seconds * self.fps)
 
     @cached_property
@@ -56,7 +62,7 @@ class Align:
 
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         faces: list[AlignedFace | None] = []
-        runs = [(0, 0)]
+        runs: list[tuple[int, int]] = []
         # A clip shows one shot, as there may be another person after a cut.
         for shot in shots_of(segment.frames):
             start = len(faces)
@@ -64,25 +70,44 @@ class Align:
             faces += aligned_faces(
                 shot, self.detector, aligner, self.resolution, min_overlap=self.min_overlap
             )
-            first, end = longest_run([face is not None for face in faces[start:]])
-            runs.append((start + first, start + end))
-        first, end = max(runs, key=lambda run: run[1] - run[0])
-        if end - first < self.min_frames:
-            reason = self._reason(faces, end - first)
+            here = runs_of([face is not None for face in faces[start:]])
+            runs += [(start + first, start + end) for first, end in here]
+        longest = max(runs, key=length_of, default=(0, 0))
+        if length_of(longest) < self.min_frames:
+            reason = self._reason(faces, length_of(longest))
             yield self._dropped(segment, reason, 0, len(faces))
             return
-        unused = f"outside the longest stretch of one shot with one face ({end - first} frames)"
-        for start, stop in ((0, first), (end, len(faces))):
-            if stop > start:
-                yield self._dropped(segment, unused, start, stop)
-        yield AlignedSegment(
+        long = [run for run in runs if length_of(run) >= self.min_frames]
+        used = long if self.stretches == "all" else [longest]
+        for start, stop in gaps_between(used, len(faces)):
+            yield self._dropped(segment, self._unused(used), start, stop)
+        for number, (first, end) in enumerate(used):
+            yield self._aligned(segment, faces, first, end, number)
+
+    def _aligned(
+        self,
+        segment: Segment,
+        faces: list["AlignedFace | None"],
+        first: int,
+        end: int,
+        number: int,
+    ) -> AlignedSegment:
+        shown = [face for face in faces[first:end] if face is not None]
+        return AlignedSegment(
             source=segment.source,
             index=segment.index,
             start_frame=segment.start_frame + first,
-            faces=[face.frame for face in faces[first:end] if face is not None],
-            turns=np.array([face.turn for face in faces[first:end] if face is not None]),
+            faces=[face.frame for face in shown],
+            turns=np.array([face.turn for face in shown]),
             waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
+            stretch=number,
         )
+
+    def _unused(self, used: list[tuple[int, int]]) -> str:
+        if self.stretches == "all":
+            return f"outside the stretches of {self.min_frames} frames or more with one face"
+        frames = length_of(used[0])
+        return f"outside the longest stretch of one shot with one face ({frames} frames)"
 
     def _dropped(self, segment: Segment, reason: str, first: int, end: int) -> Dropped:
         start, end = segment.start_frame + first, segment.start_frame + end
@@ -163,14 +188,25 @@ def turn_of(face: Face | None, detector: FaceDetector) -> float:
     return float("nan") if turn is None else turn
 
 
-def longest_run(present: list[bool]) -> tuple[int, int]:
-    """First and end index of the longest run of True; the earliest if several are equal."""
-    best = (0, 0)
+def runs_of(present: list[bool]) -> list[tuple[int, int]]:
+    """First and end index of every run of True."""
+    runs = []
     first = 0
     for index, value in enumerate([*present, False]):
         if value:
             continue
-        if index - first > best[1] - best[0]:
-            best = (first, index)
+        if index > first:
+            runs.append((first, index))
         first = index + 1
-    return best
+    return runs
+
+
+def length_of(run: tuple[int, int]) -> int:
+    return run[1] - run[0]
+
+
+def gaps_between(runs: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """What sorted runs leave of 0 to `length`."""
+    starts = [0, *(end for _, end in runs)]
+    ends = [*(first for first, _ in runs), length]
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if end > start]

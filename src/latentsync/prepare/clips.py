@@ -52,6 +52,7 @@ class Recipe:
     cut_ratio: float | None = STANDS_OUT
     min_overlap: float = SAME_PLACE
     syncnet: Path | str | None = None
+    stretches: str = "all"
     vad: str = "level"
     quality: str | None = None
     crf: int = 8
@@ -74,6 +75,7 @@ class Recipe:
                 fps=fps,
                 min_seconds=min_seconds,
                 min_overlap=self.min_overlap,
+                stretches=self.stretches,
             ),
             MeasureSync(syncnet=self.syncnet, fps=fps),
             MeasureSound(vad=self.vad),

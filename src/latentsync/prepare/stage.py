@@ -97,10 +97,13 @@ class AlignedSegment:
     waveform: Float[Tensor, " t"]
     measures: Measures = field(default_factory=dict)
     """What stages measured so far, by name: columns of the manifest. None: not measurable here."""
+    stretch: int = 0
+    """Number of those made of the same segment before."""
 
     @property
     def name(self) -> str:
-        return f"{self.source.key}_{self.index:03d}"
+        stretch = f"_{self.stretch}" if self.stretch else ""
+        return f"{self.source.key}_{self.index:03d}{stretch}"
 
     def with_measures(self, **measures: float | str | None) -> "AlignedSegment":
         """The same segment with more measures; numbers that are not finite become None.
