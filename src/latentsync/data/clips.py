@@ -1,15 +1,18 @@
 """The manifest: one line of JSON per prepared clip, its paths relative to the manifest."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from math import ceil
+from pathlib import Path, PurePath
 from typing import Self
 
 from safetensors import SafetensorError, safe_open
 
 from latentsync.data.remote import RemoteSet, is_remote
+from latentsync.data.rows import Made, Rows
 from latentsync.files import publish
 
 MANIFEST_NAME = "manifest.jsonl"
@@ -19,6 +22,7 @@ FEATURES_FOLDER = "features"
 AUDIO_ENCODER = "audio_encoder"  # safetensors metadata: the encoder of the audio states
 STATES_RATE = "states_per_second"  # and their rate; if absent:
 USUAL_RATE = 50.0
+MAX_LOOKED_AT = 10_000  # clips whose files are looked for when a manifest is read
 
 
 # Columns of a manifest that are no measures.
@@ -101,7 +105,7 @@ class Clip:
 
 def read_manifest(
     path: Path | str, *, cache_dir: Path | None = None, cache_gigabytes: float = 100
-) -> list[Clip]:
+) -> Sequence[Clip]:
     """The clips of a manifest, or of the data set folder that contains one.
 
     With the URL of an object store (s3://bucket/folder) clips are fetched when they are read, into
@@ -111,10 +115,13 @@ def read_manifest(
         url = str(path).removesuffix(f"/{MANIFEST_NAME}")
         store = RemoteSet(url, cache_dir=cache_dir, max_bytes=round(cache_gigabytes * 1e9))
         name = f"{url}/{MANIFEST_NAME}"
-        return _read_rows(store.read_text(MANIFEST_NAME), name, store.folder, store)
+        lines = store.read_text(MANIFEST_NAME).splitlines()
+        return _read_rows(lines, name, store.folder, store)
     path = manifest_of(Path(path))
     clips = listed_clips(path)
-    listed = (each for clip in clips for each in (clip.path, clip.features_path))
+    # Evenly spread: `latentsync-data verify` looks at every file of a large set.
+    looked_at = clips[:: ceil(len(clips) / MAX_LOOKED_AT)]
+    listed = (each for clip in looked_at for each in (clip.path, clip.features_path))
     missing = [each for each in listed if not each.is_file()]
     if missing:
         raise FileNotFoundError(
@@ -136,46 +143,45 @@ def manifest_of(path: Path) -> Path:
     return path
 
 
-def listed_clips(manifest: Path) -> list[Clip]:
+def listed_clips(manifest: Path) -> Sequence[Clip]:
     """The clips of a manifest on this machine; their files need not be there."""
-    return _read_rows(manifest.read_text(encoding="utf-8"), str(manifest), manifest.parent)
+    with manifest.open(encoding="utf-8") as lines:
+        return _read_rows(lines, str(manifest), manifest.parent)
 
 
-def _read_rows(text: str, name: str, folder: Path, store: RemoteSet | None = None) -> list[Clip]:
+def _read_rows(
+    lines: Iterable[str], name: str, folder: Path, store: RemoteSet | None = None
+) -> Sequence[Clip]:
     """The clips listed in a manifest called `name`, all of the same resolution and rate."""
-    clips = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    rows = Rows()
+    for number, line in enumerate(lines, start=1):
         try:
-            clips.append(Clip.from_row(json.loads(line), folder, store))
+            row = json.loads(line)
+            _check_row(row)
+            rows.append(row)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{name}, line {number} is not a clip ({error!r}): {line[:80]}"
             ) from error
-    if not clips:
+    if not len(rows):
         raise ValueError(
             f"{name} lists no clip; {DROPPED_NAME} beside it says why each was dropped"
         )
     for value in ("resolution", "fps"):
-        found = sorted({getattr(clip, value) for clip in clips})
+        clips = (Clip.from_row(row, folder) for row in rows.different(value))
+        found = sorted(getattr(clip, value) for clip in clips)
         if len(found) > 1:
             raise ValueError(f"{name} mixes clips of {value} {found}; prepare them all alike")
-    return clips
+    return Made(rows, partial(Clip.from_row, folder=folder, store=store))
 
 
-def of_split(clips: Sequence[Clip], split: str, name: Path | str) -> list[Clip]:
-    """Those for training or for validation, of a set whose manifest has the column `split`; all of
-    one without. `name` is for the error: ValueError if there are none."""
-    if not any(SPLIT in clip.measures for clip in clips):
-        return list(clips)
-    chosen = [clip for clip in clips if clip.measures.get(SPLIT) == split]
-    if not chosen:
-        found = sorted({str(clip.measures.get(SPLIT)) for clip in clips})
-        raise ValueError(
-            f"{name} has clips of the splits {', '.join(found)}, and none of {split}: give another "
-            f"set, or split it anew: python prepare.py stage=filter output={name} "
-            f"prepare.split.val=0.05"
-        )
-    return chosen
+def _check_row(row: dict) -> None:
+    """TypeError, KeyError or ValueError if it is no clip's."""
+    for name in ("clip", "features", "source"):
+        if not isinstance(row[name], str):
+            raise TypeError(f"{name} is no text")
+    for name in ("num_frames", "start_frame", "resolution", "fps"):
+        float(row[name])
 
 
 def write_manifest(clips: Iterable[Clip], path: Path) -> None:
@@ -184,7 +190,7 @@ def write_manifest(clips: Iterable[Clip], path: Path) -> None:
         partial.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
-def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Clip]:
+def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> Sequence[Clip]:
     """The clips with `latents_path` set: `latents` names a folder, or True takes the only one there
     is."""
     store = clips[0].store
@@ -196,14 +202,13 @@ def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> list[Cl
     else:
         folder = folder if latents is True else _named_folder(parent, str(latents))
         found = {path.name for path in folder.iterdir()}
-    paths = [folder / f"{clip.name}.safetensors" for clip in clips]
-    missing = [path for path in paths if path.name not in found]
+    missing = _missing(clips, found)
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(clips)} clips have no latents (first: {missing[0]}); go on "
-            f"with: python prepare.py stage=latents output={parent.parent} vae=..."
+            f"{len(missing)} of {len(clips)} clips have no latents (first: {folder / missing[0]}); "
+            f"go on with: python prepare.py stage=latents output={parent.parent} vae=..."
         )
-    return [replace(clip, latents_path=path) for clip, path in zip(clips, paths, strict=True)]
+    return _changed(clips, partial(_with_latents, folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +220,7 @@ class AudioStates:
     made_with: str = "audio_encoder=..."
 
 
-def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
+def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> Sequence[Clip]:
     """The clips with the states of an encoder; FileNotFoundError with the command to run if a set
     has none.
 
@@ -225,7 +230,7 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
     """
     own = _own_encoder(clips)
     if own == wanted.encoder:
-        return list(clips)
+        return clips
     folder = clips[0].features_path.parent / wanted.encoder
     store = clips[0].store
     if store is not None:
@@ -233,9 +238,8 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
     else:
         found = {path.name for path in folder.glob("*.safetensors")}
     if not found and own is None:
-        return list(clips)
-    paths = [folder / f"{clip.name}.safetensors" for clip in clips]
-    missing = [path for path in paths if path.name not in found]
+        return clips
+    missing = _missing(clips, found)
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(clips)} clips of {folder.parent.parent} have no audio "
@@ -243,7 +247,32 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> list[Clip]:
             f"{own or 'another encoder'}). Add them: python prepare.py stage=features "
             f"output='{folder.parent.parent}' {wanted.made_with}"
         )
-    return [replace(clip, states_path=path) for clip, path in zip(clips, paths, strict=True)]
+    return _changed(clips, partial(_with_states, folder))
+
+
+def _tensors_of(stem: str) -> str:
+    return f"{stem}.safetensors"
+
+
+def _missing(clips: Sequence[Clip], found: Container[str]) -> list[str]:
+    """Names of the clips' tensors that are not among the found ones."""
+    if isinstance(clips, Made):
+        stems = (PurePath(str(each)).stem for each in clips.rows.values("clip"))
+    else:
+        stems = (clip.name for clip in clips)
+    return [name for name in map(_tensors_of, stems) if name not in found]
+
+
+def _changed(clips: Sequence[Clip], change: Callable[[Clip], Clip]) -> Sequence[Clip]:
+    return clips.changed(change) if isinstance(clips, Made) else [change(clip) for clip in clips]
+
+
+def _with_latents(folder: Path, clip: Clip) -> Clip:
+    return replace(clip, latents_path=folder / _tensors_of(clip.name))
+
+
+def _with_states(folder: Path, clip: Clip) -> Clip:
+    return replace(clip, states_path=folder / _tensors_of(clip.name))
 
 
 def states_metadata(encoder: str, rate: float) -> dict[str, str]:

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from latentsync.data.clips import TRAIN, VAL, AudioStates, of_split, read_manifest
+from latentsync.data.clips import TRAIN, VAL, AudioStates, read_manifest
 from latentsync.data.dataset import ClipDataset, Item
 from latentsync.data.items import Items
-from latentsync.data.mixing import joined, mixed_order
+from latentsync.data.mixing import joined, mixed_order, of_split
 from latentsync.data.remote import StoreCache
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 
 from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states, states_rate
 from latentsync.data.items import Items
-from latentsync.data.mixing import sets_of
+from latentsync.data.mixing import chained, column_of, sets_of
 from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
 from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import choose_reference_start, choose_starts, span
@@ -75,7 +75,7 @@ class ClipDataset(Dataset):
         if isinstance(items.with_audio, AudioStates):
             sets = [attach_states(each, items.with_audio) for each in sets]
         self._firsts = [each[0] for each in sets]
-        self.clips = [clip for each in sets for clip in each]
+        self.clips = chained(sets)
         self._order = order
         self.resolution = _checked_resolution(self.clips[0].resolution, items.resolution)
         self._frames = (ClipFramesInMemory if items.in_memory else ClipFrames)(
@@ -259,13 +259,15 @@ class ClipDataset(Dataset):
         length = span(self.items.num_frames, self.items.stride)
         least = length if self.items.gap is None else self.items.gap[0]
         needed = length + least if self.items.with_reference else length
-        short = [clip for clip in self.clips if clip.num_frames < needed]
+        lengths = enumerate(column_of(self.clips, "num_frames"))
+        short = [index for index, length in lengths if length < needed]
         if short:
+            first = self.clips[short[0]]
             raise ValueError(
                 f"{len(short)} of {len(self.clips)} clips have fewer than the {needed} frames "
                 f"that {self.items.num_frames} frames at stride {self.items.stride} "
                 f"{'and their reference ' if self.items.with_reference else ''}need (first: "
-                f"{short[0].path}, {short[0].num_frames} frames): prepare longer ones"
+                f"{first.path}, {first.num_frames} frames): prepare longer ones"
             )
         for clip in self._firsts:
             if self.items.with_latents:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from latentsync.batch import Batch
 from latentsync.data import ClipDataset
+from latentsync.data.mixing import column_of
 from latentsync.data.synthetic import faces_of
 from latentsync.losses import InfoNCE, OffsetHead, cosine_bce
 from latentsync.metrics.calibration import CalibrationCounts
@@ -80,7 +81,7 @@ class SyncNetTask(Task):
         """Record what kind of faces it is trained on; the exported folder states it."""
         dataset = getattr(self.trainer.datamodule, "train_set", None)
         if isinstance(dataset, ClipDataset):
-            sources = sorted({clip.source for clip in dataset.clips})
+            sources = sorted(set(column_of(dataset.clips, "source")))
             faces = faces_of(sources[:: max(1, len(sources) // NUM_SAMPLED_SOURCES)])
             if faces is not None:
                 self.syncnet.register_to_config(trained_on=faces)
