@@ -4,6 +4,7 @@ UNet, and report; every result is kept, so that the same command goes on where i
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +134,7 @@ class Adaptation:
         if not isinstance(self.model.audio_encoder, MelAudioEncoder):
             encode_audio(output, self.model.audio_encoder, progress=True)
 
-    def clips(self, part: str) -> list[Clip]:
+    def clips(self, part: str) -> Sequence[Clip]:
         return read_manifest(self.run_dir / "data" / part)
 
     def train_vae(self) -> bool:
