@@ -230,6 +230,7 @@ def run(program: str, words: list[str]) -> None:
     """Run a command in this process; it may exit with status 0."""
     module = {
         "latentsync-synthesize": "latentsync.cli.synthesize",
+        "latentsync.data": "latentsync.data.__main__",
         "latentsync.weights": "latentsync.weights.__main__",
     }.get(program, program)
     name = "main"
