@@ -73,7 +73,7 @@ def test_without_a_ratio_parts_beside_the_longest_shot_are_dropped_with_a_reason
     film_dir: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     """As sets of earlier versions are cut; nothing is left out without a line."""
-    stages = replace(recipe, cut_ratio=None, stretches="longest").stages()
+    stages = replace(recipe, cut_ratio=None, stretches="longest", max_yaw=None).stages()
     prepare_clips(film_dir, tmp_path / "set", stages=stages)
     (clip,) = read_manifest(tmp_path / "set")
     assert (clip.start_frame, clip.num_frames) == (0, 130)

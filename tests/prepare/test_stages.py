@@ -71,6 +71,9 @@ EARLIER = [
 ]
 
 
+BEFORE: dict = {"cut_ratio": None, "min_overlap": 0.0, "stretches": "longest", "max_yaw": None}
+
+
 def as_then(recipe: Recipe) -> list[Stage]:
     """The stages that there were, as 'prepare/stages=[probe,resample,segment,align,write]'."""
     return [stage for stage in recipe.stages() if stage.name in EARLIER_STAGES]
@@ -78,7 +81,7 @@ def as_then(recipe: Recipe) -> list[Stage]:
 
 @pytest.mark.parametrize(("recorded", "recipe"), EARLIER)
 def test_what_earlier_versions_recorded_is_the_same_today(recorded: dict, recipe: Recipe) -> None:
-    stages = as_then(replace(recipe, cut_ratio=None, min_overlap=0.0, stretches="longest"))
+    stages = as_then(replace(recipe, **BEFORE))
     assert of_today(recorded, stages) == {"input": "/raw", **parameters(stages)}
 
 
@@ -88,11 +91,11 @@ def test_what_earlier_versions_recorded_is_the_same_today(recorded: dict, recipe
      if first != second],
 )  # fmt: skip
 def test_another_way_of_preparing_is_still_another(recorded: dict, recipe: Recipe) -> None:
-    stages = as_then(replace(recipe, cut_ratio=None, min_overlap=0.0, stretches="longest"))
+    stages = as_then(replace(recipe, **BEFORE))
     assert of_today(recorded, stages) != {"input": "/raw", **parameters(stages)}
 
 
-ADDED = {"segment.cut_ratio", "align.min_overlap", "align.stretches"}
+ADDED = {"segment.cut_ratio", "align.min_overlap", "align.stretches", "align.max_yaw"}
 
 
 @pytest.mark.parametrize(("recorded", "recipe"), EARLIER)
@@ -103,7 +106,7 @@ def test_a_set_without_shots_differs_from_one_with_shots(recorded: dict, recipe:
 
 
 def test_a_set_that_an_earlier_version_began_is_gone_on_with(recipe: Recipe, tmp_path: Path):
-    shots, recipe = recipe, replace(recipe, cut_ratio=None, min_overlap=0.0, stretches="longest")
+    shots, recipe = recipe, replace(recipe, **BEFORE)
     write_coded_video(tmp_path / "raw" / "one.mp4", 55)
     (first,) = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=as_then(recipe))
     record = tmp_path / "set" / "record.jsonl"

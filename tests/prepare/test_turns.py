@@ -1,10 +1,15 @@
 """The turn of heads is assigned to the right frames."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
+import torch
 
 from latentsync.faces import Face, FaceDetector
 from latentsync.faces.align import ALIGNERS
-from latentsync.prepare.align import aligned_faces
+from latentsync.prepare.align import Align, aligned_faces
+from latentsync.prepare.stage import AlignedSegment, Segment, Source
 
 NUM_FRAMES, SIZE = 30, 64
 
@@ -40,3 +45,30 @@ def test_each_face_has_the_turn_of_its_own_frame():
         if face is not None:
             assert face.frame[SIZE // 2, SIZE // 2, 0] == number
             assert abs(face.turn - number) < 1e-6
+
+
+@pytest.mark.parametrize(("limit", "end"), [(None, 20), (12.0, 13), (50.0, 20)])
+def test_a_stretch_ends_where_the_head_turns_away(limit: float | None, end: int) -> None:
+    """A head that turns by one degree per frame; what is left out is listed with its bounds."""
+    stage = Align(
+        make_detector=Turning, aligner="smooth", resolution=SIZE, fps=25.0, min_seconds=0.4,
+        max_yaw=limit, stretches="longest",
+    )  # fmt: skip
+    frames = [np.full((SIZE, SIZE, 3), number, np.uint8) for number in range(20)]
+    source = Source(Path("a.mp4"), "a.mp4", "a", Path())
+    *rest, made = stage.run(Segment(source, 0, 0, iter(frames), torch.zeros(20 * 640)))
+    assert isinstance(made, AlignedSegment)
+    assert (made.start_frame, len(made.faces)) == (0, end)
+    assert np.nanmax(made.turns) <= (limit or 90)
+    assert [(part.start_frame, round(part.end_seconds * 25)) for part in rest] == (
+        [(end, 20)] if end < 20 else []
+    )
+
+
+@pytest.mark.parametrize("limit", [0.0, -5.0, 91.0])
+def test_a_limit_that_is_no_angle_is_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match=r"max_yaw=.* must be from 0 to 90 degrees"):
+        Align(
+            make_detector=Turning, aligner="smooth", resolution=SIZE, fps=25.0, min_seconds=0.4,
+            max_yaw=limit,
+        )  # fmt: skip

@@ -14,10 +14,12 @@ from latentsync.faces.align import ALIGNERS, Aligner, align
 from latentsync.faces.detectors.base import Face, FaceDetector, overlap
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.single import Tracker
+from latentsync.faces.tracking.survey import turned_away
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
 
 STRETCHES = ("all", "longest")
+MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
 
 FaceFrame = UInt8[np.ndarray, "r r 3"]
 
@@ -28,6 +30,8 @@ class Align:
 
     A stretch ends where the face is lost, and where the next frame's box overlaps the last one by
     less than `min_overlap` (intersection over union): another face was picked. 0 does not look.
+    It also ends where the head turns by more than `max_yaw` degrees, by the detector's yaw; None
+    does not look, and an unknown yaw is accepted.
     `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
     `make_detector` is called once per process.
     """
@@ -43,6 +47,7 @@ class Align:
     min_seconds: float
     min_overlap: float = 0.0
     stretches: str = "longest"
+    max_yaw: float | None = None
 
     def __post_init__(self) -> None:
         if self.aligner not in ALIGNERS:
@@ -54,6 +59,10 @@ class Align:
             raise ValueError(f"min_overlap={self.min_overlap:g} must be from 0 to less than 1")
         if self.stretches not in STRETCHES:
             raise ValueError(f"stretches={self.stretches!r} must be one of {', '.join(STRETCHES)}")
+        if self.max_yaw is not None and not 0 < self.max_yaw <= 90:
+            raise ValueError(
+                f"max_yaw={self.max_yaw:g} must be from 0 to 90 degrees; null does not look"
+            )
         self.min_frames = ceil(self.min_seconds * self.fps)
 
     @cached_property
@@ -67,9 +76,10 @@ class Align:
         for shot in shots_of(segment.frames):
             start = len(faces)
             aligner = ALIGNERS[self.aligner](self.resolution)
-            faces += aligned_faces(
+            found = aligned_faces(
                 shot, self.detector, aligner, self.resolution, min_overlap=self.min_overlap
             )
+            faces += facing(list(found), self.max_yaw)
             here = runs_of([face is not None for face in faces[start:]])
             runs += [(start + first, start + end) for first, end in here]
         longest = max(runs, key=length_of, default=(0, 0))
@@ -105,9 +115,16 @@ class Align:
 
     def _unused(self, used: list[tuple[int, int]]) -> str:
         if self.stretches == "all":
-            return f"outside the stretches of {self.min_frames} frames or more with one face"
+            facing = "" if self.max_yaw is None else f" turned by {self.max_yaw:g} degrees at most"
+            return (
+                f"outside the stretches of {self.min_frames} frames or more with one face{facing}"
+            )
         frames = length_of(used[0])
         return f"outside the longest stretch of one shot with one face ({frames} frames)"
+
+    @property
+    def _or_turned(self) -> str:
+        return "" if self.max_yaw is None else f", or turned by more than {self.max_yaw:g} degrees"
 
     def _dropped(self, segment: Segment, reason: str, first: int, end: int) -> Dropped:
         start, end = segment.start_frame + first, segment.start_frame + end
@@ -125,9 +142,9 @@ class Align:
                 "needed"
             )
         return (
-            f"no face, or suddenly another, in {len(missing)} of {len(faces)} frames (first: "
-            f"{missing[0]}); the longest stretch with one has {longest} frames, {self.min_frames} "
-            "are needed"
+            f"no face, or suddenly another{self._or_turned}, in {len(missing)} of {len(faces)} "
+            f"frames (first: {missing[0]}); the longest stretch with one has {longest} frames, "
+            f"{self.min_frames} are needed"
         )
 
 
@@ -171,6 +188,15 @@ def aligned_faces(
             yield None
         else:
             yield AlignedFace(align(frame, placement, resolution), turn)
+
+
+def facing(faces: list[AlignedFace | None], max_yaw: float | None) -> list[AlignedFace | None]:
+    """The faces, but None where a head is turned by more than `max_yaw` degrees."""
+    if max_yaw is None:
+        return faces
+    turns = np.array([np.nan if face is None else face.turn for face in faces])
+    turned = turned_away(turns, max_yaw)
+    return [None if away else face for face, away in zip(faces, turned, strict=True)]
 
 
 def without_jumps(faces: Iterable[Face | None], min_overlap: float) -> Iterator[Face | None]:

@@ -16,7 +16,7 @@ from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
 from latentsync.files import printable, visible_files
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
-from latentsync.prepare.align import Align
+from latentsync.prepare.align import MAX_YAW, Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
 from latentsync.prepare.fingerprint import Fingerprint
@@ -53,6 +53,7 @@ class Recipe:
     min_overlap: float = SAME_PLACE
     syncnet: Path | str | None = None
     stretches: str = "all"
+    max_yaw: float | None = MAX_YAW
     vad: str = "level"
     quality: str | None = None
     crf: int = 8
@@ -76,6 +77,7 @@ class Recipe:
                 min_seconds=min_seconds,
                 min_overlap=self.min_overlap,
                 stretches=self.stretches,
+                max_yaw=self.max_yaw,
             ),
             MeasureSync(syncnet=self.syncnet, fps=fps),
             MeasureSound(vad=self.vad),
