@@ -20,6 +20,7 @@ MANIFESTS = ("data.train_manifest", "data.val_manifest")
 STAGE2 = (*MANIFESTS, "stage1", "syncnet")
 # Required values of each experiment; those with none use the synthetic data.
 NEEDED: dict[str, tuple[str, ...]] = {
+    "adapt": ("video", "ckpt"),
     "autoencoder": MANIFESTS,
     "autoencoder_decoder": (*MANIFESTS, "vae"),
     "syncnet": MANIFESTS,
@@ -33,6 +34,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "unet_stage2_24gb": STAGE2,
     "unet_stage2_512": STAGE2,
     "unet_stage2_efficient": STAGE2,
+    "demo/adapt": ("video",),
+    "demo/adapt_vae": MANIFESTS,
     "demo/autoencoder": (),
     "demo/mouth_reader": (),
     "demo/syncnet": (),

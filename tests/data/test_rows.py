@@ -6,7 +6,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from latentsync.data import ClipDataset, read_manifest
 from latentsync.data.clips import Clip, attach_latents
@@ -48,6 +50,7 @@ def test_what_is_made_is_a_sequence(rows):
     assert list(names) == names == ["a", "b", "c", "d", "e", "f"]
     assert names != ["a", "b"]
     assert (names[-1], names[1:3], len(names[::2])) == ("f", ["b", "c"], 3)
+    assert (names[np.int64(2)], names[torch.tensor(0)]) == ("c", "a")
     with pytest.raises(IndexError):
         names[6]
     again = pickle.loads(pickle.dumps(names.changed(str.upper)))  # noqa: S301
@@ -105,3 +108,4 @@ def test_a_manifest_of_two_sets_is_two_sets(data_dir: Path, tmp_path: Path):
     whole = ClipDataset(clips, items)
     assert len(whole) == 6
     assert int(whole[5]["clip_index"]) == 5
+    assert clips[np.int64(4)] == clips[torch.tensor(4)] == clips[4]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import eq
-from typing import Any, TypeVar, overload
+from typing import Any, SupportsIndex, TypeVar, overload
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -102,10 +102,10 @@ class Made(Lazy[T]):
         return len(self.rows)
 
     @overload
-    def __getitem__(self, index: int) -> T: ...
+    def __getitem__(self, index: SupportsIndex) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> "Made[T]": ...
-    def __getitem__(self, index: int | slice) -> "T | Made[T]":
+    def __getitem__(self, index: SupportsIndex | slice) -> "T | Made[T]":
         if isinstance(index, slice):
             return self.chosen(range(len(self))[index])
         return self.make(self.rows[range(len(self))[index]])
