@@ -20,7 +20,7 @@ MANIFESTS = ("data.train_manifest", "data.val_manifest")
 STAGE2 = (*MANIFESTS, "stage1", "syncnet")
 # Required values of each experiment; those with none use the synthetic data.
 NEEDED: dict[str, tuple[str, ...]] = {
-    "adapt": ("video", "ckpt"),
+    "adapt": ("video",),
     "autoencoder": MANIFESTS,
     "autoencoder_decoder": (*MANIFESTS, "vae"),
     "syncnet": MANIFESTS,
@@ -35,7 +35,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "unet_stage2_512": STAGE2,
     "unet_stage2_efficient": STAGE2,
     "demo/adapt": ("video",),
-    "demo/adapt_vae": MANIFESTS,
+    "demo/adapt_vae": (),
     "demo/autoencoder": (),
     "demo/mouth_reader": (),
     "demo/syncnet": (),
@@ -77,6 +77,14 @@ def test_an_experiment_says_in_one_line_all_that_it_needs(start, experiment: str
         assert line.count("= (") == len(NEEDED[experiment]), "each with a word on what it is"
     else:
         assert "data/drawn/train" in line
+
+
+def test_at_full_size_a_speaker_is_learned_by_a_model_that_is_given(start, tmp_path):
+    (tmp_path / "me.mp4").write_bytes(b"a video")
+    status, line = start(train, "experiment=adapt", "video=me.mp4")
+    assert (status, line) == (
+        2, "error: ckpt= must be given: the folder of the model to begin with\n"
+    )  # fmt: skip
 
 
 def test_what_is_given_is_not_asked_for(start):

@@ -37,6 +37,8 @@ def adapt(config: DictConfig) -> float | None:
     video = Path(config.video)
     if not video.is_file():
         raise FileNotFoundError(f"video={video}: there is no such file")
+    if config.ckpt is None:
+        raise ValueError("ckpt= must be given: the folder of the model to begin with")
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with locked(run_dir):

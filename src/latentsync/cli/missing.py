@@ -15,7 +15,8 @@ EXPERIMENT = "experiment"
 
 
 # The parts of a config that a command reads; commands not listed read all of them.
-USED = {"train": ("name", "paths", "data", "task", "trainer", "callbacks", "logger")}
+TRAINING = ("name", "paths", "data", "task", "trainer", "callbacks", "logger")
+USED = {"train": (*TRAINING, "video", "ckpt", "adapt")}
 # Values that are required only if something refers to them.
 REFERRED_ONLY = ("whisper",)
 USED_BY_STAGE = {
