@@ -61,8 +61,6 @@ def warp(
         height, width = image.shape[:2]
         x0, y0, x1, y1 = source_box(matrix, size, (width, height), margin=2 * factor)
         if x1 > x0 and y1 > y0:
-            # Averages of whole pixels take a tenth of the time.
-            (x0, x1), (y0, y1) = _grown(x0, x1, width, factor), _grown(y0, y1, height, factor)
             part, small = (x1 - x0, y1 - y0), (-(-(x1 - x0) // factor), -(-(y1 - y0) // factor))
             image = cv2.resize(image[y0:y1, x0:x1], small, interpolation=cv2.INTER_AREA)
             from_small = resize_matrix(small, part) + np.array([[0, 0, x0], [0, 0, y0]])
@@ -75,10 +73,3 @@ def warp(
         borderMode=border_mode,
         borderValue=(border_value,) * 3,
     )
-
-
-def _grown(low: int, high: int, limit: int, factor: int) -> tuple[int, int]:
-    """A span within 0 to `limit` around this one, as long as a multiple of `factor` if possible."""
-    missing = -(high - low) % factor
-    above = min(missing, limit - high)
-    return max(low - (missing - above), 0), high + above
