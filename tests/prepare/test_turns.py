@@ -1,5 +1,6 @@
 """The turn of heads is assigned to the right frames."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ NUM_FRAMES, SIZE = 30, 64
 class Turning(FaceDetector):
     """A head that turns by one degree per frame; nobody in frame 20."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: int = 1) -> None:
+        self.scale = scale
         self.places = np.zeros((468, 2))
         self.places[:] = (32.0, 36.0)
         self.places[[70, 63, 105, 66, 107]] = (22.0, 25.0)
@@ -27,7 +29,14 @@ class Turning(FaceDetector):
         number = int(frame[0, 0, 0])
         if number == 20:
             return []
-        return [Face(np.array([12.0, 15, 52, 60]), self.places, number / 100, "mesh")]
+        return [
+            Face(
+                self.scale * np.array([12.0, 15, 52, 60]),
+                self.scale * self.places,
+                number / 100,
+                "mesh",
+            )
+        ]
 
     def refine(self, frame: np.ndarray, face: Face) -> Face | None:
         return next(iter(self(frame)), None)
@@ -72,3 +81,26 @@ def test_a_limit_that_is_no_angle_is_refused(limit: float) -> None:
             make_detector=Turning, aligner="smooth", resolution=SIZE, fps=25.0, min_seconds=0.4,
             max_yaw=limit,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("resolution", [64, 128])
+def test_the_side_of_the_square_is_measured_in_the_recording(resolution: int) -> None:
+    """Whatever it is cropped to; a recording of twice the size has faces of twice the side."""
+    sides = []
+    for scale in (1, 2):
+        stage = Align(
+            make_detector=partial(Turning, scale), aligner="smooth", resolution=resolution,
+            fps=25.0, min_seconds=0.4,
+        )  # fmt: skip
+        frames = [np.full((SIZE * 2, SIZE * 2, 3), number, np.uint8) for number in range(12)]
+        source = Source(Path("a.mp4"), "a.mp4", "a", Path())
+        (made,) = stage.run(Segment(source, 0, 0, iter(frames), torch.zeros(12 * 640)))
+        assert isinstance(made, AlignedSegment)
+        sides.append(made.measures["face_px"])
+    # Both brows and the nose here, and in the published crop of 75 x 100, by their spread.
+    here, there = (
+        np.array([[22, 25], [42, 25], [32, 36]]),
+        np.array([[17, 20], [58, 20], [37.5, 40]]),
+    )
+    ratio = (here - here.mean(axis=0)).std() / (there - there.mean(axis=0)).std()
+    assert sides == pytest.approx([ratio * 7500**0.5, 2 * ratio * 7500**0.5], rel=0.02)

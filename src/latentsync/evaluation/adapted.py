@@ -247,9 +247,9 @@ def tracks_of(
 
 
 def write_figures(path: Path, figures: Mapping[str, Figures]) -> None:
-    """Write JSON; NaN becomes null."""
+    """Write JSON; what is not finite becomes null."""
     rows = {
-        name: {key: None if np.isnan(value) else round(value, 4) for key, value in items(each)}
+        name: {key: round(value, 4) if np.isfinite(value) else None for key, value in items(each)}
         for name, each in figures.items()
     }
     with publish(path) as partial:

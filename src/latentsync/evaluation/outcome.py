@@ -30,7 +30,7 @@ from latentsync.evaluation.tables import (
 )
 
 # Settings without which two evaluations measured different things.
-SAME_SETTINGS = ("fps", "crf", "max_frames", "test_set_sha256", "lse_faces")
+SAME_SETTINGS = ("fps", "crf", "max_frames", "lse_faces")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Vgg(nn.Module):
 
     def __init__(self, *, l2_pooling: bool) -> None:
         super().__init__()
-        ends = [3, *(widths[-1] for widths in WIDTHS)]
+        starts = [3, *(widths[-1] for widths in WIDTHS[:-1])]
         self.stages = nn.ModuleList(
             nn.Sequential(
                 *(
@@ -55,7 +55,7 @@ class Vgg(nn.Module):
                     for part in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())
                 )
             )
-            for width, widths in zip(ends, WIDTHS, strict=False)
+            for width, widths in zip(starts, WIDTHS, strict=True)
         )
         self.l2_pooling = l2_pooling
 

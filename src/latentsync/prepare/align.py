@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
+from math import ceil, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +33,8 @@ class Align:
     It also ends where the head turns by more than `max_yaw` degrees, by the detector's yaw; None
     does not look, and an unknown yaw is accepted.
     `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
-    `make_detector` is called once per process.
+    `make_detector` is called once per process. Adds the measure `face_px`: the median side of the
+    square that is cropped, in pixels of the recording.
     """
 
     name: ClassVar[str] = "align"
@@ -111,7 +112,7 @@ class Align:
             turns=np.array([face.turn for face in shown]),
             waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
             stretch=number,
-        )
+        ).with_measures(face_px=float(np.median([face.side for face in shown])))
 
     def _unused(self, used: list[tuple[int, int]]) -> str:
         if self.stretches == "all":
@@ -150,10 +151,12 @@ class Align:
 
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
-    """A cropped face, and the head's yaw in degrees; NaN if unknown."""
+    """A cropped face, the head's yaw in degrees (NaN if unknown), and the side of the square in the
+    recording, in pixels (the geometric mean of both, as the published crop is no square)."""
 
     frame: FaceFrame
     turn: float
+    side: float
 
 
 def aligned_faces(
@@ -187,7 +190,8 @@ def aligned_faces(
         if placement is None:
             yield None
         else:
-            yield AlignedFace(align(frame, placement, resolution), turn)
+            enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
+            yield AlignedFace(align(frame, placement, resolution), turn, resolution / enlarged)
 
 
 def facing(faces: list[AlignedFace | None], max_yaw: float | None) -> list[AlignedFace | None]:

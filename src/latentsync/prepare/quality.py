@@ -28,7 +28,7 @@ INSIDE = (slice(MOTION_SIZE // 4, -2), slice(MOTION_SIZE // 5, -MOTION_SIZE // 5
 @dataclass(kw_only=True)
 class MeasureQuality:
     """Adds `blur` (from 0, sharp, to 1), `motion` (levels of 255 by which the face changes), and
-    `upscaling` if `face_px` was measured.
+    `upscaling` where `face_px` was measured (by `Align`).
 
     `network` adds a column of its name, the mean over frames by the package pyiqa.
     """

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from latentsync.data.clips import Clip
 from latentsync.prepare.accounts import Bounds, covered
@@ -46,7 +47,7 @@ def steps_of(outcomes: Sequence[Outcome], stages: Sequence[str]) -> list[Step]:
     order = list(named | found)
     after = _seconds_after(outcomes, order)
     steps = []
-    for stage, seconds_in, seconds_out in zip(order, after, after[1:], strict=False):
+    for stage, (seconds_in, seconds_out) in zip(order, pairwise(after), strict=True):
         reasons = _reasons(outcomes, stage)
         if reasons:
             steps.append(Step(stage, seconds_in, seconds_out, reasons))
