@@ -287,6 +287,9 @@ def before(words: list[str], place: Path, capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr()
         run("infer.py", [*asked, *made_tiny("infer.py", asked)])
         (place / "plan.json").write_text(capsys.readouterr().out)
+    if "against=measured/theirs" in words:
+        asked = [*words[:2], "out=measured/theirs"]
+        run("evaluate.py", [*asked, *made_tiny("evaluate.py", asked)])
     if "ckpt=models/v1.6" in words or words[:2] == ["export", "models/mine"]:
         out = words[1] if words[0] == "export" else "models/v1.6"
         run(
