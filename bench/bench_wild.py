@@ -30,8 +30,8 @@ from latentsync.faces.tracking.shots import ShotDetector, shots_of
 from latentsync.faces.tracking.survey import Shot, Survey, survey
 from latentsync.media.frame_reader import TimesLog, stored_frames
 from latentsync.media.video import probe
+from latentsync.models.speaker_scorers import ActiveSpeakerScorer, LRASDScorer
 from latentsync.pipeline.analysis import aligner_for
-from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer, LRASDScorer
 from latentsync.weights.lr_asd import load_official_lr_asd
 
 

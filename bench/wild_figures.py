@@ -29,8 +29,8 @@ from latentsync.faces.tracking.survey import Survey, Track, usable
 from latentsync.faces.warp import invert, mean_scale, transform
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import probe
+from latentsync.models.speaker_scorers import ActiveSpeakerScorer
 from latentsync.pipeline.analysis import aligner_for
-from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.pipeline.speakers import SpeakerChoice, who_speaks
 
 SECTIONS = ("cuts", "faces", "identities", "yaw", "turns", "occlusion", "placement", "cost")

@@ -16,10 +16,10 @@ from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import VideoWriter, read_frames
+from latentsync.models.speaker_scorers import FilmSlots
 from latentsync.pipeline import Choice, SilenceGate, lipsync
 from latentsync.pipeline.outputs import written_files
 from latentsync.pipeline.reporting.report import Report
-from latentsync.pipeline.speaker_scorers import FilmSlots
 from latentsync.pipeline.speakers import find_turns
 from pipeline.inputs import HEIGHT, WIDTH, picture, write_video, write_voice
 

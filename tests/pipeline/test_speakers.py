@@ -19,6 +19,18 @@ from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.mfcc import mfcc
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.lr_asd import LRASD
+from latentsync.models.speaker_scorers import (
+    PIECE_SLOTS,
+    UNKNOWN_SCORE,
+    ActiveSpeakerScorer,
+    FaceSlots,
+    FilmSlots,
+    MouthMotionScorer,
+    crop_squares,
+    cut_square,
+    loudness_fit,
+    score_matrix,
+)
 from latentsync.pipeline import (
     Choice,
     Generation,
@@ -31,18 +43,6 @@ from latentsync.pipeline import (
 from latentsync.pipeline.chunks import NOT_SPEAKING
 from latentsync.pipeline.job import Job
 from latentsync.pipeline.plan import NO_TURN, doubts_of
-from latentsync.pipeline.speaker_scorers import (
-    PIECE_SLOTS,
-    UNKNOWN_SCORE,
-    ActiveSpeakerScorer,
-    FaceSlots,
-    FilmSlots,
-    MouthMotionScorer,
-    crop_squares,
-    cut_square,
-    loudness_fit,
-    score_matrix,
-)
 from latentsync.pipeline.speakers import Turn
 from official.recipe import official_shapes
 from pipeline.inputs import SeesLight, job_of, write_voice

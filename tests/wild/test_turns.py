@@ -16,15 +16,15 @@ from latentsync.faces.tracking.survey import Survey
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import probe
-from latentsync.pipeline import LRASDScorer, SpeakerChoice
-from latentsync.pipeline.analysis import analyze_video
-from latentsync.pipeline.checks import Source
-from latentsync.pipeline.speaker_scorers import (
+from latentsync.models.speaker_scorers import (
     SLOTS_PER_SECOND,
     ActiveSpeakerScorer,
     FilmSlots,
     MouthMotionScorer,
 )
+from latentsync.pipeline import LRASDScorer, SpeakerChoice
+from latentsync.pipeline.analysis import analyze_video
+from latentsync.pipeline.checks import Source
 from latentsync.pipeline.speakers import find_turns, who_speaks
 from latentsync.weights import load_official_lr_asd
 

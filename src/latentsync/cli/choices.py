@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from latentsync.cli.names import build
 from latentsync.faces import FaceDetector
 from latentsync.faces.occlusion import OcclusionMasker, default_masker
+from latentsync.models.speaker_scorers import ActiveSpeakerScorer
 from latentsync.pipeline import (
     PROFILES,
     Choice,
@@ -22,7 +23,6 @@ from latentsync.pipeline import (
     Timing,
 )
 from latentsync.pipeline.reporting.report import custom_preset
-from latentsync.pipeline.speaker_scorers import ActiveSpeakerScorer
 from latentsync.weights import load_official_lr_asd
 
 # The keys set by files in conf/preset/.

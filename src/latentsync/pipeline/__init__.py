@@ -4,6 +4,7 @@
 """
 
 from latentsync.media.silence import SilenceGate
+from latentsync.models.speaker_scorers import LRASDScorer
 from latentsync.pipeline.cache import Cache
 from latentsync.pipeline.checks import Source, check_paths
 from latentsync.pipeline.generation import generate_clip, to_pixels
@@ -21,7 +22,6 @@ from latentsync.pipeline.request import (
     Session,
     Timing,
 )
-from latentsync.pipeline.speaker_scorers import LRASDScorer
 from latentsync.pipeline.speakers import SpeakerChoice
 
 __all__ = [

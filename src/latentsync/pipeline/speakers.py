@@ -17,7 +17,7 @@ from latentsync.media.container import warn
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.media.video import VideoInfo
-from latentsync.pipeline.speaker_scorers import (
+from latentsync.models.speaker_scorers import (
     SLOTS_PER_SECOND,
     ActiveSpeakerScorer,
     FilmSlots,
