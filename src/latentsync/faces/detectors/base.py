@@ -73,6 +73,21 @@ class IdentityEmbedder(Protocol):
 
 
 @runtime_checkable
+class CropEmbedder(IdentityEmbedder, Protocol):
+    """An embedder in two steps, `embed(crop(frame, face))`.
+
+    A crop can be kept and embedded later, or never: a face that is alone in its video needs no
+    identity.
+    """
+
+    def crop(
+        self, frame: UInt8[np.ndarray, "h w 3"], face: Face
+    ) -> UInt8[np.ndarray, "side side 3"]: ...
+
+    def embed(self, picture: UInt8[np.ndarray, "side side 3"]) -> Float[np.ndarray, " d"]: ...
+
+
+@runtime_checkable
 class FaceDetector(Protocol):
     """Detects and tracks faces.
 

@@ -23,6 +23,7 @@ MAX_GROWTH = 1.5  # maximum size change of a face found again after some frames
 NEAR = (
     0.1  # steps of faces over two frames, in sizes, up to which the frame between does not matter
 )
+CROPS_AT_HAND = 16  # tracklets whose crops wait for their embedding
 
 
 class Follower:
@@ -123,6 +124,9 @@ class Follower:
             tracklet.add(number, face, frame)
             self.here.append(tracklet)
         self.unseen.clear()
+        if found and len(self.tracklets) > CROPS_AT_HAND:
+            for tracklet in self.tracklets:
+                tracklet.identify()
         if self.is_searching(number):
             self.wait = SEARCH_EVERY
         elif found or self.wait < self.every:

@@ -113,12 +113,25 @@ class SFace:
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarray, " d"]:
         """A unit vector."""
-        matrix = nearest_similarity(five_points(face), RECOGNITION_FIVE)
-        picture = warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
+        return self.embed(recognition_crop(frame, face))
+
+    def embed(self, picture: UInt8[np.ndarray, "112 112 3"]) -> Float[np.ndarray, " d"]:
+        """The same from a `recognition_crop`."""
         # The file lists its weights as inputs too, so OpenCV needs the name of the image input.
         self.network.setInput(cv2.dnn.blobFromImage(picture), "data")
         vector = self.network.forward().reshape(-1)
         return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+    def crop(self, frame: UInt8[np.ndarray, "h w 3"], face: Face) -> UInt8[np.ndarray, "112 112 3"]:
+        return recognition_crop(frame, face)
+
+
+def recognition_crop(
+    frame: UInt8[np.ndarray, "h w 3"], face: Face
+) -> UInt8[np.ndarray, "112 112 3"]:
+    """The input of face recognition networks; ValueError for a face without five points."""
+    matrix = nearest_similarity(five_points(face), RECOGNITION_FIVE)
+    return warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
 
 
 def nearest_similarity(

@@ -1,7 +1,7 @@
 """One pass over a video: its shots, faces and persons, as small arrays."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -142,14 +142,23 @@ def survey(
             num_frames += 1
         follower.finish()
         shots.append(Shot(first, num_frames))
-        tracklets += lasting(follower, first, num_frames)
+        latest = lasting(follower, first, num_frames)
+        if len(tracklets) + len(latest) > 1:  # a face that stays alone is never embedded
+            for tracklet in [*tracklets[:1], *latest]:
+                tracklet.identify()
+        tracklets += latest
     limit = embedder.limit if embedder is not None else 1.0
-    persons = number_people([tracklet.appearance() for tracklet in tracklets], limit=limit)
     tracks = [
         Track(person, tracklet.first, **tracklet.arrays())
-        for person, tracklet in zip(persons, tracklets, strict=True)
+        for person, tracklet in zip(persons_of(tracklets, limit), tracklets, strict=True)
     ]
     return Survey(num_frames, shots, sorted(tracks, key=lambda track: (track.first, track.person)))
+
+
+def persons_of(tracklets: Sequence[Tracklet], limit: float) -> list[int]:
+    if len(tracklets) == 1:
+        return [0]
+    return number_people([tracklet.appearance() for tracklet in tracklets], limit=limit)
 
 
 def lasting(follower: Follower, first: int, end: int) -> list[Tracklet]:

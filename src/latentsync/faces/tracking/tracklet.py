@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 
 from latentsync.faces.detectors.base import (
     FIVE_POINTS,
+    CropEmbedder,
     Face,
     FaceDetector,
     IdentityEmbedder,
@@ -40,7 +41,8 @@ class Tracklet:
         self.face: Face | None = None
         self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
         self.fives = array("f")
-        self.embeddings: list[Float[np.ndarray, " d"]] = []
+        # Embeddings, and crops that are not embedded yet.
+        self.looks: list[Float[np.ndarray, " d"] | UInt8[np.ndarray, "side side 3"]] = []
         self.clarities: list[float] = []
         self.next_embedding = 0
 
@@ -60,27 +62,35 @@ class Tracklet:
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
         if self.embedder is not None and self.is_worth_embedding(face):
-            self.embed(self.embedder, frame, face)
+            self.keep_look(self.embedder, frame, face)
         self.last, self.face = number, face
         self.num_seen += 1
 
     def is_worth_embedding(self, face: Face) -> bool:
         better = clarity(face, self.turns[-1]) > BETTER * max(self.clarities, default=0)
-        return better or (
-            self.num_seen >= self.next_embedding and len(self.embeddings) < MAX_EMBEDDINGS
-        )
+        return better or (self.num_seen >= self.next_embedding and len(self.looks) < MAX_EMBEDDINGS)
 
-    def embed(
+    def keep_look(
         self, embedder: IdentityEmbedder, frame: UInt8[np.ndarray, "h w 3"], face: Face
     ) -> None:
-        embedding = embedder(frame, face)
-        if embedding is not None:
-            if len(self.embeddings) == MAX_EMBEDDINGS:
+        look = (
+            embedder.crop(frame, face)
+            if isinstance(embedder, CropEmbedder)
+            else embedder(frame, face)
+        )
+        if look is not None:
+            if len(self.looks) == MAX_EMBEDDINGS:
                 least = int(np.argmin(self.clarities))
-                del self.embeddings[least], self.clarities[least]
-            self.embeddings.append(embedding)
+                del self.looks[least], self.clarities[least]
+            self.looks.append(look)
             self.clarities.append(clarity(face, self.turns[-1]))
             self.next_embedding = max(2 * self.num_seen, FIRST_EMBEDDINGS)
+
+    def identify(self) -> None:
+        """Embed all crops so far, each some 40 kB."""
+        if isinstance(self.embedder, CropEmbedder):
+            embed = self.embedder.embed
+            self.looks = [look if look.ndim == 1 else embed(look) for look in self.looks]
 
     def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
         """The points to store; NaN if the face cannot be aligned."""
@@ -109,8 +119,9 @@ class Tracklet:
         return float(known.sum()) / max(self.num_seen, 1)
 
     def appearance(self) -> Appearance:
+        self.identify()
         boxes = _float32(self.boxes).reshape(-1, 4)
-        embedding = mean_embedding(self.embeddings, self.clarities)
+        embedding = mean_embedding(self.looks, self.clarities)
         return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], embedding)
 
 
