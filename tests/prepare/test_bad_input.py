@@ -1,18 +1,22 @@
 """Bad input of prepare: each is one clear error, or a file listed as dropped."""
 
+import errno
 import json
 import os
 import resource
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
 from coded import write_coded_video
 from latentsync.data import read_manifest
+from latentsync.data.stores import save_tensors
 from latentsync.prepare import AlignedSegment, SerialExecutor, prepare_clips
 
 
@@ -130,6 +134,50 @@ def test_too_many_unexpected_errors_end_the_run_after_the_rest(raw, recipe, tmp_
     ):
         prepare_clips(raw, tmp_path / "set", stages=stages, max_error_rate=0.3)
     assert len(read_manifest(tmp_path / "set")) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("no disk can be mounted here")
+    yield folder
+    # At once, though an exception that a test holds may keep a file open.
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("num_filled", [450, 550, 600])
+def test_a_disk_without_space_is_one_error_that_names_it(
+    raw, recipe, small_disk, num_filled
+) -> None:
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left") as raised:
+        filler.write_bytes(bytes(num_filled * 1000))
+        prepare_clips(raw, small_disk / "set", stages=recipe.stages())
+    assert raised.value.errno == errno.ENOSPC
+    filler.unlink()
+    prepare_clips(raw, small_disk / "set", stages=recipe.stages())
+    assert len(read_manifest(small_disk / "set")) == 3
+    assert not [*small_disk.rglob("*.partial*")]
+
+
+def test_tensors_that_do_not_fit_are_told_like_any_file(small_disk) -> None:
+    with pytest.raises(OSError, match="No space left") as raised:
+        save_tensors({"a": torch.zeros(10**6)}, small_disk / "a.safetensors", {})
+    assert (raised.value.errno, raised.value.filename) == (
+        errno.ENOSPC,
+        str(small_disk / "a.safetensors"),
+    )
+    assert not [*small_disk.iterdir()]
 
 
 def test_a_full_disk_ends_the_run_and_what_was_done_is_kept(raw, recipe, tmp_path) -> None:

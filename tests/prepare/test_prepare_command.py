@@ -45,7 +45,7 @@ def test_a_folder_of_videos_becomes_a_data_set_and_nothing_else_is_written(
     ("overrides", "line"),
     [
         (["input=nowhere", "output=set"], "nowhere is no folder"),
-        (["output=set"], "input= (a folder of videos of any kind) must be given"),
+        (["output=set"], "input= (a folder of videos of any kind, or a list"),
         (["input=.", "output=set", "stage=train"], "no stage is called 'train'"),
         (["input=.", "output=set", "aligner=none"], "no aligner is called 'none'"),
         (["input=.", "output=set", "resolutoin=64"], "near: resolution"),

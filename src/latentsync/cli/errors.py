@@ -1,6 +1,7 @@
 """Errors that the user can fix => one sentence; bugs get none and keep their traceback."""
 
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,9 @@ def is_ours(error: BaseException) -> bool:
 
 
 def _input(error: BaseException, _: _Asked) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}the disk is full: free some space, then give the same command again"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

@@ -2,8 +2,9 @@
 memory."""
 
 import os
+import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -11,10 +12,12 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from latentsync.data.clips import Clip
+from latentsync.files import publish
 from latentsync.media.clip_reader import ClipReader, reader_named
 
 T = TypeVar("T")
@@ -60,6 +63,19 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} does not exist: prepare this data set again")
     with safe_open(path, framework="pt") as tensors:
         return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a whole safetensors file; OSError if the disk is full, as from any other writer."""
+    with publish(path) as partial:
+        try:
+            save_file(dict(tensors), partial, metadata=metadata)
+        except SafetensorError as error:
+            written = re.search(r"\(os error (\d+)\)", str(error))
+            if written is None:
+                raise
+            number = int(written[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Seconds of a source: `total` by its header, `kept` in clips, `dropped` and not kept, and in
-    neither."""
+    """Seconds of a source: `total` by its header or its list, `kept` in clips, `dropped` and not
+    kept, and in neither."""
 
     source: str
     total: float
@@ -27,25 +27,26 @@ def account_of(outcome: Outcome) -> Account | None:
 
     Seconds that two clips show, of two people, count once.
     """
-    total = outcome.seconds
-    if total is None:
+    start, end = outcome.source.start_seconds, outcome.seconds
+    if end is None:
         return None
+    total = max(0.0, end - start)
     clips = [
         (clip.start_frame / clip.fps, (clip.start_frame + clip.num_frames) / clip.fps)
         for clip in outcome.clips
     ]
     parts = [
         # Without bounds all of the source was dropped, or the rest of it.
-        (part.start_seconds or 0.0, total if part.end_seconds is None else part.end_seconds)
+        (part.start_seconds or 0.0, end if part.end_seconds is None else part.end_seconds)
         for part in outcome.dropped
     ]
-    kept, listed = covered(clips, total), covered([*clips, *parts], total)
+    kept, listed = (covered(each, end, start) for each in (clips, [*clips, *parts]))
     return Account(outcome.source.name, total, kept, listed - kept, total - listed)
 
 
-def covered(parts: Sequence[Bounds], total: float) -> float:
-    """Seconds of 0 to `total` that are in any of the parts."""
-    seconds = reached = 0.0
+def covered(parts: Sequence[Bounds], total: float, begin: float = 0.0) -> float:
+    """Seconds of `begin` to `total` that are in any of the parts."""
+    seconds, reached = 0.0, begin
     for start, end in sorted(parts):
         start, end = max(start, reached), min(end, total)
         if end > start:

@@ -1,7 +1,5 @@
 """Raw videos => a data set: clips, features, manifest, list of dropped items, and a report."""
 
-import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +12,7 @@ from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
-from latentsync.files import printable, visible_files
+from latentsync.files import printable
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
 from latentsync.prepare.align import MAX_YAW, Align
 from latentsync.prepare.executors import Executor, SerialExecutor
@@ -28,6 +26,7 @@ from latentsync.prepare.record import Record, locked
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
+from latentsync.prepare.sources import find_sources, version
 from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages, run_stages
 from latentsync.prepare.summary import SetRule, summarise
 from latentsync.prepare.sync import MeasureSync
@@ -103,7 +102,8 @@ def prepare_clips(
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Outcome]:
-    """Make a data set of every video under `input_dir`, or resume an interrupted one.
+    """Make a data set of every video under `input_dir`, or of those that a list names (see
+    `find_sources`), or resume an interrupted one.
 
     `stages` turn a source into clips, by default those of a `Recipe`; all clips in an output folder
     are made by the same stages with the same parameters. The raw files are only read. Results do
@@ -135,23 +135,30 @@ def prepare_clips(
         ]
         make_work = partial(make_preparer, stages)
         fresh = executor.run(make_work, todo) if todo else ()
+        done = len(sources) - len(todo)
         with tqdm(
-            total=len(sources),
-            initial=len(sources) - len(todo),
-            desc="prepare",
-            unit="file",
-            disable=not progress,
+            total=len(sources), initial=done, desc="prepare", unit="file", disable=not progress
         ) as bar:
             for outcome in fresh:
                 record.add(versions[outcome.source], outcome.as_row(output_dir))
                 bar.update()
-        rows = {source: record.rows[name] for source, name in versions.items()}
-        outcomes = [Outcome.from_row(row, source, output_dir) for source, row in rows.items()]
+        outcomes = [
+            Outcome.from_row(row_of(source, name, record), source, output_dir)
+            for source, name in versions.items()
+        ]
         outcomes = summarise(
             outcomes, output_dir, limits, rules=rules, parameters=parameters(stages)
         )
     check_errors(outcomes, max_error_rate)
     return outcomes
+
+
+def row_of(source: Source, name: str, record: Record) -> dict:
+    """The recorded row of a source; a list that has other labels now changes the record."""
+    row = record.rows[name]
+    if row.get("listed", {}) != source.recorded():
+        record.add(name, {**row, "listed": source.recorded()})
+    return record.rows[name]
 
 
 def check_errors(outcomes: Sequence[Outcome], max_error_rate: float) -> None:
@@ -170,53 +177,9 @@ def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:
     return partial(run_stages, [replace(stage) for stage in stages])  # type: ignore[type-var]
 
 
-def find_sources(input_dir: Path, output_dir: Path) -> list[Source]:
-    """Every file under a folder except hidden ones, sorted by relative path.
-
-    Videos are recognised by content, not by name.
-    """
-    if not input_dir.is_dir():
-        raise FileNotFoundError(f"{input_dir} is no folder: input= is a folder of videos")
-    if output_dir == input_dir or output_dir.is_relative_to(input_dir):
-        raise ValueError(f"output {output_dir} lies in the input {input_dir}: raw files stay as is")
-    paths = visible_files(input_dir)
-    for path in paths:
-        if real_path(path).is_relative_to(output_dir):
-            raise ValueError(
-                f"{path} leads into the output {output_dir}: input= holds raw files only"
-            )
-    names = [path.relative_to(input_dir).as_posix() for path in paths]
-    if not names:
-        raise FileNotFoundError(f"{input_dir} holds no file: input= is a folder of videos")
-    return [Source(input_dir / name, name, key_of(name), output_dir) for name in names]
-
-
-def real_path(path: Path) -> Path:
-    """Where a path leads; itself if it is a link that leads in a circle."""
-    try:
-        return path.resolve()
-    except RuntimeError:  # Python 3.11 and 3.12 on a loop of links
-        return path
-
-
 def is_whole(row: dict, output_dir: Path) -> bool:
     """Whether a source ended without an unexpected error, and all its files still exist."""
     if any(part["stage"] == ERROR for part in row["dropped"]):
         return False
     files = (clip[name] for clip in row["clips"] for name in ("clip", "features"))
     return all((output_dir / file).is_file() for file in files)
-
-
-def key_of(name: str) -> str:
-    """A file name for a relative path: readable, and unique across folders."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")[:48]
-    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def version(source: Source) -> str:
-    """Identifies the current version of a raw file: a changed file is prepared again."""
-    try:
-        status = source.path.lstat()
-    except FileNotFoundError:  # vanished since the folder was listed
-        return f"{source.name} 0 0"
-    return f"{source.name} {status.st_size} {status.st_mtime_ns}"

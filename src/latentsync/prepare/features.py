@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from safetensors.torch import save_file
 
 from latentsync.data.clips import FEATURES_FOLDER, Clip, states_metadata
-from latentsync.files import aside, publish
+from latentsync.data.stores import save_tensors
+from latentsync.files import aside
 from latentsync.media.audio import SAMPLE_RATE, write_wav
 from latentsync.media.colour import ColourTags
 from latentsync.media.mel import mel_spectrogram
@@ -94,6 +94,5 @@ class WriteClips:
             "mel": mel_spectrogram(aligned.waveform),
             "turn": torch.from_numpy(aligned.turns).float(),
         }
-        with publish(clip.features_path) as partial:
-            noted = states_metadata(encoder.states_name, encoder.rate)
-            save_file(features, partial, metadata=noted)
+        noted = states_metadata(encoder.states_name, encoder.rate)
+        save_tensors(features, clip.features_path, noted)

@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from latentsync.data.clips import LATENTS_FOLDER, read_manifest
 from latentsync.data.dataset import to_pixels
-from latentsync.data.stores import ClipFrames
+from latentsync.data.stores import ClipFrames, save_tensors
 from latentsync.faces.mask import load_mask
-from latentsync.files import publish
 from latentsync.models.codec import LatentCodec
 from latentsync.prepare.record import Record, locked
 
@@ -74,8 +72,8 @@ def encode_latents(
                 for indices in chunks(clip.num_frames, BATCH_FRAMES)
             )
             tensors = encode_clip(codec, pixels, keep.to(device), DTYPES[dtype])
-            with publish(folder / f"{clip.name}.safetensors") as partial:
-                save_file(tensors, partial, metadata={"mask": mask, "vae": vae})
+            noted = {"mask": mask, "vae": vae}
+            save_tensors(tensors, folder / f"{clip.name}.safetensors", noted)
             record.add(clip.name, {"num_frames": clip.num_frames})
     return folder
 

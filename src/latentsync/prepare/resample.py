@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
@@ -23,23 +24,33 @@ class Resample:
     def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
         source, info = recording.source, recording.info
         try:
-            waveform = read_waveform(source.path, SAMPLE_RATE)
+            waveform = read_waveform(
+                source.path, SAMPLE_RATE, max_seconds=source.end_seconds or inf
+            )
         except UNREADABLE as error:
             yield Dropped(source.name, self.name, str(error))
             return
+        first = round(source.start_seconds * self.fps)
         # Only frames with complete audio count.
         num_heard = int(len(waveform) * self.fps // SAMPLE_RATE)
-        num_seen = round(info.duration_seconds * self.fps)
+        num_seen = round(min(info.duration_seconds, source.end_seconds or inf) * self.fps)
+        if source.listed and num_seen <= first:
+            reason = f"the recording has {info.duration_seconds:.2f} s, the list begins later"
+            yield Dropped(source.name, self.name, reason)
+            return
         if num_heard < num_seen:
             reason = "picture beyond the end of the sound"
-            yield Dropped.part(
-                source, self.name, reason, start=num_heard, end=num_seen, fps=self.fps
-            )
+            silent = max(num_heard, first)
+            yield Dropped.part(source, self.name, reason, start=silent, end=num_seen, fps=self.fps)
+        num_frames = max(0, min(num_heard, num_seen) - first)
         yield Resampled(
             source,
-            min(num_heard, num_seen),
-            lambda: readable(read_frames(source.path, fps=self.fps)),
-            waveform,
+            num_frames,
+            lambda: readable(
+                read_frames(source.path, fps=self.fps, start_seconds=first / self.fps)
+            ),
+            waveform[round(first * SAMPLE_RATE / self.fps) :],
+            first,
         )
 
 

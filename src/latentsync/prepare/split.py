@@ -12,6 +12,7 @@ from latentsync.prepare.stage import Outcome
 
 TEST = "test"
 PERSON = "person"
+SPEAKER = "speaker"  # a column that a list of recordings gives
 
 Node = tuple[str, str]  # what kind of name, and the name
 
@@ -21,9 +22,9 @@ class Split:
     """Adds the column `split` to the clips, unless both shares of seconds are 0.
 
     What belongs together is never divided: clips of a source, and those of a person, if `person` is
-    a name; a number counts the people of one source. With `folders=n` the first n folders of a
-    source's path name its speaker. The order in which they are taken depends on their names and the
-    seed, so that a set which grows keeps most of its splits.
+    a name (a number counts the people of one source), or of a `speaker`. With `folders=n` the first
+    n folders of a source's path name its speaker. The order in which they are taken depends on
+    their names and the seed, so that a set which grows keeps most of its splits.
     """
 
     val: float = 0.0
@@ -45,6 +46,11 @@ class Split:
     def __call__(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         if not self.val and not self.test:
             return list(outcomes)
+        if any(SPLIT in clip.measures for outcome in outcomes for clip in outcome.clips):
+            raise ValueError(
+                f"the list of recordings says which split each is for: give val=0 and test=0, not "
+                f"val={self.val:g} test={self.test:g}, or leave its column {SPLIT} out"
+            )
         groups = self._groups(outcomes)
         if len(groups) < 1 + bool(self.val) + bool(self.test):
             raise ValueError(
@@ -65,13 +71,16 @@ class Split:
         clips: dict[Node, list[Clip]] = defaultdict(list)
         for outcome in outcomes:
             source = ("source", outcome.source.name)
+            # Parts of a recording have names of their own.
+            union.join(source, ("recording", str(outcome.source.path)))
             folders = PurePosixPath(outcome.source.name).parts[:-1][: self.folders]
             if folders:
                 union.join(source, ("folders", "/".join(folders)))
             for clip in outcome.clips:
-                person = clip.measures.get(PERSON)
-                if isinstance(person, str):
-                    union.join(source, ("person", person))
+                for kind in (PERSON, SPEAKER):
+                    name = clip.measures.get(kind)
+                    if isinstance(name, str):
+                        union.join(source, (kind, name))
                 clips[source].append(clip)
         groups: dict[Node, list[Clip]] = defaultdict(list)
         for source, own in clips.items():

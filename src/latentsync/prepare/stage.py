@@ -7,7 +7,7 @@ Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with fe
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -42,8 +42,18 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list of recordings says of one: the part to prepare, in seconds, and further columns
+    of the manifest."""
+
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """A raw file.
+    """A raw file, or a part of it that a list names.
 
     `name` is its path relative to the input folder, `key` a unique file name, `output_dir` the data
     set its clips are written to.
@@ -53,6 +63,28 @@ class Source:
     name: str
     key: str
     output_dir: Path
+    listed: Listed | None = field(default=None, hash=False)
+
+    @property
+    def start_seconds(self) -> float:
+        return self.listed.start_seconds if self.listed else 0.0
+
+    @property
+    def end_seconds(self) -> float | None:
+        return self.listed.end_seconds if self.listed else None
+
+    def recorded(self) -> dict:
+        """What a record must hold of a source that its name does not say."""
+        return {"path": str(self.path), **asdict(self.listed)} if self.listed else {}
+
+    @classmethod
+    def from_record(cls, row: Mapping, input_dir: Path, name: str, output_dir: Path) -> "Source":
+        """The source of a recorded row."""
+        noted = row.get("listed")
+        if not noted:
+            return cls(input_dir / name, name, "", output_dir)
+        listed = Listed(**{each: value for each, value in noted.items() if each != "path"})
+        return cls(Path(noted["path"]), name, "", output_dir, listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +210,8 @@ class Stage(Protocol[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The results for one source, and its length by its header, None if it has none."""
+    """The results for one source, and where it ends in seconds: by its header, or the end of the
+    part that a list names; None if it is no video."""
 
     source: Source
     clips: list[Clip] = field(default_factory=list)
@@ -188,18 +221,21 @@ class Outcome:
     """How long the stages took."""
 
     def as_row(self, folder: Path) -> dict:
+        listed = self.source.recorded()
         return {
             "clips": [clip.as_row(folder) for clip in self.clips],
             "dropped": [asdict(dropped) for dropped in self.dropped],
             "seconds": self.seconds,
             "work_seconds": self.work_seconds,
+            **({"listed": listed} if listed else {}),
         }
 
     @classmethod
     def from_row(cls, row: dict, source: Source, folder: Path) -> "Outcome":
+        labels = source.listed.labels if source.listed else {}
         return cls(
             source=source,
-            clips=[Clip.from_row(clip, folder) for clip in row["clips"]],
+            clips=[Clip.from_row(clip | labels, folder) for clip in row["clips"]],
             dropped=[Dropped(**dropped) for dropped in row["dropped"]],
             seconds=row.get("seconds"),  # None in records of earlier versions
             work_seconds=row.get("work_seconds"),
@@ -244,7 +280,7 @@ def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
     try:
         for produced in _flow(stages, source):
             if isinstance(produced, Recording):
-                seconds = produced.info.duration_seconds
+                seconds = min(produced.info.duration_seconds, source.end_seconds or inf)
             elif isinstance(produced, Dropped):
                 outcome.dropped.append(produced)
             else:
@@ -260,7 +296,19 @@ def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
         logger.exception("%s: unexpected error", source.name)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         outcome.dropped.append(Dropped(source.name, ERROR, reason[:MAX_REASON]))
-    return replace(outcome, seconds=seconds, work_seconds=round(perf_counter() - begin, 3))
+    return replace(
+        outcome,
+        dropped=[_bounded(dropped, source) for dropped in outcome.dropped],
+        seconds=seconds,
+        work_seconds=round(perf_counter() - begin, 3),
+    )
+
+
+def _bounded(dropped: Dropped, source: Source) -> Dropped:
+    """All of a part, if all of the source was dropped and it is a part of a recording."""
+    if source.listed is None or dropped.start_seconds is not None:
+        return dropped
+    return replace(dropped, start_seconds=source.start_seconds, end_seconds=source.end_seconds)
 
 
 def _flow(stages: Sequence[Stage], item: object) -> Iterator[object]:

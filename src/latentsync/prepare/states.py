@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from latentsync.data.clips import AUDIO_ENCODER, Clip, read_manifest, states_metadata
-from latentsync.files import publish
+from latentsync.data.stores import save_tensors
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.prepare.record import Record, locked
@@ -45,8 +44,8 @@ def encode_audio(data_dir: Path, encoder: AudioEncoder, *, progress: bool = Fals
         ):
             with torch.no_grad():
                 states = encoder(heard(clip)).half().cpu().contiguous()
-            with publish(_states_path(folder, clip)) as partial:
-                save_file({"audio": states}, partial, metadata=states_metadata(name, encoder.rate))
+            noted = states_metadata(name, encoder.rate)
+            save_tensors({"audio": states}, _states_path(folder, clip), noted)
             record.add(clip.name, {"num_frames": clip.num_frames})
     return folder
 

@@ -96,22 +96,24 @@ def filter_clips(
     with locked(output_dir):
         recorded, record = Record.existing(output_dir)
         input_dir = Path(str(recorded["input"]))
-        listed = _listed_sources(output_dir, input_dir)
         # The last version of a source that changed is the one that was prepared last.
         rows = {item.rsplit(" ", 2)[0]: row for item, row in record.rows.items()}
+        listed = _listed_sources(output_dir, rows)
         outcomes = [
-            Outcome.from_row(row, Source(input_dir / name, name, "", output_dir), output_dir)
+            Outcome.from_row(row, Source.from_record(row, input_dir, name, output_dir), output_dir)
             for name, row in sorted(rows.items())
             if name in listed
         ]
         return summarise(outcomes, output_dir, limits, rules=rules, parameters=recorded)
 
 
-def _listed_sources(output_dir: Path, input_dir: Path) -> set[str]:
-    """Names of the sources in the manifest and in the list of dropped items."""
-    clips = read_lines(output_dir / MANIFEST_NAME)
-    kept = {Path(clip["source"]).relative_to(input_dir).as_posix() for clip in clips}
-    return kept | {str(row["source"]) for row in read_lines(output_dir / DROPPED_NAME)}
+def _listed_sources(output_dir: Path, rows: Mapping[str, dict]) -> set[str]:
+    """Names of the sources with clips in the manifest, or in the list of dropped items."""
+    kept = {clip["clip"] for clip in read_lines(output_dir / MANIFEST_NAME)}
+    named = {str(row["source"]) for row in read_lines(output_dir / DROPPED_NAME)}
+    return named | {
+        name for name, row in rows.items() if any(clip["clip"] in kept for clip in row["clips"])
+    }
 
 
 def read_lines(path: Path) -> list[dict]:
