@@ -61,7 +61,7 @@ def listed_sources(listing: Path, output_dir: Path) -> list[Source]:
     return [sources[name] for name in sorted(sources)]
 
 
-def _rows_of(listing: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+def _rows_of(listing: Path) -> Iterator[tuple[int, Mapping[str | None, str | None]]]:
     """The rows of a list, with the numbers of their lines."""
     if listing.suffix.lower() not in (".txt", ".csv"):
         raise ValueError(
