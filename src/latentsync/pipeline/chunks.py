@@ -6,7 +6,7 @@ instead of being short.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 from typing import Literal
@@ -33,6 +33,8 @@ BEHIND = "something lies before the mouth (faces.occlusion=skip)"
 NOT_USABLE = -3  # in addition to the plan's values
 # Maximum step in stored frames from slot to slot that is not a jump (10 at 240 fps).
 MAX_STEP = 16
+# Maximum distance of a reference from its chunk, in chunks. The faces in between are held.
+MAX_REFERENCE_CHUNKS = 4
 
 
 Reference = Literal["auto", "previous", "self"]
@@ -94,26 +96,40 @@ def cut_chunks(
     overlap: int,
     reference: str = "previous",
     short_last: bool = False,
+    hidden: Sequence[Bool[np.ndarray, " _"]] | None = None,
 ) -> list[Chunk]:
     """The chunks of all runs, in the order in which their faces become available.
 
     `reference`: the reference faces of a chunk are those one chunk earlier ("previous") or its own
     ("self"). `short_last`: chunks are consecutive and the last one is short, as in the official
     pipeline; otherwise it begins earlier to be full, unless the whole run is shorter than a chunk.
+    `hidden`: for each run, in which of its slots something hides the mouth; references avoid them.
     """
     if not 0 <= overlap <= length // 2:
         raise ValueError(f"overlap={overlap} must lie between 0 and half a window, {length // 2}")
     chunks = [
         chunk
         for index, run in enumerate(runs)
-        for chunk in _of_run(index, run, length, overlap, reference, short_last)
+        for chunk in _of_run(index, run, length, overlap, short_last)
     ]
+    if reference != "self":
+        chunks = [
+            replace(
+                chunk,
+                reference=apart(
+                    chunk.slots,
+                    runs[chunk.run],
+                    length,
+                    hidden=None if hidden is None else hidden[chunk.run],
+                ),
+            )
+            for chunk in chunks
+        ]
     return sorted(chunks, key=lambda chunk: (chunk.needs_until, chunk.run, chunk.first))
 
 
-def _of_run(
-    index: int, run: Run, length: int, overlap: int, reference: str, short_last: bool
-) -> list[Chunk]:
+def _of_run(index: int, run: Run, length: int, overlap: int, short_last: bool) -> list[Chunk]:
+    """The chunks of a run, each its own reference."""
     starts = [run.first]
     while starts[-1] + length < run.end:
         following = starts[-1] + length - overlap
@@ -127,8 +143,7 @@ def _of_run(
             weights *= _ramp(slots, ends[place - 1], overlap)
         if place + 1 < len(starts):
             weights *= 1 - _ramp(slots, end, overlap)
-        shown = slots if reference == "self" else apart(slots, run, length)
-        chunks.append(Chunk(index, start, end, weights, shown))
+        chunks.append(Chunk(index, start, end, weights, slots))
     return chunks
 
 
@@ -138,16 +153,42 @@ def _ramp(slots: Int[np.ndarray, " n"], before_end: int, overlap: int) -> Float3
     return ((slots - before_end + overlap + 1) / (overlap + 1)).clip(0, 1).astype(np.float32)
 
 
-def apart(slots: Int[np.ndarray, " n"], run: Run, length: int) -> Int[np.ndarray, " n"]:
+def apart(
+    slots: Int[np.ndarray, " n"],
+    run: Run,
+    length: int,
+    *,
+    hidden: Bool[np.ndarray, " m"] | None = None,
+) -> Int[np.ndarray, " n"]:
     """Slots of the run one chunk away: before, else after, else rotated by half the run.
 
-    Networks are trained with references from another time; the face's own mouth would leak.
+    Networks are trained with references from another time; the face's own mouth would leak. Where
+    the mouth is `hidden` (by slot of the run), which would show the network nothing, others up to
+    `MAX_REFERENCE_CHUNKS` away are taken, the nearest ones with the fewest hidden slots, and the
+    mouth before or after stands for a hidden one.
     """
-    if slots[0] - length >= run.first:
-        return slots - length
-    if slots[-1] + length < run.end:
-        return slots + length
-    return run.first + (slots - run.first + len(run) // 2) % len(run)
+    distances = range(length, MAX_REFERENCE_CHUNKS * length + 1)
+    candidates = [
+        slots + step
+        for distance in (distances if hidden is not None and hidden.any() else [length])
+        for step in (-distance, distance)
+        if run.first <= slots[0] + step and slots[-1] + step < run.end
+    ]
+    if not candidates:
+        candidates = [run.first + (slots - run.first + len(run) // 2) % len(run)]
+    if hidden is None:
+        return candidates[0]
+    best = min(candidates, key=lambda shown: int(hidden[shown - run.first].sum()))
+    return _seen(best, hidden[best - run.first])
+
+
+def _seen(slots: Int[np.ndarray, " n"], hidden: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The slots, the nearest one that is not hidden in place of each that is."""
+    free = np.flatnonzero(~hidden)
+    if not len(free):
+        return slots
+    nearest = np.abs(np.arange(len(slots))[:, None] - free).argmin(axis=1)
+    return slots[free[nearest]]
 
 
 def find_runs(

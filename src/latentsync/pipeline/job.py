@@ -7,7 +7,7 @@ generates on its own 25 fps grid; the output has the frames and times of the sou
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -15,7 +15,7 @@ from math import floor
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 from latentsync.faces.mask import ALL_ROWS, Rows, load_mask
 from latentsync.media.formats import check_source
@@ -168,6 +168,7 @@ def plan_job(request: Request, analysis: Analysis, session: Session) -> Job:
         overlap=min(generation.overlap, form.num_frames // 2),
         reference=generation.reference,
         short_last=profile.short_last_chunk,
+        hidden=_hidden_slots(runs, occlusions, timeline, fps),
     )
     return Job(
         source=request.source,
@@ -249,6 +250,15 @@ def _find_runs(
         fps=fps,
         num_spoken=min(num_slots, max(1, _nearest(seconds_spoken * float(fps)))),
     )
+
+
+def _hidden_slots(
+    runs: Sequence[Run], occlusions: Occlusions, timeline: Timeline, fps: Fraction
+) -> list[Bool[np.ndarray, " _"]]:
+    """For each run, in which of its slots something hides the mouth."""
+    last = max((run.end for run in runs), default=0)
+    numbers = timeline.numbers[slot_entries(timeline, fps=fps, num_slots=last)]
+    return [occlusions.hides(run.track, numbers[run.first : run.end]) for run in runs]
 
 
 def _nearest(value: float) -> int:

@@ -70,14 +70,19 @@ class Occlusions:
         seen = self.tracks.get(track)
         return seen.shares.get(number, 0.0) if seen else 0.0
 
+    def hides(self, track: int, numbers: Int32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Whether the mouth of a face is hidden in frames."""
+        return np.array(
+            [self.share(track, number) > MIN_SHARE for number in numbers.tolist()], bool
+        )
+
     def leave_out(
         self, edited: Mapping[int, Int32[np.ndarray, " _"]], firsts: Mapping[int, int]
     ) -> dict[int, Int32[np.ndarray, " _"]]:
         """The edits of tracks, with HIDDEN in frames whose mouth is hidden."""
         without = {}
         for track, frames in edited.items():
-            numbers = firsts[track] + np.arange(len(frames))
-            hidden = np.array([self.share(track, int(n)) > MIN_SHARE for n in numbers])
+            hidden = self.hides(track, firsts[track] + np.arange(len(frames), dtype=np.int32))
             without[track] = np.where(
                 (frames != LEFT_ALONE) & with_calm_closed(hidden), HIDDEN, frames
             ).astype(np.int32)

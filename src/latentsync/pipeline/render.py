@@ -26,7 +26,7 @@ from latentsync.pipeline.analysis import (
     aligner_for,
 )
 from latentsync.pipeline.cache import content_hash
-from latentsync.pipeline.chunks import Chunk, slot_entries
+from latentsync.pipeline.chunks import MAX_REFERENCE_CHUNKS, Chunk, slot_entries
 from latentsync.pipeline.compositing import (
     FaceStore,
     Pasting,
@@ -176,7 +176,7 @@ def finished_frames(
     with closing(prefetch(cuts, NUM_PREFETCHED_FACES)) as faces:
         generated = generate_chunks(
             chunks,
-            FaceStore(faces, keep_slots=3 * form.num_frames),
+            FaceStore(faces, keep_slots=(MAX_REFERENCE_CHUNKS + 1) * form.num_frames),
             sound_of,
             model=model,
             sampler=generation.sampler,
