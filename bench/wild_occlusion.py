@@ -10,13 +10,17 @@ from jaxtyping import Bool
 from wild_scores import Label, Span, in_spans, share
 
 from latentsync.faces.occlusion import OcclusionMasker
+from latentsync.faces.tracking.occlusion import MIN_SHARE
 from latentsync.faces.tracking.survey import Survey, Track, usable
 from latentsync.media.frame_reader import FrameReader, FrameTimes
 from latentsync.pipeline.analysis import Placements, aligner_for
-from latentsync.pipeline.occlusions import MIN_SHARE, Occlusions, find_occlusions
+from latentsync.pipeline.occlusions import Occlusions, find_occlusions
 
 MIN_SIZE = 32.0
 HAND = "hand"
+# Labels by eye are that many frames off where a hand comes or goes, which takes .3 to .5 s: frames
+# nearer than that to an end of a span, on either side, are doubtful and count for nothing.
+EDGE_FRAMES = 5
 
 NamedTracks = Sequence[tuple[Track, str | None]]
 
@@ -30,11 +34,13 @@ def occlusion_figures(
     *,
     max_yaw: float,
     masker: OcclusionMasker | None,
+    edge: int = EDGE_FRAMES,
 ) -> dict[str, int]:
     """Counts of frames of the people whose mouths are hidden at times, for clips with such labels.
 
     Hidden mouths, by hands and by other things: all, those whose face is left alone anyway, and
     those masked. Free faces that would be redrawn: all, and those of which nothing is masked.
+    `edge`: frames on either side of each end of a span that count for nothing.
     """
     spans = label["occlusion_spans"]
     tracks = {
@@ -48,10 +54,14 @@ def occlusion_figures(
     counts: Counter[str] = Counter()
     for span in spans:
         if not span.get("doubtful"):
-            counts += hidden_frames(span, named, tracks, seen)
+            counts += hidden_frames(span, named, tracks, seen, edge=edge)
     for index, fine in tracks.items():
         track, name = named[index]
-        own = [span["span"] for span in spans if span["person"] == name]
+        own = [
+            (span["span"][0] - edge, span["span"][1] + edge)
+            for span in spans
+            if span["person"] == name
+        ]
         counts += free_frames(index, track, fine, own, seen)
     return dict(counts)
 
@@ -85,12 +95,14 @@ def hidden_frames(
     named: NamedTracks,
     tracks: Mapping[int, Bool[np.ndarray, " _"]],
     seen: Occlusions,
+    *,
+    edge: int,
 ) -> Counter[str]:
-    """Counts of the frames of a span in which something hides the mouth."""
+    """Counts of the frames of a span in which something hides the mouth, `edge` from its ends."""
     kind = HAND if HAND in span.get("by", "") else "other"
     first, last = span["span"]
     counts: Counter[str] = Counter()
-    for number in range(first, last + 1):
+    for number in range(first + edge, last - edge + 1):
         redrawn = [
             index
             for index, fine in tracks.items()

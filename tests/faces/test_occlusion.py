@@ -1,6 +1,7 @@
 import logging
 import os
 import struct
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,14 @@ from latentsync.faces.occlusion import (
     NOT_THERE,
     SIDE,
     HandMasker,
+    Occluder,
     SegmenterMasker,
     default_masker,
     hands_in_face,
     is_hand,
     steadied,
 )
+from latentsync.faces.tracking.occlusion import OcclusionTracker
 from latentsync.faces.warp import transform
 
 WHOLE = Placement(np.eye(2, 3), (256, 256))
@@ -165,3 +168,51 @@ def red_is_covered() -> bytes:
     graph = part(1, node) + part(2, "red") + part(5, weight)
     graph += part(11, value("face", 3)) + part(12, value("covered", 1))
     return part(1, 8) + part(7, graph) + part(8, part(1, "") + part(2, 13))
+
+
+class Remembers:
+    """Sees what it is told of each frame: confidences of hands, by number, which frames hold."""
+
+    every = 4
+    cache_key = "told"
+
+    def __init__(self, confidences: dict[int, float]) -> None:
+        self.confidences, self.asked = confidences, list[int]()
+
+    def __call__(
+        self, frame: np.ndarray, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        number = int(frame[0, 0, 0])
+        self.asked.append(number)
+        confidence = self.confidences.get(number)
+        if confidence is None:
+            return None
+        return Occluder(np.ones((SIDE, SIDE), np.float32), (Hand(JOINTS, confidence),))
+
+
+def tracked(confidences: dict[int, float]) -> tuple[set[int], list[int]]:
+    """The frames of 40 that are covered, and those that were examined."""
+    masker = Remembers(confidences)
+    tracker = OcclusionTracker(masker, np.ones((SIDE, SIDE), dtype=bool))
+    for number in range(40):
+        frame = np.full((2, 2, 3), number, np.uint8)
+        tracker(number, partial(np.copy, frame), WHOLE)
+    return set(tracker.finish()), masker.asked
+
+
+def test_a_hand_that_is_hardly_ever_believable_is_none() -> None:
+    """However sure the frame is that began it; blurred frames of a real one are kept."""
+    real = dict.fromkeys(range(10, 20), 0.95) | {13: 0.3, 14: 0.4, 19: 0.25}
+    false = dict.fromkeys(range(28, 38), 0.55) | {28: 0.95, 31: 0.85}
+    assert tracked(real)[0] == set(real)
+    assert tracked(false)[0] == set()
+    assert tracked(real | false)[0] == set(real)
+    # Closer together they are one.
+    assert tracked(real | {24: 0.4})[0] == set(real) | {24}
+
+
+def test_frames_that_were_passed_over_are_examined_once_something_is_there() -> None:
+    seen, asked = tracked(dict.fromkeys(range(10, 20), 0.95))
+    assert asked[:8] == [0, 4, 8, 12, 11, 10, 9, 13]
+    assert seen == set(range(10, 20))
+    assert len(asked) < 30

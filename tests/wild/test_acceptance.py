@@ -56,11 +56,6 @@ def test_hardly_any_labelled_face_is_missed(figures: Figures) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="0.971 of the frames: in 17 others a hand holds a cup before the mouth, which the "
-    "labels do not name; of the rest it was not found out",
-)
 def test_free_mouths_are_redrawn(figures: Figures) -> None:
     occlusion = totals(figures)["occlusion"]
     assert occlusion["free_frames"] > 600
@@ -68,10 +63,7 @@ def test_free_mouths_are_redrawn(figures: Figures) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="0.873 of the labelled frames: in 24 of the 30 others the hand is no longer before the "
-    "mouth by eye, in six it is blurred, before a face of 40 pixels",
-)
 def test_a_hand_before_the_mouth_is_kept(figures: Figures) -> None:
-    assert totals(figures)["occlusion"]["hand_kept_share"] >= 0.9
+    occlusion = totals(figures)["occlusion"]
+    assert occlusion["hand_frames"] > 150
+    assert occlusion["hand_kept_share"] >= 0.9

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wild_figures import Look, figures_of, totals
+from wild_figures import Look, figures_of, named_tracks, totals
+from wild_occlusion import occlusion_figures, occlusion_rates
 
 from latentsync.faces import Placement
-from latentsync.faces.occlusion import SIDE, Occluder
+from latentsync.faces.occlusion import SIDE, Occluder, OcclusionMasker
 from latentsync.faces.tracking.survey import Shot, Survey, Track
 from latentsync.media.frame_reader import FrameTimes
 from latentsync.media.video import VideoWriter
@@ -22,7 +23,7 @@ LABEL = {
         {"person": "A", "span": [0, 19], "class": "profile"},
         {"person": "B", "span": [20, 39], "class": "frontal"},
     ],
-    "occlusion_spans": [{"person": "A", "span": [0, 4], "by": "hand"}],
+    "occlusion_spans": [{"person": "A", "span": [0, 14], "by": "hand"}],
 }
 
 
@@ -63,7 +64,7 @@ def test_what_is_labelled_and_what_is_found(look: Look) -> None:
     assert figures["yaw"]["profile_refused_share"] == 1
     assert figures["yaw"]["frontal_refused_share"] == 0
     assert figures["yaw"]["recall_frontal_mid"] == 0.95
-    # The profile is left alone anyway, in all five frames and in those where nothing hides it.
+    # The profile is left alone anyway, in the middle five frames and in those that nothing hides.
     assert figures["occlusion"]["hand_left_alone"] == figures["occlusion"]["hand_frames"] == 2 * 5
     assert figures["occlusion"]["hand_kept_share"] == 1
     assert figures["occlusion"]["painted_share"] is None
@@ -85,23 +86,39 @@ def test_tracks_that_fit_no_label_are_counted(look: Look) -> None:
     }
 
 
+SPANS = [
+    {"person": "B", "span": [22, 25], "by": "hands"},
+    {"person": "B", "span": [27, 27], "by": "microphone"},
+    {"person": "B", "span": [30, 33], "by": "hand", "doubtful": True},
+]
+
+
+def occlusion_counts(look: Look, masker: OcclusionMasker | None, edge: int) -> dict[str, int]:
+    label = {**LABEL, "cuts": [{"at": [20, 20]}], "occlusion_spans": SPANS}
+    named = named_tracks(look, label)
+    return occlusion_figures(
+        look.path, look.survey, look.times, named, label, max_yaw=60, masker=masker, edge=edge
+    )
+
+
 def test_hidden_mouths_are_kept_and_free_ones_painted(look: Look) -> None:
-    spans = [
-        {"person": "B", "span": [22, 25], "by": "hands"},
-        {"person": "B", "span": [27, 27], "by": "microphone"},
-        {"person": "B", "span": [30, 33], "by": "hand", "doubtful": True},
-    ]
-    label = {**LABEL, "cuts": [{"at": [20, 20]}], "occlusion_spans": spans}
-    blind = figures_of(look, label, sections=("occlusion",), max_yaw=60)
-    figures = totals({"a.mp4": blind})["occlusion"]
+    blind = occlusion_counts(look, None, 0)
+    rates = occlusion_rates(blind)
     # The last of the 20 frames shows no face; 9 are hidden, surely or not.
-    assert (figures["free_frames"], figures["painted_share"]) == (10, 1)
-    assert (figures["hand_kept_share"], figures["other_kept_share"]) == (0, 0)
-    seeing = figures_of(look, label, sections=("occlusion",), max_yaw=60, masker=SeesFrom24())
-    figures = totals({"a.mp4": seeing})["occlusion"]
-    assert (figures["hand_kept_share"], figures["other_kept_share"]) == (0.5, 1)
+    assert (blind["free_frames"], rates["painted_share"]) == (10, 1)
+    assert (rates["hand_kept_share"], rates["other_kept_share"]) == (0, 0)
+    rates = occlusion_rates(occlusion_counts(look, SeesFrom24(), 0))
+    assert (rates["hand_kept_share"], rates["other_kept_share"]) == (0.5, 1)
     # Of 20, 21, 26, 28, 29, 34 and so on, two are free to its eyes.
-    assert figures["painted_share"] == 0.2
+    assert rates["painted_share"] == 0.2
+
+
+def test_frames_beside_the_ends_of_spans_count_for_nothing(look: Look) -> None:
+    """Of 22 to 25 the inner two are left, of 27 none; free are 20 and 35 to 38."""
+    seen = occlusion_counts(look, SeesFrom24(), 1)
+    assert (seen["hand_frames"], seen["hand_masked"]) == (2, 1)
+    assert "other_frames" not in seen
+    assert (seen["free_frames"], seen["free_painted"]) == (5, 1)
 
 
 class SeesFrom24:

@@ -50,6 +50,11 @@ class Occluder:
     covered: Covered
     hands: tuple[Hand, ...] = ()
 
+    @property
+    def confidence(self) -> float:
+        """Presence of the surest hand; 1 without hands."""
+        return max((hand.presence for hand in self.hands), default=1.0)
+
 
 @runtime_checkable
 class OcclusionMasker(Protocol):
@@ -84,7 +89,7 @@ class HandMasker:
 
     @property
     def cache_key(self) -> str:
-        return f"hands 2 {_digest(*self.paths)}"
+        return f"hands 3 {_digest(*self.paths)}"
 
     def __reduce__(self) -> tuple:
         return HandMasker, self.paths  # OpenCV networks cannot be pickled

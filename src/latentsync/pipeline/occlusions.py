@@ -1,17 +1,15 @@
 """Detect what hides the faces to be redrawn, once, before anything is generated."""
 
-import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Float, Int32
 
-from latentsync.faces import Placement
 from latentsync.faces.mask import ALL_ROWS, Rows, load_mask
-from latentsync.faces.occlusion import HELD, SIDE, Covered, Occluder, OcclusionMasker, steadied
+from latentsync.faces.occlusion import SIDE, OcclusionMasker, steadied
+from latentsync.faces.tracking.occlusion import MIN_SHARE, CoveredFrames, OcclusionTracker
 from latentsync.faces.tracking.survey import usable
 from latentsync.media.frame import Picture
 from latentsync.media.frame_reader import FrameReader, Timeline
@@ -21,37 +19,7 @@ from latentsync.pipeline.plan import HIDDEN, LEFT_ALONE
 from latentsync.pipeline.request import Request, Session
 from latentsync.runtime import Bar
 
-# A smaller fraction of the painted part is skin or the edge of a finger, and does not hide the
-# mouth.
-MIN_SHARE = 0.02
 CALM_FRAMES = 8  # maximum gap between two hidden frames that is left alone too
-
-
-class CoveredFrames(Mapping[int, Covered]):
-    """Alpha masks of what hides a face, by number of the stored frame, compressed to some hundred
-    bytes each."""
-
-    def __init__(self) -> None:
-        self.packed: dict[int, bytes] = {}
-        self.shares: dict[int, float] = {}
-
-    def add(self, number: int, covered: Covered, painted: Bool[np.ndarray, "s s"]) -> None:
-        levels = np.rint(covered * 255).astype(np.uint8)
-        self.packed[number] = zlib.compress(levels.tobytes(), 1)
-        self.shares[number] = float(covered[painted].mean())
-
-    def __getitem__(self, number: int) -> Covered:
-        levels = np.frombuffer(zlib.decompress(self.packed[number]), dtype=np.uint8)
-        return levels.reshape(SIDE, SIDE).astype(np.float32) / 255
-
-    def __contains__(self, number: object) -> bool:
-        return number in self.packed
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.packed)
-
-    def __len__(self) -> int:
-        return len(self.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,59 +121,11 @@ def find_occlusions(
     """Examine `pictures`, the frames `numbers` in ascending order, for each track in its `wanted`
     frames."""
     painted = load_mask(mask, SIDE, rows=rows) < 0.5
-    watchers = {track: Watcher(masker, painted) for track in wanted}
+    trackers = {track: OcclusionTracker(masker, painted) for track in wanted}
     for number, picture in zip(numbers.tolist(), pictures, strict=True):
-        for track, watcher in watchers.items():
+        for track, tracker in trackers.items():
             placement = placements.at(track, number) if number in wanted[track] else None
             if placement is not None:
-                watcher(number, picture, placement)
-    return Occlusions({track: watcher.seen for track, watcher in watchers.items() if watcher.seen})
-
-
-class Watcher:
-    """Examines one face at intervals until something hides it, then in every frame, going back to
-    the frames it skipped."""
-
-    def __init__(self, masker: OcclusionMasker, painted: Bool[np.ndarray, "s s"]) -> None:
-        self.masker, self.painted = masker, painted
-        self.seen = CoveredFrames()
-        self.before: Occluder | None = None
-        self.last, self.wait = -1, 0
-        self.passed: deque[tuple[int, Picture, Placement]] = deque(maxlen=max(masker.every - 1, 1))
-
-    def __call__(self, number: int, picture: Picture, placement: Placement) -> None:
-        if number != self.last + 1:
-            self.before, self.wait = None, 0
-            self.passed.clear()
-        self.last = number
-        if self.before is None and self.wait > 0:
-            self.wait -= 1
-            self.passed.append((number, picture, placement))
-            return
-        was_hidden = self.before is not None
-        self.before = self.look(number, picture.rgb(), placement, self.before)
-        if self.before is None:
-            recent = was_hidden or any(number - step in self.seen for step in range(1, HELD + 1))
-            self.wait = 0 if recent else self.masker.every - 1
-        else:
-            self.look_back(self.before)
-        self.passed.clear()
-
-    def look(
-        self,
-        number: int,
-        frame: UInt8[np.ndarray, "h w 3"],
-        placement: Placement,
-        neighbour: Occluder | None,
-    ) -> Occluder | None:
-        found = self.masker(frame, placement, neighbour)
-        if found is not None:
-            self.seen.add(number, found.covered, self.painted)
-        return found
-
-    def look_back(self, found: Occluder) -> None:
-        known: Occluder | None = found
-        for number, picture, placement in reversed(self.passed):
-            known = self.look(number, picture.rgb(), placement, known)
-            if known is None:
-                return
+                tracker(number, picture.rgb, placement)
+    seen = {track: tracker.finish() for track, tracker in trackers.items()}
+    return Occlusions({track: covered for track, covered in seen.items() if covered})

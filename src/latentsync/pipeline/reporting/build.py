@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int32
 
+from latentsync.faces.tracking.occlusion import MIN_SHARE
 from latentsync.files import printable
 from latentsync.media.container import CLIPPED
 from latentsync.models.adapted import recording_of
@@ -16,7 +17,6 @@ from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.chunks import slot_entries, slot_of
 from latentsync.pipeline.compositing import RunsAt, shown_mouths
 from latentsync.pipeline.job import Job
-from latentsync.pipeline.occlusions import MIN_SHARE
 from latentsync.pipeline.render import placements_of
 from latentsync.pipeline.reporting.curves import Curves, loudness, sync_of
 from latentsync.pipeline.reporting.report import Report, ShotReport, SkippedSpan, skipped_spans
