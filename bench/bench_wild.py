@@ -28,7 +28,8 @@ from latentsync.faces import FaceDetector
 from latentsync.faces.occlusion import default_masker
 from latentsync.faces.tracking.shots import ShotDetector, shots_of
 from latentsync.faces.tracking.survey import Shot, Survey, survey
-from latentsync.media.frame_reader import TimesLog, stored_frames
+from latentsync.media.frame import UnreadFrame
+from latentsync.media.frame_reader import TimesLog, unread_frames
 from latentsync.media.video import probe
 from latentsync.models.speaker_scorers import ActiveSpeakerScorer, LRASDScorer
 from latentsync.pipeline.analysis import aligner_for
@@ -124,9 +125,9 @@ def look_at(path: Path, detector: FaceDetector) -> Look:
     """Analyze a clip like a run does. Shots are detected once more, to time them."""
     clock, log, shots = Clock(), TimesLog(probe(path).time_base), ShotDetector()
 
-    def pictures() -> Iterator[np.ndarray]:
-        stored = stored_frames(path, quick=True)
-        while (item := clock.run("decode", partial(next, stored, None))) is not None:
+    def pictures() -> Iterator[UnreadFrame]:
+        unread = unread_frames(path, quick=True)
+        while (item := clock.run("decode", partial(next, unread, None))) is not None:
             start, duration, frame = item
             log.add(start, duration)
             clock.run("shots", partial(shots, frame))
@@ -144,9 +145,9 @@ def look_for_shots(path: Path) -> Look:
     """The same without faces."""
     clock, log = Clock(), TimesLog(probe(path).time_base)
 
-    def pictures() -> Iterator[np.ndarray]:
-        stored = stored_frames(path, quick=True)
-        while (item := clock.run("decode", partial(next, stored, None))) is not None:
+    def pictures() -> Iterator[UnreadFrame]:
+        unread = unread_frames(path, quick=True)
+        while (item := clock.run("decode", partial(next, unread, None))) is not None:
             log.add(*item[:2])
             yield item[2]
 

@@ -1,5 +1,6 @@
 """Still faces are examined in every other frame only, without loss."""
 
+import cv2
 import numpy as np
 
 from faces.dots import DotDetector, LevelLook, draw
@@ -56,3 +57,30 @@ def test_a_face_that_goes_in_an_unseen_frame_was_there_until_then() -> None:
         frames = [draw((20, 30, 40, 200))] * last + [draw()] * 10
         (track,) = survey(frames, CalmDetector(), three_points, embedder=LevelLook()).tracks
         assert (track.first, track.end) == (0, last)
+
+
+class Unread:
+    """A frame that counts how often it is asked for."""
+
+    def __init__(self, frame: np.ndarray) -> None:
+        self.frame, self.shape, self.num_read = frame, frame.shape, 0
+
+    def rgb(self) -> np.ndarray:
+        self.num_read += 1
+        return self.frame
+
+    def sampled(self, size: tuple[int, int]) -> np.ndarray:
+        return cv2.resize(self.frame, size, interpolation=cv2.INTER_NEAREST)
+
+
+def test_frames_between_calm_ones_are_never_read() -> None:
+    frames = [draw((20 + index, 30, 40, 200)) for index in range(41)]
+    unread = [Unread(frame) for frame in frames]
+    detectors = CalmDetector(), CalmDetector()
+    one, other = (
+        survey(shown, detector, three_points, embedder=LevelLook())
+        for shown, detector in zip((unread, frames), detectors, strict=True)
+    )
+    assert len(one.tracks) == len(other.tracks) == 1
+    np.testing.assert_array_equal(one.tracks[0].points, other.tracks[0].points)
+    assert sum(frame.num_read == 0 for frame in unread) > 15

@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from latentsync.media.colour import ColourTags
-from latentsync.media.frame import Picture, RgbReader
+from latentsync.media.frame import Picture, RgbReader, UnreadFrame
 from latentsync.media.planes import chroma_of, halved, planes_of
 from latentsync.media.yuv import YuvMaker
 
@@ -226,3 +226,28 @@ def painted(picture: Picture, box: tuple[int, int, int, int], change) -> Picture
     part = after[y : y + box[3] - box[1], x : x + box[2] - box[0]]
     part[:] = change(part)
     return picture.with_part(around, before, after)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv420p10le", "yuv444p"])
+@pytest.mark.parametrize("turned", [0, 90])
+def test_samples_of_an_unread_frame_are_pixels_of_the_whole(
+    pixel_format: str, turned: int, tmp_path: Path
+):
+    frame = decoded(coded(tmp_path / "a.mp4", pixel_format=pixel_format, turned=turned))
+    whole = RgbReader(quick=True).read(frame)
+    reader = RgbReader(quick=True)
+    for size in ((17, 9), (11, 13), (WIDTH // 2, HEIGHT // 2)):
+        unread = UnreadFrame(frame, reader)
+        assert unread.shape == whole.shape
+        expected = cv2.resize(whole, size, interpolation=cv2.INTER_NEAREST)
+        np.testing.assert_array_equal(unread.sampled(size), expected)
+        np.testing.assert_array_equal(unread.rgb(), whole)
+        np.testing.assert_array_equal(unread.sampled(size), expected)
+        assert unread.rgb() is unread.rgb()
+
+
+def test_samples_are_read_alone_only_if_they_are_few(tmp_path: Path):
+    frame = decoded(coded(tmp_path / "a.mp4"))
+    assert RgbReader(quick=True).samples_cost_less(frame, (17, 9))
+    assert not RgbReader(quick=True).samples_cost_less(frame, (WIDTH // 2, HEIGHT // 2))
+    assert not RgbReader().samples_cost_less(frame, (17, 9))

@@ -158,11 +158,11 @@ def test_memory_does_not_grow_with_length(
             yield frame
             del frame
 
-    read, stored = FrameReader.pictures, analysis.stored_frames
+    read, unread = FrameReader.pictures, analysis.unread_frames
 
-    def counted_stored(*args: object, **names: object) -> Iterator[tuple]:
+    def counted_unread(*args: object, **names: object) -> Iterator[tuple]:
         nonlocal alive, most
-        for start, duration, frame in stored(*args, **names):
+        for start, duration, frame in unread(*args, **names):
             weakref.finalize(frame, gone)
             alive += 1
             most = max(most, alive)
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_length(
             del frame
 
     monkeypatch.setattr(FrameReader, "pictures", lambda *args: counted(read(*args)))
-    monkeypatch.setattr(analysis, "stored_frames", counted_stored)
+    monkeypatch.setattr(analysis, "unread_frames", counted_unread)
     peaks = []
     for seconds in (3, 9):
         frames = [still(index) for index in range(seconds * 25)]

@@ -4,19 +4,24 @@
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from jaxtyping import Int
 
 from latentsync.media.colour import UNTAGGED, UPRIGHT, Frame, Orientation, swscale_matrix
 from latentsync.media.hdr import is_hdr, to_sdr
-from latentsync.media.planes import PLANAR, Box, copy_part, grown, like
+from latentsync.media.planes import PLANAR, Box, copy_part, grown, like, planes_of
 
 # libav's fast conversion truncates, which darkens the picture by one level. This one rounds, and
 # respects the chroma location given by the file.
 TO_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+QUICK = Interpolation.BILINEAR
+WORTH_SAMPLING = 40  # pixels per sample from which samples cost less than all pixels
 
 
 def is_planar(frame: VideoFrame) -> bool:
@@ -33,8 +38,9 @@ class RgbReader:
 
     def __init__(self, size: tuple[int, int] | None = None, *, quick: bool = False) -> None:
         self.size = size
-        self.flags = Interpolation.BILINEAR if quick else TO_RGB
-        self.reformatter = VideoReformatter()
+        self.flags = QUICK if quick else TO_RGB
+        # One each, as they set up anew whenever the size changes.
+        self.reformatter, self.sample_reformatter = VideoReformatter(), VideoReformatter()
         self.rotation: int | None = None
         self.orientation = UPRIGHT
         self.small: VideoFrame | None = None
@@ -58,6 +64,33 @@ class RgbReader:
         x, y = x0 - around[0], y0 - around[1]
         return np.ascontiguousarray(rgb[y : y + y1 - y0, x : x + x1 - x0])
 
+    def read_samples(self, frame: VideoFrame, size: tuple[int, int]) -> Frame:
+        """Single pixels of `read` on a (columns, rows) grid, as `cv2.INTER_NEAREST` takes them.
+
+        Converts only those; for frames of which `samples_cost_less`.
+        """
+        columns, rows = nearest_places(frame.width, size[0]), nearest_places(frame.height, size[1])
+        # Each pixel in a square of 2x2, so that it has a chroma sample of its own.
+        squares = self._small(frame, 2 * size[0], 2 * size[1])
+        luma, *chroma = zip(planes_of(frame), planes_of(squares), strict=True)
+        luma[1][::2, ::2] = luma[0][rows].take(columns, axis=1)
+        for stored, own in chroma:
+            own[:] = stored[rows // 2].take(columns // 2, axis=1)
+        width, height = 2 * size[0], 2 * size[1]
+        rgb = self._convert(squares, width, height, seen_height=frame.height, is_sampled=True)
+        return cv2.resize(rgb, size, interpolation=cv2.INTER_NEAREST)
+
+    def samples_cost_less(self, frame: VideoFrame, size: tuple[int, int]) -> bool:
+        """Whether `read_samples` can read this frame, and in less time than `read`."""
+        # Only the fast conversion makes every pixel of its own samples.
+        is_fast = self.flags == QUICK and not is_hdr(int(frame.color_trc))
+        return (
+            is_fast
+            and self.is_plain(frame)
+            and PLANAR[frame.format.name] == 8
+            and frame.width * frame.height >= WORTH_SAMPLING * size[0] * size[1]
+        )
+
     def is_plain(self, frame: VideoFrame) -> bool:
         """Whether it is displayed as stored, in planes that can be sliced."""
         return (
@@ -73,9 +106,18 @@ class RgbReader:
             width, height = height, width
         return height, width, 3
 
-    def _convert(self, frame: VideoFrame, width: int, height: int, *, seen_height: int) -> Frame:
+    def _convert(
+        self,
+        frame: VideoFrame,
+        width: int,
+        height: int,
+        *,
+        seen_height: int,
+        is_sampled: bool = False,
+    ) -> Frame:
         untagged = int(frame.colorspace) == UNTAGGED
-        stored = self.reformatter.reformat(
+        reformatter = self.sample_reformatter if is_sampled else self.reformatter
+        stored = reformatter.reformat(
             frame,
             width=width,
             height=height,
@@ -103,6 +145,37 @@ class RgbReader:
         if frame.rotation != self.rotation:
             self.rotation, self.orientation = frame.rotation, Orientation.of(frame)
         return self.orientation
+
+
+@lru_cache(maxsize=8)
+def nearest_places(length: int, num: int) -> Int[np.ndarray, " n"]:
+    """The places of a line of `length` pixels that `cv2.INTER_NEAREST` shrinks to `num`."""
+    line = np.arange(length, dtype=np.float32)[None]
+    return cv2.resize(line, (num, 1), interpolation=cv2.INTER_NEAREST)[0].astype(np.intp)
+
+
+class UnreadFrame:
+    """A decoded frame that becomes an RGB array when it is first asked for."""
+
+    __slots__ = ("__weakref__", "reader", "shape", "source")
+
+    def __init__(self, source: VideoFrame, reader: RgbReader) -> None:
+        self.source: VideoFrame | Frame = source
+        self.reader = reader
+        self.shape = reader.shape(source)
+
+    def rgb(self) -> Frame:
+        """The same array each time."""
+        if not isinstance(self.source, np.ndarray):
+            self.source = self.reader.read(self.source)
+        return self.source
+
+    def sampled(self, size: tuple[int, int]) -> Frame:
+        """As `RgbReader.read_samples`."""
+        stored = None if isinstance(self.source, np.ndarray) else self.source
+        if stored is not None and self.reader.samples_cost_less(stored, size):
+            return self.reader.read_samples(stored, size)
+        return cv2.resize(self.rgb(), size, interpolation=cv2.INTER_NEAREST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from latentsync.media.container import (
     warn,
 )
 from latentsync.media.deinterlace import Deinterlacer
-from latentsync.media.frame import Frame, Picture, RgbReader
+from latentsync.media.frame import Frame, Picture, RgbReader, UnreadFrame
 from latentsync.media.limits import check_stay
 from latentsync.media.timeline import FrameTimes, Timeline, build_timeline, round_half_up
 
@@ -38,6 +38,7 @@ __all__ = [
     "build_timeline",
     "read_times",
     "stored_frames",
+    "unread_frames",
 ]
 
 # Keyframes are found by decoding time, which is earlier than the display time.
@@ -76,10 +77,26 @@ def stored_frames(
 ) -> Iterator[tuple[int, int, Frame]]:
     """Every stored frame: start and duration in ticks (`probe(path).time_base`), and picture.
 
+    See `unread_frames`. `quick`: see `RgbReader`.
+    """
+    unread = unread_frames(path, on_damage=on_damage, quick=quick, deinterlacer=deinterlacer)
+    for start, duration, frame in unread:
+        yield start, duration, frame.rgb()
+
+
+def unread_frames(
+    path: Path,
+    *,
+    on_damage: OnDamage | None = None,
+    quick: bool = False,
+    deinterlacer: Deinterlacer | None = None,
+) -> Iterator[tuple[int, int, UnreadFrame]]:
+    """As `stored_frames`, with pictures that are converted when they are first looked at.
+
     Starts begin at 0 and strictly increase: a missing or decreasing time is replaced by the end of
     the previous frame. All pictures have the size of the first. Damaged spans are skipped and
-    passed to `on_damage`, by default a logged warning. `quick`: see `RgbReader`. Interlaced frames
-    are made progressive, by `deinterlacer` if given.
+    passed to `on_damage`, by default a logged warning. Interlaced frames are made progressive, by
+    `deinterlacer` if given.
     """
     with open_media(path) as container:
         stream = find_video(container, path)
@@ -88,7 +105,7 @@ def stored_frames(
             container, stream, path, on_damage or warn(path), deinterlacer or Deinterlacer()
         )
         for start, duration, frame in ticked:
-            yield start, duration, to_rgb.read(frame)
+            yield start, duration, UnreadFrame(frame, to_rgb)
 
 
 def read_times(path: Path, *, on_damage: OnDamage | None = None) -> FrameTimes:

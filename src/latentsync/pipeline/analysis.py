@@ -19,7 +19,8 @@ from latentsync.faces.tracking.survey import Survey, survey
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import Damage
 from latentsync.media.deinterlace import Deinterlacer
-from latentsync.media.frame_reader import FrameTimes, TimesLog, stored_frames
+from latentsync.media.frame import UnreadFrame
+from latentsync.media.frame_reader import FrameTimes, TimesLog, unread_frames
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.silence import SilenceGate, levels_db
 from latentsync.models.audio.encoders import TokenStream
@@ -85,8 +86,8 @@ def analyze_video(
     deinterlacer = Deinterlacer(deinterlace)
     bar = Bar("faces", source.info.num_frames, progress)
 
-    def pictures() -> Iterator[np.ndarray]:
-        stored = stored_frames(
+    def pictures() -> Iterator[UnreadFrame]:
+        stored = unread_frames(
             source.path, on_damage=damages.append, quick=True, deinterlacer=deinterlacer
         )
         for start, duration, frame in stored:

@@ -13,6 +13,7 @@ from latentsync.faces.detectors.base import (
     midway,
     overlap,
 )
+from latentsync.faces.tracking.lazy_frame import AnyFrame, rgb_of
 from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
 
 SEARCH_EVERY = 3  # detection interval while there is no face or one was just lost
@@ -49,10 +50,10 @@ class Follower:
         self.here: list[Tracklet] = []
         self.next_look = self.wait = 0
         self.is_calm = False
-        self.waiting: tuple[int, UInt8[np.ndarray, "h w 3"]] | None = None
-        self.unseen: deque[tuple[int, UInt8[np.ndarray, "h w 3"]]] = deque(maxlen=SEARCH_EVERY - 1)
+        self.waiting: tuple[int, AnyFrame] | None = None
+        self.unseen: deque[tuple[int, AnyFrame]] = deque(maxlen=SEARCH_EVERY - 1)
 
-    def __call__(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+    def __call__(self, number: int, frame: AnyFrame) -> None:
         if self.is_calm and self.waiting is None and number < self.next_look:
             self.waiting = number, frame
             return
@@ -69,7 +70,7 @@ class Follower:
             self.waiting = None
             self.move_on(number, frame, self.refined(frame))
 
-    def follow(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> bool:
+    def follow(self, number: int, frame: AnyFrame) -> bool:
         """Track all current faces; returns whether any was lost."""
         before = [tracklet.face for tracklet in self.here if tracklet.face]
         after = self.refined(frame)
@@ -97,23 +98,21 @@ class Follower:
         self.is_calm = is_calm and not self.is_searching(number)
         return len(self.here) < num_before
 
-    def refined(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face | None]:
+    def refined(self, frame: AnyFrame) -> list[Face | None]:
         """All current faces in another frame; of two that coincide one is kept."""
         before = [tracklet.face for tracklet in self.here if tracklet.face]
-        return distinct(before, [self.detector.refine(frame, face) for face in before])
+        return distinct(before, [self.detector.refine(rgb_of(frame), face) for face in before])
 
-    def move_on(
-        self, number: int, frame: UInt8[np.ndarray, "h w 3"], faces: Sequence[Face | None]
-    ) -> None:
+    def move_on(self, number: int, frame: AnyFrame, faces: Sequence[Face | None]) -> None:
         for tracklet, face in zip(self.here, faces, strict=True):
             if face is not None:
                 tracklet.add(number, face, frame)
         self.here = [tracklet for tracklet in self.here if tracklet.last == number]
 
-    def look(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+    def look(self, number: int, frame: AnyFrame) -> None:
         """Detect new faces, and schedule the next detection."""
         known = [tracklet.face for tracklet in self.here if tracklet.face]
-        found = others(self.detector, frame, known)
+        found = others(self.detector, rgb_of(frame), known)
         for face in found:
             tracklet = self.missing_at(face, number) or self.new_tracklet()
             back = self.trace_back(face, tracklet)
@@ -156,14 +155,15 @@ class Follower:
         shared[(growth > MAX_GROWTH) | (growth < 1 / MAX_GROWTH)] = 0
         return missing[int(shared.argmax())] if shared.max() > SAME_PLACE else None
 
-    def trace_back(
-        self, face: Face, tracklet: Tracklet
-    ) -> list[tuple[int, Face, UInt8[np.ndarray, "h w 3"]]]:
+    def trace_back(self, face: Face, tracklet: Tracklet) -> list[tuple[int, Face, AnyFrame]]:
         """The face in the buffered frames, in order."""
         back = []
         known: Face | None = face
         for number, frame in reversed(self.unseen):
-            known = self.detector.refine(frame, known) if number > tracklet.last and known else None
+            if known is not None and number > tracklet.last:
+                known = self.detector.refine(rgb_of(frame), known)
+            else:
+                known = None
             if known is None:
                 break
             back.append((number, known, frame))

@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from operator import itemgetter
+from typing import TypeVar
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
+
+from latentsync.faces.tracking.lazy_frame import AnyFrame, sampled
 
 SHOT_RULE = 2  # version of the rule below; results of older ones are recomputed
 NUM_LATER_FRAMES = 3  # look-ahead in frames
@@ -34,23 +37,20 @@ SHARE_OF_BLEND, MOTION_OF_BLEND = 0.25, 2
 STILL_CHANGING = 0.5
 SIDE = 32  # approximate side of a small picture
 
+F = TypeVar("F", bound=AnyFrame)
 Small = Float[np.ndarray, "rows columns 3"]
 
 
-def shots_of(
-    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
-) -> Iterator[Iterator[UInt8[np.ndarray, "h w 3"]]]:
+def shots_of(frames: Iterable[F]) -> Iterator[Iterator[F]]:
     """The shots of a video; each must be consumed before the next."""
     numbered = _with_shot_numbers(frames)
     for _, shot in groupby(numbered, key=itemgetter(0)):
         yield map(itemgetter(1), shot)
 
 
-def _with_shot_numbers(
-    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
-) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+def _with_shot_numbers(frames: Iterable[F]) -> Iterator[tuple[int, F]]:
     """Every frame with the index of its shot; the last three wait for look-ahead."""
-    detector, waiting, number = ShotDetector(), deque[np.ndarray](), -1
+    detector, waiting, number = ShotDetector(), deque[F](), -1
     for frame in frames:
         waiting.append(frame)
         del frame  # it must not be kept alive
@@ -83,7 +83,7 @@ class ShotDetector:
         self.age = 0  # frames since the shot began, for the frame last classified
         self.begins_in: int | None = None  # frames until the start of a detected shot
 
-    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[bool]:
+    def __call__(self, frame: AnyFrame) -> list[bool]:
         small = shrink(frame)
         if not self.pictures or small.shape != self.pictures[-1].shape:
             answers = self.finish()
@@ -165,13 +165,12 @@ class ShotDetector:
         )
 
 
-def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> Small:
+def shrink(frame: AnyFrame) -> Small:
     """A small picture: subsampled, with 2x2 averaging against noise."""
     step = max(min(frame.shape[:2]) // (2 * SIDE), 1)
     height, width = frame.shape[:2]
-    sampled = (-(-width // step), -(-height // step))
-    samples = cv2.resize(frame, sampled, interpolation=cv2.INTER_NEAREST)
-    size = ((sampled[0] + 1) // 2, (sampled[1] + 1) // 2)
+    columns, rows = -(-width // step), -(-height // step)
+    samples, size = sampled(frame, (columns, rows)), ((columns + 1) // 2, (rows + 1) // 2)
     return cv2.resize(samples, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from latentsync.faces.detectors.base import FaceDetector, IdentityEmbedder
 from latentsync.faces.tracking.follower import Follower
 from latentsync.faces.tracking.identity import ColorEmbedder, number_people
+from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
 from latentsync.files import publish
@@ -113,7 +114,7 @@ class Survey:
 
 
 def survey(
-    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    frames: Iterable[AnyFrame],
     detector: FaceDetector,
     points_of: PointsOf,
     *,

@@ -15,6 +15,7 @@ from latentsync.faces.detectors.base import (
     five_points,
 )
 from latentsync.faces.tracking.identity import Appearance, nearest_similarity
+from latentsync.faces.tracking.lazy_frame import AnyFrame, rgb_of
 from latentsync.faces.warp import transform
 
 # Identity embeddings are computed ever less often, and at once for a face seen this much better.
@@ -46,7 +47,7 @@ class Tracklet:
         self.clarities: list[float] = []
         self.next_embedding = 0
 
-    def add(self, number: int, face: Face, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+    def add(self, number: int, face: Face, frame: AnyFrame) -> None:
         """Append the face in a later frame; it was not seen in the frames skipped."""
         if not self.num_seen:
             self.first, self.last = number, number - 1
@@ -62,7 +63,7 @@ class Tracklet:
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
         if self.embedder is not None and self.is_worth_embedding(face):
-            self.keep_look(self.embedder, frame, face)
+            self.keep_look(self.embedder, rgb_of(frame), face)
         self.last, self.face = number, face
         self.num_seen += 1
 
