@@ -26,6 +26,7 @@ from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.media.mel import mel_window
 from latentsync.media.video import VideoWriter, open_clip, read_frames
 from latentsync.metrics.base import Sample
+from latentsync.metrics.blocks import to_planes
 from latentsync.metrics.correlation import TRAITS
 from latentsync.metrics.mouth import silent_frames
 from latentsync.metrics.sync import shift_cosines
@@ -201,8 +202,8 @@ class Evaluator:
         mask = torch.from_numpy(load_mask(form.mask, form.resolution)).float()
         mask = mask.expand(1, len(faces), 1, -1, -1)
         sample = {
-            "pixels": to_pixels(faces),
-            "original": to_pixels(original[: len(faces)]),
+            "pixels": to_planes(faces),
+            "original": to_planes(original[: len(faces)]),
             # Masks have soft edges.
             "painted": (mask < 0.5).float(),
             "kept": (mask > 0.999).float(),

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentsync.metrics.base import ClipRows, Figure, MeanOverClips
-from latentsync.metrics.temporal import SMALLEST_STEP, bounding_part
+from latentsync.metrics.blocks import blocks
+from latentsync.metrics.temporal import SMALLEST_STEP, bounding_part, is_still
 
 LUMA = (0.299, 0.587, 0.114)
 # Variance of the Laplacian of rounding to 8 bits, (20 / 12) levels squared: nothing is smoother.
@@ -58,9 +59,13 @@ def color_step(pixels: Pixels, truth: Pixels, mask: Region) -> Float[Tensor, " b
     """
     inner, outer = _rings(mask)
     part = bounding_part(inner + outer)
-    lift = pixels[part] - truth[part]
-    apart = _mean_color(lift, inner[part]) - _mean_color(lift, outer[part])
-    return apart.norm(dim=-1).mean(dim=1) / math.sqrt(pixels.shape[2]) * GREY_LEVELS
+    apart = [
+        _mean_color(one - other, within) - _mean_color(one - other, around)
+        for one, other, within, around in blocks(*(x[part] for x in (pixels, truth, inner, outer)))
+    ]
+    return (
+        torch.cat(apart, dim=1).norm(dim=-1).mean(dim=1) / math.sqrt(pixels.shape[2]) * GREY_LEVELS
+    )
 
 
 class Sharpness(MeanOverClips):
@@ -120,10 +125,7 @@ class ColorStep(MeanOverClips):
 
 
 def _detail(pixels: Pixels, region: Region) -> Float[Tensor, " b"]:
-    weights = pixels.new_tensor(LUMA)[:, None, None]
-    luma = F.pad((pixels * weights).sum(dim=2), (1, 1, 1, 1), mode="replicate")
-    around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
-    edges = (around - 4 * luma[..., 1:-1, 1:-1])[:, :, None]
+    edges = torch.cat([_laplacian(some) for (some,) in blocks(pixels)], dim=1)
     count = region.sum(dim=(1, 2, 3, 4))
     mean = (edges * region).sum(dim=(1, 2, 3, 4)) / count
     return ((edges - mean[:, None, None, None, None]).square() * region).sum(
@@ -131,16 +133,26 @@ def _detail(pixels: Pixels, region: Region) -> Float[Tensor, " b"]:
     ) / count
 
 
+def _laplacian(pixels: Pixels) -> Region:
+    """Of the luma."""
+    weights = pixels.new_tensor(LUMA)[:, None, None]
+    luma = F.pad((pixels * weights).sum(dim=2), (1, 1, 1, 1), mode="replicate")
+    around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
+    return around.sub_(luma[..., 1:-1, 1:-1], alpha=4)[:, :, None]
+
+
 def _steps(pixels: Pixels, region: Region) -> Float[Tensor, "b n"]:
     """Mean step to the next frame in the region."""
-    where = region[:, 1:]
-    steps = (pixels.diff(dim=1).abs().mean(dim=2, keepdim=True) * where).sum(dim=(2, 3, 4))
-    return steps / where.sum(dim=(2, 3, 4))
+    steps = [
+        some.diff(dim=1).abs_().mul_(where[:, 1:]).sum(dim=(2, 3, 4))
+        for some, where in blocks(pixels, region, overlap=1)
+    ]
+    return torch.cat(steps, dim=1) / pixels.shape[2] / region[:, 1:].sum(dim=(2, 3, 4))
 
 
 def _rings(mask: Region) -> tuple[Region, Region]:
     """The pixels within RING of the border, inside the mask and outside."""
-    still = bool((mask == mask[:1, :1]).all())  # one mask for all frames is the rule
+    still = is_still(mask)
     flat = rearrange(mask[:1, :1] if still else mask, "b f 1 h w -> (b f) 1 h w")
 
     def grown(area: Tensor) -> Tensor:
@@ -155,4 +167,5 @@ def _rings(mask: Region) -> tuple[Region, Region]:
 
 
 def _mean_color(pixels: Pixels, region: Region) -> Float[Tensor, "b f c"]:
-    return (pixels * region).sum(dim=(3, 4)) / region.sum(dim=(3, 4)).clamp(min=1)
+    total = pixels.flatten(3) @ region.flatten(3).transpose(2, 3)
+    return total[..., 0] / region.sum(dim=(3, 4)).clamp(min=1)

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latentsync.metrics.base import Figure, MeanOverClips
+from latentsync.metrics.blocks import blocks
 
 PIXEL_RANGE = 2.0
 RADIUS, SIGMA = 5, 1.5  # of the window of SSIM
@@ -21,9 +22,12 @@ def masked_psnr(
     region: Float[Tensor, "b f 1 h w"],
 ) -> Float[Tensor, " b"]:
     """PSNR in dB of each clip over the pixels where `region` is 1; inf for identical pictures."""
-    where = region.bool()
-    errors = (pixels - truth).square_().mul_(where).sum(dim=(1, 2, 3, 4))
-    mean = errors / where.sum(dim=(1, 2, 3, 4)) / pixels.shape[2]
+    errors = [
+        (one - other).square_().mul_(where != 0).sum(dim=(1, 2, 3, 4))
+        for one, other, where in blocks(pixels, truth, region)
+    ]
+    num_pixels = region.bool().sum(dim=(1, 2, 3, 4))
+    mean = torch.stack(errors).sum(dim=0) / num_pixels / pixels.shape[2]
     return (10 * torch.log10(PIXEL_RANGE**2 / mean)).to(pixels.dtype)
 
 
@@ -72,13 +76,29 @@ def ssim_map(
         side = (2 * RADIUS + 1, 2 * RADIUS + 1)
         return cv2.GaussianBlur(picture, side, SIGMA, borderType=cv2.BORDER_REFLECT_101)
 
-    mean, other_mean = blurred(one), blurred(other)
-    squares = mean**2 + other_mean**2
-    spread = blurred(one**2 + other**2) - squares
-    common = blurred(one * other) - mean * other_mean
     floor, spread_floor = (0.01 * PIXEL_RANGE) ** 2, (0.03 * PIXEL_RANGE) ** 2
-    likeness = (2 * mean * other_mean + floor) / (squares + floor)
-    return likeness * (2 * common + spread_floor) / (spread + spread_floor)
+    mean, other_mean = blurred(one), blurred(other)
+    spread = one * one
+    spread += other * other
+    spread, common = blurred(spread), blurred(one * other)
+    # In place, as new arrays take as long as the arithmetic.
+    product = mean * other_mean
+    squares = np.multiply(mean, mean, out=mean)
+    squares += np.multiply(other_mean, other_mean, out=other_mean)
+    spread -= squares
+    common -= product
+    for value, factor, least in (
+        (product, 2, floor),
+        (squares, 1, floor),
+        (common, 2, spread_floor),
+        (spread, 1, spread_floor),
+    ):
+        value *= factor
+        value += least
+    product /= squares
+    product *= common
+    product /= spread
+    return product
 
 
 class MaskedMean(MeanOverClips):

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latentsync.metrics.base import Figure, MeanOverClips
+from latentsync.metrics.blocks import blocks
 
 # The flicker of a still picture is 0, so the ratio needs a floor: half a grey level in [-1, 1].
 SMALLEST_STEP = 0.5 / 127.5
@@ -20,9 +21,7 @@ def flicker(
 ) -> Float[Tensor, " b"]:
     """Mean |second temporal difference| in the region, relative to the truth; 1 = as steady."""
     part = bounding_part(region)
-    pixels, truth, middle = pixels[part], truth[part], region[part][:, 1:-1]
-    ours = _mean_where(_second_difference(pixels).abs(), middle)
-    theirs = _mean_where(_second_difference(truth).abs(), middle)
+    ours, theirs = (_unrest(each[part], region[part]) for each in (pixels, truth))
     return ours / theirs.clamp(min=SMALLEST_STEP)
 
 
@@ -70,6 +69,11 @@ class BorderContrast(MeanOverClips):
         self.add(border_contrast(pixels, original, painted))
 
 
+def is_still(mask: Float[Tensor, "b f 1 h w"]) -> bool:
+    """Whether all frames have one mask, as is the rule."""
+    return bool((mask == mask[:1, :1]).all())
+
+
 def bounding_part(
     region: Float[Tensor, "b f 1 h w"], *, margin: int = 0
 ) -> tuple[slice | EllipsisType, ...]:
@@ -82,28 +86,33 @@ def bounding_part(
     return (..., *spans)
 
 
-def _second_difference(pixels: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f-2 c h w"]:
-    return pixels[:, 2:] - 2 * pixels[:, 1:-1] + pixels[:, :-2]
+def _unrest(
+    pixels: Float[Tensor, "b f c h w"], region: Float[Tensor, "b f 1 h w"]
+) -> Float[Tensor, " b"]:
+    """Mean |second temporal difference| in the region of the frames between."""
+    total = pixels.new_zeros(len(pixels))
+    for some, where in blocks(pixels, region, overlap=2):
+        second = some[:, 2:].sub(some[:, 1:-1], alpha=2).add_(some[:, :-2])
+        total += second.abs_().mul_(where[:, 1:-1]).sum(dim=(1, 2, 3, 4))
+    return total / (region[:, 1:-1].sum(dim=(1, 2, 3, 4)) * pixels.shape[2])
 
 
 def _border_step(
     pixels: Float[Tensor, "b f c h w"], mask: Float[Tensor, "b f 1 h w"]
 ) -> Float[Tensor, " b"]:
     sums = []
+    still = is_still(mask)
     for clip, where in zip(pixels, mask[:, :, 0], strict=True):
         steps = []
         for axis in (-1, -2):
             # Few pixels lie at the border: only those are looked at.
-            frame, row, column = (where.diff(dim=axis) != 0).nonzero(as_tuple=True)
+            borders = where[:1].diff(dim=axis) if still else where.diff(dim=axis)
+            frame, row, column = (borders != 0).nonzero(as_tuple=True)
             beside = (row, column + 1) if axis == -1 else (row + 1, column)
-            step = clip[frame, :, beside[0], beside[1]] - clip[frame, :, row, column]
-            steps.append(step.abs())
+            if still:
+                step = clip[:, :, beside[0], beside[1]] - clip[:, :, row, column]
+            else:
+                step = clip[frame, :, beside[0], beside[1]] - clip[frame, :, row, column]
+            steps.append(step.abs().flatten())
         sums.append(torch.cat(steps).mean())
     return torch.stack(sums)
-
-
-def _mean_where(
-    values: Float[Tensor, "b f c h w"], region: Float[Tensor, "b f 1 h w"]
-) -> Float[Tensor, " b"]:
-    chosen = region.expand_as(values)
-    return (values * chosen).sum(dim=(1, 2, 3, 4)) / chosen.sum(dim=(1, 2, 3, 4))

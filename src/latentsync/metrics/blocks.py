@@ -1,0 +1,27 @@
+"""Clips in blocks of few frames, which stay in the processor's cache while they are compared."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+NUM_FRAMES = 4
+
+
+def blocks(
+    *clips: Float[Tensor, "b f _ h w"], overlap: int = 0
+) -> Iterator[tuple[Float[Tensor, "b g _ h w"], ...]]:
+    """The same few frames of every clip, contiguous; each block repeats the last `overlap` frames
+    of the one before. Nothing for clips of `overlap` frames or fewer.
+    """
+    for first in range(0, clips[0].shape[1] - overlap, NUM_FRAMES):
+        last = first + NUM_FRAMES + overlap
+        yield tuple(clip[:, first:last].contiguous() for clip in clips)
+
+
+def to_planes(faces: UInt8[np.ndarray, "f h w 3"]) -> Float[Tensor, "1 f 3 h w"]:
+    """uint8 faces => pixels in [-1, 1], channel by channel in memory, as masks are."""
+    planes = np.ascontiguousarray(faces.transpose(0, 3, 1, 2))
+    return torch.from_numpy(planes)[None].float().div_(127.5).sub_(1)
