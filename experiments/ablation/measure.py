@@ -21,6 +21,10 @@ from latentsync.evaluation.model import (
     load_example,
     to_pixels,
 )
+from latentsync.metrics.correlation import OpeningLeak, TraitCorrelation
+from latentsync.metrics.masked import MaskedPSNR, MaskedSSIM
+from latentsync.metrics.sync import SyncFigures
+from latentsync.metrics.temporal import Flicker
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.chunks import Run, cut_chunks
@@ -28,6 +32,15 @@ from latentsync.pipeline.generation import tokens_of
 
 NUM_CLIPS, NUM_FRAMES, SEED = 8, 48, 1247
 NUM_STEPS = 4  # of DPM-Solver++
+METRICS = {
+    "traits": TraitCorrelation(),
+    "leak": OpeningLeak(),
+    "sync": SyncFigures(),
+    "psnr_inside": MaskedPSNR("inside"),
+    "psnr_outside": MaskedPSNR("outside"),
+    "ssim_inside": MaskedSSIM("inside"),
+    "flicker": Flicker(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class Bench:
         if not self.faces:
             self.faces = [encoded(example, model) for example in self.examples]
         sampler = Sampler("dpmpp", NUM_STEPS, guidance_scale=guidance, match_colours=False)
-        row = Row()
+        row = Row(METRICS)
         for index, face in enumerate(self.faces):
             mine = face.example
             driver = choose_driver(self.examples, index, besides={mine.source})
@@ -73,8 +86,9 @@ class Bench:
             drawn = generate_latents(
                 model, face, voice.states, sampler, reference, seed=SEED + index
             )
-            self.evaluator.look(row, drawn, voice, own=mine.voice)
-            self.evaluator.compare(row, drawn, mine.faces, same_speech=False)
+            sample = self.evaluator.look(drawn, voice, own=mine.voice)
+            sample |= self.evaluator.compare(drawn, mine.faces, same_speech=False)
+            row.add(sample, clip=mine.name, speaker=mine.source)
         names = ("r_open", "r_width", "sync", "sync_confidence", "in_over_off", "leak", "flicker")
         summary = row.summary()
         return {name: round(summary[name], 4) for name in names}
@@ -83,16 +97,18 @@ class Bench:
         """What no UNet can be better than, the truth through the VAE, and what speaking without
         listening gives: the source's own mouth against another's voice."""
         model = LipSyncModel.from_pretrained(folder)
-        rows = {"truth through the VAE": Row(), "source, unchanged": Row()}
+        rows = {name: Row(METRICS) for name in ("truth through the VAE", "source, unchanged")}
         truth, copied = rows.values()
         for index, example in enumerate(self.examples):
             driver = choose_driver(self.examples, index, besides={example.source})
             pixels = to_pixels(example.faces)
             seen = levels(model.decode(model.encode(pixels)).detach())
-            self.evaluator.look(truth, seen, example.voice, own=None)
-            self.evaluator.compare(truth, seen, example.faces, same_speech=True)
+            sample = self.evaluator.look(seen, example.voice, own=None)
+            sample |= self.evaluator.compare(seen, example.faces, same_speech=True)
+            truth.add(sample, clip=example.name, speaker=example.source)
             voice = self.examples[driver].voice
-            self.evaluator.look(copied, example.faces, voice, own=example.voice)
+            sample = self.evaluator.look(example.faces, voice, own=example.voice)
+            copied.add(sample, clip=example.name, speaker=example.source)
         return {name: row.summary() for name, row in rows.items()}
 
 
@@ -114,7 +130,8 @@ def generate_latents(
     """The faces in windows that do not overlap, all from one noise; uint8, frame first."""
     length = model.format.num_frames
     run = Run(0, 0, 0, len(face.masked), np.ones(len(face.masked), dtype=np.float32))
-    windows = cut_chunks([run], length=length, overlap=0, own_reference=reference == "own")
+    seen_at = "self" if reference == "own" else "previous"
+    windows = cut_chunks([run], length=length, overlap=0, reference=seen_at)
     noise = model.sample_noise(torch.Generator().manual_seed(seed))
 
     def of(frames: Tensor, indices: list[np.ndarray]) -> Tensor:

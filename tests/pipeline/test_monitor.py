@@ -13,7 +13,7 @@ import torch
 
 from latentsync import demo_model_dir
 from latentsync.data.synthetic import render_clip
-from latentsync.evaluation.model import sync_cosines
+from latentsync.evaluation.sync_embeddings import sync_cosines
 from latentsync.faces import Face, FixedDetector, MeshDetector, align, mouth_shape
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.frame import Picture

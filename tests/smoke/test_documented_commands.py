@@ -20,6 +20,7 @@ import torchvision
 from hydra import compose, initialize_config_dir
 
 from latentsync.cli.command import conf_dir, register_resolvers
+from latentsync.cli.names import as_typed
 from latentsync.data.synthetic import render_clip
 from latentsync.faces.detectors.model_files import default_cache
 from latentsync.media.audio import SAMPLE_RATE, read_waveform, write_wav
@@ -55,6 +56,7 @@ COMPOSED = {
     "s3://": "asks a cloud; tests/data/test_remote.py reads sets from other stores",
     "ckpt=hf:": "asks the hub; tests/weights/test_fetch.py",
     "syncnet_v2=": "wants published weights; test_lse.py runs it with files of random ones",
+    "evaluate.py benchmark=": "wants a prepared set and other programs; test_benchmark.py runs it",
     "torchrun": "wants two machines of eight GPUs",
     "srun": "wants a cluster",
     "=registered": "wants a package that brings a part; test_extending.py installs one",
@@ -310,7 +312,8 @@ def test_its_words_compose(command: Documented) -> None:
     program = next(word for word in words if word.endswith(".py"))
     asked = words[words.index(program) + 1 :]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(program.removesuffix(".py"), overrides=asked)
+        program = program.removesuffix(".py")
+        config = compose(program, overrides=as_typed(asked, program))
     assert config is not None
 
 

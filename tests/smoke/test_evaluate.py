@@ -1,8 +1,10 @@
 """`evaluate.py` end to end on synthetic clips, with networks of random weights."""
 
+import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -222,7 +224,7 @@ def compared(pred: Path, ref: Path) -> Comparison:
         "inside": MaskedPSNR("inside"),
         "outside": MaskedPSNR("outside"),
     }
-    comparison = Comparison(metrics)
+    comparison = Comparison(metrics, by_landmarks())
     for result in compare_folders(pred, ref, evaluator=by_landmarks(), max_frames=100):
         comparison.add(result)
     return comparison
@@ -467,7 +469,8 @@ def test_the_metric_of_the_page_is_a_class_and_a_file(
     assert "| sharpness | ratio | 1 | 0 | inf | my paper |" in table
     # What cannot be measured on videos, or was not requested, and why.
     assert metrics["not_measured"].keys() == {
-        "traits", "sync", "closed_in_silence", "leak_share", "leak_share_mesh", "same_face",
+        "traits", "sync", "closed_in_silence", "leak_mesh", "leak_share", "leak_share_mesh",
+        "same_face",
     }  # fmt: skip
     assert "evaluator.syncnet is null" in metrics["not_measured"]["sync"]
     assert "no drawn truth" in metrics["not_measured"]["traits"]
@@ -512,3 +515,24 @@ def test_every_figure_lies_where_it_says(test_set: Path, networks: Path, tmp_pat
         for key in row.keys() & figures.keys():
             if row[key] is not None:
                 assert figures[key].low <= row[key] <= figures[key].high, key
+
+
+def test_the_ablation_measures_a_model_and_its_bounds(
+    test_set: Path, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parents[2] / "experiments" / "ablation" / "measure.py"
+    spec = importlib.util.spec_from_file_location("ablation_measure", path)
+    measure = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, measure)
+    spec.loader.exec_module(measure)
+    bench = measure.Bench(test_set, RESOLUTION)
+    figures = bench.measure(networks / "model", 1.0, "previous")
+    assert figures.keys() == {
+        "r_open", "r_width", "sync", "sync_confidence", "in_over_off", "leak", "flicker",
+    }  # fmt: skip
+    truth, copied = bench.bounds(networks / "model").values()
+    assert truth["num_clips"] == copied["num_clips"] == NUM_CLIPS
+    # Only the truth has pictures to compare, and only the copy another's voice.
+    assert "psnr_inside" in truth
+    assert "psnr_inside" not in copied
+    assert copied["leak"] > copied["r_open"]

@@ -8,7 +8,7 @@ import torch
 
 from latentsync import demo_model_dir
 from latentsync.data.synthetic import render_clip
-from latentsync.evaluation.model import sync_cosines
+from latentsync.evaluation.sync_embeddings import sync_cosines
 from latentsync.faces import MeshDetector, SmoothAligner, align, track
 from latentsync.media.audio import read_waveform
 from latentsync.media.mel import mel_spectrogram

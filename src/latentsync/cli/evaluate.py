@@ -1,14 +1,15 @@
 """`evaluate.py`: a model on unseen synthetic clips, or a folder of videos against another."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torchmetrics import Metric
 from tqdm import tqdm
 
+from latentsync.cli.benchmark import benchmark_pairs
 from latentsync.cli.choices import choose_device, choose_dtype
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.infer import made
@@ -19,16 +20,26 @@ from latentsync.evaluation.aggregate import (
     needs_of,
     why_not_measured,
 )
+from latentsync.evaluation.control_findings import findings
+from latentsync.evaluation.control_rows import ControlRows, truth_of_synthetic, voice_of_synthetic
+from latentsync.evaluation.controls import TRUTH
 from latentsync.evaluation.folders import (
-    UNKNOWN_OF_ALIGNED,
-    UNKNOWN_OF_VIDEOS,
     Comparison,
+    Measured,
     compare_folders,
+    compare_pairs,
     leave_out_invalid_sync,
 )
 from latentsync.evaluation.lse import LseScorer
-from latentsync.evaluation.model import ROWS, Evaluator, Spoken, evaluate_model
+from latentsync.evaluation.model import (
+    ROWS,
+    UNKNOWN_OF_ALIGNED,
+    Evaluator,
+    Spoken,
+    evaluate_model,
+)
 from latentsync.evaluation.outcome import Outcome, write_outcome
+from latentsync.evaluation.pairs import Failed
 from latentsync.evaluation.report import (
     SHEET_CLIPS,
     append_line,
@@ -36,6 +47,9 @@ from latentsync.evaluation.report import (
     write_sheet,
     write_strip,
 )
+from latentsync.evaluation.report_page import Page
+from latentsync.evaluation.setting import SETTINGS
+from latentsync.evaluation.views import Files
 from latentsync.faces import FaceDetector
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
@@ -50,12 +64,17 @@ from latentsync.weights.syncnet_v2 import load_official_syncnet_v2
 
 log = logging.getLogger(__name__)
 
+# What a benchmark's results depend on.
+OF_A_BENCHMARK = ("benchmark", "data", "limit", "pred", "method", "ckpt", "sampler")
+
 
 def run(config: DictConfig) -> None:
     """Evaluate, print one table, and write metrics.json, table.md and other results to `out`."""
     out = Path(config.out)
     with made(out, wanted=True):
-        if config.pred is not None and config.ref is not None:
+        if config.setting not in SETTINGS:
+            raise ValueError(f"setting={config.setting!r} must be one of {', '.join(SETTINGS)}")
+        if config.benchmark is not None or (config.pred is not None and config.ref is not None):
             compare(config, out)
         elif config.pred is None and config.ref is None:
             evaluate(config, out)
@@ -66,30 +85,66 @@ def run(config: DictConfig) -> None:
 
 
 def compare(config: DictConfig, out: Path) -> None:
-    """Compare a folder of results with a folder of references; appends to pairs.jsonl after every
-    pair."""
+    """Compare results with references, of two folders or of a benchmark; appends to pairs.jsonl
+    after every pair."""
     metrics = build_metrics(config)
     evaluator = build_evaluator(config, ModelFormat(**config.compare), metrics)
-    comparison = Comparison(metrics)
-    results = compare_folders(
-        Path(config.pred), Path(config.ref), evaluator=evaluator, max_frames=config.max_frames
-    )
-    for result in results:
+    comparison = Comparison(metrics, evaluator)
+    for result in measured_pairs(config, out, evaluator):
         line = comparison.add(result)
         append_line(out / "pairs.jsonl", line, first=comparison.num_pairs == 1)
-    settings = {"pred": config.pred, "ref": config.ref, "fps": evaluator.model_format.fps}
+    asked = ("pred", "ref") if config.benchmark is None else OF_A_BENCHMARK
+    settings = {name: plain(config[name]) for name in asked}
+    settings |= {"fps": evaluator.model_format.fps, "setting": comparison.setting}
     if evaluator.lse is not None:
         settings["lse_faces"] = evaluator.lse.faces
     if comparison.num_measured:
         more = comparison.finish(trained_on=evaluator.trained_on)
-        more |= left_out(metrics, evaluator.missing() | UNKNOWN_OF_VIDEOS)
+        more |= left_out(metrics, evaluator.missing() | comparison.missing())
         num_failed = len(comparison.failed)
+        controls = findings(
+            comparison.controls.rows, seed=config.seed, not_run=comparison.controls_not_run()
+        )
         outcome = Outcome(
-            str(config.pred), comparison.rows, settings, config.seed, num_failed, more
+            *(title_of(config), comparison.rows, settings, config.seed, num_failed, more),
+            controls=controls,
+            page=comparison.page,
+            conditions=comparison.conditions,
         )
         write_figures(config, out, outcome)
         log.info("figures are in %s: metrics.json, table.md, clips.csv and pairs.jsonl", out)
     comparison.raise_failed(out / "pairs.jsonl")
+
+
+def title_of(config: DictConfig) -> str:
+    """What is evaluated, for the head of the table."""
+    if config.pred is not None:
+        return str(config.pred)
+    words = config.method
+    return " ".join(map(str, words)) if isinstance(words, ListConfig) else str(words)
+
+
+def plain(value: object) -> object:
+    """A value of the config as JSON takes it."""
+    is_config = isinstance(value, DictConfig | ListConfig)
+    return OmegaConf.to_container(value, resolve=True) if is_config else value
+
+
+def measured_pairs(
+    config: DictConfig, out: Path, evaluator: Evaluator
+) -> Iterator[Measured | Failed]:
+    """Each pair of two folders or of a benchmark as soon as it is measured."""
+    if config.benchmark is None:
+        yield from compare_folders(
+            Path(config.pred),
+            Path(config.ref),
+            evaluator=evaluator,
+            max_frames=config.max_frames,
+            setting=config.setting,
+        )
+        return
+    pairs = benchmark_pairs(config, out)
+    yield from compare_pairs(pairs, evaluator=evaluator, max_frames=config.max_frames)
 
 
 def left_out(metrics: Mapping[str, Metric], missing: Mapping[str, str]) -> dict[str, object]:
@@ -125,8 +180,11 @@ def evaluate(config: DictConfig, out: Path) -> None:
         seed=config.seed,
         crf=config.crf,
     )
+    controls = ControlRows(metrics, evaluator)
     shown: list[Spoken] = []
     for spoken in tqdm(results, total=len(examples), desc="evaluate", unit="clip"):
+        truth = truth_of_synthetic(spoken, evaluator=evaluator)
+        controls.add(truth, other=voice_of_synthetic(spoken))
         if len(shown) < SHEET_CLIPS:
             shown.append(spoken)
     form = model.format
@@ -137,12 +195,29 @@ def evaluate(config: DictConfig, out: Path) -> None:
         "test_set": config.test_set,
         "sampler": dict(config.sampler),
     }
-    invalid = leave_out_invalid_sync(rows, rows["ground truth"], trained_on=evaluator.trained_on)
+    controls.finish()
+    every = rows | controls.named_rows()
+    invalid = leave_out_invalid_sync(every, rows[TRUTH], trained_on=evaluator.trained_on)
     more = {
         "sync_not_valid": invalid,
         **left_out(metrics, evaluator.missing() | UNKNOWN_OF_ALIGNED),
     }
-    outcome = Outcome(str(config.ckpt), rows, settings, config.seed, more=more)
+    found = findings(controls.rows, seed=config.seed, not_run={})
+    folders = {"model, own voice": "own", "model, another's voice": "swapped"}
+    page = Page(
+        {
+            row: {
+                each.name: Files(
+                    *(out / "videos" / part / f"{each.name}.mp4" for part in (name, "truth"))
+                )
+                for each in examples
+            }
+            for row, name in folders.items()
+        }
+    )
+    outcome = Outcome(
+        str(config.ckpt), rows, settings, config.seed, more=more, controls=found, page=page
+    )
     write_figures(config, out, outcome)
     log.info("figures, pictures and videos are in %s", out)
 
@@ -169,9 +244,10 @@ def build_evaluator(
         for need, (kind, folder) in named.items()
     )
     # Pairs of videos cannot be cropped without landmarks.
-    wanted = not needs.isdisjoint({"landmarks", "lips"}) or config.pred is not None
+    videos = config.pred is not None or config.benchmark is not None
+    wanted = not needs.isdisjoint({"landmarks", "lips"}) or videos
     detector = build(config.faces) if config.evaluator.mesh and wanted else None
-    measured = "lse_curves" in needs and config.pred is not None
+    measured = "lse_curves" in needs and videos
     lse = build_lse(config, detector) if measured else None
     return Evaluator(model_format, reader, syncnet, detector, config.evaluator.sync_stride, lse)
 

@@ -104,6 +104,8 @@ NAMING: dict[str, dict[str, Words]] = {
         "pred": NONE,
         "ref": NONE,
         "against": NONE,
+        "data.path": NONE,
+        "method_folder": NONE,
         "out": NO_WORDS,
         "test_set": NO_WORDS,
         "raw": NO_WORDS,
@@ -201,6 +203,8 @@ def _word(word: str, options: Mapping[str, Words], *, sweeps: bool) -> str:
     if parts is None:
         return word
     sign, option, value = parts["sign"], parts["option"], parts["value"]
+    if option == "data" and "data.path" in options:
+        option = "data.path"  # conf/data is a group, which data= would choose from
     if option == "assign" and "assign.*" in options:
         return f"++assign={_voices(value)}"  # persons become config keys when named
     meant = next((words for name, words in options.items() if fnmatchcase(option, name)), None)

@@ -3,19 +3,29 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from jaxtyping import Float
 from torchmetrics import Metric
 
 from latentsync.metrics.base import INPUTS, ClipMetric, Figure, NeedsFile, Sample
 from latentsync.metrics.sync import NOT_VALID
 
+Track = Float[np.ndarray, " _"]
+
 
 @dataclass(frozen=True, slots=True)
 class ClipValues:
-    """The figures of one clip by metric and key, those that have a meaning for one clip."""
+    """The figures of one clip by metric and key, those that have a meaning for one clip.
+
+    `opening`: the mouth's that was wanted, and that came; `curve`: the mean cosine at each shift.
+    """
 
     clip: str
     speaker: str
     values: Mapping[str, Mapping[str, float]]
+    opening: tuple[Track, Track] | None = None
+    curve: Track | None = None
 
 
 class Row:
@@ -41,7 +51,7 @@ class Row:
             if sample.keys() >= needs and why_not_ready(metric) is None:
                 given = {name: sample[name] for name in needs}
                 values[name] = _update(metric, given)
-        self.clips.append(ClipValues(clip, speaker, values))
+        self.clips.append(ClipValues(clip, speaker, values, _opening_of(sample), _curve_of(sample)))
         return {key: value for each in values.values() for key, value in each.items()}
 
     def invalidate(self, name: str) -> None:
@@ -57,11 +67,33 @@ class Row:
                 result |= dict.fromkeys(values, NOT_VALID) if name in self.not_valid else values
         return result
 
+    def curve(self) -> Track | None:
+        """The mean cosine at each shift over the clips; None where there is none that is valid."""
+        valid = [clip.curve for clip in self.clips if clip.curve is not None]
+        if not valid or self.not_valid:
+            return None
+        known = torch.from_numpy(np.stack(valid))
+        return known.nanmean(dim=0).numpy()
+
     def clip_values(self) -> Iterator[tuple[ClipValues, dict[str, float]]]:
         """Each clip with its figures by key, without those that are meaningless here."""
         for clip in self.clips:
             valid = (values for name, values in clip.values.items() if name not in self.not_valid)
             yield clip, {key: value for values in valid for key, value in values.items()}
+
+
+def _opening_of(sample: Sample) -> tuple[Track, Track] | None:
+    for came, wanted in (("reading", "driving"), ("landmarks", "driving_landmarks")):
+        if came in sample and wanted in sample:
+            length = min(len(sample[came]), len(sample[wanted]))
+            one, other = (sample[name][:length, 0].double().numpy() for name in (wanted, came))
+            return one, other
+    return None
+
+
+def _curve_of(sample: Sample) -> Track | None:
+    cosines = sample.get("sync_cosines")
+    return None if cosines is None else cosines.double().nanmean(dim=0).numpy()
 
 
 def _update(metric: Metric, given: Sample) -> dict[str, float]:

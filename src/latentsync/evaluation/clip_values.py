@@ -113,6 +113,26 @@ def intervals(
     }
 
 
+def by_condition(
+    tables: Tables, figures: Iterable[Figure], conditions: Mapping[str, str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The mean of every figure of every row over the clips of each condition, if there are any."""
+    names = list(dict.fromkeys(filter(None, conditions.values())))
+    keys = [figure.key for figure in single_figures(figures, tables)]
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for row, table in tables.items():
+        for name in names:
+            inside = np.array([conditions.get(clip) == name for clip in table.clips], dtype=bool)
+            means: dict[str, float] = {"num_clips": int(inside.sum())}
+            for key in (key for key in keys if key in table.values):
+                given = table.column(key)[inside]
+                given = given[~np.isnan(given)]
+                if len(given):
+                    means[key] = float(given.mean())
+            result.setdefault(row, {})[name] = means
+    return result
+
+
 def differences(
     tables: Tables, others: Tables, figures: Iterable[Figure], *, seed: int
 ) -> dict[str, dict[str, dict[str, float]]]:

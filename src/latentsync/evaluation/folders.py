@@ -5,27 +5,30 @@ mouths are measured by landmarks. Only the first `max_frames` of one pair are in
 """
 
 import logging
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
 from torchmetrics import Metric
 from tqdm import tqdm
 
 from latentsync.evaluation.aggregate import Row
-from latentsync.evaluation.landmarks import by_landmarks, lips_of
+from latentsync.evaluation.control_rows import ControlRows, OtherVoice, Truth
+from latentsync.evaluation.controls import COPIED, SHUFFLED, WIDE_LSE, middle_of
+from latentsync.evaluation.cut_alike import Alike, cut_alike
+from latentsync.evaluation.landmarks import by_landmarks, lips_of, without_truth
 from latentsync.evaluation.lse import LseScorer, NoTrack
 from latentsync.evaluation.model import Evaluator, Faces
+from latentsync.evaluation.pair_times import check_sizes, notes_on_time
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
-from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
+from latentsync.evaluation.report_page import Page
+from latentsync.evaluation.setting import AUTO, CROSS, RECONSTRUCTION, ROW_OF, Mel, setting_of
+from latentsync.evaluation.synthetic_truth import SYNTHETIC_INPUTS, add_synthetic
+from latentsync.evaluation.views import Files
+from latentsync.faces import track
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import UNREADABLE
-from latentsync.media.formats import is_padded
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoInfo, probe, read_frames
 from latentsync.metrics.base import Sample
@@ -35,36 +38,61 @@ from latentsync.metrics.mouth import silent_frames
 from latentsync.metrics.sync import SyncFigures, why_invalid
 from latentsync.models.syncnet import StableSyncNet
 
-Frame = UInt8[np.ndarray, "h w 3"]
-In = TypeVar("In")
-Out = TypeVar("Out")
-
 log = logging.getLogger(__name__)
 
-# Rates with a smaller relative difference are equal up to rounding.
-SAME_RATE = 0.005
+UNKNOWN = "a reference is a video, and no drawn truth"
+LSE_INPUTS = ("lse_curves", WIDE_LSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The measurements of one pair; `notes`: caveats, one sentence by kind."""
+    """The measurements of a pair; `notes`: caveats, one sentence by kind. `truth` and `other` are
+    what the controls are made of."""
 
-    name: str
+    pair: Pair
     samples: dict[str, Sample]
     notes: dict[str, str]
+    setting: str
+    truth: Truth
+    other: OtherVoice | None
 
 
 class Comparison:
     """The results of a comparison so far."""
 
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
-        self.rows = {"pred": Row(metrics), "ref": Row(metrics)}
+    def __init__(self, metrics: Mapping[str, Metric], evaluator: Evaluator) -> None:
+        self.every_row = {name: Row(metrics) for name in (*ROW_OF.values(), "ref")}
+        self.controls = ControlRows(metrics, evaluator)
+        self.settings: Counter[str] = Counter()
+        self.conditions: dict[str, str] = {}
+        self.has_synthetic = False
+        self.files: dict[str, dict[str, Files]] = defaultdict(dict)
         self.failed: list[Failed] = []
         self.notes: dict[str, list[str]] = defaultdict(list)
 
     @property
+    def rows(self) -> dict[str, Row]:
+        """The rows that have clips."""
+        rows = {name: row for name, row in self.every_row.items() if row.num_clips}
+        return {self.shown_name(name): row for name, row in rows.items()}
+
+    def shown_name(self, row: str) -> str:
+        """The name of a row where it is the only one of results."""
+        return "pred" if len(self.settings) == 1 and row != "ref" else row
+
+    @property
+    def page(self) -> Page:
+        """What the page shows of single clips."""
+        return Page({self.shown_name(name): files for name, files in self.files.items()})
+
+    @property
+    def setting(self) -> str:
+        """The setting of all pairs."""
+        return " and ".join(sorted(self.settings))
+
+    @property
     def num_measured(self) -> int:
-        return self.rows["ref"].num_clips
+        return self.every_row["ref"].num_clips
 
     @property
     def num_pairs(self) -> int:
@@ -76,27 +104,61 @@ class Comparison:
             self.failed.append(result)
             log.warning("%s is left out: %s", result.name, result.reason)
             return result.as_row()
+        pair = result.pair
+        speaker = pair.speaker or pair.name
+        row_of = {"pred": ROW_OF[result.setting], "ref": "ref"}
         rows = {
-            name: self.rows[name].add(sample, clip=result.name, speaker=result.name)
+            name: self.every_row[row_of[name]].add(sample, clip=pair.name, speaker=speaker)
             for name, sample in result.samples.items()
         }
+        self.conditions[pair.name] = pair.condition
+        self.files[ROW_OF[result.setting]][pair.name] = Files(pair.pred, pair.ref)
+        self.has_synthetic |= "driving" in result.samples["ref"]
+        self.settings[result.setting] += 1
+        self.controls.add(result.truth, other=result.other)
         for kind, note in result.notes.items():
             self.notes[kind].append(note)
-        return {"pred": result.name, "rows": rows, "notes": list(result.notes.values())}
+        notes = list(result.notes.values())
+        return {"pred": pair.name, "setting": result.setting, "rows": rows, "notes": notes}
 
     def finish(self, *, trained_on: str | None) -> dict[str, object]:
         """Remove invalid sync figures, log the notes, and return the additions to metrics.json."""
-        invalid = leave_out_invalid_sync(self.rows, self.rows["ref"], trained_on=trained_on)
-        lse_invalid = leave_out_invalid_lse(self.rows, self.rows["ref"])
+        self.controls.finish()
+        every = self.rows | self.controls.named_rows()
+        invalid = leave_out_invalid_sync(every, self.rows["ref"], trained_on=trained_on)
+        lse_invalid = leave_out_invalid_lse(every, self.rows["ref"])
         for notes in self.notes.values():
             log.warning("of %d pairs %d: %s", self.num_measured, len(notes), notes[0])
         return {
             "pairs": self.num_measured,
+            "pairs_by_setting": dict(self.settings),
             "failed": [each.as_row() for each in self.failed],
             "notes": [note for notes in self.notes.values() for note in notes],
             "sync_not_valid": invalid,
             **({} if lse_invalid is None else {"lse_not_valid": lse_invalid}),
         }
+
+    def missing(self) -> dict[str, str]:
+        """Inputs that no pair has, with reasons."""
+        missing = (
+            {} if self.has_synthetic else dict.fromkeys(("reading", "driving", "own"), UNKNOWN)
+        )
+        missing["other_voice_landmarks"] = "no face speaks with two voices here"
+        if not self.settings[CROSS]:
+            missing["own_landmarks"] = "pred= and ref= speak with the same voice"
+        if not self.settings[RECONSTRUCTION]:
+            wanted = "pred= speaks with another voice than ref=, whose mouth nobody knows"
+            missing |= dict.fromkeys(("driving_lips", "driving_landmarks", "truth"), wanted)
+        return missing
+
+    def controls_not_run(self) -> dict[str, str]:
+        """The controls that these pairs do not allow, with reasons."""
+        reasons = {}
+        if not self.settings[CROSS]:
+            reasons[COPIED] = "pred= speaks with the sound of ref=: the copied source is the truth"
+        if self.num_measured < 2:
+            reasons[SHUFFLED] = "it needs two pairs or more"
+        return reasons
 
     def raise_failed(self, path: Path) -> None:
         """ValueError if a pair could not be measured; `path` lists all of them."""
@@ -138,22 +200,13 @@ def leave_out_invalid_lse(rows: Mapping[str, Row], truth: Row) -> str | None:
     return None
 
 
-# Inputs that need synthetic ground truth, which videos do not have.
-UNKNOWN = "a reference is a video, and no drawn truth"
-UNKNOWN_OF_VIDEOS = {
-    **dict.fromkeys(("reading", "driving", "own"), UNKNOWN),
-    **dict.fromkeys(
-        ("own_landmarks", "other_voice_landmarks"), "pred= and ref= speak with the same voice"
-    ),
-}
-# Inputs that need whole frames, which drawn clips do not have.
-UNKNOWN_OF_ALIGNED = {
-    "lse_curves": "drawn clips are aligned faces without surroundings: use pred= and ref="
-}
-
-
 def compare_folders(
-    pred_dir: Path, ref_dir: Path, *, evaluator: Evaluator, max_frames: int
+    pred_dir: Path,
+    ref_dir: Path,
+    *,
+    evaluator: Evaluator,
+    max_frames: int,
+    setting: str = AUTO,
 ) -> Iterator[Measured | Failed]:
     """Each pair of equal names as soon as it is measured, or why it could not be."""
     found = find_pairs(pred_dir, ref_dir)
@@ -162,8 +215,19 @@ def compare_folders(
             "%d files of pred=%s are no videos and have no namesake: %s",
             *(len(found.passed_over), pred_dir, ", ".join(found.passed_over[:5])),
         )
-    yield from found.failed
-    for pair in tqdm(found.pairs, desc="compare", unit="video"):
+    pairs = (replace(pair, setting=setting) for pair in found.pairs)
+    every = tqdm([*found.failed, *pairs], desc="compare", unit="video")
+    yield from compare_pairs(every, evaluator=evaluator, max_frames=max_frames)
+
+
+def compare_pairs(
+    pairs: Iterable[Pair | Failed], *, evaluator: Evaluator, max_frames: int
+) -> Iterator[Measured | Failed]:
+    """Each pair as soon as it is measured, or why it could not be."""
+    for pair in pairs:
+        if isinstance(pair, Failed):
+            yield pair
+            continue
         try:
             yield compare_pair(pair, evaluator=evaluator, max_frames=max_frames)
         except UNREADABLE as error:
@@ -181,37 +245,50 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         read_frames(path, fps=fps, num_frames=max_frames)
         for path in (pair.pred, pair.ref, pair.pred)
     )
-    pred_faces, ref_faces, ref_lips = cut_alike(pred_frames, ref_frames, evaluator, detector)
-    if not len(ref_faces):
+    alike = cut_alike(pred_frames, ref_frames, evaluator, detector)
+    ref_lips = alike.lips
+    if not len(alike.ref):
         raise ValueError(f"no face found in any of {len(ref_lips)} frames of {pair.ref}")
     pred_lips = lips_of(track(again, detector))[: len(ref_lips)]
-    mesh = by_landmarks(pred_lips, ref_lips)
-    samples = {
-        "pred": mesh | evaluator.compare(pred_faces, ref_faces, same_speech=True),
-        "ref": Sample(),
-    }
-    notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
-    if evaluator.lse is not None:
-        add_lse(samples, notes, {"pred": pred, "ref": ref}, evaluator.lse, max_frames / fps)
     videos = {"pred": pred, "ref": ref}
     mels = {
         name: mel_spectrogram(read_waveform(info.path))
         for name, info in videos.items()
         if info.has_audio
     }
+    setting = setting_of(mels) if pair.setting == AUTO else pair.setting
+    own = setting == RECONSTRUCTION
+    mesh = by_landmarks(pred_lips, ref_lips) if own else without_truth(pred_lips, ref_lips)
+    samples = {
+        "pred": mesh | evaluator.compare(alike.pred, alike.ref, same_speech=own),
+        "ref": Sample(),
+    }
+    notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
+    if evaluator.lse is not None:
+        add_lse(samples, notes, videos, evaluator.lse, max_frames / fps)
     for name, lips in (("pred", pred_lips), ("ref", ref_lips)):
         if name in mels:
             silent = silent_frames(mels[name], len(lips), fps=fps)
             samples[name] |= {"lips": lips, "silent": silent}
     if evaluator.syncnet is not None:
-        wanting = why_no_sync(evaluator.syncnet, ref_faces, num_frames=len(ref_lips))
-        faces = {"pred": pred_faces, "ref": ref_faces}
+        wanting = why_no_sync(evaluator.syncnet, alike.ref, num_frames=len(ref_lips))
+        faces = {"pred": alike.pred, "ref": alike.ref}
         if wanting is not None:
             notes["sync"] = wanting
-        else:
-            for name, mel in mels.items():
-                samples[name]["sync_cosines"] = evaluator.sync_cosines(faces[name], mel)
-    return Measured(pair.name, samples, notes)
+            mels = {}
+        for name, mel in mels.items():
+            samples[name]["sync_cosines"] = evaluator.sync_cosines(faces[name], mel)
+    tracks = add_synthetic(samples, pair, alike, evaluator)
+    truth = truth_of(pair, alike, samples["ref"], mels.get("ref"))
+    other = None if own else OtherVoice(tracks, mels.get("pred"), len(alike.ref))
+    return Measured(pair, samples, notes, setting, truth, other)
+
+
+def truth_of(pair: Pair, alike: Alike, sample: Sample, mel: Mel | None) -> Truth:
+    """The reference as the truth that the controls spoil."""
+    tracks = by_landmarks(alike.lips, alike.lips)
+    tracks |= {key: sample[key] for key in (*LSE_INPUTS, *SYNTHETIC_INPUTS) if key in sample}
+    return Truth(pair.name, pair.speaker or pair.name, tracks, alike.ref, alike.points, mel)
 
 
 def add_lse(
@@ -227,37 +304,10 @@ def add_lse(
             notes["lse"] = f"no LSE: {info.path} has no sound"
             continue
         try:
-            samples[name]["lse_curves"] = scorer.curves(info.path, seconds=seconds)
+            wide = scorer.curves(info.path, seconds=seconds)
+            samples[name] |= {"lse_curves": middle_of(wide), WIDE_LSE: wide}
         except NoTrack as error:
             notes["lse"] = f"no LSE: {error}"
-
-
-def check_sizes(pred: VideoInfo, ref: VideoInfo) -> None:
-    # 4:2:0 output may be padded by a column or row to even sides: face positions are the same.
-    if not is_padded((pred.width, pred.height), (ref.width, ref.height)):
-        raise ValueError(
-            f"{pred.path} is {pred.width}x{pred.height}, but {ref.path} is {ref.width}x{ref.height}"
-        )
-
-
-def notes_on_time(
-    pred: VideoInfo, ref: VideoInfo, *, fps: float, max_frames: int
-) -> dict[str, str]:
-    """Notes on different length and rate: frames are paired by time, not by index."""
-    notes = {}
-    lengths = sorted(min(info.duration_seconds, max_frames / fps) for info in (pred, ref))
-    if lengths[1] - lengths[0] > 1.5 / fps:
-        notes["length"] = (
-            f"{pred.path} lasts {pred.duration_seconds:.2f} s and {ref.path} "
-            f"{ref.duration_seconds:.2f} s: only what both show is compared"
-        )
-    if abs(pred.fps / ref.fps - 1) > SAME_RATE:
-        notes["rate"] = (
-            f"{pred.path} has {float(pred.fps):.5g} fps and {ref.path} {float(ref.fps):.5g}: "
-            f"frames are paired by time, on a grid of {fps:g} fps, and are up to half a frame "
-            "apart; for exact pictures bring both to one rate"
-        )
-    return notes
 
 
 def why_no_sync(syncnet: StableSyncNet, faces: Faces, *, num_frames: int) -> str | None:
@@ -268,53 +318,3 @@ def why_no_sync(syncnet: StableSyncNet, faces: Faces, *, num_frames: int) -> str
     if num_frames < syncnet.config.num_frames:
         return f"no sync: it needs {syncnet.config.num_frames} frames or more, got {num_frames}"
     return None
-
-
-def cut_alike(
-    pred_frames: Iterable[Frame],
-    ref_frames: Iterable[Frame],
-    evaluator: Evaluator,
-    detector: FaceDetector,
-) -> tuple[Faces, Faces, Float[Tensor, "n 40 2"]]:
-    """Faces of both videos where the reference has one, and the lips in all reference frames."""
-    resolution = evaluator.model_format.resolution
-    aligner = ALIGNERS[evaluator.model_format.aligner](resolution)
-    found: list[Face | None] = []
-
-    def follow(pairs: Iterator[tuple[Frame, Frame]]) -> Iterator[Face | None]:
-        for face in track((ref for _, ref in pairs), detector):
-            found.append(face)
-            yield face
-
-    def place(followed: Iterator[tuple[tuple[Frame, Frame], Face | None]]) -> Iterable:
-        return aligner.placements(
-            None if face is None else aligner.points_of(face) for _, face in followed
-        )
-
-    # The shorter video ends both.
-    followed = beside(zip(pred_frames, ref_frames, strict=False), follow)
-    faces = [
-        [align(frame, placement, resolution) for frame in pair]
-        for (pair, _), placement in beside(followed, place)
-        if placement is not None
-    ]
-    both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
-    return both[:, 0], both[:, 1], lips_of(found)
-
-
-def beside(
-    items: Iterable[In], follow: Callable[[Iterator[In]], Iterable[Out]]
-) -> Iterator[tuple[In, Out]]:
-    """Each item with the result of `follow` for it; buffers only the items `follow` is ahead.
-
-    (`itertools.tee` would keep up to 57 pictures longer than needed, as it frees in blocks.)
-    """
-    waiting: deque[In] = deque()
-
-    def tap() -> Iterator[In]:
-        for item in items:
-            waiting.append(item)
-            yield item
-
-    for result in follow(tap()):
-        yield waiting.popleft(), result

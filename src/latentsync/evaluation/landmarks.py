@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from latentsync.faces import Face, FaceDetector, track
+from latentsync.faces.warp import Matrix, transform
 from latentsync.metrics.base import Sample
 from latentsync.metrics.lips import LIPS, shape_of
 
@@ -25,7 +26,28 @@ def read_lips(
     faces: UInt8[np.ndarray, "f r r 3"], detector: FaceDetector
 ) -> Float[Tensor, "f 40 2"]:
     """The lips of every aligned face."""
-    return lips_of(track((with_room(face) for face in faces), detector))
+    return lips_of(find_faces(faces, detector))
+
+
+def find_faces(faces: UInt8[np.ndarray, "f r r 3"], detector: FaceDetector) -> list[Face | None]:
+    """The face in every aligned face, in the pixels of `with_room`."""
+    return list(track((with_room(face) for face in faces), detector))
+
+
+def points_in_aligned(found: Iterable[Face | None], resolution: int) -> Float[Tensor, "f 40 2"]:
+    """Where the lips of `find_faces` are in the aligned faces, in pixels; NaN without a face."""
+    scale = np.array([resolution / WIDTH, resolution / HEIGHT])
+    offset = scale * (0.5 - MARGIN) - 0.5
+    matrix = np.column_stack([np.diag(scale), offset])
+    rows = [points_in(face, matrix) for face in found]
+    return torch.from_numpy(np.array(rows).reshape(-1, len(LIPS), 2)).float()
+
+
+def points_in(face: Face | None, matrix: Matrix) -> Float[np.ndarray, "40 2"]:
+    """The lips where a map brings them; NaN without a face."""
+    if face is None:
+        return np.full((len(LIPS), 2), np.nan)
+    return transform(matrix, face.points[list(LIPS)])
 
 
 def lips_of(found: Iterable[Face | None]) -> Float[Tensor, "f 40 2"]:
@@ -61,6 +83,13 @@ def by_landmarks(
     sample |= {"landmarks": shape_of(lips), "driving_landmarks": shape_of(wanted)}
     shapes = {f"{name}_landmarks": shape_of(track[:num_frames]) for name, track in given.items()}
     return sample | shapes
+
+
+def without_truth(lips: Tensor, filmed: Tensor) -> Sample:
+    """What landmarks show of a face that speaks with a voice whose mouth nobody knows."""
+    num_frames = min(len(lips), len(filmed))
+    lips, filmed = lips[:num_frames], filmed[:num_frames]
+    return {"lips": lips, "landmarks": shape_of(lips), "own_landmarks": shape_of(filmed)}
 
 
 def with_room(face: UInt8[np.ndarray, "r r 3"]) -> UInt8[np.ndarray, "h w 3"]:

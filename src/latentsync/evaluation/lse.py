@@ -22,7 +22,7 @@ from latentsync.faces.detectors.base import overlap
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.mfcc import ROWS_PER_SECOND, mfcc
 from latentsync.media.video import read_frames
-from latentsync.metrics.lse import shift_distances
+from latentsync.metrics.lse import MAX_SHIFT, shift_distances
 from latentsync.models.syncnet_v2 import SyncNetV2
 
 FPS = 25
@@ -63,8 +63,10 @@ class LseScorer:
     detector: FaceDetector
     faces: str
 
-    def curves(self, path: Path, *, seconds: float) -> Float[Tensor, "t 31"]:
+    def curves(self, path: Path, *, seconds: float) -> Float[Tensor, "t 61"]:
         """Mean distance at each shift of the sound, one row per face track of a video.
+
+        Twice as many shifts as LSE looks at, so that no shifted sound needs a second look.
 
         NoTrack if it has none that the authors would have measured.
         """
@@ -146,8 +148,8 @@ def cropped(frames: Iterable[Frame], face_track: FaceTrack) -> Iterator[Crop]:
 @torch.inference_mode()
 def curve(
     net: SyncNetV2, crops: Iterator[Crop], num_frames: int, sound: Float[Tensor, " t"]
-) -> Float[Tensor, "31"]:
-    """Mean distance at each shift of one track and the sound that begins with it."""
+) -> Float[Tensor, "61"]:
+    """Mean distance of a track and the sound that begins with it, at each of twice LSE's shifts."""
     num_windows = min(num_frames, len(sound) // SAMPLES_PER_FRAME) - WINDOW
     if num_windows < 1:
         raise NoTrack(
@@ -159,7 +161,8 @@ def curve(
     rows = mfcc(sound).to(weight)
     cepstra = rows.unfold(0, WINDOW_ROWS, ROWS_PER_FRAME)[:num_windows, None]
     audio = [net.forward_aud(part).cpu() for part in cepstra.split(BATCH)]
-    return shift_distances(torch.cat(vision), torch.cat(audio)).mean(dim=1)
+    wide = shift_distances(torch.cat(vision), torch.cat(audio), max_shift=2 * MAX_SHIFT)
+    return wide.mean(dim=1)
 
 
 def windows(crops: Iterator[Crop], num_windows: int) -> Iterator[Float[Tensor, "b 3 5 224 224"]]:

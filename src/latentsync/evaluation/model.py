@@ -5,13 +5,12 @@ back. Faces are used as prepared, so that pictures and ground truth are exact.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -20,29 +19,31 @@ from latentsync.data.stores import map_tensors, shrink
 from latentsync.data.synthetic import read_truth
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
-from latentsync.evaluation.landmarks import by_landmarks, read_lips
+from latentsync.evaluation.landmarks import by_landmarks, find_faces, lips_of, read_lips
 from latentsync.evaluation.lse import LseScorer
-from latentsync.faces import FaceDetector, load_mask, paint_weights
-from latentsync.media.mel import mel_window
+from latentsync.evaluation.sync_embeddings import sync_cosines
+from latentsync.faces import Face, FaceDetector, load_mask, paint_weights
 from latentsync.media.video import VideoWriter, open_clip, read_frames
 from latentsync.metrics.base import Sample
 from latentsync.metrics.blocks import to_planes
 from latentsync.metrics.correlation import TRAITS
 from latentsync.metrics.mouth import silent_frames
-from latentsync.metrics.sync import shift_cosines
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
-from latentsync.models.syncnet import StableSyncNet, sync_input
+from latentsync.models.syncnet import StableSyncNet
 from latentsync.pipeline import generate_clip, to_pixels
 
 Faces = UInt8[np.ndarray, "f r r 3"]
 
-SYNC_BATCH = 16
 FETCH_SYNCNET_V2 = (
     "give the path of syncnet_v2.model, from the authors' page or from the folder auxiliary of "
     "ByteDance/LatentSync-1.6"
 )
+# Inputs that need whole frames, which drawn clips do not have.
+UNKNOWN_OF_ALIGNED = {
+    "lse_curves": "drawn clips are aligned faces without surroundings: use pred= and ref="
+}
 OVERLAP = 4  # frames shared by consecutive windows, as in infer.py
 
 
@@ -76,6 +77,9 @@ class Spoken:
     truth: Faces
     own: Faces
     swapped: Faces
+    found: list[Face | None] | None = None
+    """Faces in the truth by landmarks, in the pixels of `landmarks.with_room`."""
+    driver_lips: Float[Tensor, "f 40 2"] | None = None
 
 
 def load_example(clip: Clip, *, resolution: int, max_frames: int) -> Example:
@@ -222,40 +226,13 @@ class Evaluator:
         fps = self.model_format.fps
         return sync_cosines(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
 
+    def find(self, faces: Faces) -> list[Face | None] | None:
+        """The face in every aligned face by landmarks; None without a detector."""
+        return None if self.detector is None else find_faces(faces, self.detector)
+
     def lips(self, faces: Faces) -> Float[Tensor, "f 40 2"] | None:
         """The lips of every face by landmarks; None without a detector."""
         return None if self.detector is None else read_lips(faces, self.detector)
-
-
-@torch.no_grad()
-def sync_cosines(
-    syncnet: StableSyncNet,
-    pixels: Float[Tensor, "1 f 3 h w"],
-    mel: Float[Tensor, "80 t"],
-    *,
-    fps: float,
-    stride: int,
-) -> Float[Tensor, "n k"]:
-    """Cosines of every `stride`-th window of frames with the audio at every shift."""
-    length = syncnet.config.num_frames
-    num_windows = pixels.shape[1] - length + 1
-    if num_windows < 1:
-        raise ValueError(f"sync needs {length} frames or more, got {pixels.shape[1]}")
-    starts = torch.arange(0, num_windows, stride)
-    windows = pixels[0].unfold(0, length, stride)
-    frames = sync_input(rearrange(windows, "n c h w f -> n f c h w"), syncnet.config.resolution)
-    mels = torch.stack(
-        [mel_window(mel, start, num_frames=length, fps=fps) for start in range(num_windows)]
-    )
-    return shift_cosines(
-        _in_parts(syncnet.embed_frames, frames.to(syncnet.device)),
-        _in_parts(syncnet.embed_mel, mels[:, None].to(syncnet.device)),
-        starts,
-    )
-
-
-def _in_parts(embed: Callable[[Tensor], Tensor], inputs: Tensor) -> Float[Tensor, "n d"]:
-    return torch.cat([embed(part) for part in inputs.split(SYNC_BATCH)]).float().cpu()
 
 
 ROWS = (
@@ -300,12 +277,15 @@ def evaluate_model(
             speak_with(example, voice, model=model, sampler=sampler, seed=seed + index)
             for voice in (example.voice, driver.voice)
         )
+        truth = result("truth", example.faces, example.voice)
         shown = Spoken(
             example,
             driver,
-            truth=result("truth", example.faces, example.voice),
+            truth=truth,
             own=result("own", own, example.voice),
             swapped=result("swapped", other, driver.voice),
+            found=evaluator.find(truth),
+            driver_lips=filmed[driver_index],
         )
         _fill(rows, evaluator, shown, third.voice, (filmed[index], filmed[driver_index]))
         yield shown
@@ -324,6 +304,7 @@ def _fill(
     own, wanted = filmed
     swapped = evaluator.lips(shown.swapped)
     spoken = evaluator.lips(shown.own)
+    copied = None if shown.found is None else lips_of(shown.found)
     samples = {
         "ground truth": look(shown.truth, face, own=None)
         | compare(shown.truth, original, same_speech=True),
@@ -334,7 +315,7 @@ def _fill(
         | compare(shown.swapped, original, same_speech=False)
         | by_landmarks(swapped, wanted, filmed=own, with_own_voice=spoken),
         "copied source": look(shown.truth, driver, own=face)
-        | by_landmarks(evaluator.lips(shown.truth), wanted, filmed=own),
+        | by_landmarks(copied, wanted, filmed=own),
         "shuffled audio": look(shown.swapped, third, own=None),
     }
     for name, sample in samples.items():

@@ -11,16 +11,20 @@ from rich.table import Table
 from latentsync.evaluation.aggregate import Row, figures_of
 from latentsync.evaluation.clip_values import (
     CLIPS,
+    by_condition,
     differences,
     intervals,
     read_clips,
     tables_of,
     write_clips,
 )
+from latentsync.evaluation.control_findings import control_table
 from latentsync.evaluation.report import write_metrics, write_text
+from latentsync.evaluation.report_page import Page, write_page
 from latentsync.evaluation.statistics import LEVEL, NUM_RESAMPLES
 from latentsync.evaluation.tables import (
     Content,
+    condition_table,
     difference_table,
     key_table,
     latex_table,
@@ -30,7 +34,7 @@ from latentsync.evaluation.tables import (
 )
 
 # Settings without which two evaluations measured different things.
-SAME_SETTINGS = ("fps", "crf", "max_frames", "lse_faces")
+SAME_SETTINGS = ("fps", "crf", "max_frames", "lse_faces", "setting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Outcome:
     seed: int
     num_failed: int = 0
     more: Mapping[str, object] = field(default_factory=dict)
+    controls: Mapping[str, object] | None = None
+    page: Page = field(default_factory=Page)
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_outcome(out: Path, outcome: Outcome, *, against: Path | None = None) -> None:
@@ -68,6 +75,10 @@ def write_outcome(out: Path, outcome: Outcome, *, against: Path | None = None) -
         "intervals": spans,
     }
     texts = [markdown_table(content), key_table(content)]
+    apart = by_condition(tables, figures, outcome.conditions)
+    if apart:
+        written["by_condition"] = apart
+        texts.insert(1, plain_markdown(condition_table(apart, figures)))
     console = Console()
     console.print(rich_table(content, title=outcome.title))
     if against is not None:
@@ -76,10 +87,26 @@ def write_outcome(out: Path, outcome: Outcome, *, against: Path | None = None) -
         written["differences"] = {"against": str(against), "rows": found}
         table = difference_table(found, figures, against=against.name)
         texts.insert(1, plain_markdown(table))
-        console.print(_printed(table))
+        console.print(_printed(table, title="differences"))
+    if outcome.controls is not None:
+        written["controls"] = outcome.controls
+        table = control_table(outcome.controls, figures)
+        texts.insert(1, plain_markdown(table))
+        shown = [line[:-1] for line in table]
+        console.print(_printed(shown, title="controls: the truth spoiled"))
+        for name, *_, text in table[1:]:
+            console.print(f"{name}: {text}")
     write_metrics(out / "metrics.json", written)
     write_text(out / "table.md", "\n".join(texts))
     write_text(out / "table.tex", latex_table(content))
+    write_page(
+        out,
+        title=outcome.title,
+        content=content,
+        rows=outcome.rows,
+        written=written,
+        page=outcome.page,
+    )
 
 
 def check_alike(against: Path, settings: Mapping[str, object]) -> None:
@@ -96,9 +123,9 @@ def check_alike(against: Path, settings: Mapping[str, object]) -> None:
             )
 
 
-def _printed(table: list[list[str]]) -> Table:
+def _printed(table: list[list[str]], *, title: str) -> Table:
     head, *body = table
-    printed = Table(*head, title="differences")
+    printed = Table(*head, title=title)
     for line in body:
         printed.add_row(*line)
     return printed

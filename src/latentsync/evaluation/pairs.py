@@ -4,16 +4,25 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentsync.evaluation.setting import AUTO
 from latentsync.files import visible_files
 from latentsync.media.video import probe
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A result and its reference."""
+    """A result and its reference.
+
+    `speaker`: pairs of one resemble each other; `condition`: a group with figures of its own;
+    `voice`: the sound that is spoken with, beside whose file may lie the truth of drawn clips.
+    """
 
     pred: Path
     ref: Path
+    setting: str = AUTO
+    speaker: str = ""
+    condition: str = ""
+    voice: Path | None = None
 
     @property
     def name(self) -> str:

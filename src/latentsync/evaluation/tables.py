@@ -128,6 +128,19 @@ def difference_table(
     ]  # fmt: skip
 
 
+def condition_table(rows: Statistics, figures: Sequence[Figure]) -> list[list[str]]:
+    """One line per row of results and condition; the figures in the table of all; a head."""
+    keys = {key for row in rows.values() for means in row.values() for key in means}
+    shown = [each for each in figures if each.label is not None and each.key in keys]
+    head = ["row", "condition", "clips", *(str(figure.label) for figure in shown)]
+    return [head] + [
+        [name, condition, f"{means['num_clips']:g}",
+         *(as_text(means.get(each.key, math.nan), each.form) for each in shown)]
+        for name, row in rows.items()
+        for condition, means in row.items()
+    ]  # fmt: skip
+
+
 def _signed(value: float) -> str:
     return as_text(value, "{:+.4g}")
 

@@ -39,13 +39,16 @@ INPUTS: Mapping[str, str] = {
 Sample = dict[str, Tensor]
 # How a figure comes from values that each clip has alone.
 Average = Literal["mean", "median"]
+# What a figure of sync must do: be worse with any other sound than the face's own, and, if it is
+# timed, with the own sound at another time; a free one looks for the best time itself.
+Sync = Literal["timed", "free"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One number of a metric: its key in metrics.json, label in the table (None: not shown), unit,
-    which direction is better, range, source of the definition, number format, and how it follows
-    from values of single clips (None: it has no meaning for one clip).
+    which direction is better, range, source of the definition, number format, how it follows from
+    values of single clips (None: it has no meaning for one clip), and whether it measures sync.
     """
 
     key: str
@@ -57,6 +60,7 @@ class Figure:
     source: str
     form: str = "{:.3f}"
     average: Average | None = "mean"
+    sync: Sync | None = None
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics.functional import pearson_corrcoef
 
-from latentsync.metrics.base import ClipRows, Figure
+from latentsync.metrics.base import ClipRows, Figure, Sync
 
 # A track that varies less than this cannot show correlation (traits are in [0, 1]).
 SMALLEST_SPREAD = 1e-3
@@ -87,11 +87,16 @@ def correlate(tracks: list[Float[Tensor, " _"]], targets: list[Float[Tensor, " _
 
 
 def figures_of(
-    key: str, label: str | None, form: str = "{:.3f}", *, better: Literal["higher", "0"] = "higher"
+    key: str,
+    label: str | None,
+    form: str = "{:.3f}",
+    *,
+    better: Literal["higher", "0"] = "higher",
+    sync: Sync | None = None,
 ) -> tuple[Figure, ...]:
     """The figures of one correlation: mean over clips (shown in the table), spread, pooled r."""
     return (
-        Figure(key, label, "r", better, -1.0, 1.0, PEARSON, form),
+        Figure(key, label, "r", better, -1.0, 1.0, PEARSON, form, sync=sync),
         Figure(f"{key}_spread", None, "r", "-", 0.0, 2.0, PEARSON, average=None),
         Figure(f"{key}_pooled", None, "r", better, -1.0, 1.0, PEARSON, average=None),
     )
@@ -133,7 +138,9 @@ class TraitCorrelation(CorrelationOverClips):
     needs = frozenset({"reading", "driving"})
     keys = tuple(f"r_{trait}" for trait in TRAITS)
     figures = tuple(
-        figure for trait in TRAITS for figure in figures_of(f"r_{trait}", f"r({trait})")
+        figure
+        for trait in TRAITS
+        for figure in figures_of(f"r_{trait}", f"r({trait})", sync="timed")
     )
 
     def update(self, reading: Float[Tensor, "f 4"], driving: Float[Tensor, "f 4"]) -> None:
@@ -153,14 +160,28 @@ class OpeningLeak(CorrelationOverClips):
         self.add_tracks([reading[:, 0]], [own[:, 0]])
 
 
+class LandmarkLeak(CorrelationOverClips):
+    """The same by landmarks, of a mouth that speaks with another voice than it was filmed with."""
+
+    needs = frozenset({"landmarks", "own_landmarks"})
+    keys = ("leak_mesh",)
+    figures = figures_of("leak_mesh", "leak r(open), landmarks", "{:+.3f}", better="0")
+
+    def update(self, landmarks: Float[Tensor, "f 2"], own_landmarks: Float[Tensor, "f 2"]) -> None:
+        """Add one clip; frames without a face do not count."""
+        openings = torch.stack([landmarks[:, 0], own_landmarks[:, 0]])
+        one, other = openings[:, ~openings.isnan().any(dim=0)]
+        self.add_tracks([one], [other])
+
+
 class LandmarkCorrelation(CorrelationOverClips):
     """Correlation of landmark-based opening and width, over frames where both faces are found."""
 
     needs = frozenset({"landmarks", "driving_landmarks"})
     keys = ("r_open_mesh", "r_width_mesh")
     figures = (
-        *figures_of("r_open_mesh", "r(open), landmarks"),
-        *figures_of("r_width_mesh", None),
+        *figures_of("r_open_mesh", "r(open), landmarks", sync="timed"),
+        *figures_of("r_width_mesh", None, sync="timed"),
         Figure("mesh_seen", None, "share of frames", "higher", 0.0, 1.0, "here"),
     )
 

@@ -78,11 +78,12 @@ class LandmarkDistance(ClipRows):
     needs = frozenset({"lips", "driving_lips"})
     figures = (
         Figure("lmd", "LMD, lips", "eye distances", "lower", 0.0, math.inf,
-               "40 mesh points, centroid removed, by outer eye corners", "{:.4f}"),
+               "40 mesh points, centroid removed, by outer eye corners", "{:.4f}", sync="timed"),
         Figure("lmd_warped", None, "eye distances", "lower", 0.0, math.inf,
-               "the same; soft-DTW divergence (arXiv 2010.08354), gamma 0.01, per frame"),
+               "the same; soft-DTW divergence (arXiv 2010.08354), gamma 0.01, per frame",
+               sync="free"),
         Figure("mar_error", None, "ratio", "lower", 0.0, math.inf,
-               "inner gap at three places by inner width"),
+               "inner gap at three places by inner width", sync="timed"),
     )  # fmt: skip
 
     def update(self, lips: Lips, driving_lips: Lips) -> None:

@@ -107,11 +107,13 @@ class LseFigures(ClipRows):
 
     needs = frozenset({"lse_curves"})
     figures = (
-        Figure("lse_d", "LSE-D", "distance", "lower", 0.0, math.inf, SOURCE),
-        Figure("lse_c", "LSE-C", "distance", "higher", 0.0, math.inf, SOURCE),
-        Figure("lse_offset", "LSE |offset|", "frames", "0", 0.0, MAX_SHIFT, SOURCE, "{:.1f}"),
-        Figure("lse_c_0", "LSE-C at offset 0", "distance", "higher", -math.inf, math.inf, SOURCE),
-    )
+        Figure("lse_d", "LSE-D", "distance", "lower", 0.0, math.inf, SOURCE, sync="free"),
+        Figure("lse_c", "LSE-C", "distance", "higher", 0.0, math.inf, SOURCE, sync="free"),
+        Figure("lse_offset", "LSE |offset|", "frames", "0", 0.0, MAX_SHIFT, SOURCE, "{:.1f}",
+               sync="timed"),
+        Figure("lse_c_0", "LSE-C at offset 0", "distance", "higher", -math.inf, math.inf, SOURCE,
+               sync="timed"),
+    )  # fmt: skip
 
     @property
     def width(self) -> int:

@@ -107,11 +107,11 @@ class SyncFigures(ClipRows):
 
     needs = frozenset({"sync_cosines"})
     figures = (
-        Figure("sync", "sync score", "cosine", "higher", -1.0, 1.0, SOURCE),
+        Figure("sync", "sync score", "cosine", "higher", -1.0, 1.0, SOURCE, sync="timed"),
         Figure("offset_near", "offset within 1", "share of clips", "higher", 0.0, 1.0, SOURCE,
-               "{:.0%}"),
-        Figure("in_over_off", "P(in>off)", "probability", "higher", 0.0, 1.0, SOURCE),
-        Figure("sync_confidence", None, "cosine", "higher", 0.0, 2.0, SOURCE),
+               "{:.0%}", sync="timed"),
+        Figure("in_over_off", "P(in>off)", "probability", "higher", 0.0, 1.0, SOURCE, sync="timed"),
+        Figure("sync_confidence", None, "cosine", "higher", 0.0, 2.0, SOURCE, sync="free"),
         Figure("offset", None, "frames", "0", -MAX_SHIFT, MAX_SHIFT, SOURCE, average="median"),
     )  # fmt: skip
 

@@ -1,0 +1,188 @@
+"""Measures the controls: the truth of one clip after another, as it is and spoiled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics import Metric
+
+from latentsync.evaluation.aggregate import Row, figures_of
+from latentsync.evaluation.controls import (
+    CONTROLS,
+    COPIED,
+    EXAGGERATED,
+    FACTOR,
+    REVERSED,
+    SHIFTS,
+    SHUFFLED,
+    TRUTH,
+    reversed_in_time,
+    shifted,
+    with_voice,
+)
+from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_points
+from latentsync.evaluation.landmarks import by_landmarks, lips_of, points_in_aligned
+from latentsync.evaluation.model import Evaluator, Faces, Spoken
+from latentsync.evaluation.sync_embeddings import (
+    count_windows,
+    embed_sound,
+    embed_windows,
+)
+from latentsync.metrics.base import Sample
+from latentsync.metrics.lips import shape_of
+from latentsync.metrics.sync import shift_cosines
+from latentsync.pipeline import to_pixels
+
+Vision = Float[Tensor, "n d"] | None
+Sound = Float[Tensor, "m d"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """An untouched clip: its inputs, its aligned faces and the lips in their pixels, and its sound.
+
+    `mel` is None where sync cannot be scored, `points` where no lips are known.
+    """
+
+    clip: str
+    speaker: str
+    sample: Sample
+    faces: Faces
+    points: Float[Tensor, "f 40 2"] | None
+    mel: Float[Tensor, "80 t"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVoice:
+    """The tracks and the sound of a voice that is not the clip's own, over so many frames."""
+
+    tracks: Sample
+    mel: Float[Tensor, "80 t"] | None
+    num_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is kept of a clip to be spoken over by the next one, and to speak over it."""
+
+    clip: str
+    speaker: str
+    sample: Sample
+    vision: Vision
+    sound: Sound
+
+
+class ControlRows:
+    """The rows of all controls; only metrics of sync are in them."""
+
+    def __init__(self, metrics: Mapping[str, Metric], evaluator: Evaluator) -> None:
+        of_sync = {name: each for name, each in metrics.items() if measures_sync(each)}
+        self.rows = {name: Row(of_sync) for name in CONTROLS}
+        self.evaluator = evaluator
+        self._first: Held | None = None
+        self._last: Held | None = None
+
+    def add(self, truth: Truth, *, other: OtherVoice | None = None) -> None:
+        """Add a clip; `other` is the voice that a copy of it would be scored against."""
+        held = self._hold(truth)
+        own = self._spoken(held.sample, held.vision, held.sound)
+        self._count(TRUTH, held, own)
+        for num_frames, name in SHIFTS.items():
+            self._count(name, held, shifted(own, num_frames))
+        self._count(REVERSED, held, self._reversed(truth, held))
+        self._count(EXAGGERATED, held, self._exaggerated(truth, held))
+        if other is not None:
+            sound = self._hear(other.mel, other.num_frames)
+            self._count(COPIED, held, self._dubbed(held, other.tracks, sound))
+        if self._last is not None:
+            self._count(SHUFFLED, held, self._dubbed(held, self._last.sample, self._last.sound))
+        self._first, self._last = self._first or held, held
+
+    def finish(self) -> None:
+        """Speak over the first clip with the last one's sound; call it once, after all clips."""
+        if self._first is not None and self._last is not None and self._first is not self._last:
+            dubbed = self._dubbed(self._first, self._last.sample, self._last.sound)
+            self._count(SHUFFLED, self._first, dubbed)
+
+    def named_rows(self) -> dict[str, Row]:
+        """The rows under names that no row of results has."""
+        return {f"control: {name}": row for name, row in self.rows.items()}
+
+    def _count(self, name: str, held: Held, sample: Sample) -> None:
+        self.rows[name].add(sample, clip=held.clip, speaker=held.speaker)
+
+    def _hold(self, truth: Truth) -> Held:
+        sound = self._hear(truth.mel, len(truth.faces))
+        vision = None if sound is None else self._see(truth.faces)
+        return Held(truth.clip, truth.speaker, truth.sample, vision, sound)
+
+    def _hear(self, mel: Float[Tensor, "80 t"] | None, num_frames: int) -> Sound:
+        syncnet = self.evaluator.syncnet
+        if syncnet is None or mel is None or num_frames < syncnet.config.num_frames:
+            return None
+        fps = self.evaluator.model_format.fps
+        return embed_sound(syncnet, mel, count_windows(syncnet, num_frames), fps=fps)
+
+    def _see(self, faces: Faces) -> Float[Tensor, "n d"]:
+        assert self.evaluator.syncnet is not None
+        stride = self.evaluator.sync_stride
+        return embed_windows(self.evaluator.syncnet, to_pixels(faces), stride=stride)
+
+    def _spoken(self, sample: Sample, vision: Vision, sound: Sound) -> Sample:
+        """The inputs with the cosines of these pictures and this sound."""
+        if vision is None or sound is None:
+            return sample
+        starts = torch.arange(len(vision)) * self.evaluator.sync_stride
+        return sample | {"sync_cosines": shift_cosines(vision, sound, starts)}
+
+    def _dubbed(self, held: Held, tracks: Sample, sound: Sound) -> Sample:
+        return self._spoken(with_voice(held.sample, tracks), held.vision, sound)
+
+    def _reversed(self, truth: Truth, held: Held) -> Sample:
+        vision = None if held.vision is None else self._see(truth.faces[::-1].copy())
+        return self._spoken(reversed_in_time(truth.sample), vision, held.sound)
+
+    def _exaggerated(self, truth: Truth, held: Held) -> Sample:
+        if truth.points is None:
+            return {}
+        faces = exaggerated_faces(truth.faces, truth.points, FACTOR)
+        sample = dict(truth.sample)
+        if "reading" in sample:
+            sample["reading"] = self.evaluator.read(faces)[: len(sample["reading"])]
+        if "lips" in sample:
+            sample["lips"] = exaggerated_points(sample["lips"], FACTOR)
+            sample["landmarks"] = shape_of(sample["lips"])
+        vision = None if held.vision is None else self._see(faces)
+        return self._spoken(sample, vision, held.sound)
+
+
+def measures_sync(metric: Metric) -> bool:
+    """Whether any of its figures must be worse with another sound."""
+    return any(figure.sync is not None for figure in figures_of({"": metric}))
+
+
+def truth_of_synthetic(spoken: Spoken, *, evaluator: Evaluator) -> Truth:
+    """The truth of a drawn clip, encoded once."""
+    example, faces = spoken.example, spoken.truth
+    voice = example.voice
+    num_frames = min(len(faces), len(voice.truth))
+    sample: Sample = {"driving": voice.truth[:num_frames]}
+    if evaluator.reader is not None:
+        sample["reading"] = evaluator.read(faces[:num_frames])
+    points = None
+    if spoken.found is not None:
+        lips = lips_of(spoken.found)
+        sample |= by_landmarks(lips, lips)
+        points = points_in_aligned(spoken.found, faces.shape[1])
+    return Truth(example.name, example.source, sample, faces[:num_frames], points, voice.mel)
+
+
+def voice_of_synthetic(spoken: Spoken) -> OtherVoice:
+    """The voice that the source of a drawn clip is dubbed with."""
+    voice, lips = spoken.driver.voice, spoken.driver_lips
+    tracks = {"driving": voice.truth}
+    if lips is not None:
+        tracks |= {"driving_lips": lips, "driving_landmarks": shape_of(lips)}
+    return OtherVoice(tracks, voice.mel, len(voice.truth))

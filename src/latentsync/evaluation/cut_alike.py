@@ -1,0 +1,82 @@
+"""Cuts the faces of two videos of one scene alike, where the reference shows the face."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from latentsync.evaluation.landmarks import lips_of, points_in
+from latentsync.evaluation.model import Evaluator, Faces
+from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
+from latentsync.metrics.lips import LIPS
+
+Frame = UInt8[np.ndarray, "h w 3"]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Aligned faces of both, the lips of every frame of the reference, and the same lips in the
+    pixels of its aligned faces."""
+
+    pred: Faces
+    ref: Faces
+    lips: Float[Tensor, "n 40 2"]
+    points: Float[Tensor, "f 40 2"]
+
+
+def cut_alike(
+    pred_frames: Iterable[Frame],
+    ref_frames: Iterable[Frame],
+    evaluator: Evaluator,
+    detector: FaceDetector,
+) -> Alike:
+    """Faces of both videos where the reference has one, and the lips in all reference frames."""
+    resolution = evaluator.model_format.resolution
+    aligner = ALIGNERS[evaluator.model_format.aligner](resolution)
+    found: list[Face | None] = []
+
+    def follow(pairs: Iterator[tuple[Frame, Frame]]) -> Iterator[Face | None]:
+        for face in track((ref for _, ref in pairs), detector):
+            found.append(face)
+            yield face
+
+    def place(followed: Iterator[tuple[tuple[Frame, Frame], Face | None]]) -> Iterable:
+        return aligner.placements(
+            None if face is None else aligner.points_of(face) for _, face in followed
+        )
+
+    # The shorter video ends both.
+    followed = beside(zip(pred_frames, ref_frames, strict=False), follow)
+    faces, points = [], []
+    for (pair, face), placement in beside(followed, place):
+        if placement is not None:
+            faces.append([align(frame, placement, resolution) for frame in pair])
+            points.append(points_in(face, placement.square_matrix(resolution)))
+    both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
+    where = torch.from_numpy(np.array(points).reshape(-1, len(LIPS), 2)).float()
+    return Alike(both[:, 0], both[:, 1], lips_of(found), where)
+
+
+def beside(
+    items: Iterable[In], follow: Callable[[Iterator[In]], Iterable[Out]]
+) -> Iterator[tuple[In, Out]]:
+    """Each item with the result of `follow` for it; buffers only the items `follow` is ahead.
+
+    (`itertools.tee` would keep up to 57 pictures longer than needed, as it frees in blocks.)
+    """
+    waiting: deque[In] = deque()
+
+    def tap() -> Iterator[In]:
+        for item in items:
+            waiting.append(item)
+            yield item
+
+    for result in follow(tap()):
+        yield waiting.popleft(), result
