@@ -16,7 +16,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for num_frames in (60, 75, 90):
         write_coded_video(raw_dir / f"{num_frames}.mp4", num_frames, loud=LOUD)
     output_dir = tmp_path_factory.mktemp("sets") / "coded"
-    recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION)
+    recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION, occlusion=None)
     prepare_clips(raw_dir, output_dir, stages=recipe.stages())
     return output_dir
 

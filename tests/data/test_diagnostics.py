@@ -76,6 +76,6 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     prepare_clips(
         folder / "raw",
         folder / "set",
-        stages=Recipe(make_detector=make_detector, resolution=64).stages(),
+        stages=Recipe(make_detector=make_detector, resolution=64, occlusion=None).stages(),
     )
     return read_manifest(folder / "set")

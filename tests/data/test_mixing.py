@@ -23,7 +23,7 @@ def other_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw_dir = tmp_path_factory.mktemp("other raw")
     write_coded_video(raw_dir / "other.mp4", 60, loud=LOUD)
     output_dir = tmp_path_factory.mktemp("sets") / "other"
-    recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION)
+    recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION, occlusion=None)
     prepare_clips(raw_dir, output_dir, stages=recipe.stages())
     return output_dir
 
@@ -134,7 +134,7 @@ def test_sets_of_two_resolutions(data_dir: Path, tmp_path: Path) -> None:
     raw_dir = tmp_path / "raw"
     raw_dir.mkdir()
     write_coded_video(raw_dir / "a.mp4", 60, loud=LOUD)
-    recipe = Recipe(make_detector=make_detector, resolution=2 * RESOLUTION)
+    recipe = Recipe(make_detector=make_detector, resolution=2 * RESOLUTION, occlusion=None)
     prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     with pytest.raises(ValueError, match=r"differ in resolution.*prepare them all alike"):
         mixed([data_dir, tmp_path / "set"])

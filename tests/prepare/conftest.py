@@ -13,7 +13,7 @@ from latentsync.prepare import Recipe
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return Recipe(make_detector=make_detector, resolution=RESOLUTION)
+    return Recipe(make_detector=make_detector, resolution=RESOLUTION, occlusion=None)
 
 
 @pytest.fixture(scope="session")

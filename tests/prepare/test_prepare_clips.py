@@ -179,7 +179,7 @@ class KilledAtThird(SerialExecutor):
 prepare_clips(
     Path(sys.argv[1]),
     Path(sys.argv[2]),
-    stages=Recipe(make_detector=make_detector, resolution=RESOLUTION).stages(),
+    stages=Recipe(make_detector=make_detector, resolution=RESOLUTION, occlusion=None).stages(),
     executor=KilledAtThird(),
 )
 """

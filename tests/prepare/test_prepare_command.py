@@ -16,7 +16,11 @@ def prepare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def run(*overrides: str) -> None:
         monkeypatch.chdir(tmp_path)
         words = ["faces=fixed", f"faces.points={json.dumps(POINTS)}", "executor=serial"]
-        words += ["progress=false", "~prepare.limits"]  # coded videos are no speech
+        words += [
+            "progress=false",
+            "~prepare.limits",
+            "prepare.occlusion=null",
+        ]  # coded videos are no speech
         monkeypatch.setattr(sys, "argv", ["prepare.py", *words, *overrides])
         entry.prepare()
 

@@ -71,7 +71,13 @@ EARLIER = [
 ]
 
 
-BEFORE: dict = {"cut_ratio": None, "min_overlap": 0.0, "stretches": "longest", "max_yaw": None}
+BEFORE: dict = {
+    "cut_ratio": None,
+    "min_overlap": 0.0,
+    "stretches": "longest",
+    "max_yaw": None,
+    "occlusion": None,
+}
 
 
 def as_then(recipe: Recipe) -> list[Stage]:
@@ -95,7 +101,13 @@ def test_another_way_of_preparing_is_still_another(recorded: dict, recipe: Recip
     assert of_today(recorded, stages) != {"input": "/raw", **parameters(stages)}
 
 
-ADDED = {"segment.cut_ratio", "align.min_overlap", "align.stretches", "align.max_yaw"}
+ADDED = {
+    "segment.cut_ratio",
+    "align.min_overlap",
+    "align.stretches",
+    "align.max_yaw",
+    "align.occlusion",
+}
 
 
 @pytest.mark.parametrize(("recorded", "recipe"), EARLIER)

@@ -22,7 +22,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare_clips(
         folder / "raw",
         folder / "set",
-        stages=Recipe(make_detector=fixed_face, resolution=64).stages(),
+        stages=Recipe(make_detector=fixed_face, resolution=64, occlusion=None).stages(),
     )
     torch.manual_seed(0)
     for name, channels in (("vae", 8), ("sd_vae", 4)):

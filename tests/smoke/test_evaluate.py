@@ -58,7 +58,12 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "raw").mkdir()
     for index in range(NUM_CLIPS):
         render_clip(folder / "raw" / f"speaker{index}", seed=100 + index, seconds=2.2, size=64)
-    recipe = Recipe(make_detector=partial(FixedDetector, POINTS), resolution=64, min_seconds=1.0)
+    recipe = Recipe(
+        make_detector=partial(FixedDetector, POINTS),
+        resolution=64,
+        min_seconds=1.0,
+        occlusion=None,
+    )
     prepare_clips(folder / "raw", folder / "set", stages=recipe.stages())
     return folder / "set"
 

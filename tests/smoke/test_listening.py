@@ -18,7 +18,7 @@ from smoke.tiny import TINY_UNET, fixed_face, run, tiny_whisper
 @pytest.fixture(scope="module")
 def mel_set(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "mel set"
-    recipe = Recipe(make_detector=fixed_face, resolution=64)
+    recipe = Recipe(make_detector=fixed_face, resolution=64, occlusion=None)
     prepare_clips(work / "raw", folder, stages=recipe.stages())
     return folder
 
@@ -67,7 +67,9 @@ def test_a_demo_model_on_a_set_of_whisper_is_refused_as_well(work: Path, tmp_pat
     def make() -> WhisperAudioEncoder:
         return WhisperAudioEncoder(tiny_whisper().encoder)
 
-    recipe = Recipe(make_detector=fixed_face, resolution=64, make_audio_encoder=make)
+    recipe = Recipe(
+        make_detector=fixed_face, resolution=64, make_audio_encoder=make, occlusion=None
+    )
     prepare_clips(work / "raw", tmp_path / "set", stages=recipe.stages())
     encode_latents(tmp_path / "set", work / "vae")
     sets = [f"data.{part}_manifest='{tmp_path / 'set'}'" for part in ("train", "val")]

@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil, sqrt
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,9 @@ from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
 from latentsync.faces.detectors.base import Face, FaceDetector, overlap
+from latentsync.faces.mask import load_mask
+from latentsync.faces.occlusion import SIDE, OcclusionMasker, default_masker
+from latentsync.faces.tracking.occlusion import MIN_SHARE, OcclusionTracker
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.single import Tracker
 from latentsync.faces.tracking.survey import turned_away
@@ -19,6 +23,8 @@ from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
 
 STRETCHES = ("all", "longest")
+HANDS = "hands"
+OCCLUSION_EVERY = 8  # frames between looks for hands, while there is none
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
 
 FaceFrame = UInt8[np.ndarray, "r r 3"]
@@ -33,8 +39,10 @@ class Align:
     It also ends where the head turns by more than `max_yaw` degrees, by the detector's yaw; None
     does not look, and an unknown yaw is accepted.
     `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
-    `make_detector` is called once per process. Adds the measure `face_px`: the median side of the
-    square that is cropped, in pixels of the recording.
+    `make_detector` is called once per process. Adds the measures `face_px`: the median side of the
+    square that is cropped, in pixels of the recording; and `occlusion`: the share of the frames in
+    which something lies before the mouth. `occlusion` tells by what: "hands", the networks for
+    hands, or the path of a segmenter (see `SegmenterMasker`); None does not measure it.
     """
 
     name: ClassVar[str] = "align"
@@ -49,6 +57,7 @@ class Align:
     min_overlap: float = 0.0
     stretches: str = "longest"
     max_yaw: float | None = None
+    occlusion: Path | str | None = None
 
     def __post_init__(self) -> None:
         if self.aligner not in ALIGNERS:
@@ -64,23 +73,42 @@ class Align:
             raise ValueError(
                 f"max_yaw={self.max_yaw:g} must be from 0 to 90 degrees; null does not look"
             )
+        if self.occlusion not in (None, HANDS) and not Path(str(self.occlusion)).is_file():
+            raise FileNotFoundError(
+                f"prepare.occlusion={self.occlusion} is no file: it is {HANDS}, the path of a "
+                "segmenter (ONNX), or null"
+            )
         self.min_frames = ceil(self.min_seconds * self.fps)
 
     @cached_property
     def detector(self) -> FaceDetector:
         return self.make_detector()
 
+    @cached_property
+    def masker(self) -> OcclusionMasker | None:
+        if self.occlusion is None:
+            return None
+        return default_masker(segmenter=None if self.occlusion == HANDS else self.occlusion)
+
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         faces: list[AlignedFace | None] = []
+        hidden: list[bool] = []
         runs: list[tuple[int, int]] = []
         # A clip shows one shot, as there may be another person after a cut.
         for shot in shots_of(segment.frames):
             start = len(faces)
             aligner = ALIGNERS[self.aligner](self.resolution)
+            tracker = None if self.masker is None else hand_tracker(self.masker)
             found = aligned_faces(
-                shot, self.detector, aligner, self.resolution, min_overlap=self.min_overlap
+                shot,
+                self.detector,
+                aligner,
+                self.resolution,
+                min_overlap=self.min_overlap,
+                tracker=tracker,
             )
             faces += facing(list(found), self.max_yaw)
+            hidden += hidden_in(tracker, len(faces) - start)
             here = runs_of([face is not None for face in faces[start:]])
             runs += [(start + first, start + end) for first, end in here]
         longest = max(runs, key=length_of, default=(0, 0))
@@ -93,7 +121,9 @@ class Align:
         for start, stop in gaps_between(used, len(faces)):
             yield self._dropped(segment, self._unused(used), start, stop)
         for number, (first, end) in enumerate(used):
-            yield self._aligned(segment, faces, first, end, number)
+            made = self._aligned(segment, faces, first, end, number)
+            share = None if self.masker is None else float(np.mean(hidden[first:end]))
+            yield made.with_measures(occlusion=share)
 
     def _aligned(
         self,
@@ -166,10 +196,12 @@ def aligned_faces(
     resolution: int,
     *,
     min_overlap: float = 0.0,
+    tracker: OcclusionTracker | None = None,
 ) -> Iterator[AlignedFace | None]:
     """The face of every frame of a shot, or None; None also where another face was picked.
 
-    Frames are only buffered for the aligner's look-ahead.
+    `tracker` looks for what hides the faces. Frames are only buffered for its and the aligner's
+    look-ahead.
     """
     waiting: deque[Frame] = deque()
     turns: deque[float] = deque()
@@ -185,13 +217,27 @@ def aligned_faces(
             turns.append(turn_of(face, detector))
             yield None if face is None else aligner.points_of(face)
 
-    for placement in aligner.placements(points()):
+    for number, placement in enumerate(aligner.placements(points())):
         frame, turn = waiting.popleft(), turns.popleft()
         if placement is None:
             yield None
         else:
+            if tracker is not None:
+                tracker(number, partial(np.asarray, frame), placement)
             enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
             yield AlignedFace(align(frame, placement, resolution), turn, resolution / enlarged)
+
+
+def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
+    """Looks for what hides the faces of a shot."""
+    painted = load_mask("mask", SIDE) < 0.5
+    return OcclusionTracker(masker, painted, every=max(masker.every, OCCLUSION_EVERY))
+
+
+def hidden_in(tracker: OcclusionTracker | None, num_frames: int) -> list[bool]:
+    """Whether something lies before the mouth, for every frame of a shot."""
+    shares = {} if tracker is None else tracker.finish().shares
+    return [shares.get(number, 0.0) > MIN_SHARE for number in range(num_frames)]
 
 
 def facing(faces: list[AlignedFace | None], max_yaw: float | None) -> list[AlignedFace | None]:

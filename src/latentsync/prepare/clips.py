@@ -14,7 +14,7 @@ from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
 from latentsync.files import printable
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
-from latentsync.prepare.align import MAX_YAW, Align
+from latentsync.prepare.align import HANDS, MAX_YAW, Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
 from latentsync.prepare.fingerprint import Fingerprint
@@ -53,6 +53,7 @@ class Recipe:
     syncnet: Path | str | None = None
     stretches: str = "all"
     max_yaw: float | None = MAX_YAW
+    occlusion: Path | str | None = HANDS
     vad: str = "level"
     quality: str | None = None
     crf: int = 8
@@ -77,6 +78,7 @@ class Recipe:
                 min_overlap=self.min_overlap,
                 stretches=self.stretches,
                 max_yaw=self.max_yaw,
+                occlusion=self.occlusion,
             ),
             MeasureSync(syncnet=self.syncnet, fps=fps),
             MeasureSound(vad=self.vad),

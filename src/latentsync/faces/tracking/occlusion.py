@@ -51,16 +51,24 @@ class CoveredFrames(Mapping[int, Covered]):
 
 class OcclusionTracker:
     """Examines one face at intervals until something hides it, then in every frame, going back to
-    the frames it skipped. Frames are read when they are needed."""
+    the frames it skipped. Frames are read when they are needed; `every`: the interval, None for the
+    masker's."""
 
-    def __init__(self, masker: OcclusionMasker, painted: Bool[np.ndarray, "s s"]) -> None:
+    def __init__(
+        self,
+        masker: OcclusionMasker,
+        painted: Bool[np.ndarray, "s s"],
+        *,
+        every: int | None = None,
+    ) -> None:
         self.masker, self.painted = masker, painted
+        self.every = masker.every if every is None else every
         self.seen = CoveredFrames()
         self.confidences: dict[int, float] = {}
         self.before: Occluder | None = None
         self.last, self.wait = -1, 0
         self.passed: deque[tuple[int, Callable[[], Frame], Placement]] = deque(
-            maxlen=max(masker.every - 1, 1)
+            maxlen=max(self.every - 1, 1)
         )
 
     def __call__(self, number: int, read: Callable[[], Frame], placement: Placement) -> None:
@@ -76,7 +84,7 @@ class OcclusionTracker:
         self.before = self.look(number, read(), placement, self.before)
         if self.before is None:
             recent = was_hidden or any(number - step in self.seen for step in range(1, HELD + 1))
-            self.wait = 0 if recent else self.masker.every - 1
+            self.wait = 0 if recent else self.every - 1
         else:
             self.look_back(self.before)
         self.passed.clear()
