@@ -6,6 +6,7 @@ from latentsync.prepare.dedupe import Dedupe
 from latentsync.prepare.executors import LocalExecutor, SerialExecutor
 from latentsync.prepare.features import WriteClips
 from latentsync.prepare.fingerprint import Fingerprint
+from latentsync.prepare.identity import MeasureIdentity
 from latentsync.prepare.latents import encode_latents
 from latentsync.prepare.limits import Limit, limits_of
 from latentsync.prepare.part import Part
@@ -31,6 +32,7 @@ __all__ = [
     "Fingerprint",
     "Limit",
     "LocalExecutor",
+    "MeasureIdentity",
     "MeasureQuality",
     "MeasureSound",
     "MeasureSync",

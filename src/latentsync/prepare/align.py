@@ -12,19 +12,21 @@ import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
-from latentsync.faces.detectors.base import Face, FaceDetector, overlap
+from latentsync.faces.detectors.base import FIVE_POINTS, Face, FaceDetector, overlap
 from latentsync.faces.mask import load_mask
 from latentsync.faces.occlusion import SIDE, OcclusionMasker, default_masker
+from latentsync.faces.tracking.identity import recognition_crop
 from latentsync.faces.tracking.occlusion import MIN_SHARE, OcclusionTracker
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.single import Tracker
 from latentsync.faces.tracking.survey import turned_away
 from latentsync.prepare.segment import sample_of
-from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Segment
+from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Look, Segment
 
 STRETCHES = ("all", "longest")
 HANDS = "hands"
 OCCLUSION_EVERY = 8  # frames between looks for hands, while there is none
+LOOK_EVERY = 10  # frames between looks of one face
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
 
 FaceFrame = UInt8[np.ndarray, "r r 3"]
@@ -142,6 +144,7 @@ class Align:
             turns=np.array([face.turn for face in shown]),
             waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
             stretch=number,
+            looks=[face.look for face in shown if face.look is not None],
         ).with_measures(face_px=float(np.median([face.side for face in shown])))
 
     def _unused(self, used: list[tuple[int, int]]) -> str:
@@ -182,11 +185,13 @@ class Align:
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
     """A cropped face, the head's yaw in degrees (NaN if unknown), and the side of the square in the
-    recording, in pixels (the geometric mean of both, as the published crop is no square)."""
+    recording, in pixels (the geometric mean of both, as the published crop is no square); every
+    tenth has what recognition networks see of it."""
 
     frame: FaceFrame
     turn: float
     side: float
+    look: Look | None = None
 
 
 def aligned_faces(
@@ -204,7 +209,7 @@ def aligned_faces(
     look-ahead.
     """
     waiting: deque[Frame] = deque()
-    turns: deque[float] = deque()
+    turns: deque[tuple[float, Look | None]] = deque()
 
     def remembered() -> Iterator[Frame]:
         for frame in frames:
@@ -213,19 +218,21 @@ def aligned_faces(
 
     def points() -> Iterator[np.ndarray | None]:
         found = map(Tracker(detector), remembered())
-        for face in without_jumps(found, min_overlap):
-            turns.append(turn_of(face, detector))
+        for number, face in enumerate(without_jumps(found, min_overlap)):
+            look = look_of(face, waiting[-1]) if number % LOOK_EVERY == 0 else None
+            turns.append((turn_of(face, detector), look))
             yield None if face is None else aligner.points_of(face)
 
     for number, placement in enumerate(aligner.placements(points())):
-        frame, turn = waiting.popleft(), turns.popleft()
+        frame, (turn, look) = waiting.popleft(), turns.popleft()
         if placement is None:
             yield None
         else:
             if tracker is not None:
                 tracker(number, partial(np.asarray, frame), placement)
             enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
-            yield AlignedFace(align(frame, placement, resolution), turn, resolution / enlarged)
+            face_frame = align(frame, placement, resolution)
+            yield AlignedFace(face_frame, turn, resolution / enlarged, look)
 
 
 def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
@@ -256,6 +263,13 @@ def without_jumps(faces: Iterable[Face | None], min_overlap: float) -> Iterator[
         jumped = before and face and overlap(before.box, face.box[None])[0] < min_overlap
         yield None if jumped else face
         before = face
+
+
+def look_of(face: Face | None, frame: Frame) -> Look | None:
+    """A face as recognition networks take it; None if its points do not show eyes and mouth."""
+    if face is None or face.scheme not in FIVE_POINTS:
+        return None
+    return recognition_crop(frame, face)
 
 
 def turn_of(face: Face | None, detector: FaceDetector) -> float:

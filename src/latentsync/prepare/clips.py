@@ -18,6 +18,7 @@ from latentsync.prepare.align import HANDS, MAX_YAW, Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
 from latentsync.prepare.fingerprint import Fingerprint
+from latentsync.prepare.identity import MeasureIdentity
 from latentsync.prepare.limits import Limits
 from latentsync.prepare.parameters import of_today, parameters
 from latentsync.prepare.probe import Probe
@@ -54,6 +55,7 @@ class Recipe:
     stretches: str = "all"
     max_yaw: float | None = MAX_YAW
     occlusion: Path | str | None = HANDS
+    identity: Path | str | None = "sface"
     vad: str = "level"
     quality: str | None = None
     crf: int = 8
@@ -80,6 +82,7 @@ class Recipe:
                 max_yaw=self.max_yaw,
                 occlusion=self.occlusion,
             ),
+            MeasureIdentity(network=self.identity),
             MeasureSync(syncnet=self.syncnet, fps=fps),
             MeasureSound(vad=self.vad),
             MeasureQuality(network=self.quality),

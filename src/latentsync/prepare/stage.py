@@ -39,6 +39,7 @@ MAX_REASON = 300
 Item = TypeVar("Item", contravariant=True)
 
 Frame = UInt8[np.ndarray, "h w 3"]
+Look = UInt8[np.ndarray, "112 112 3"]  # what face recognition networks take
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class AlignedSegment:
     """What stages measured so far, by name: columns of the manifest. None: not measurable here."""
     stretch: int = 0
     """Number of those made of the same segment before."""
+    looks: Sequence[Look] = ()
+    """Every tenth face, if the detector shows eyes and mouth."""
 
     @property
     def name(self) -> str:

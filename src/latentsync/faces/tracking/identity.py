@@ -134,6 +134,14 @@ def recognition_crop(
     return warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
 
 
+def recognition_crop(
+    frame: UInt8[np.ndarray, "h w 3"], face: Face
+) -> UInt8[np.ndarray, "112 112 3"]:
+    """The input of face recognition networks; ValueError for a face without five points."""
+    matrix = nearest_similarity(five_points(face), RECOGNITION_FIVE)
+    return warp(frame, matrix, (RECOGNITION_SIDE, RECOGNITION_SIDE))
+
+
 def nearest_similarity(
     points: Float[np.ndarray, "n 2"], targets: Float[np.ndarray, "n 2"]
 ) -> Float[np.ndarray, "2 3"]:
@@ -145,6 +153,12 @@ def nearest_similarity(
     return np.array(
         [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
     )
+
+
+def mean_direction(embeddings: Sequence[Float[np.ndarray, " d"]]) -> Float[np.ndarray, " d"]:
+    """The unit vector of their mean."""
+    mean = np.mean(embeddings, axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 @dataclass(frozen=True, slots=True)
