@@ -5,17 +5,18 @@ import cv2
 import numpy as np
 import pytest
 
+from faces.dots import DotDetector, LevelLook
 from latentsync.data.synthetic import Speaker
 from latentsync.data.synthetic.render import Portrait, at, head_motion
 from latentsync.faces import Face, MeshDetector
-from latentsync.faces.detectors.base import IdentityEmbedder
+from latentsync.faces.detectors.base import IdentityEmbedder, three_points
 from latentsync.faces.tracking.identity import (
     Appearance,
     ColorEmbedder,
     SFace,
     number_people,
 )
-from latentsync.faces.tracking.tracklet import mean_embedding
+from latentsync.faces.tracking.tracklet import Tracklet, mean_embedding
 from onnx_files import mean_network
 
 
@@ -78,6 +79,33 @@ def test_the_mean_of_unit_looks_is_a_unit_look() -> None:
     assert clearer[0] > 5 * clearer[1]
     np.testing.assert_allclose(np.linalg.norm(clearer), 1)
     assert mean_embedding([], []) is None
+
+
+def followed(boxes: list[np.ndarray]) -> Tracklet:
+    """A face whose look grows evenly from 0 to 255."""
+    tracklet = Tracklet(DotDetector(), three_points, LevelLook())
+    frame, points = np.zeros((160, 240, 3), np.uint8), np.array([[20.0, 30], [40, 30], [30, 45]])
+    for number, box in enumerate(boxes):
+        tracklet.add(number, Face(box, points, number / len(boxes), "three"), frame)
+    return tracklet
+
+
+SMALL, LARGE = np.array([10.0, 10, 30, 30]), np.array([10.0, 10, 60, 60])
+
+
+def test_a_track_is_sampled_from_begin_to_end() -> None:
+    tracklet = followed([LARGE] * 500)
+    assert 4 <= len(tracklet.samples) < 8
+    embedding = tracklet.appearance().embedding
+    assert embedding is not None
+    assert 255 / 3 < embedding[0] < 2 * 255 / 3
+
+
+def test_of_two_samples_the_clearer_one_stays() -> None:
+    """Every second one is of the larger face, when there are eight for the first time."""
+    tracklet = followed([LARGE if number % 8 == 4 else SMALL for number in range(29)])
+    looks = [float(sample.look[0]) for sample in tracklet.samples]
+    assert looks == pytest.approx([255 * number / 29 for number in (4, 12, 20, 28)])
 
 
 def test_without_looks_the_place_decides() -> None:

@@ -66,7 +66,7 @@ class MeshDetector(FaceDetector):
         digest = hashlib.blake2b(digest_size=16)
         for path in self.model_files:
             digest.update(path.read_bytes())
-        who = "colors" if self._identity is None else self._identity.cache_key
+        who = "colors 2" if self._identity is None else self._identity.cache_key
         return f"mesh 3 {self.min_score} {digest.hexdigest()} {who}"
 
     @property

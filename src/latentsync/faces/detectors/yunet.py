@@ -168,7 +168,7 @@ class YuNetDetector(FaceDetector):
     @property
     def cache_key(self) -> str:
         digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
-        who = "colors" if self._identity is None else self._identity.cache_key
+        who = "colors 2" if self._identity is None else self._identity.cache_key
         return (
             f"yunet 3 {self.find.side} {self.find.min_score} {digest} {who} {self.mesh.cache_key}"
         )

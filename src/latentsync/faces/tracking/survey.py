@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from latentsync.faces.detectors.base import FaceDetector, IdentityEmbedder
 from latentsync.faces.tracking.follower import Follower
-from latentsync.faces.tracking.identity import ColorEmbedder, number_people
+from latentsync.faces.tracking.identity import ColorEmbedder, clothes_weight, number_people
 from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
@@ -148,18 +148,21 @@ def survey(
             for tracklet in [*tracklets[:1], *latest]:
                 tracklet.identify()
         tracklets += latest
-    limit = embedder.limit if embedder is not None else 1.0
     tracks = [
         Track(person, tracklet.first, **tracklet.arrays())
-        for person, tracklet in zip(persons_of(tracklets, limit), tracklets, strict=True)
+        for person, tracklet in zip(persons_of(tracklets, embedder), tracklets, strict=True)
     ]
     return Survey(num_frames, shots, sorted(tracks, key=lambda track: (track.first, track.person)))
 
 
-def persons_of(tracklets: Sequence[Tracklet], limit: float) -> list[int]:
+def persons_of(tracklets: Sequence[Tracklet], embedder: IdentityEmbedder | None) -> list[int]:
     if len(tracklets) == 1:
         return [0]
-    return number_people([tracklet.appearance() for tracklet in tracklets], limit=limit)
+    return number_people(
+        [tracklet.appearance() for tracklet in tracklets],
+        limit=embedder.limit if embedder is not None else 1.0,
+        same_clothes=clothes_weight(embedder),
+    )
 
 
 def lasting(follower: Follower, first: int, end: int) -> list[Tracklet]:

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,18 +15,33 @@ from latentsync.faces.detectors.base import (
     IdentityEmbedder,
     five_points,
 )
-from latentsync.faces.tracking.identity import Appearance, nearest_similarity
+from latentsync.faces.tracking.clothes import Colours, torso_colours
+from latentsync.faces.tracking.identity import Appearance, clothes_weight, nearest_similarity
 from latentsync.faces.tracking.lazy_frame import AnyFrame, rgb_of
 from latentsync.faces.warp import transform
 
-# Identity embeddings are computed ever less often, and at once for a face seen this much better.
-FIRST_EMBEDDINGS, MAX_EMBEDDINGS, BETTER = 3, 8, 1.4
+# Identity is looked at in frames spread over the track, first this often, and at once for a face
+# seen this much better. When there are as many samples as may be, the clearer one of every two
+# neighbours stays, and further ones are twice as far apart.
+SAMPLE_EVERY, MAX_SAMPLES, BETTER = 4, 8, 1.4
 LARGE_ENOUGH = 64.0  # pixels; larger faces are not identified any better
 WITHOUT_LANDMARKS = 0.3  # weight of an embedding without landmarks
 LONGEST_GAP = 4  # frames without landmarks bridged per end with landmarks
 NAN = float("nan")
 
 PointsOf = Callable[[Face], Float[np.ndarray, "_ 2"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a face looks like in one frame, how clearly it is seen, and what is worn below it.
+
+    `look` is an embedding, or a crop that is not embedded yet.
+    """
+
+    look: Float[np.ndarray, " d"] | UInt8[np.ndarray, "side side 3"]
+    clarity: float
+    clothes: Colours | None
 
 
 class Tracklet:
@@ -42,10 +58,8 @@ class Tracklet:
         self.face: Face | None = None
         self.points, self.boxes, self.mouths, self.turns = (array("f") for _ in range(4))
         self.fives = array("f")
-        # Embeddings, and crops that are not embedded yet.
-        self.looks: list[Float[np.ndarray, " d"] | UInt8[np.ndarray, "side side 3"]] = []
-        self.clarities: list[float] = []
-        self.next_embedding = 0
+        self.samples: list[Sample] = []
+        self.sample_every, self.next_sample = SAMPLE_EVERY, 0
 
     def add(self, number: int, face: Face, frame: AnyFrame) -> None:
         """Append the face in a later frame; it was not seen in the frames skipped."""
@@ -62,16 +76,16 @@ class Tracklet:
         ):
             values.extend([NAN] * (missed * len(new)))
             values.extend(np.asarray(new).tolist())
-        if self.embedder is not None and self.is_worth_embedding(face):
-            self.keep_look(self.embedder, rgb_of(frame), face)
+        if self.embedder is not None and self.is_worth_sampling(face):
+            self.sample(self.embedder, rgb_of(frame), face)
         self.last, self.face = number, face
         self.num_seen += 1
 
-    def is_worth_embedding(self, face: Face) -> bool:
-        better = clarity(face, self.turns[-1]) > BETTER * max(self.clarities, default=0)
-        return better or (self.num_seen >= self.next_embedding and len(self.looks) < MAX_EMBEDDINGS)
+    def is_worth_sampling(self, face: Face) -> bool:
+        best = max((sample.clarity for sample in self.samples), default=0.0)
+        return self.num_seen >= self.next_sample or clarity(face, self.turns[-1]) > BETTER * best
 
-    def keep_look(
+    def sample(
         self, embedder: IdentityEmbedder, frame: UInt8[np.ndarray, "h w 3"], face: Face
     ) -> None:
         look = (
@@ -79,19 +93,24 @@ class Tracklet:
             if isinstance(embedder, CropEmbedder)
             else embedder(frame, face)
         )
-        if look is not None:
-            if len(self.looks) == MAX_EMBEDDINGS:
-                least = int(np.argmin(self.clarities))
-                del self.looks[least], self.clarities[least]
-            self.looks.append(look)
-            self.clarities.append(clarity(face, self.turns[-1]))
-            self.next_embedding = max(2 * self.num_seen, FIRST_EMBEDDINGS)
+        if look is None:
+            return
+        clothes = torso_colours(frame, face.box) if clothes_weight(embedder) else None
+        self.samples.append(Sample(look, clarity(face, self.turns[-1]), clothes))
+        self.next_sample = self.num_seen + self.sample_every
+        if len(self.samples) == MAX_SAMPLES:
+            pairs = zip(self.samples[::2], self.samples[1::2], strict=True)
+            self.samples = [max(pair, key=lambda sample: sample.clarity) for pair in pairs]
+            self.sample_every *= 2
 
     def identify(self) -> None:
         """Embed all crops so far, each some 40 kB."""
         if isinstance(self.embedder, CropEmbedder):
             embed = self.embedder.embed
-            self.looks = [look if look.ndim == 1 else embed(look) for look in self.looks]
+            self.samples = [
+                sample if sample.look.ndim == 1 else replace(sample, look=embed(sample.look))
+                for sample in self.samples
+            ]
 
     def aligned_points(self, face: Face) -> Float[np.ndarray, "_ 2"]:
         """The points to store; NaN if the face cannot be aligned."""
@@ -122,8 +141,12 @@ class Tracklet:
     def appearance(self) -> Appearance:
         self.identify()
         boxes = _float32(self.boxes).reshape(-1, 4)
-        embedding = mean_embedding(self.looks, self.clarities)
-        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], embedding)
+        embedding = mean_embedding(
+            [sample.look for sample in self.samples], [sample.clarity for sample in self.samples]
+        )
+        worn = [sample.clothes for sample in self.samples if sample.clothes is not None]
+        clothes = np.mean(worn, axis=0) if worn else None
+        return Appearance(self.first, self.last + 1, boxes[0], boxes[-1], embedding, clothes)
 
 
 def clarity(face: Face, yaw: float) -> float:
