@@ -67,4 +67,4 @@ def test_crops_do_not_pile_up_over_shots_and_crowds() -> None:
         for size in range(1, 31)
     ]
     crowded = [draw(*squares, background=0) for squares in crowd for _ in range(4)]
-    assert most_waiting(crowded) < 100  # of 161
+    assert most_waiting(crowded) < 160  # of 314; clearer ones took the place of 81 of them
