@@ -76,7 +76,7 @@ class MeasureIdentity:
         yield aligned.with_measures(identity_gap=identity_gap(embeddings), person=person)
 
     def _embeddings(self, aligned: AlignedSegment) -> list[Embedding]:
-        if self.embedder is None or not aligned.looks:
+        if not aligned.looks or self.embedder is None:
             return []
         count = min(MAX_LOOKS, len(aligned.looks))
         chosen = (aligned.looks[index * len(aligned.looks) // count] for index in range(count))
