@@ -4,7 +4,8 @@
 recipe (COMPATIBILITY 1.11, 1.13, reimplemented here): decord opens the clip for every item and
 reads two windows of 16 frames, torchvision converts frames to floats, masked frames are float64,
 and the mel of the whole sound is computed from the file. Ours is a `ClipDataset` as used by a
-loader without workers: with pixels from each of its two readers, and with stored latents.
+loader without workers: with pixels from each of its two readers, and with stored latents, from
+files and from the archives of stage=shards.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from inputs import wait_passively
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentsync.data import Clip, ClipDataset, Items, write_manifest
+from latentsync.data import Clip, ClipDataset, Items, read_manifest, write_manifest
 from latentsync.data.clips import LATENTS_FOLDER
 from latentsync.data.synthetic import render_clip
 from latentsync.faces.mask import load_mask
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.mel import mel_spectrogram, mel_window
 from latentsync.media.video import VideoWriter, read_frames
+from latentsync.prepare import write_shards
 from latentsync.prepare.features import COLOUR, KEYFRAME_INTERVAL, TUNE
 
 SIZE, FPS, FRAMES, NUM_CLIPS, SECONDS = 256, 25, 16, 4, 10
@@ -46,12 +48,18 @@ def main() -> None:
             clips, Items(samples_per_clip=10**6, packed=True,
             with_pixels=False, with_latents=True, with_mel=False,))  # fmt: skip
         rng = np.random.default_rng(0)
+        write_shards(Path(folder), megabytes=20)
+        archived = read_manifest(Path(folder), shards=True)
+        pixels_archived = ClipDataset(archived, Items(samples_per_clip=10**6, packed=True))
+        latents_archived = ClipDataset(archived, latents.items)
         official = rate(lambda index: official_item(clips[index % NUM_CLIPS], rng), options.items)
         print(f"{'official recipe':28} {official:8.1f} items/s", flush=True)
         for name, dataset in (
             ("ours, pixels and mel", pixels),
+            ("the same, archives", pixels_archived),
             ("ours, reader=decord", by_decord),
             ("ours, stored latents", latents),
+            ("the same, archives", latents_archived),
         ):
             items = options.items * (1 if dataset.items.with_pixels else 20)
             ours = rate(dataset.__getitem__, items)

@@ -2,8 +2,8 @@
 
 python bench/bench_manifest.py [rows, by default 1,000,000]
 
-The rows have the columns of prepare.py. All clips are one, and only the files that are looked for
-are there.
+Read as Parquet, and as lines of JSON, each in a process of its own. The rows have the columns of
+prepare.py. All clips are one, and only the files that are looked for are there.
 """
 
 import json
@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from latentsync.data.clips import MAX_LOOKED_AT, read_manifest
 from latentsync.data.datamodule import ShuffledSampler
 from latentsync.data.dataset import ClipDataset
 from latentsync.data.items import Items
+from latentsync.data.manifest import MANIFEST_NAME, MAX_LOOKED_AT, TABLE_NAME, read_manifest
 from latentsync.data.mixing import of_split
+from latentsync.data.tables import write_table
 from latentsync.media.video import VideoWriter
 
 NUM_ROWS = 1_000_000
@@ -50,7 +51,8 @@ def write_set(folder: Path, num_rows: int) -> None:
     step = ceil(num_rows / MAX_LOOKED_AT)
     num_train = num_rows * 19 // 20
     first = next(iter(ShuffledSampler(num_train, seed=0)))
-    with (folder / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
+    rows = []
+    with (folder / MANIFEST_NAME).open("w", encoding="utf-8") as manifest:
         for index in range(num_rows):
             name = f"recording-{index // 10:08x}_{index % 10:03d}"
             for kind, suffix in (("clips", "mp4"), ("features", "safetensors")):
@@ -63,6 +65,8 @@ def write_set(folder: Path, num_rows: int) -> None:
                 "split": "train" if index < num_train else "val",
             }  # fmt: skip
             manifest.write(json.dumps(row) + "\n")
+            rows.append(row)
+    write_table(rows, folder / TABLE_NAME, same_as=folder / MANIFEST_NAME)
 
 
 def megabytes() -> float:
@@ -80,19 +84,21 @@ def main() -> None:
         folder = Path(parent) / "set"
         write_set(folder, num_rows)
         # A process of its own, which has not written the set.
-        subprocess.run([sys.executable, __file__, "0", folder], check=True)
+        for name in (TABLE_NAME, MANIFEST_NAME):
+            print(name, f"{(folder / name).stat().st_size / 1e6:.0f} MB", flush=True)
+            subprocess.run([sys.executable, __file__, "0", folder / name], check=True)
 
 
-def measure(folder: Path) -> None:
+def measure(manifest: Path) -> None:
     before, start = megabytes(), time.process_time()
 
     def report(what: str) -> None:
         seconds, used = time.process_time() - start, megabytes()
         print(f"{what:<24} {seconds:6.2f} s CPU, {used - before:5.0f} MB more, {used:.0f} in all")
 
-    clips = read_manifest(folder)
+    clips = read_manifest(manifest, with_measures=False)
     report(f"{len(clips):,} clips read")
-    clips = of_split(clips, "train", folder)
+    clips = of_split(clips, "train", manifest)
     report(f"{len(clips):,} to train on")
     dataset = ClipDataset(clips, Items(num_frames=16))
     report("data set")

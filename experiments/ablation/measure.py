@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latentsync import demo_model_dir
-from latentsync.data.clips import read_manifest
+from latentsync.data.manifest import read_manifest
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.model import (

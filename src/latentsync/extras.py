@@ -12,6 +12,7 @@ EXTRA_OF = {
     "lpips": "train",
     "matplotlib": "train",
     "tensorboard": "train",
+    "pyarrow": "train",
     "torchvision": "train",
     "joblib": "sweep",
     "optuna": "sweep",

@@ -5,6 +5,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,22 @@ from platformdirs import user_cache_path
 def cache_root() -> Path:
     """The user's cache folder of this program."""
     return user_cache_path("latentsync", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Consecutive bytes of a file, as a file of its own: a member of an archive."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path} from byte {self.offset}"
+
+    def ffmpeg_name(self) -> str:
+        """The name by which FFmpeg reads only this part."""
+        return f"subfile,,start,{self.offset},end,{self.offset + self.size},,:file:{self.path}"
 
 
 # Temporary names stay within this length or that of the target; all file systems in use allow 143.

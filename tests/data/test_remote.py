@@ -68,7 +68,7 @@ def test_only_what_is_read_is_fetched(in_memory: str, tmp_path: Path) -> None:
     )
     dataset[1]
     there = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    assert there == {".safetensors"}
+    assert there - {".parquet"} == {".safetensors"}  # the manifest, and what was asked for
     assert not clips[1].path.exists()
     assert clips[1].features_path.exists()
     assert not clips[2].features_path.exists()
@@ -151,3 +151,19 @@ def test_the_datamodule_takes_an_address(stored: Path, tmp_path: Path, num_worke
         batches.append(next(iter(module.train_dataloader())))
     assert torch.equal(batches[0]["pixels"], batches[1]["pixels"])
     assert torch.equal(batches[0]["start"], batches[1]["start"])
+
+
+def test_a_table_in_a_store_is_read_unless_the_lines_have_another_size(
+    stored: Path, in_memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    store = fsspec.filesystem("memory")
+    lines = f"{in_memory}/manifest.jsonl"
+    assert (stored / "manifest.parquet").is_file()
+    clips = read_manifest(in_memory, cache_dir=tmp_path / "cache")
+    assert clips == read_manifest(lines, cache_dir=tmp_path / "cache")
+    content = store.cat_file(lines)
+    store.rm(lines)
+    assert read_manifest(in_memory, cache_dir=tmp_path / "cache") == clips
+    store.pipe_file(lines, content + content.splitlines(keepends=True)[0])
+    assert len(read_manifest(in_memory, cache_dir=tmp_path / "cache")) == len(clips) + 1

@@ -11,7 +11,7 @@ from latentsync import lipsync
 from latentsync.cli.adapt import adapt
 from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.train import run_of, train
-from latentsync.data.clips import read_manifest
+from latentsync.data.manifest import read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion.sampler import Sampler
 from latentsync.models import LipSyncModel

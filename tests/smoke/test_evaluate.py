@@ -20,7 +20,8 @@ from torchmetrics import MeanMetric
 
 from latentsync.cli.command import conf_dir
 from latentsync.cli.evaluate import build_evaluator, build_metrics, run
-from latentsync.data.clips import Clip, read_manifest
+from latentsync.data.clips import Clip
+from latentsync.data.manifest import read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion import DDPM
 from latentsync.evaluation.aggregate import check_metrics, figures_of

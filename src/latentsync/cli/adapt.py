@@ -17,7 +17,8 @@ from latentsync.cli.command import conf_dir
 from latentsync.cli.names import build, quote
 from latentsync.cli.prepare import build_limits, build_stages
 from latentsync.cli.train import train
-from latentsync.data.clips import Clip, read_manifest
+from latentsync.data.clips import Clip
+from latentsync.data.manifest import read_manifest
 from latentsync.evaluation.adapted import HeldOut, report_adaptation
 from latentsync.faces import MeshDetector
 from latentsync.files import printable

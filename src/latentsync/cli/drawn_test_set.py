@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from latentsync.cli.prepare import make_clips
-from latentsync.data.clips import MANIFEST_NAME, read_manifest
+from latentsync.data.manifest import MANIFEST_NAME, read_manifest
 from latentsync.data.synthetic import draw_world
 from latentsync.evaluation.model import Example, choose_clips, load_example
 from latentsync.models.model_config import ModelFormat

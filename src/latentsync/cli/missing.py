@@ -23,6 +23,7 @@ USED_BY_STAGE = {
     "clips": ("input", "output", "prepare", "faces", "audio_encoder", "executor"),
     "latents": ("output", "vae"),
     "features": ("output", "audio_encoder"),
+    "shards": ("output",),
 }
 
 

@@ -19,6 +19,7 @@ from latentsync.prepare import (
     filter_clips,
     limits_of,
     prepare_clips,
+    write_shards,
 )
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,19 @@ def make_features(config: DictConfig) -> None:
     log.info("audio states are in %s", folder)
 
 
+def make_shards(config: DictConfig) -> None:
+    folder = write_shards(
+        Path(config.output), megabytes=config.shard_megabytes, progress=config.progress
+    )
+    log.info("archives are in %s", folder)
+
+
 STAGES: dict[str, Callable[[DictConfig], None]] = {
     "clips": make_clips,
     "filter": filter_set,
     "latents": make_latents,
     "features": make_features,
+    "shards": make_shards,
 }
 
 

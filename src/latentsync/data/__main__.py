@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.data.clips import listed_clips, manifest_of
+from latentsync.data.manifest import listed_clips, manifest_of
 from latentsync.data.subsets import Bounds, filtered, merge, sample
 from latentsync.data.verify import damages_of, summary_of
 
@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--output", type=Path, required=True, help="the manifest to write, *.jsonl"
+        "--output", type=Path, required=True, help="the manifest to write, *.jsonl or *.parquet"
     )
 
 

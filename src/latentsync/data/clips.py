@@ -1,28 +1,24 @@
-"""The manifest: one line of JSON per prepared clip, its paths relative to the manifest."""
+"""Prepared clips: rows of a manifest, and the tensors that belong to them."""
 
-import json
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil
 from pathlib import Path, PurePath
 from typing import Self
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
-from latentsync.data.remote import RemoteSet, is_remote
-from latentsync.data.rows import Made, Rows
-from latentsync.files import publish
+from latentsync.data.members import File, header_of
+from latentsync.data.remote import RemoteSet
+from latentsync.data.rows import Made
+from latentsync.data.shards import ShardedSet
 
-MANIFEST_NAME = "manifest.jsonl"
-DROPPED_NAME = "dropped.jsonl"
 LATENTS_FOLDER = "latents"
 FEATURES_FOLDER = "features"
 AUDIO_ENCODER = "audio_encoder"  # safetensors metadata: the encoder of the audio states
 STATES_RATE = "states_per_second"  # and their rate; if absent:
 USUAL_RATE = 50.0
-MAX_LOOKED_AT = 10_000  # clips whose files are looked for when a manifest is read
 
 
 # Columns of a manifest that are no measures.
@@ -55,7 +51,7 @@ class Clip:
     fps: float
     states_path: Path | None = None
     """Audio states of another encoder than in `features_path`, see `attach_states`."""
-    store: RemoteSet | None = field(default=None, repr=False, compare=False)
+    store: RemoteSet | ShardedSet | None = field(default=None, repr=False, compare=False)
     measures: Measures = field(default_factory=dict, hash=False)
     """What the stages of preparation measured, by name; None: could not be measured."""
 
@@ -73,6 +69,10 @@ class Clip:
             if each is not None:
                 self.store.bring(each)
 
+    def place(self, path: Path) -> File:
+        """Where one of its files can be read, fetched if need be."""
+        return path if self.store is None else self.store.place(path)
+
     def as_row(self, folder: Path) -> Measures:
         """Its manifest line, with paths relative to `folder`; each measure is a column."""
         return {
@@ -87,7 +87,7 @@ class Clip:
         }
 
     @classmethod
-    def from_row(cls, row: dict, folder: Path, store: RemoteSet | None = None) -> Self:
+    def from_row(cls, row: dict, folder: Path, store: RemoteSet | ShardedSet | None = None) -> Self:
         """The clip of a manifest line; columns of no other meaning are measures."""
         return cls(
             path=folder / row["clip"],
@@ -103,102 +103,15 @@ class Clip:
         )
 
 
-def read_manifest(
-    path: Path | str, *, cache_dir: Path | None = None, cache_gigabytes: float = 100
-) -> Sequence[Clip]:
-    """The clips of a manifest, or of the data set folder that contains one.
-
-    With the URL of an object store (s3://bucket/folder) clips are fetched when they are read, into
-    `cache_dir`, see `RemoteSet`.
-    """
-    if is_remote(path):
-        url = str(path).removesuffix(f"/{MANIFEST_NAME}")
-        store = RemoteSet(url, cache_dir=cache_dir, max_bytes=round(cache_gigabytes * 1e9))
-        name = f"{url}/{MANIFEST_NAME}"
-        lines = store.read_text(MANIFEST_NAME).splitlines()
-        return _read_rows(lines, name, store.folder, store)
-    path = manifest_of(Path(path))
-    clips = listed_clips(path)
-    # Evenly spread: `latentsync-data verify` looks at every file of a large set.
-    looked_at = clips[:: ceil(len(clips) / MAX_LOOKED_AT)]
-    listed = (each for clip in looked_at for each in (clip.path, clip.features_path))
-    missing = [each for each in listed if not each.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{path} lists {missing[0]}, which does not exist"
-            + (f" (nor do {len(missing) - 1} others)" if len(missing) > 1 else "")
-            + "; bring it back or prepare this data set again"
-        )
-    return clips
-
-
-def manifest_of(path: Path) -> Path:
-    """The manifest itself, or that of the data set folder; FileNotFoundError without one."""
-    path = path / MANIFEST_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no manifest at {path}; make one with: python prepare.py input=... "
-            f"output={path.parent}"
-        )
-    return path
-
-
-def listed_clips(manifest: Path) -> Sequence[Clip]:
-    """The clips of a manifest on this machine; their files need not be there."""
-    with manifest.open(encoding="utf-8") as lines:
-        return _read_rows(lines, str(manifest), manifest.parent)
-
-
-def _read_rows(
-    lines: Iterable[str], name: str, folder: Path, store: RemoteSet | None = None
-) -> Sequence[Clip]:
-    """The clips listed in a manifest called `name`, all of the same resolution and rate."""
-    rows = Rows()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            _check_row(row)
-            rows.append(row)
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name}, line {number} is not a clip ({error!r}): {line[:80]}"
-            ) from error
-    if not len(rows):
-        raise ValueError(
-            f"{name} lists no clip; {DROPPED_NAME} beside it says why each was dropped"
-        )
-    for value in ("resolution", "fps"):
-        clips = (Clip.from_row(row, folder) for row in rows.different(value))
-        found = sorted(getattr(clip, value) for clip in clips)
-        if len(found) > 1:
-            raise ValueError(f"{name} mixes clips of {value} {found}; prepare them all alike")
-    return Made(rows, partial(Clip.from_row, folder=folder, store=store))
-
-
-def _check_row(row: dict) -> None:
-    """TypeError, KeyError or ValueError if it is no clip's."""
-    for name in ("clip", "features", "source"):
-        if not isinstance(row[name], str):
-            raise TypeError(f"{name} is no text")
-    for name in ("num_frames", "start_frame", "resolution", "fps"):
-        float(row[name])
-
-
-def write_manifest(clips: Iterable[Clip], path: Path) -> None:
-    rows = [json.dumps(clip.as_row(path.parent)) for clip in clips]
-    with publish(path) as partial:
-        partial.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-
-
 def attach_latents(clips: Sequence[Clip], latents: Path | str | bool) -> Sequence[Clip]:
     """The clips with `latents_path` set: `latents` names a folder, or True takes the only one there
     is."""
     store = clips[0].store
     parent = clips[0].path.parent.parent / LATENTS_FOLDER
-    there = _names(parent) if store is None else sorted(store.names(LATENTS_FOLDER))
+    there = _names(parent) if store is None else store.folders(LATENTS_FOLDER)
     folder = _only_folder(parent, there) if latents is True else parent / str(latents)
     if store is not None:
-        found = store.names(f"{LATENTS_FOLDER}/{folder.name}")
+        found: Container[str] = store.names(f"{LATENTS_FOLDER}/{folder.name}")
     else:
         folder = folder if latents is True else _named_folder(parent, str(latents))
         found = {path.name for path in folder.iterdir()}
@@ -234,7 +147,7 @@ def attach_states(clips: Sequence[Clip], wanted: AudioStates) -> Sequence[Clip]:
     folder = clips[0].features_path.parent / wanted.encoder
     store = clips[0].store
     if store is not None:
-        found = store.names(f"{FEATURES_FOLDER}/{folder.name}")
+        found: Container[str] = store.names(f"{FEATURES_FOLDER}/{folder.name}")
     else:
         found = {path.name for path in folder.glob("*.safetensors")}
     if not found and own is None:
@@ -291,9 +204,7 @@ def states_rate(clips: Sequence[Clip]) -> float:
     for clip in clips:
         path = clip.states_path or clip.features_path
         with suppress(OSError, SafetensorError):  # unreadable clips are skipped when they are read
-            clip.bring(path)
-            with safe_open(path, framework="np") as tensors:
-                return float((tensors.metadata() or {}).get(STATES_RATE, USUAL_RATE))
+            return float(header_of(clip.place(path))[0].get(STATES_RATE, USUAL_RATE))
     return USUAL_RATE
 
 
@@ -301,12 +212,9 @@ def _own_encoder(clips: Sequence[Clip]) -> str | None:
     """The encoder of the states in a set's features, from the first clip that can be read."""
     for clip in clips:
         with suppress(OSError, SafetensorError):  # unreadable clips are skipped when they are read
-            clip.bring(clip.features_path)
-            with safe_open(clip.features_path, framework="np") as tensors:
-                named = (tensors.metadata() or {}).get(AUDIO_ENCODER)
-                if named is None and tensors.get_slice("audio").get_shape()[1:] == MEL_STATES:
-                    return "mel"
-                return named
+            metadata, shapes = header_of(clip.place(clip.features_path))
+            named = metadata.get(AUDIO_ENCODER)
+            return "mel" if named is None and shapes["audio"][1:] == MEL_STATES else named
     return None
 
 

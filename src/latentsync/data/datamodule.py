@@ -10,11 +10,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from latentsync.data.clips import TRAIN, VAL, AudioStates, read_manifest
+from latentsync.data.clips import TRAIN, VAL, AudioStates
 from latentsync.data.dataset import ClipDataset, Item
 from latentsync.data.items import Items
+from latentsync.data.manifest import read_manifest
 from latentsync.data.mixing import joined, mixed_order, of_split
 from latentsync.data.remote import StoreCache
+
+BLOCK = 65_536  # indices that are Python's numbers at a time
 
 
 class ShuffledSampler(Sampler[int]):
@@ -43,7 +46,8 @@ class ShuffledSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator)
         own = order[self.rank :: self.num_ranks][: len(self)]
-        yield from own[self.start :].tolist()
+        for some in own[self.start :].split(BLOCK):
+            yield from some.tolist()
 
 
 class ResumableLoader(DataLoader):
@@ -116,7 +120,8 @@ class ClipDataModule(LightningDataModule):
     manifests may be the same.
 
     With the URL of an object store (s3://bucket/folder) as a manifest, clips are fetched when they
-    are read, into `cache`, whose limit applies to training and validation separately.
+    are read, into `cache`, whose limit applies to training and validation separately. With `shards`
+    clips are read from the sets' archives: the same items in the same order.
     """
 
     def __init__(  # noqa: PLR0913 - what the lines of conf/data/clips.yaml say
@@ -131,6 +136,7 @@ class ClipDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int = 0,
         cache: StoreCache | None = None,
+        shards: bool = False,
     ) -> None:
         super().__init__()
         self.train_manifest = train_manifest
@@ -141,6 +147,7 @@ class ClipDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.cache = cache or StoreCache()
+        self.shards = shards
         self.states: AudioStates | None = None
         """The encoder whose audio states items hold; None: that of the prepared sets."""
         self.train_set: ClipDataset | None = None
@@ -213,7 +220,13 @@ class ClipDataModule(LightningDataModule):
         if not manifests:
             raise ValueError("data.train_manifest=[] lists no data set")
         folder = None if self.cache.folder is None else Path(self.cache.folder)
-        read = partial(read_manifest, cache_dir=folder, cache_gigabytes=self.cache.gigabytes)
+        read = partial(
+            read_manifest,
+            cache_dir=folder,
+            cache_gigabytes=self.cache.gigabytes,
+            with_measures=False,
+            shards=self.shards,
+        )
         sets = [of_split(read(each), split, each) for each in manifests]
         clips = joined([(str(name), each) for name, each in zip(manifests, sets, strict=True)])
         order = mixed_order([len(each) for each in sets], weights)

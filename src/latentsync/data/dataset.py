@@ -16,8 +16,10 @@ from torch.utils.data import Dataset, default_collate
 
 from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states, states_rate
 from latentsync.data.items import Items
+from latentsync.data.members import header_of
 from latentsync.data.mixing import chained, column_of, sets_of
-from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors, read_metadata
+from latentsync.data.remote import RemoteSet
+from latentsync.data.stores import ClipFrames, ClipFramesInMemory, mapped_tensors
 from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import choose_reference_start, choose_starts, span
 from latentsync.faces.mask import load_mask
@@ -81,7 +83,7 @@ class ClipDataset(Dataset):
         self._frames = (ClipFramesInMemory if items.in_memory else ClipFrames)(
             self.resolution, reader=items.reader
         )
-        fetched = any(clip.store is not None for clip in self._firsts)
+        fetched = any(isinstance(clip.store, RemoteSet) for clip in self._firsts)
         self._features = mapped_tensors(fetched=fetched)
         self._latents = mapped_tensors(fetched=fetched)
         self._truths: dict[str, Float[Tensor, "f 4"]] = {}
@@ -216,20 +218,17 @@ class ClipDataset(Dataset):
     def _latents_of(self, clip: Clip, name: str, indices: np.ndarray) -> Float[Tensor, "f c x y"]:
         assert clip.latents_path is not None
         with reading(clip.latents_path):
-            clip.bring(clip.latents_path)
-            return self._latents(clip.latents_path)[name][indices].float()
+            return self._latents(clip.place(clip.latents_path))[name][indices].float()
 
     def _feature(self, clip: Clip, name: str) -> Tensor:
         with reading(clip.features_path):
-            clip.bring(clip.features_path)
-            return self._features(clip.features_path)[name]
+            return self._features(clip.place(clip.features_path))[name]
 
     def _states(self, clip: Clip) -> Float[Tensor, "n l d"]:
         if clip.states_path is None:
             return self._feature(clip, "audio")
         with reading(clip.states_path):
-            clip.bring(clip.states_path)
-            return self._features(clip.states_path)["audio"]
+            return self._features(clip.place(clip.states_path))["audio"]
 
     def _indices(self, start: int) -> np.ndarray:
         return start + self.items.stride * np.arange(self.items.num_frames)
@@ -271,26 +270,24 @@ class ClipDataset(Dataset):
             )
         for clip in self._firsts:
             if self.items.with_latents:
-                clip.bring(clip.latents_path)
-                self._check_mask(clip.latents_path)
+                self._check_mask(clip)
             if self.items.same_pose:
-                clip.bring(clip.features_path)
-                self._check_turns(clip.features_path)
+                self._check_turns(clip)
 
-    def _check_turns(self, features_path: Path) -> None:
-        turns = self._features(features_path).get("turn")
+    def _check_turns(self, clip: Clip) -> None:
+        turns = self._features(clip.place(clip.features_path)).get("turn")
         if turns is None or not turns.isfinite().any():
             raise ValueError(
-                f"same_pose needs to know how far heads are turned, {features_path} does not say: "
-                "prepare this data set again, with the faces=mesh that finds the points for it"
+                f"same_pose needs to know how far heads are turned, {clip.features_path} does not "
+                "say: prepare this data set again, with the faces=mesh that finds the points for it"
             )
 
-    def _check_mask(self, latents_path: Path | None) -> None:
-        assert latents_path is not None
-        noted = read_metadata(latents_path)["mask"]
+    def _check_mask(self, clip: Clip) -> None:
+        assert clip.latents_path is not None
+        noted = header_of(clip.place(clip.latents_path))[0]["mask"]
         if noted != self.items.mask:
             raise ValueError(
-                f"{latents_path.parent} was made with mask={noted}, this data set asks for "
+                f"{clip.latents_path.parent} was made with mask={noted}, this data set asks for "
                 f"mask={self.items.mask}"
             )
 

@@ -88,8 +88,11 @@ def chained(parts: Sequence[Sequence[Clip]]) -> Sequence[Clip]:
 def of_split(clips: Sequence[Clip], split: str, name: Path | str) -> Sequence[Clip]:
     """Those for training or for validation, of a set whose manifest has the column `split`; all of
     one without. `name` is for the error: ValueError if there are none."""
-    splits = [None if each is None else str(each) for each in column_of(clips, SPLIT)]
-    found = {each for each in splits if each is not None}
+    if isinstance(clips, Made):
+        named = clips.rows.different(SPLIT)
+    else:
+        named = {clip.measures.get(SPLIT) for clip in clips}
+    found = {str(each) for each in named if each is not None}
     if not found:
         return clips
     if split not in found:
@@ -98,10 +101,10 @@ def of_split(clips: Sequence[Clip], split: str, name: Path | str) -> Sequence[Cl
             f"another set, or split it anew: python prepare.py stage=filter output={name} "
             f"prepare.split.val=0.05"
         )
-    chosen = [index for index, each in enumerate(splits) if each == split]
-    if isinstance(clips, Made):
-        return clips if len(chosen) == len(clips) else clips.chosen(chosen)
-    return [clips[index] for index in chosen]
+    if not isinstance(clips, Made):
+        return [clip for clip in clips if clip.measures.get(SPLIT) == split]
+    chosen = clips.rows.where(SPLIT, split)
+    return clips if len(chosen) == len(clips) else clips.chosen(chosen)
 
 
 def mixed_order(

@@ -64,10 +64,19 @@ class RemoteSet:
         self._fetched = 0
         self._pid = os.getpid()
 
-    def read_text(self, name: str) -> str:
-        """Contents of a small file, never from the cache."""
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if there is none."""
         try:
-            return self._fs.cat_file(self._address(name)).decode("utf-8")
+            return int(self._fs.info(self._address(name))["size"])
+        except FileNotFoundError:
+            return None
+        except _refusals() as error:
+            raise StoreUnreachable(f"{self.url} does not answer: {_brief(error)}") from error
+
+    def read_bytes(self, name: str) -> bytes:
+        """Contents of a file, never from the cache."""
+        try:
+            return self._fs.cat_file(self._address(name))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.url} has no {name}: check the address") from error
         except _refusals() as error:
@@ -79,6 +88,15 @@ class RemoteSet:
             return {Path(each).name for each in self._fs.ls(self._address(folder), detail=False)}
         except FileNotFoundError:
             return set()
+
+    def folders(self, parent: str) -> list[str]:
+        """Names of the folders in one of its folders."""
+        return sorted(self.names(parent))
+
+    def place(self, path: Path) -> Path:
+        """A file of the local folder, fetched unless it is cached."""
+        self.bring(path)
+        return path
 
     def bring(self, path: Path) -> None:
         """Fetch a file of the local folder unless it is cached; FileNotFoundError if the store

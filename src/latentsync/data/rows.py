@@ -1,11 +1,15 @@
 """Rows of JSON as columns, and what is made of a row when it is asked for; for millions of them."""
 
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import eq
 from typing import Any, SupportsIndex, TypeVar, overload
+
+import numpy as np
+from jaxtyping import Int
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -16,7 +20,34 @@ NONE = float("nan")  # in a column of numbers; JSON has no such number
 MAX_TEXTS = 10_000
 
 
-class Rows:
+class AnyRows(ABC):
+    """Rows of which a column, some rows or one can be had."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Row: ...
+
+    @abstractmethod
+    def select(self, indices: Sequence[int] | np.ndarray) -> "AnyRows":
+        """Some of the rows."""
+
+    @abstractmethod
+    def values(self, name: str) -> Iterator[Value]:
+        """A column; None for all rows if there is none."""
+
+    def different(self, name: str) -> set[Value]:
+        """The values of a column."""
+        return set(self.values(name))
+
+    def where(self, name: str, value: Value) -> Int[np.ndarray, " n"]:
+        """Numbers of the rows with a value."""
+        same = (each == value for each in self.values(name))
+        return np.flatnonzero(np.fromiter(same, dtype=bool, count=len(self)))
+
+
+class Rows(AnyRows):
     """Rows as one column per name: 8 bytes for a number, and a text that comes again once.
 
     What only some rows have is None in the others.
@@ -57,8 +88,7 @@ class Rows:
             self._texts.clear()
         return self._texts.setdefault(text, text)
 
-    def select(self, indices: Sequence[int]) -> "Rows":
-        """Some of the rows."""
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Rows":
         made = Rows()
         made.length = len(indices)
         for name, column in self.columns.items():
@@ -66,15 +96,7 @@ class Rows:
             made.columns[name] = array("d", chosen) if type(column) is array else chosen
         return made
 
-    def different(self, name: str) -> list[Row]:
-        """One row for each value of a column."""
-        firsts: dict[Value, int] = {}
-        for index, value in enumerate(self.values(name)):
-            firsts.setdefault(value, index)
-        return [self[index] for index in firsts.values()]
-
     def values(self, name: str) -> Iterator[Value]:
-        """A column; None for all rows if there is none."""
         return map(
             _value, self.columns[name] if name in self.columns else repeat(None, self.length)
         )
@@ -94,7 +116,7 @@ class Lazy(Sequence[T]):
 class Made(Lazy[T]):
     """What `make` makes of each row, anew whenever it is asked for."""
 
-    def __init__(self, rows: Rows, make: Callable[[Row], T]) -> None:
+    def __init__(self, rows: AnyRows, make: Callable[[Row], T]) -> None:
         self.rows = rows
         self.make = make
 
@@ -110,7 +132,7 @@ class Made(Lazy[T]):
             return self.chosen(range(len(self))[index])
         return self.make(self.rows[range(len(self))[index]])
 
-    def chosen(self, indices: Sequence[int]) -> "Made[T]":
+    def chosen(self, indices: Sequence[int] | np.ndarray) -> "Made[T]":
         """Some of them."""
         return Made(self.rows.select(indices), self.make)
 

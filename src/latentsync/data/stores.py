@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from latentsync.data.clips import Clip
+from latentsync.data.members import File, map_tensors
 from latentsync.files import publish
 from latentsync.media.clip_reader import ClipReader, reader_named
 
@@ -32,13 +33,13 @@ MAX_OPEN_CLIPS = 32
 class Opened(Generic[T]):
     """An LRU cache of the last `limit` opened files; a copy in another process opens its own."""
 
-    def __init__(self, opener: Callable[[Path], T], *, limit: int) -> None:
+    def __init__(self, opener: Callable[[File], T], *, limit: int) -> None:
         self.opener = opener
         self.limit = limit
-        self._files: OrderedDict[Path, T] = OrderedDict()
+        self._files: OrderedDict[File, T] = OrderedDict()
         self._pid = os.getpid()
 
-    def __call__(self, path: Path) -> T:
+    def __call__(self, path: File) -> T:
         if self._pid != os.getpid():
             # Decoder threads do not survive a fork.
             self._files, self._pid = OrderedDict(), os.getpid()
@@ -58,13 +59,6 @@ def mapped_tensors(*, fetched: bool = False) -> Opened[dict[str, Tensor]]:
     return Opened(map_tensors, limit=MAX_MAPPED_FETCHED if fetched else MAX_MAPPED_FILES)
 
 
-def map_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: prepare this data set again")
-    with safe_open(path, framework="pt") as tensors:
-        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-
-
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write a whole safetensors file; OSError if the disk is full, as from any other writer."""
     with publish(path) as partial:
@@ -78,12 +72,6 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, 
             raise OSError(number, os.strerror(number), str(path)) from error
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
-    with safe_open(path, framework="pt") as tensors:
-        return dict(tensors.metadata() or {})
-
-
 class ClipFrames:
     """Frames of clips at one resolution, decoded on demand."""
 
@@ -94,8 +82,7 @@ class ClipFrames:
     def __call__(
         self, clip: Clip, indices: Int[np.ndarray, " f"]
     ) -> UInt8[Tensor, "f 3 {self.resolution} {self.resolution}"]:
-        clip.bring(clip.path)
-        frames = self._readers(clip.path).frames(indices)
+        frames = self._readers(clip.place(clip.path)).frames(indices)
         return torch.from_numpy(shrink(frames, self.resolution)).permute(0, 3, 1, 2)
 
 
@@ -114,9 +101,8 @@ class ClipFramesInMemory:
         self, clip: Clip, indices: Int[np.ndarray, " f"]
     ) -> UInt8[Tensor, "f 3 {self.resolution} {self.resolution}"]:
         if clip.path not in self._kept:
-            clip.bring(clip.path)
             every = np.arange(clip.num_frames)
-            frames = shrink(self._open(clip.path).frames(every), self.resolution)
+            frames = shrink(self._open(clip.place(clip.path)).frames(every), self.resolution)
             self._kept[clip.path] = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
         return self._kept[clip.path][torch.from_numpy(indices)]
 

@@ -1,6 +1,5 @@
 """Manifests of clips chosen from other manifests: copied rows, with paths from their new place."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsync.data.clips import listed_clips, manifest_of
+from latentsync.data.manifest import listed_rows, manifest_of, write_rows
 from latentsync.files import publish
 
 Row = dict[str, str | float | None]
 
 PATHS = ("clip", "features")
+COUNTS = ("num_frames", "start_frame", "resolution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,12 @@ def filtered(manifest: Path, output: Path, bounds: Bounds) -> int:
 def rows_of(manifest: Path) -> Iterator[Row]:
     """The rows of a manifest, with whole paths."""
     manifest = manifest_of(manifest)
-    listed_clips(manifest)  # refuses what is no manifest
-    folder = manifest.parent.resolve()
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        yield row | {name: str(folder / row[name]) for name in PATHS}
+    folder, rows = manifest.parent.resolve(), listed_rows(manifest)
+    for index in range(len(rows)):
+        row = rows[index]
+        counts: Row = {name: int(float(str(row[name]))) for name in COUNTS}
+        paths: Row = {name: str(folder / str(row[name])) for name in PATHS}
+        yield row | counts | paths
 
 
 def write_subset(rows: Sequence[Row], output: Path) -> int:
@@ -79,19 +80,19 @@ def write_subset(rows: Sequence[Row], output: Path) -> int:
     if not rows:
         raise ValueError("no clip is left: nothing was written")
     folder, listed = output.parent.resolve(), set[str]()
-    lines = []
+    chosen = []
     for row in rows:
         path = os.path.normpath(str(row["clip"]))
         if path in listed:
             raise ValueError(f"{path} is listed twice: give each set once")
         listed.add(path)
-        relative = {
+        relative: Row = {
             name: Path(os.path.relpath(str(row[name]), folder)).as_posix() for name in PATHS
         }
-        lines.append(json.dumps(row | relative) + "\n")
+        chosen.append(row | relative)
     with publish(output) as partial:
-        partial.write_text("".join(lines), encoding="utf-8")
-        listed_clips(partial)  # refuses clips of several resolutions and rates
+        write_rows(chosen, partial)
+        listed_rows(partial)  # refuses clips of several resolutions and rates
     return len(rows)
 
 

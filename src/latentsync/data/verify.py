@@ -9,15 +9,9 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from latentsync.data.clips import (
-    DROPPED_NAME,
-    FEATURES_FOLDER,
-    LATENTS_FOLDER,
-    Clip,
-    listed_clips,
-    manifest_of,
-)
+from latentsync.data.clips import FEATURES_FOLDER, LATENTS_FOLDER, Clip
 from latentsync.data.dataset import UNREADABLE
+from latentsync.data.manifest import DROPPED_NAME, listed_clips, manifest_of
 from latentsync.media.clip_reader import open_clip
 
 TENSORS = (FEATURES_FOLDER, LATENTS_FOLDER)  # folders of folders, one per encoder and VAE

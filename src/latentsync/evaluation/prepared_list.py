@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.data.clips import Clip, read_manifest
+from latentsync.data.clips import Clip
+from latentsync.data.manifest import read_manifest
 from latentsync.evaluation.pair_list import Task, task_of
 from latentsync.evaluation.pairs import Failed
 from latentsync.evaluation.setting import AUTO, CROSS, RECONSTRUCTION

@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from jaxtyping import Int, UInt8
 
+from latentsync.files import FilePart
 from latentsync.media.colour import HD_HEIGHT, UNTAGGED
 from latentsync.media.container import describe, find_video, open_media
 from latentsync.media.frame import RgbReader
@@ -32,7 +33,7 @@ READERS = ("pyav", "decord")
 class ClipReader(Protocol):
     """Random access to the frames of a prepared clip."""
 
-    def __init__(self, path: Path) -> None: ...
+    def __init__(self, path: Path | FilePart) -> None: ...
 
     def __len__(self) -> int: ...
 
@@ -69,7 +70,7 @@ class PyAvReader:
     brightness.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | FilePart) -> None:
         self.path = path
         self.container = open_media(path)
         self.stream = find_video(self.container, path)
@@ -160,7 +161,7 @@ class _Index:
     numbers: list[int]  # indices of the keyframes, ascending
 
     @classmethod
-    def of(cls, container: InputContainer, stream: VideoStream, path: Path) -> "_Index":
+    def of(cls, container: InputContainer, stream: VideoStream, path: Path | FilePart) -> "_Index":
         packets = list(_shown(container, stream, path))
         times = sorted(time for time, _ in packets)
         number = {time: index for index, time in enumerate(times)}
@@ -178,7 +179,7 @@ class _Index:
 
 
 def _shown(
-    container: InputContainer, stream: VideoStream, path: Path
+    container: InputContainer, stream: VideoStream, path: Path | FilePart
 ) -> Iterator[tuple[int, Packet]]:
     try:
         for packet in container.demux(stream):

@@ -16,6 +16,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from latentsync.files import FilePart
 from latentsync.media.cut import has_no_size, is_cut
 from latentsync.media.limits import check_picture
 
@@ -63,16 +64,18 @@ def warn(path: Path) -> OnDamage:
     return on_damage
 
 
-def open_media(path: Path) -> InputContainer:
+def open_media(path: Path | FilePart) -> InputContainer:
     """An open container; FileNotFoundError or ValueError with the reason if it cannot be read."""
-    if not path.exists():
+    file = path.path if isinstance(path, FilePart) else path
+    if not file.exists():
         raise FileNotFoundError(f"{path} does not exist: check the path")
-    if path.is_dir():
+    if file.is_dir():
         raise ValueError(f"{path} is a folder: give one video or audio file")
-    if path.stat().st_size == 0:
+    if file.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): copy or download it again")
+    name = path.ffmpeg_name() if isinstance(path, FilePart) else local_name(path)
     try:
-        return av.open(local_name(path), metadata_errors="ignore")
+        return av.open(name, metadata_errors="ignore")
     except av.FFmpegError as error:
         raise ValueError(
             f"{path} cannot be opened as video or audio ({describe(error)}): it is another kind of "
@@ -96,7 +99,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return best if best in moving else next(iter(moving), None)
 
 
-def find_video(container: InputContainer, path: Path) -> VideoStream:
+def find_video(container: InputContainer, path: Path | FilePart) -> VideoStream:
     """The video stream, ready to decode; ValueError with the reason if there is none."""
     stream = video_stream(container)
     if stream is None:

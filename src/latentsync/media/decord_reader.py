@@ -7,6 +7,8 @@ import numpy as np
 from decord import DECORDError, DECORDLimitReachedError, VideoReader
 from jaxtyping import Int, UInt8
 
+from latentsync.files import FilePart
+
 REFUSALS = (DECORDError, DECORDLimitReachedError, RuntimeError)
 NO_FAULTS = 1e-6  # the share of undecodable frames that decord may replace
 
@@ -18,7 +20,7 @@ class DecordReader:
     and decord's threads do not survive a fork.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | FilePart) -> None:
         self.path = path
         self._length = len(self._open())
 
@@ -41,10 +43,14 @@ class DecordReader:
         return decoded if np.array_equal(wanted, asked) else decoded[places]
 
     def _open(self) -> VideoReader:
-        if not self.path.is_file():
+        if isinstance(self.path, FilePart):
+            file, name = self.path.path, self.path.ffmpeg_name()
+        else:
+            file, name = self.path, str(self.path)
+        if not file.is_file():
             raise FileNotFoundError(f"{self.path} does not exist")
         try:
-            return VideoReader(str(self.path), num_threads=1, fault_tol=NO_FAULTS)
+            return VideoReader(name, num_threads=1, fault_tol=NO_FAULTS)
         except (*REFUSALS, AssertionError) as error:
             raise OSError(f"{self.path} cannot be read: {_brief(error)}") from error
 

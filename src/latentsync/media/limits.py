@@ -5,6 +5,8 @@ from pathlib import Path
 
 from av.audio.codeccontext import AudioCodecContext
 
+from latentsync.files import FilePart
+
 MAX_PIXELS = 2**26  # 8192 x 8192
 MAX_FPS = 1000
 MAX_PICTURE_SECONDS = 600
@@ -15,7 +17,7 @@ MIN_SAMPLE_RATE = 100  # a megabyte at 1 Hz would last for days
 MAX_SAMPLE_RATE = 6_144_000  # eight times the highest in use; filter length grows with the ratio
 
 
-def check_picture(path: Path, width: int, height: int) -> None:
+def check_picture(path: Path | FilePart, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{path} has pictures of {width}x{height}: the most are {MAX_PIXELS} pixels "

@@ -14,6 +14,7 @@ from latentsync.prepare.probe import Probe
 from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
+from latentsync.prepare.shards import write_shards
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.speaker import Demands
 from latentsync.prepare.split import Split
@@ -51,4 +52,5 @@ __all__ = [
     "filter_clips",
     "limits_of",
     "prepare_clips",
+    "write_shards",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.data.clips import DROPPED_NAME
+from latentsync.data.manifest import DROPPED_NAME
 from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.tracking.follower import SAME_PLACE

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from latentsync.data.clips import LATENTS_FOLDER, read_manifest
+from latentsync.data.clips import LATENTS_FOLDER
 from latentsync.data.dataset import to_pixels
+from latentsync.data.manifest import read_manifest
 from latentsync.data.stores import ClipFrames, save_tensors
 from latentsync.faces.mask import load_mask
 from latentsync.models.codec import LatentCodec

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from latentsync.data.clips import AUDIO_ENCODER, Clip, read_manifest, states_metadata
+from latentsync.data.clips import AUDIO_ENCODER, Clip, states_metadata
+from latentsync.data.manifest import read_manifest
 from latentsync.data.stores import save_tensors
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.models.audio.encoders import AudioEncoder

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
-from latentsync.data.clips import DROPPED_NAME, MANIFEST_NAME, write_manifest
+from latentsync.data.manifest import DROPPED_NAME, MANIFEST_NAME, write_both
 from latentsync.files import publish
 from latentsync.prepare.accounts import accounts_of, unaccounted
 from latentsync.prepare.limits import Limits, within
@@ -46,7 +46,7 @@ def summarise(
         outcomes = rule(outcomes)
     clips = [clip for outcome in outcomes for clip in outcome.clips]
     dropped = [asdict(dropped) for outcome in outcomes for dropped in outcome.dropped]
-    write_manifest(clips, output_dir / MANIFEST_NAME)
+    write_both(clips, output_dir)
     write_lines(dropped, output_dir / DROPPED_NAME)
     shown = {**parameters, "limits": plain_limits(limits)} | {
         rule.name: repr(rule) for rule in rules
