@@ -10,9 +10,7 @@ from wild_figures import totals
 from latentsync.faces.detectors.model_files import HANDS, MESH, OPENCV_ZOO, default_cache
 
 SECTIONS = ("faces", "identities", "yaw", "occlusion")
-# Measured: 14 of 16. A man in profile, lit from below and looking down, and a woman who turns from
-# a profile after a cut are taken for several people.
-MIN_PERSONS_RIGHT = 0.85
+MIN_PERSONS_RIGHT = 0.9
 
 Figures = dict[str, dict[str, dict]]
 
