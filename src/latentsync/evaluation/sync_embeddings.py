@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentsync.media.mel import mel_window
 from latentsync.metrics.sync import shift_cosines
-from latentsync.models.syncnet import StableSyncNet, sync_input
+from latentsync.models.syncnet import StableSyncNet, resized, sync_input
 
 SYNC_BATCH = 16
 
@@ -50,7 +50,9 @@ def embed_windows(
     syncnet: StableSyncNet, pixels: Float[Tensor, "1 f 3 h w"], *, stride: int
 ) -> Float[Tensor, "n d"]:
     """The embedding of every `stride`-th window of frames."""
-    windows = pixels[0].unfold(0, syncnet.config.num_frames, stride)
+    # Before windows are taken, as they overlap.
+    small = resized(pixels[0], syncnet.config.resolution)
+    windows = small.unfold(0, syncnet.config.num_frames, stride)
     frames = sync_input(rearrange(windows, "n c h w f -> n f c h w"), syncnet.config.resolution)
     return _in_parts(syncnet.embed_frames, frames.to(syncnet.device))
 

@@ -104,11 +104,17 @@ def sync_input(
     """Stack the lower half of every frame along channels, frame by frame, as the network
     expects."""
     if pixels.shape[-2:] != (resolution, resolution):
-        num_frames = pixels.shape[1]
-        flat = rearrange(pixels, "b f c h w -> (b f) c h w")
-        flat = F.interpolate(flat, size=(resolution, resolution), mode="bicubic")
-        pixels = rearrange(flat, "(b f) c h w -> b f c h w", f=num_frames)
+        flat = resized(rearrange(pixels, "b f c h w -> (b f) c h w"), resolution)
+        pixels = rearrange(flat, "(b f) c h w -> b f c h w", f=pixels.shape[1])
     return rearrange(pixels[..., resolution // 2 :, :], "b f c h w -> b (f c) h w")
+
+
+def resized(
+    pictures: Float[Tensor, "n c h w"], resolution: int
+) -> Float[Tensor, "n c resolution resolution"]:
+    if pictures.shape[-2:] == (resolution, resolution):
+        return pictures
+    return F.interpolate(pictures, size=(resolution, resolution), mode="bicubic")
 
 
 def latent_sync_input(latents: Float[Tensor, "b f c x y"]) -> Float[Tensor, "b fc x y"]:
