@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from latentsync.faces.tracking.clothes import likeness, torso_colours
+from latentsync.faces.tracking.clothes import Colours, torso_colours
+from latentsync.faces.tracking.clothes import likeness as likenesses
 from latentsync.faces.tracking.identity import Appearance, number_people
 
 BOX = np.array([60.0, 20, 80, 40])  # torsos from row 52 to 84, columns 56 to 84
@@ -14,6 +15,12 @@ def wearing(color: tuple[int, int, int], *, grey: int = 90) -> np.ndarray:
     frame = np.full((120, 160, 3), grey, np.uint8)
     frame[46:, 52:90] = color
     return frame
+
+
+def likeness(one: Colours | None, other: Colours | None) -> float:
+    of_pairs = likenesses([one, other])
+    assert of_pairs[0, 1] == of_pairs[1, 0]
+    return float(of_pairs[0, 1])
 
 
 def test_colours_are_those_below_the_face_only():

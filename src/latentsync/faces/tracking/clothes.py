@@ -1,5 +1,7 @@
 """Colours of what people wear, as a second cue of who is who within a recording."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,9 +38,10 @@ def torso_colours(frame: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, "4"]
     return blurred / blurred.sum()
 
 
-def likeness(one: Colours | None, other: Colours | None) -> float:
-    """1 for the same colours, 0 from a Hellinger distance of `ALIKE` on, or if one is unknown."""
-    if one is None or other is None:
-        return 0.0
-    shared = float(np.sqrt(one * other).sum())
-    return max(0.0, 1 - float(np.sqrt(max(1 - shared, 0.0))) / ALIKE)
+def likeness(worn: Sequence[Colours | None]) -> Float[np.ndarray, "n n"]:
+    """Of all pairs: 1 for the same colours, 0 from a Hellinger distance of `ALIKE` on, or if one is
+    unknown."""
+    unknown = np.zeros(int(np.prod(BINS)))
+    roots = np.sqrt([unknown if each is None else each.ravel() for each in worn])
+    apart = np.sqrt(np.maximum(1 - roots @ roots.T, 0))
+    return np.maximum(0, 1 - apart / ALIKE)

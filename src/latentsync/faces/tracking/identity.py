@@ -215,8 +215,8 @@ def _by_embedding(
     )
     apart = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
     if same_clothes:
-        alike = [[likeness(one.clothes, other.clothes) for other in seen] for one in seen]
-        apart = np.maximum(apart - same_clothes * np.array(alike), 0)
+        alike = likeness([each.clothes for each in seen])
+        apart = np.maximum(apart - same_clothes * alike, 0)
     first, end = (np.array([getattr(each, name) for each in seen]) for name in ("first", "end"))
     # One such pair raises the mean distance of two clusters above any limit.
     together = (first[:, None] < end[None]) & (first[None] < end[:, None])
