@@ -1,13 +1,25 @@
 """A clip of two people differs from itself more than one of one person."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from coded import coded_sound
 from latentsync.faces import Face, FaceDetector
-from latentsync.prepare import Align, AlignedSegment, MeasureIdentity, Segment
+from latentsync.media.audio import write_wav
+from latentsync.media.video import VideoWriter
+from latentsync.prepare import (
+    Align,
+    AlignedSegment,
+    Limit,
+    MeasureIdentity,
+    Recipe,
+    Segment,
+    prepare_clips,
+)
 from latentsync.prepare.identity import identity_gap
 from latentsync.prepare.stage import Source
 from onnx_files import mean_network
@@ -108,3 +120,35 @@ def test_looks_are_taken_of_points_that_show_eyes_and_mouth(scheme: str, num_loo
     (made,) = stage.run(Segment(source, 0, 100, iter(frames), torch.zeros(60 * 640)))
     assert isinstance(made, AlignedSegment)
     assert [look.shape for look in made.looks] == [(112, 112, 3)] * num_looks
+
+
+def write_turning(path: Path, before: np.ndarray, after: np.ndarray) -> None:
+    """A face of one colour, which turns into another one's within ten frames."""
+    sound_path = path.with_suffix(".wav")
+    write_wav(sound_path, coded_sound(60, range(60)))
+    shares = np.clip((np.arange(60) - 25) / 10, 0, 1)
+    with VideoWriter(path, fps=25, width=SIDE, height=SIDE, audio=sound_path) as writer:
+        for share in shares:
+            color = (1 - share) * before + share * after
+            writer.write(np.tile((40 + 160 * color).astype(np.uint8), (SIDE, SIDE, 1)))
+    sound_path.unlink()
+
+
+def test_a_clip_of_two_people_is_listed_with_its_gap_and_limit(network: Path, tmp_path: Path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_turning(raw / "one.mp4", RED, RED)
+    write_turning(raw / "two.mp4", RED, BLUE)
+    recipe = Recipe(
+        make_detector=partial(Staying, "68"), identity=network, resolution=64, occlusion=None
+    )
+    limits = {"identity_gap": Limit(max=0.5, stage="identity")}
+    one, two = prepare_clips(raw, tmp_path / "set", stages=recipe.stages(), limits=limits)
+    assert [clip.measures["person"] for clip in one.clips] == [0]
+    assert not two.clips
+    (dropped,) = two.dropped
+    assert (dropped.stage, dropped.threshold) == ("identity", 0.5)
+    assert dropped.value is not None
+    assert 0.5 < dropped.value < np.sqrt(2)
+    assert "identity_gap is" in dropped.reason
+    assert (dropped.start_seconds, dropped.end_seconds) == (0, 2.4)
