@@ -5,6 +5,7 @@ Points are in units of the distance of the outer eye corners; frames without a f
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -46,18 +47,24 @@ def point_distances(lips: Lips, truth: Lips) -> Float[Tensor, " f"]:
 
 def soft_dtw(costs: Float[Tensor, "f g"], gamma: float = GAMMA) -> float:
     """Soft-DTW (Cuturi and Blondel 2017) of a matrix of costs: the soft minimum over all paths."""
-    rows, columns = costs.shape
-    wide = torch.full((rows + 1, columns + 1), math.inf, dtype=torch.float64)
-    wide[0, 0] = 0
+    return float(_soft_dtws(costs[None].double().numpy(), gamma)[0])
+
+
+def _soft_dtws(costs: Float[np.ndarray, "k f g"], gamma: float = GAMMA) -> Float[np.ndarray, " k"]:
+    """Soft-DTW of several matrices at once, one diagonal after the other."""
+    num, rows, columns = costs.shape
+    # Both diagonals before, by row; row 0 and column 0 lie outside, and no path comes from there.
+    last, current = (np.full((num, rows + 1), math.inf) for _ in range(2))
+    last[:, 0] = 0
     for diagonal in range(2, rows + columns + 1):
-        row = torch.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
-        column = diagonal - row
-        before = torch.stack(
-            [wide[row - 1, column - 1], wide[row - 1, column], wide[row, column - 1]]
-        )
-        softest = -gamma * torch.logsumexp(-before / gamma, dim=0)
-        wide[row, column] = costs[row - 1, column - 1].double() + softest
-    return wide[-1, -1].item()
+        row = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
+        before = np.stack([last[:, row - 1], current[:, row - 1], current[:, row]])
+        least = before.min(axis=0)
+        softest = least - gamma * np.log(np.exp((least - before) / gamma).sum(axis=0))
+        following = np.full_like(current, math.inf)
+        following[:, row] = costs[:, row - 1, diagonal - row - 1] + softest
+        last, current = current, following
+    return current[:, rows]
 
 
 def warped_distance(lips: Lips, truth: Lips) -> float:
@@ -65,10 +72,14 @@ def warped_distance(lips: Lips, truth: Lips) -> float:
     one, other = (_centred(each[~each.isnan().any(dim=-1).any(dim=-1)]) for each in (lips, truth))
     if not len(one) or not len(other):
         return math.nan
-    crossed, own, its = (
-        soft_dtw(torch.cdist(a.flatten(1)[None], b.flatten(1)[None])[0] / math.sqrt(a.shape[1]))
+    costs = [
+        torch.cdist(a.flatten(1)[None], b.flatten(1)[None])[0] / math.sqrt(a.shape[1])
         for a, b in ((one, other), (one, one), (other, other))
-    )
+    ]
+    if len(one) == len(other):
+        crossed, own, its = _soft_dtws(torch.stack(costs).double().numpy()).tolist()
+    else:
+        crossed, own, its = map(soft_dtw, costs)
     return max(crossed - (own + its) / 2, 0.0) / len(other)
 
 
