@@ -30,7 +30,10 @@ PARTS = {
     "infer": [["++assign.1=a.wav"]],
     "prepare": [["audio_encoder=whisper"]],
     "evaluate": [["audio_encoder=whisper", "metrics=[default,lse,perceptual,fid,cmmd,fvd]"]],
-    "train": [[f"experiment={name}", "logger=wandb"] for name in EXPERIMENTS],
+    "train": [
+        *([f"experiment={name}", "logger=wandb"] for name in EXPERIMENTS),
+        ["experiment=demo/unet_stage1", "callbacks=evaluate"],
+    ],
     "synthesize": [[]],
 }
 A_PATH = re.compile(r"(^|[._])(dir|folder|path|manifest|dirpath)$")

@@ -27,7 +27,7 @@ from latentsync.metrics.sync import SyncFigures
 from latentsync.models import MouthReader, StableSyncNet, load_network
 from latentsync.models.model_config import ModelFormat
 
-NUM_CLIPS, SIDE, SECONDS = 40, 128, 3.0
+NUM_CLIPS, SIDE, SECONDS = 40, 128, 2.4
 
 
 def truth_of(stem: Path, evaluator: Evaluator) -> Truth:

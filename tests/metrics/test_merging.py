@@ -75,6 +75,8 @@ GIVEN: dict[str, Callable[[torch.Generator, int], Tensor]] = {
     "lips": lambda generator, frames: tracks(generator, frames, 40, 2),
     "driving_lips": lambda generator, frames: tracks(generator, frames, 40, 2),
     "lse_curves": lambda generator, frames: tracks(generator, 2, 31) * 9,
+    "identity": tracks,
+    "other_identity": tracks,
     "sync_cosines": lambda generator, frames: tracks(generator, frames, 31),
 }
 

@@ -111,6 +111,8 @@ def test_a_command_on_a_list_and_a_folder_of_its_results(prepared: Path, tmp_pat
     assert one["pairs_by_setting"] == {"reconstruction": 2}
     assert one["rows"]["pred"]["psnr_outside"] > 25
     assert one["settings"]["method"] == words
+    # One circle for the cost and the figure of each pair.
+    assert (first / "report.html").read_text().count("<circle") == 2
     listed = ["benchmark=list", f"data.path={first / 'list.csv'}"]
     folder = [*listed, f"pred={first / 'results'}"]
     again = benchmark(prepared, tmp_path / "second", *folder)

@@ -476,7 +476,7 @@ def test_the_metric_of_the_page_is_a_class_and_a_file(
     # What cannot be measured on videos, or was not requested, and why.
     assert metrics["not_measured"].keys() == {
         "traits", "sync", "closed_in_silence", "leak_mesh", "leak_share", "leak_share_mesh",
-        "same_face",
+        "same_face", "csim", "csim_other",
     }  # fmt: skip
     assert "evaluator.syncnet is null" in metrics["not_measured"]["sync"]
     assert "no drawn truth" in metrics["not_measured"]["traits"]

@@ -56,6 +56,24 @@ def test_sample_videos_show_truth_above_drawn(work: Path, stage1_run: Path, sync
     assert -1 <= cosine <= 1
 
 
+def test_metrics_of_held_out_clips_are_logged(work: Path) -> None:
+    run_dir = run(
+        work, "demo/unet_stage1", "evaluated", *TINY_UNET, f"vae='{work / 'vae'}'",
+        "callbacks=evaluate", "callbacks.evaluate.every_n_steps=2",
+        "callbacks.evaluate.sampler.num_steps=1", "callbacks.evaluate.max_frames=20",
+        "callbacks.evaluate.syncnet=null",
+    )  # fmt: skip
+    curves = read_curves(run_dir / "csv")
+    logged = {name for name in curves if name.startswith(("val/own/", "val/other/"))}
+    # Only its own voice has a truth inside the mask, and only another's can leak.
+    assert {"val/own/psnr_inside", "val/own/r_open", "val/other/r_open", "val/other/leak"} <= logged
+    assert "val/other/psnr_inside" not in logged
+    assert not any("sync" in name for name in logged)
+    ((step, value),) = curves["val/own/psnr_inside"]
+    assert step == 1
+    assert 5 < value < 60
+
+
 def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, syncnet_run: Path):
     judge = f"{{_target_: latentsync.models.load_syncnet, folder: '{syncnet_run / 'model'}'}}"
     run_dir = run(

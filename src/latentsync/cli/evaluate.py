@@ -17,9 +17,11 @@ from latentsync.cli.names import build
 from latentsync.evaluation.aggregate import (
     Row,
     check_metrics,
+    figures_of,
     needs_of,
     why_not_measured,
 )
+from latentsync.evaluation.clip_values import tables_of
 from latentsync.evaluation.control_findings import findings
 from latentsync.evaluation.control_rows import ControlRows, truth_of_synthetic, voice_of_synthetic
 from latentsync.evaluation.controls import TRUTH
@@ -49,8 +51,10 @@ from latentsync.evaluation.report import (
 )
 from latentsync.evaluation.report_page import Page
 from latentsync.evaluation.setting import SETTINGS
+from latentsync.evaluation.speed_points import speed_points
 from latentsync.evaluation.views import Files
 from latentsync.faces import FaceDetector
+from latentsync.faces.tracking.identity import SFace
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
@@ -108,12 +112,22 @@ def compare(config: DictConfig, out: Path) -> None:
         outcome = Outcome(
             *(title_of(config), comparison.rows, settings, config.seed, num_failed, more),
             controls=controls,
-            page=comparison.page,
+            page=page_of(config, out, comparison),
             conditions=comparison.conditions,
         )
         write_figures(config, out, outcome)
         log.info("figures are in %s: metrics.json, table.md, clips.csv and pairs.jsonl", out)
     comparison.raise_failed(out / "pairs.jsonl")
+
+
+def page_of(config: DictConfig, out: Path, comparison: Comparison) -> Page:
+    """What the page shows beside figures: single clips and, of a benchmark, what they cost."""
+    folders = {title_of(config): out}
+    if config.against is not None:
+        folders[Path(config.against).name] = Path(config.against)
+    figures = figures_of(comparison.rows["ref"].metrics)
+    points, label = speed_points(tables_of(comparison.rows), figures, folders)
+    return replace(comparison.page, points=points, points_of=label)
 
 
 def title_of(config: DictConfig) -> str:
@@ -249,7 +263,10 @@ def build_evaluator(
     detector = build(config.faces) if config.evaluator.mesh and wanted else None
     measured = "lse_curves" in needs and videos
     lse = build_lse(config, detector) if measured else None
-    return Evaluator(model_format, reader, syncnet, detector, config.evaluator.sync_stride, lse)
+    sface = config.evaluator.sface
+    identity = None if sface is None else SFace(sface)
+    stride = config.evaluator.sync_stride
+    return Evaluator(model_format, reader, syncnet, detector, stride, lse, identity)
 
 
 def build_lse(config: DictConfig, detector: FaceDetector | None) -> LseScorer | None:

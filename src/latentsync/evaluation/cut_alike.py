@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.landmarks import lips_of, points_in
 from latentsync.evaluation.model import Evaluator, Faces
 from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
@@ -29,6 +30,7 @@ class Alike:
     ref: Faces
     lips: Float[Tensor, "n 40 2"]
     points: Float[Tensor, "f 40 2"]
+    identities: Identities
 
 
 def cut_alike(
@@ -55,13 +57,16 @@ def cut_alike(
     # The shorter video ends both.
     followed = beside(zip(pred_frames, ref_frames, strict=False), follow)
     faces, points = [], []
+    identities = Identities(evaluator.embedder)
     for (pair, face), placement in beside(followed, place):
         if placement is not None:
             faces.append([align(frame, placement, resolution) for frame in pair])
             points.append(points_in(face, placement.square_matrix(resolution)))
+        if face is not None:
+            identities.look(*pair, face)
     both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
     where = torch.from_numpy(np.array(points).reshape(-1, len(LIPS), 2)).float()
-    return Alike(both[:, 0], both[:, 1], lips_of(found), where)
+    return Alike(both[:, 0], both[:, 1], lips_of(found), where, identities)
 
 
 def beside(

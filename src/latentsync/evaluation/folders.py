@@ -17,6 +17,7 @@ from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.control_rows import ControlRows, OtherVoice, Truth
 from latentsync.evaluation.controls import COPIED, SHUFFLED, WIDE_LSE, middle_of
 from latentsync.evaluation.cut_alike import Alike, cut_alike
+from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.landmarks import by_landmarks, lips_of, without_truth
 from latentsync.evaluation.lse import LseScorer, NoTrack
 from latentsync.evaluation.model import Evaluator, Faces
@@ -55,6 +56,7 @@ class Measured:
     setting: str
     truth: Truth
     other: OtherVoice | None
+    identities: Identities
 
 
 class Comparison:
@@ -66,6 +68,7 @@ class Comparison:
         self.settings: Counter[str] = Counter()
         self.conditions: dict[str, str] = {}
         self.has_synthetic = False
+        self.last_face: tuple[str, Identities] | None = None
         self.files: dict[str, dict[str, Files]] = defaultdict(dict)
         self.failed: list[Failed] = []
         self.notes: dict[str, list[str]] = defaultdict(list)
@@ -106,6 +109,9 @@ class Comparison:
             return result.as_row()
         pair = result.pair
         speaker = pair.speaker or pair.name
+        before, self.last_face = self.last_face, (speaker, result.identities)
+        if before is not None and before[0] != speaker:
+            result.samples["pred"].update(result.identities.against(before[1]))
         row_of = {"pred": ROW_OF[result.setting], "ref": "ref"}
         rows = {
             name: self.every_row[row_of[name]].add(sample, clip=pair.name, speaker=speaker)
@@ -281,7 +287,9 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
     tracks = add_synthetic(samples, pair, alike, evaluator)
     truth = truth_of(pair, alike, samples["ref"], mels.get("ref"))
     other = None if own else OtherVoice(tracks, mels.get("pred"), len(alike.ref))
-    return Measured(pair, samples, notes, setting, truth, other)
+    for name, sample in alike.identities.samples().items():
+        samples[name] |= sample
+    return Measured(pair, samples, notes, setting, truth, other, alike.identities)
 
 
 def truth_of(pair: Pair, alike: Alike, sample: Sample, mel: Mel | None) -> Truth:

@@ -23,6 +23,7 @@ from latentsync.evaluation.landmarks import by_landmarks, find_faces, lips_of, r
 from latentsync.evaluation.lse import LseScorer
 from latentsync.evaluation.sync_embeddings import sync_cosines
 from latentsync.faces import Face, FaceDetector, load_mask, paint_weights
+from latentsync.faces.detectors.base import IdentityEmbedder
 from latentsync.media.video import VideoWriter, open_clip, read_frames
 from latentsync.metrics.base import Sample
 from latentsync.metrics.blocks import to_planes
@@ -41,9 +42,10 @@ FETCH_SYNCNET_V2 = (
     "ByteDance/LatentSync-1.6"
 )
 # Inputs that need whole frames, which drawn clips do not have.
-UNKNOWN_OF_ALIGNED = {
-    "lse_curves": "drawn clips are aligned faces without surroundings: use pred= and ref="
-}
+UNKNOWN_OF_ALIGNED = dict.fromkeys(
+    ("lse_curves", "identity", "other_identity"),
+    "drawn clips are aligned faces without surroundings: use pred= and ref=",
+)
 OVERLAP = 4  # frames shared by consecutive windows, as in infer.py
 
 
@@ -171,6 +173,14 @@ class Evaluator:
     detector: FaceDetector | None
     sync_stride: int = 4
     lse: LseScorer | None = None
+    identity: IdentityEmbedder | None = None
+    """Of faces; None: that of the detector, if it has one."""
+
+    @property
+    def embedder(self) -> IdentityEmbedder | None:
+        """What tells people apart."""
+        own = None if self.detector is None else self.detector.identity
+        return self.identity or own
 
     @property
     def trained_on(self) -> str | None:
@@ -179,7 +189,10 @@ class Evaluator:
 
     def missing(self) -> dict[str, str]:
         """The metric inputs that none of its networks provides, with reasons."""
+        fetch = "give SFace's file as evaluator.sface, or faces=yunet, which fetches it"
         given = {
+            "identity": (fetch, self.embedder),
+            "other_identity": (fetch, self.embedder),
             "reading": ("evaluator.reader is null", self.reader),
             "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
             "landmarks": ("evaluator.mesh is false", self.detector),

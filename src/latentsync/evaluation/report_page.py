@@ -23,7 +23,7 @@ MAX_FAILED = 30
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A clip of a method: seconds of work per second of video, and its figure."""
+    """A clip of a method: seconds of work, and its figure."""
 
     method: str
     seconds: float

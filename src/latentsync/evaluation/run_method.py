@@ -87,6 +87,16 @@ def finished(path: Path, method: Method) -> dict[str, Cost]:
     return done
 
 
+def costs_by_name(path: Path) -> dict[str, Cost]:
+    """The cost of every pair that has a result."""
+    rows = map(_read, path.read_text(encoding="utf-8").splitlines())
+    return {
+        row["name"]: Cost(row["seconds"], row["peak_bytes"])
+        for row in rows
+        if row is not None and row["failed"] is None
+    }
+
+
 def _read(line: str) -> dict | None:
     try:
         return json.loads(line)

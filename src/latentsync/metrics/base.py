@@ -31,6 +31,8 @@ INPUTS: Mapping[str, str] = {
     "lips": "40 points of the lips in distances of the eyes, NaN where there is no face, f 40 2",
     "driving_lips": "the same of the face whose voice is spoken with, f 40 2",
     "lse_curves": "SyncNet v2's mean distance to the sound at each shift, a row a face track, t 31",
+    "identity": "cosines of the face's embedding with the reference's, of every tenth frame, n",
+    "other_identity": "the same with the face of another speaker, n",
     "sync_cosines": "SyncNet's cosine of each window with the sound at each shift, n k",
 }
 

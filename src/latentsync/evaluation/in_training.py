@@ -1,0 +1,157 @@
+"""Metrics of whole held-out clips during training, for every logger."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import Metric
+
+from latentsync.data import ClipDataset
+from latentsync.data.clips import Clip
+from latentsync.data.stores import map_tensors, shrink
+from latentsync.diffusion.sampler import Sampler
+from latentsync.evaluation.aggregate import Row, check_metrics
+from latentsync.evaluation.model import Evaluator, Faces
+from latentsync.evaluation.synthetic_truth import synthetic_mouth
+from latentsync.media.video import open_clip
+from latentsync.metrics.base import Sample
+from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
+from latentsync.pipeline import generate_clip
+from latentsync.training.tasks.diffusion import DiffusionTask
+
+OVERLAP = 4
+ROWS = ("own", "other")
+
+
+class EvaluateClips(Callback):
+    """Logs `val/own/...` and `val/other/...`: metrics of the first held-out clips of different
+    recordings, with their own voice and with that of the next one.
+
+    Runs at the first validation at least `every_n_steps` after the last time, with the averaged
+    weights. Nothing is encoded. Metrics whose inputs a clip lacks, such as drawn truth, are not
+    logged. `reader` and `syncnet` are folders of networks that measure.
+    """
+
+    def __init__(
+        self,
+        *,
+        every_n_steps: int,
+        num_clips: int,
+        max_frames: int,
+        sampler: Sampler,
+        metrics: Mapping[str, Metric],
+        reader: Path | str | None = None,
+        syncnet: Path | str | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_metrics(metrics)
+        self.every_n_steps, self.num_clips, self.max_frames = every_n_steps, num_clips, max_frames
+        self.sampler, self.metrics = sampler, dict(metrics)
+        self.reader = None if reader is None else load_network(MouthReader, reader)
+        self.syncnet = None if syncnet is None else load_network(StableSyncNet, syncnet)
+        self.seed = seed
+        self._last_step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._last_step = state_dict["last_step"]
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        if not isinstance(pl_module, DiffusionTask):
+            raise ValueError(
+                f"callbacks.evaluate needs a diffusion model, not {type(pl_module).__name__}"
+            )
+        if batch_idx != 0 or trainer.global_step - self._last_step < self.every_n_steps:
+            return
+        self._last_step = trainer.global_step
+        dataset = getattr(trainer.datamodule, "val_set", None)
+        assert isinstance(dataset, ClipDataset)
+        rows = self.measure(pl_module.model, held_out(dataset.clips, self.num_clips))
+        many = trainer.world_size > 1
+        for name, row in rows.items():
+            for key, value in row.summary().items():
+                pl_module.log(f"val/{name}/{key}", float(value), batch_size=1, sync_dist=many)
+
+    def measure(self, model: LipSyncModel, clips: Sequence[Clip]) -> dict[str, Row]:
+        """The rows of all clips with their own voice and with the next one's."""
+        evaluator = self._evaluator(model)
+        sampler = self.sampler.suited_to(model.process)
+        rows = {name: Row(self.metrics) for name in ROWS}
+        for index, clip in enumerate(clips):
+            faces = self._faces(clip, model.format.resolution)
+            for name, voice in (("own", clip), ("other", clips[(index + 1) % len(clips)])):
+                if name == "other" and voice.source == clip.source:
+                    continue
+                num_frames = min(len(faces), voice.num_frames, self.max_frames)
+                spoken = generate_clip(
+                    *(faces[:num_frames], states_of(voice)),
+                    model=model, sampler=sampler, seed=self.seed + index, overlap=OVERLAP,
+                )  # fmt: skip
+                shown = np.rint(spoken).clip(0, 255).astype(np.uint8)
+                sample = self._look(evaluator, shown, clip, voice)
+                sample |= evaluator.compare(shown, faces, same_speech=name == "own")
+                rows[name].add(sample, clip=clip.name, speaker=clip.source)
+        return rows
+
+    def _evaluator(self, model: LipSyncModel) -> Evaluator:
+        for network in (self.reader, self.syncnet):
+            if network is not None:
+                network.to(model.device)
+        return Evaluator(model.format, self.reader, self.syncnet, detector=None)
+
+    def _faces(self, clip: Clip, resolution: int) -> Faces:
+        clip.bring()
+        frames = open_clip(clip.path).frames(np.arange(min(clip.num_frames, self.max_frames)))
+        return shrink(frames, resolution)
+
+    def _look(self, evaluator: Evaluator, faces: Faces, clip: Clip, voice: Clip) -> Sample:
+        sample: Sample = {}
+        if evaluator.syncnet is not None and len(faces) >= evaluator.syncnet.config.num_frames:
+            mel = map_tensors(voice.features_path)["mel"].float()
+            sample["sync_cosines"] = evaluator.sync_cosines(faces, mel)
+        wanted, filmed = (mouth_of(each, len(faces)) for each in (voice, clip))
+        if evaluator.reader is not None and wanted is not None and filmed is not None:
+            sample |= {"reading": evaluator.read(faces), "driving": wanted}
+            if voice is not clip:
+                sample["own"] = filmed
+        return sample
+
+
+def held_out(clips: Sequence[Clip], num_clips: int) -> list[Clip]:
+    """The first clips of different recordings."""
+    return list(islice(_one_each(clips), num_clips))
+
+
+def _one_each(clips: Sequence[Clip]) -> Iterator[Clip]:
+    met: set[str] = set()
+    for clip in clips:
+        if clip.source not in met:
+            met.add(clip.source)
+            yield clip
+
+
+def states_of(clip: Clip) -> Float[Tensor, "n l d"]:
+    """The audio states of a clip."""
+    clip.bring()
+    return map_tensors(clip.states_path or clip.features_path)["audio"].float()
+
+
+def mouth_of(clip: Clip, num_frames: int) -> Float[Tensor, "f 4"] | None:
+    """What a drawn clip's voice wants of the mouth in its first frames; None if not drawn."""
+    truth = synthetic_mouth(Path(clip.source))
+    found = None if truth is None else truth[clip.start_frame :][:num_frames]
+    return found if found is not None and len(found) == num_frames else None
