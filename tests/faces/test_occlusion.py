@@ -121,6 +121,9 @@ def test_without_its_networks_nothing_is_masked_and_it_is_said_once(
     (said,) = [record.getMessage() for record in caplog.records]
     assert NOT_THERE in said
     assert "faces.occlusion=off" in said
+    caplog.clear()
+    assert default_masker(cache_dir=tmp_path, otherwise="nothing is measured") is None
+    assert caplog.records[0].getMessage().endswith("; until then nothing is measured")
 
 
 def test_a_segmenter_of_ones_own_says_what_is_covered(tmp_path: Path) -> None:

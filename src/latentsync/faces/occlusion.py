@@ -158,7 +158,7 @@ class SegmenterMasker:
             self.covered(np.zeros((size, size, 3), dtype=np.uint8))
         except cv2.error as error:
             raise ValueError(
-                f"faces.segmenter={path} is no network that OpenCV reads as 1 x 3 x {size} x "
+                f"the segmenter {path} is no network that OpenCV reads as 1 x 3 x {size} x "
                 f"{size} => 1 x 1 x {size} x {size}: {error.err or error}"
             ) from error
 
@@ -182,7 +182,7 @@ class SegmenterMasker:
         given = self.network.forward()
         if given.size != self.size**2:
             raise ValueError(
-                f"faces.segmenter={self.path} gives {given.shape} of a face of {self.size} pixels, "
+                f"the segmenter {self.path} gives {given.shape} of a face of {self.size} pixels, "
                 f"not 1 x 1 x {self.size} x {self.size}"
             )
         return given.reshape(self.size, self.size).astype(np.float32).clip(0, 1)
@@ -192,17 +192,19 @@ def default_masker(
     *,
     cache_dir: Path | str | None = None,
     segmenter: Path | str | None = None,
+    otherwise: str = NOT_THERE,
 ) -> OcclusionMasker | None:
     """The user's segmenter, else hand detection.
 
-    None, with one warning, if the hand networks are unavailable.
+    None, with one warning, which says what happens `otherwise`, if the hand networks are
+    unavailable.
     """
     if segmenter is not None:
         return SegmenterMasker(segmenter)
     try:
         palm, hand = (model_path(name, HANDS, cache_dir) for name in HANDS.checksums)
     except NotFetched as error:
-        logger.warning("%s; until then %s", error, NOT_THERE)
+        logger.warning("%s; until then %s", error, otherwise)
         return None
     return HandMasker(palm, hand)
 

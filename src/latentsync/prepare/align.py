@@ -25,6 +25,7 @@ from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Look, Segme
 
 STRETCHES = ("all", "longest")
 HANDS = "hands"
+NOT_THERE = "what lies before mouths is not measured (prepare.occlusion=null does not ask for it)"
 OCCLUSION_EVERY = 8  # frames between looks for hands, while there is none
 LOOK_EVERY = 10  # frames between looks of one face
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
@@ -90,7 +91,8 @@ class Align:
     def masker(self) -> OcclusionMasker | None:
         if self.occlusion is None:
             return None
-        return default_masker(segmenter=None if self.occlusion == HANDS else self.occlusion)
+        segmenter = None if self.occlusion == HANDS else self.occlusion
+        return default_masker(segmenter=segmenter, otherwise=NOT_THERE)
 
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         faces: list[AlignedFace | None] = []
