@@ -15,6 +15,7 @@ from latentsync.evaluation.control_findings import (
     control_table,
     findings,
 )
+from latentsync.evaluation.control_rows import ControlRows, Truth
 from latentsync.evaluation.controls import (
     CONTROLS,
     COPIED,
@@ -31,10 +32,13 @@ from latentsync.evaluation.controls import (
     with_voice,
 )
 from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_points
+from latentsync.evaluation.model import Evaluator
 from latentsync.metrics.base import Figure, MeanOverClips
+from latentsync.metrics.correlation import LandmarkCorrelation
 from latentsync.metrics.lips import INNER, INNER_ABOVE, LIPS, OUTER, OUTER_ABOVE, shape_of
 from latentsync.metrics.lse import LseFigures, lse_of, shift_distances
 from latentsync.metrics.sync import MAX_SHIFT, score_of, shift_cosines
+from latentsync.models.model_config import ModelFormat
 
 NUM_FRAMES = 60
 
@@ -207,3 +211,20 @@ def test_how_much_worse_is_the_mean_difference_of_the_clips() -> None:
 def test_figures_of_lse_say_which_of_them_look_for_the_best_time() -> None:
     kinds = {figure.key: figure.sync for figure in LseFigures.figures}
     assert kinds == {"lse_d": "free", "lse_c": "free", "lse_offset": "timed", "lse_c_0": "timed"}
+
+
+def test_a_clip_listed_twice_is_not_shuffled_with_its_own_sound() -> None:
+    evaluator = Evaluator(ModelFormat(resolution=8), None, None, None)
+    controls = ControlRows({"landmarks": LandmarkCorrelation()}, evaluator)
+    generator = torch.Generator().manual_seed(0)
+    for speaker in "ab":
+        track = torch.rand(40, 2, generator=generator)
+        sample = {"landmarks": track, "driving_landmarks": track}
+        for name in (speaker, f"{speaker}--other"):
+            faces = np.zeros((40, 8, 8, 3), np.uint8)
+            controls.add(Truth(name, speaker, sample, faces, None, None))
+    controls.finish()
+    assert [clip.clip for clip in controls.rows[SHUFFLED].clips] == ["b", "a"]
+    assert controls.rows[SHUFFLED].summary()["r_open_mesh"] < 0.5
+    assert controls.rows[TRUTH].summary()["r_open_mesh"] == pytest.approx(1)
+    assert controls.rows[EXAGGERATED].summary().keys() == {"num_clips"}

@@ -96,13 +96,16 @@ class ControlRows:
         if other is not None:
             sound = self._hear(other.mel, other.num_frames)
             self._count(COPIED, held, self._dubbed(held, other.tracks, sound))
-        if self._last is not None:
+        # A list has each clip with two voices, one after the other: its own sound is no other one.
+        if self._last is not None and self._last.speaker != held.speaker:
             self._count(SHUFFLED, held, self._dubbed(held, self._last.sample, self._last.sound))
         self._first, self._last = self._first or held, held
 
     def finish(self) -> None:
         """Speak over the first clip with the last one's sound; call it once, after all clips."""
-        if self._first is not None and self._last is not None and self._first is not self._last:
+        if self._first is None or self._last is None:
+            return
+        if self._first.speaker != self._last.speaker:
             dubbed = self._dubbed(self._first, self._last.sample, self._last.sound)
             self._count(SHUFFLED, self._first, dubbed)
 

@@ -53,9 +53,15 @@ def pairs_of(stems: Sequence[Path], setting: str) -> Iterator[Task]:
 
 def render_all(stems: Sequence[Path], *, seconds: float, num_workers: int) -> None:
     """Draw what is not there yet."""
-    arguments = stems, range(len(stems)), [seconds] * len(stems)
-    bar = tqdm(total=len(stems), desc="drawing the benchmark", unit="clip")
-    with bar:
+    missing = [
+        (stem, index)
+        for index, stem in enumerate(stems)
+        if not stem.with_name(f"{stem.name}.truth.npz").is_file()
+    ]
+    if not missing:
+        return
+    arguments = (*zip(*missing, strict=True), [seconds] * len(missing))
+    with tqdm(total=len(missing), desc="drawing the benchmark", unit="clip") as bar:
         if num_workers <= 1:
             for _ in map(_render, *arguments):
                 bar.update()
