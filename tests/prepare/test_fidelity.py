@@ -1,0 +1,77 @@
+"""What a clip keeps of its source: how near its frames are to the aligned ones, and how often the
+source is decoded and encoded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import latentsync.prepare.resample as resampling
+from coded import LOUD, RESOLUTION, make_detector, write_coded_video
+from latentsync.media.clip_reader import PyAvReader
+from latentsync.media.video import VideoWriter, read_frames
+from latentsync.prepare import AlignedSegment, Recipe, prepare_clips
+from latentsync.prepare.stage import Source
+
+LEAST_PSNR = 42.0
+REAL = Path(__file__).parents[3] / "shared" / "clips" / "demo1_video.mp4"
+
+
+def aligned_of(path: Path, folder: Path, recipe: Recipe) -> AlignedSegment:
+    """The first aligned segment of a recording."""
+    probe, resample, cut, align = recipe.stages()[:4]
+    (recording,) = probe.run(Source(path, path.name, "a", folder))
+    resampled = next(resample.run(recording))
+    return next(
+        made
+        for segment in cut.run(resampled)
+        for made in align.run(segment)
+        if isinstance(made, AlignedSegment)
+    )
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((first.astype(float) - second) ** 2)))
+
+
+@pytest.mark.parametrize("kind", ["drawn", "real"])
+def test_a_clip_is_near_its_aligned_frames(kind, talking_clip, tmp_path) -> None:
+    if kind == "real" and not REAL.is_file():
+        pytest.skip("the real clip is not here")
+    for name in ("clips", "features"):
+        (tmp_path / name).mkdir()
+    recipe = Recipe(resolution=256, max_seconds=4.0)
+    aligned = aligned_of(talking_clip if kind == "drawn" else REAL, tmp_path, recipe)
+    (clip,) = recipe.stages()[-1].run(aligned)
+    exact = list(read_frames(clip.path))
+    assert len(exact) == len(aligned.faces)
+    assert psnr(np.stack(exact), np.stack(aligned.faces)) >= LEAST_PSNR
+    trained = PyAvReader(clip.path).frames(np.arange(clip.num_frames))
+    # Nearest-neighbour chroma, for speed.
+    assert psnr(trained, np.stack(aligned.faces)) >= LEAST_PSNR - 2
+
+
+@pytest.mark.parametrize(("cut_ratio", "num_passes"), [(None, 1), (6.0, 2)])
+def test_a_source_is_decoded_once_more_for_shots_and_every_clip_encoded_once(
+    cut_ratio, num_passes, tmp_path, monkeypatch
+) -> None:
+    write_coded_video(tmp_path / "raw" / "a.mp4", 400, loud=LOUD)
+    decoded, encoded = [], []
+
+    def counted(path, **options):
+        for frame in read_frames(path, **options):
+            decoded.append(path)
+            yield frame
+
+    write = VideoWriter.write
+
+    def counting(self, frame):
+        encoded.append(frame.shape)
+        return write(self, frame)
+
+    monkeypatch.setattr(resampling, "read_frames", counted)
+    monkeypatch.setattr(VideoWriter, "write", counting)
+    recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION, cut_ratio=cut_ratio)
+    (outcome,) = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
+    assert sum(clip.num_frames for clip in outcome.clips) == 400 == len(encoded)
+    assert len(decoded) == 400 * num_passes
