@@ -1,4 +1,4 @@
-"""Executors: run items in this process, or in several on this machine."""
+"""Executors: run items in this process, or in several on this machine; `ray_executor` on others."""
 
 import logging
 import multiprocessing
@@ -91,14 +91,19 @@ def limited_threads(num_threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def limit_threads(num_threads: int) -> None:
+    """Sets the number of threads of the libraries in this process."""
+    torch.set_num_threads(num_threads)
+    cv2.setNumThreads(num_threads)
+
+
 _state: dict[str, Callable] = {}
 
 
 def _start_worker(make_work: Callable[[], Callable], num_threads: int) -> None:
     # Ctrl-C reaches all processes; the parent lets running items finish and starts no more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(num_threads)
-    cv2.setNumThreads(num_threads)
+    limit_threads(num_threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _state["work"] = make_work()
 
