@@ -25,7 +25,7 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.deinterlace import Deinterlacer
-from latentsync.media.frame import RgbReader
+from latentsync.media.frame import RgbReader, UnreadFrame
 from latentsync.media.limits import check_stay
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
@@ -122,13 +122,27 @@ def read_frames(
     as ffmpeg's fps filter does; otherwise every stored frame is returned. Interlaced frames are
     made progressive.
     """
+    shown = _shown(path, fps, start_seconds)
+    yield from islice(map(RgbReader().read, shown), num_frames)
+
+
+def glance_at_frames(
+    path: Path, *, fps: float | Fraction | None = None, start_seconds: float = 0.0
+) -> Iterator[UnreadFrame]:
+    """The frames of `read_frames`, of which a few pixels cost less than all: see `RgbReader`'s
+    `quick`."""
+    reader = RgbReader(quick=True)
+    for frame in _shown(path, fps, start_seconds):
+        yield UnreadFrame(frame, reader)
+
+
+def _shown(path: Path, fps: float | Fraction | None, start_seconds: float) -> Iterator[VideoFrame]:
     with open_media(path) as container:
         stream = find_video(container, path)
         with_times = _with_times(
             container, stream, path, Fraction(start_seconds).limit_denominator(10**6)
         )
-        shown = _stored(with_times) if fps is None else _on_grid(with_times, rational(fps))
-        yield from islice(map(RgbReader().read, shown), num_frames)
+        yield from _stored(with_times) if fps is None else _on_grid(with_times, rational(fps))
 
 
 @dataclass(frozen=True, slots=True)

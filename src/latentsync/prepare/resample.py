@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from latentsync.media.audio import SAMPLE_RATE, read_waveform
+from latentsync.faces.tracking.lazy_frame import AnyFrame
+from latentsync.media.audio import SAMPLE_RATE, mapped_waveform
 from latentsync.media.container import UNREADABLE
-from latentsync.media.video import read_frames
-from latentsync.prepare.stage import Dropped, Frame, Recording, Resampled, UnreadableError
+from latentsync.media.video import glance_at_frames, read_frames
+from latentsync.prepare.stage import Dropped, Recording, Resampled, UnreadableError
+
+F = TypeVar("F", bound=AnyFrame)
 
 
 @dataclass(kw_only=True)
@@ -24,8 +27,8 @@ class Resample:
     def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
         source, info = recording.source, recording.info
         try:
-            waveform = read_waveform(
-                source.path, SAMPLE_RATE, max_seconds=source.end_seconds or inf
+            waveform = mapped_waveform(
+                source.path, source.output_dir, max_seconds=source.end_seconds or inf
             )
         except UNREADABLE as error:
             yield Dropped(source.name, self.name, str(error))
@@ -51,10 +54,13 @@ class Resample:
             ),
             waveform[round(first * SAMPLE_RATE / self.fps) :],
             first,
+            lambda: readable(
+                glance_at_frames(source.path, fps=self.fps, start_seconds=first / self.fps)
+            ),
         )
 
 
-def readable(frames: Iterator[Frame]) -> Iterator[Frame]:
+def readable(frames: Iterator[F]) -> Iterator[F]:
     """The frames; raises `UnreadableError` with the reason if the file breaks off."""
     try:
         yield from frames

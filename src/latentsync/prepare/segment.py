@@ -85,7 +85,7 @@ class Cut:
 
         end = resampled.num_frames
         try:
-            for frame in islice(resampled.frames(), end):
+            for frame in islice((resampled.glances or resampled.frames)(), end):
                 note(detector(frame))
             note(detector.finish())
             end = num_answers
