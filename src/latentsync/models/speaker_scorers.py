@@ -114,11 +114,15 @@ def _on_slots(track: Track, numbers: Int[np.ndarray, " n"]) -> FaceSlots | None:
     )
 
 
+class CannotTell(ValueError):
+    """Nothing in a film tells who speaks."""
+
+
 @runtime_checkable
 class ActiveSpeakerScorer(Protocol):
     def __call__(self, film: FilmSlots) -> list[Float[np.ndarray, " _"]]:
         """For each face of the film, a score for each of its slots: a logit, above 0 if it is
-        speaking. ValueError if this cannot be determined."""
+        speaking. CannotTell if this cannot be determined."""
 
 
 class LRASDScorer:
@@ -221,17 +225,17 @@ class MouthMotionScorer:
     """
 
     def __call__(self, film: FilmSlots) -> list[Float[np.ndarray, " _"]]:
-        """ValueError for films without sound or without measured mouths."""
+        """CannotTell for films without sound or without measured mouths."""
         known = [np.isfinite(face.openings) for face in film.faces]
         if not any(each.any() for each in known):
-            raise ValueError(
+            raise CannotTell(
                 "faces.select=speaker needs to see mouths open, which this detector's points do "
                 "not tell: take faces=mesh, or name a person (faces.select=0; plan=true lists them)"
             )
         levels = levels_db(film.waveform, SAMPLE_RATE)
-        loud, silent = _of_slots(levels, len(film)), _of_slots(_silent(levels), len(film)) > 0.5
+        loud, silent = _of_slots(levels, len(film)), ~heard_slots(film.waveform, len(film))
         if silent.all() or np.ptp(loud) < MIN_RANGE_DB or max(map(np.sum, known)) < MIN_SLOTS:
-            raise ValueError(
+            raise CannotTell(
                 "faces.select=speaker cannot tell who speaks: the video's sound does not change, "
                 f"or no mouth is seen in {MIN_SLOTS} slots of 1/25 s; name a person "
                 "(faces.select=0; plan=true lists them)"
@@ -239,8 +243,10 @@ class MouthMotionScorer:
         return [_motion_scores(face, loud, silent) for face in film.faces]
 
 
-def _silent(levels: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    return SilenceGate().silent_at(levels).astype(float)
+def heard_slots(waveform: Float[Tensor, " t"], num_slots: int) -> Bool[np.ndarray, " k"]:
+    """The slots that are not silent."""
+    silent = SilenceGate().silent_at(levels_db(waveform, SAMPLE_RATE))
+    return _of_slots(silent.astype(float), num_slots) <= 0.5
 
 
 def _of_slots(blocks: Float[np.ndarray, " n"], num_slots: int) -> Float[np.ndarray, " k"]:

@@ -17,6 +17,7 @@ from latentsync.prepare.segment import Cut
 from latentsync.prepare.shards import write_shards
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.speaker import Demands
+from latentsync.prepare.speaking import MeasureSpeaking
 from latentsync.prepare.split import Split
 from latentsync.prepare.stage import AlignedSegment, Dropped, Outcome, Segment, Stage
 from latentsync.prepare.states import encode_audio
@@ -36,6 +37,7 @@ __all__ = [
     "MeasureIdentity",
     "MeasureQuality",
     "MeasureSound",
+    "MeasureSpeaking",
     "MeasureSync",
     "Outcome",
     "Part",

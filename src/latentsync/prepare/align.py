@@ -147,6 +147,7 @@ class Align:
             waveform=segment.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
             stretch=number,
             looks=[face.look for face in shown if face.look is not None],
+            openings=np.array([face.opening for face in shown]),
         ).with_measures(face_px=float(np.median([face.side for face in shown])))
 
     def _unused(self, used: list[tuple[int, int]]) -> str:
@@ -186,12 +187,13 @@ class Align:
 
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
-    """A cropped face, the head's yaw in degrees (NaN if unknown), and the side of the square in the
-    recording, in pixels (the geometric mean of both, as the published crop is no square); every
-    tenth has what recognition networks see of it."""
+    """A cropped face, the head's yaw in degrees and the mouth's opening (NaN if unknown), and the
+    side of the square in the recording, in pixels (the geometric mean of both, as the published
+    crop is no square); every tenth has what recognition networks see of it."""
 
     frame: FaceFrame
     turn: float
+    opening: float
     side: float
     look: Look | None = None
 
@@ -211,7 +213,7 @@ def aligned_faces(
     look-ahead.
     """
     waiting: deque[Frame] = deque()
-    turns: deque[tuple[float, Look | None]] = deque()
+    measured: deque[tuple[float, float, Look | None]] = deque()
 
     def remembered() -> Iterator[Frame]:
         for frame in frames:
@@ -222,11 +224,11 @@ def aligned_faces(
         found = map(Tracker(detector), remembered())
         for number, face in enumerate(without_jumps(found, min_overlap)):
             look = look_of(face, waiting[-1]) if number % LOOK_EVERY == 0 else None
-            turns.append((turn_of(face, detector), look))
+            measured.append((turn_of(face, detector), opening_of(face, detector), look))
             yield None if face is None else aligner.points_of(face)
 
     for number, placement in enumerate(aligner.placements(points())):
-        frame, (turn, look) = waiting.popleft(), turns.popleft()
+        frame, (turn, opening, look) = waiting.popleft(), measured.popleft()
         if placement is None:
             yield None
         else:
@@ -234,7 +236,7 @@ def aligned_faces(
                 tracker(number, partial(np.asarray, frame), placement)
             enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
             face_frame = align(frame, placement, resolution)
-            yield AlignedFace(face_frame, turn, resolution / enlarged, look)
+            yield AlignedFace(face_frame, turn, opening, resolution / enlarged, look)
 
 
 def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
@@ -278,6 +280,12 @@ def turn_of(face: Face | None, detector: FaceDetector) -> float:
     """Yaw of a head, -90 to 90 degrees; NaN without a face, or if unknown."""
     turn = None if face is None else detector.yaw(face)
     return float("nan") if turn is None else turn
+
+
+def opening_of(face: Face | None, detector: FaceDetector) -> float:
+    """How far a mouth is open, relative to the distance of the eyes; NaN if unknown."""
+    opening = None if face is None else detector.opening(face)
+    return float("nan") if opening is None else opening
 
 
 def runs_of(present: list[bool]) -> list[tuple[int, int]]:

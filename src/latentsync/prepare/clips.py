@@ -28,6 +28,7 @@ from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.sources import find_sources, version
+from latentsync.prepare.speaking import MeasureSpeaking
 from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages, run_stages
 from latentsync.prepare.summary import SetRule, summarise
 from latentsync.prepare.sync import MeasureSync
@@ -57,6 +58,7 @@ class Recipe:
     occlusion: Path | str | None = HANDS
     identity: Path | str | None = "sface"
     vad: str = "level"
+    lr_asd: Path | str | None = None
     quality: str | None = None
     crf: int = 8
 
@@ -85,6 +87,7 @@ class Recipe:
             MeasureIdentity(network=self.identity),
             MeasureSync(syncnet=self.syncnet, fps=fps),
             MeasureSound(vad=self.vad),
+            MeasureSpeaking(weights=self.lr_asd, fps=fps),
             MeasureQuality(network=self.quality),
             Fingerprint(),
             WriteClips(

@@ -18,6 +18,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from latentsync.data.clips import COLUMNS, Clip, Measures
+from latentsync.faces.tracking.lazy_frame import AnyFrame
+from latentsync.files import printable
 from latentsync.media.video import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -106,6 +108,8 @@ class Resampled:
     frames: Callable[[], Iterator[Frame]]
     waveform: Float[Tensor, " t"]
     start_frame: int = 0
+    glances: Callable[[], Iterator[AnyFrame]] | None = None
+    """The same frames, for who looks at a few pixels of each; None: there is no cheaper way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class AlignedSegment:
     """Number of those made of the same segment before."""
     looks: Sequence[Look] = ()
     """Every tenth face, if the detector shows eyes and mouth."""
+    openings: Float[np.ndarray, " f"] | None = None
+    """How far the mouth is open in each frame, by the detector; NaN or None if unknown."""
 
     @property
     def name(self) -> str:
@@ -296,7 +302,7 @@ def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
             raise
         outcome.dropped.append(Dropped(source.name, "resample", "it vanished while it was read"))
     except UNEXPECTED as error:
-        logger.exception("%s: unexpected error", source.name)
+        logger.exception("%s: unexpected error", printable(source.name))
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         outcome.dropped.append(Dropped(source.name, ERROR, reason[:MAX_REASON]))
     return replace(

@@ -83,6 +83,7 @@ def shifted(aligned: AlignedSegment, offset: int, *, fps: float) -> AlignedSegme
         start_frame=aligned.start_frame + first,
         faces=aligned.faces[first:end],
         turns=aligned.turns[first:end],
+        openings=None if aligned.openings is None else aligned.openings[first:end],
         waveform=aligned.waveform[sample_of(first - offset, fps) : sample_of(end - offset, fps)],
     )
 
