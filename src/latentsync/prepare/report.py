@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsync.files import publish
+from latentsync.files import printable, publish
 from latentsync.prepare.accounts import Account, accounts_of, unaccounted
 from latentsync.prepare.stage import Outcome
 
@@ -18,7 +18,7 @@ FIRST_STAGE = "probe"
 def write_report(outcomes: Sequence[Outcome], output_dir: Path, *, parameters: dict) -> None:
     """Write report.md."""
     with publish(output_dir / "report.md") as partial:
-        partial.write_text(report_text(outcomes, parameters), encoding="utf-8")
+        partial.write_text(printable(report_text(outcomes, parameters)), encoding="utf-8")
 
 
 def report_text(outcomes: Sequence[Outcome], parameters: dict) -> str:

@@ -159,7 +159,7 @@ def real_path(path: Path) -> Path:
 def key_of(name: str) -> str:
     """A file name for a relative path: readable, and unique across folders."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")[:48]
-    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def version(source: Source) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from latentsync.data.manifest import DROPPED_NAME, MANIFEST_NAME, write_both
-from latentsync.files import publish
+from latentsync.files import printable, publish
 from latentsync.prepare.accounts import accounts_of, unaccounted
 from latentsync.prepare.limits import Limits, within
 from latentsync.prepare.record import Record, locked
@@ -57,7 +57,7 @@ def summarise(
     for account in unaccounted(accounts_of(outcomes)):
         logger.warning(
             "%s: %.2f of %.2f s are in no clip and not listed as dropped",
-            account.source,
+            printable(account.source),
             account.missing,
             account.total,
         )
