@@ -144,13 +144,19 @@ def captured(path: Path) -> Iterator[Frame]:
 
 
 def transcode(
-    path: Path, out: Path, *, crf: int, num_frames: int | None = None, voice: Path | None = None
+    path: Path,
+    out: Path,
+    *,
+    crf: int,
+    preset: str = PRESET,
+    num_frames: int | None = None,
+    voice: Path | None = None,
 ) -> None:
-    """`ffmpeg -i path [-i voice] -r 25 -crf crf out`, for the first frames."""
+    """`ffmpeg -i path [-i voice] -r 25 -crf crf -preset preset out`, for the first frames."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         shown = source.streams.video[0]
         shown.thread_type = "AUTO"
-        stream = target.add_stream("libx264", rate=FPS, options=options(crf))
+        stream = target.add_stream("libx264", rate=FPS, options=options(crf, preset))
         stream.width, stream.height = shown.width, shown.height
         stream.pix_fmt = "yuv420p"
         sound = target.add_stream("aac", rate=16000, layout="mono") if voice else None
@@ -204,5 +210,5 @@ def encode(frames: UInt8[np.ndarray, "f h w 3"], out: Path) -> None:
         target.mux(stream.encode(None))
 
 
-def options(crf: int) -> dict[str, str]:
-    return {"crf": str(crf), "preset": PRESET}
+def options(crf: int, preset: str = PRESET) -> dict[str, str]:
+    return {"crf": str(crf), "preset": preset}
