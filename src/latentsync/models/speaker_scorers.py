@@ -114,7 +114,7 @@ def _on_slots(track: Track, numbers: Int[np.ndarray, " n"]) -> FaceSlots | None:
     )
 
 
-class CannotTell(ValueError):
+class Undecided(ValueError):
     """Nothing in a film tells who speaks."""
 
 
@@ -122,7 +122,7 @@ class CannotTell(ValueError):
 class ActiveSpeakerScorer(Protocol):
     def __call__(self, film: FilmSlots) -> list[Float[np.ndarray, " _"]]:
         """For each face of the film, a score for each of its slots: a logit, above 0 if it is
-        speaking. CannotTell if this cannot be determined."""
+        speaking. Undecided if this cannot be determined."""
 
 
 class LRASDScorer:
@@ -225,17 +225,17 @@ class MouthMotionScorer:
     """
 
     def __call__(self, film: FilmSlots) -> list[Float[np.ndarray, " _"]]:
-        """CannotTell for films without sound or without measured mouths."""
+        """Undecided for films without sound or without measured mouths."""
         known = [np.isfinite(face.openings) for face in film.faces]
         if not any(each.any() for each in known):
-            raise CannotTell(
+            raise Undecided(
                 "faces.select=speaker needs to see mouths open, which this detector's points do "
                 "not tell: take faces=mesh, or name a person (faces.select=0; plan=true lists them)"
             )
         levels = levels_db(film.waveform, SAMPLE_RATE)
         loud, silent = _of_slots(levels, len(film)), ~heard_slots(film.waveform, len(film))
         if silent.all() or np.ptp(loud) < MIN_RANGE_DB or max(map(np.sum, known)) < MIN_SLOTS:
-            raise CannotTell(
+            raise Undecided(
                 "faces.select=speaker cannot tell who speaks: the video's sound does not change, "
                 f"or no mouth is seen in {MIN_SLOTS} slots of 1/25 s; name a person "
                 "(faces.select=0; plan=true lists them)"

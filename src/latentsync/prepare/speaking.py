@@ -15,11 +15,11 @@ from latentsync.models.speaker_scorers import (
     SCORE_SLOTS,
     SLOTS_PER_SECOND,
     ActiveSpeakerScorer,
-    CannotTell,
     FaceSlots,
     FilmSlots,
     LRASDScorer,
     MouthMotionScorer,
+    Undecided,
     heard_slots,
     moving_mean,
 )
@@ -64,7 +64,7 @@ class MeasureSpeaking:
             return None
         try:
             (scores,) = self.scorer(film)
-        except CannotTell:
+        except Undecided:
             return None
         least = MOUTH_SPEAKS if self.weights is None else SPEAKS
         return float((moving_mean(scores, SCORE_SLOTS)[heard] > least).mean())
