@@ -38,7 +38,7 @@ class Length:
 
     def run(self, aligned):
         yield aligned.with_measures(
-            length=len(aligned.faces), unknown=float("nan"), person=f"of {aligned.source.key}"
+            length=len(aligned.faces), unknown=float("nan"), label=f"of {aligned.source.key}"
         )
 
 
@@ -108,8 +108,8 @@ def test_what_was_not_measured_is_not_dropped(raw_dir, recipe, stages, tmp_path,
     assert [each.message for each in caplog.records if each.levelname == "WARNING"] == [
         "no clip has the measure missing: its limit does nothing"
     ]
-    with pytest.raises(ValueError, match="person is a text"):
-        filter_clips(tmp_path / "set", {"person": Limit(min=1)})
+    with pytest.raises(ValueError, match="label is a text"):
+        filter_clips(tmp_path / "set", {"label": Limit(min=1)})
 
 
 def test_a_removed_recording_stays_out_and_a_changed_one_is_the_new_one(stages, tmp_path):
