@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.media.audio import mapped_waveform, read_waveform, write_wav
+from latentsync.media.audio import read_waveform, write_wav
 from media.sources import shades, tone, write_media
 
 GOLDEN_DIR = Path(__file__).parents[1] / "official" / "data"
@@ -26,14 +26,6 @@ def test_a_16_khz_wav_is_read_exactly(tmp_path: Path) -> None:
     expected = torch.from_numpy(samples).float() / 32768
     write_wav(tmp_path / "golden.wav", expected)
     assert torch.equal(read_waveform(tmp_path / "golden.wav"), expected)
-
-
-def test_a_mapped_waveform_is_the_same_and_leaves_no_file(tmp_path: Path) -> None:
-    path = write_media(tmp_path / "a.mp4", shades(75), sound=tone(3.3, 44100), rate=44100)
-    (tmp_path / "set").mkdir()
-    mapped = mapped_waveform(path, tmp_path / "set")
-    assert torch.equal(mapped, read_waveform(path))
-    assert not list((tmp_path / "set").iterdir())
 
 
 def test_write_wav_is_plain_16_bit_pcm(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Audio files <-> waveforms."""
 
 import logging
-import tempfile
 import wave
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -16,7 +15,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from jaxtyping import Float, Int16
+from jaxtyping import Float
 from torch import Tensor
 
 from latentsync.files import publish
@@ -58,31 +57,6 @@ def read_waveform(
     The samples pass through int16 as in the official code (`ffmpeg -f s16le`): exact for a 16 kHz
     wav, and a 5.1 downmix is normalised instead of clipped.
     """
-    pieces = _pieces(path, sample_rate, on_damage=on_damage, on_cut=on_cut, max_seconds=max_seconds)
-    samples = np.concatenate(list(pieces))
-    return torch.from_numpy(samples).float().div_(32768)
-
-
-def mapped_waveform(path: Path, folder: Path, *, max_seconds: float = inf) -> Float[Tensor, " t"]:
-    """What `read_waveform` returns at 16 kHz, on the disk of `folder` in a file without a name: of
-    a long recording, the system keeps in memory what is in use."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for piece in _pieces(path, SAMPLE_RATE, max_seconds=max_seconds):
-            file.write((piece.astype(np.float32) / 32768).tobytes())
-        file.flush()
-        return torch.from_numpy(np.memmap(file, np.float32, mode="r+"))
-
-
-def _pieces(
-    path: Path,
-    sample_rate: int,
-    *,
-    on_damage: OnDamage | None = None,
-    on_cut: OnDamage | None = None,
-    max_seconds: float = inf,
-) -> Iterator[Int16[np.ndarray, " n"]]:
-    """The samples of `read_waveform`; ValueError if there are none."""
-    num_samples = 0
     with open_media(path) as container:
         stream = audio_stream(container, path)
         resampled = resample(
@@ -90,13 +64,17 @@ def _pieces(
             layout="mono",
             sample_rate=sample_rate,
         )
+        pieces, wanted = [], max_seconds * sample_rate
         for frame in resampled:
-            yield frame.to_ndarray()[0]
-            num_samples += frame.samples
-            if num_samples >= max_seconds * sample_rate:
+            pieces.append(frame.to_ndarray()[0])
+            wanted -= frame.samples
+            if wanted <= 0:
                 break
-    if not num_samples:
+    if not pieces:
         raise ValueError(f"{path} has an audio stream without sound (0 samples): use another file")
+    samples = np.concatenate(pieces)
+    del pieces  # so that long audio is in memory once, not three times
+    return torch.from_numpy(samples).float().div_(32768)
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:

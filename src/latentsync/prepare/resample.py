@@ -6,7 +6,7 @@ from math import inf
 from typing import ClassVar, TypeVar
 
 from latentsync.faces.tracking.lazy_frame import AnyFrame
-from latentsync.media.audio import SAMPLE_RATE, mapped_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import UNREADABLE
 from latentsync.media.video import glance_at_frames, read_frames
 from latentsync.prepare.stage import Dropped, Recording, Resampled, UnreadableError
@@ -27,8 +27,8 @@ class Resample:
     def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
         source, info = recording.source, recording.info
         try:
-            waveform = mapped_waveform(
-                source.path, source.output_dir, max_seconds=source.end_seconds or inf
+            waveform = read_waveform(
+                source.path, SAMPLE_RATE, max_seconds=source.end_seconds or inf
             )
         except UNREADABLE as error:
             yield Dropped(source.name, self.name, str(error))
