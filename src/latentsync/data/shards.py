@@ -19,6 +19,7 @@ INDEX_NAME = "index.safetensors"
 # Metadata of the index, lists in JSON: names of the archives, and folders of the set.
 ARCHIVES, FOLDERS = "archives", "folders"
 HASHES, PLACES = "hashes", "places"
+MAX_FOUND = 10_000  # places that are remembered: an item asks for a file several times
 
 
 class ShardedSet:
@@ -32,15 +33,20 @@ class ShardedSet:
     def __init__(self, folder: Path, *, remote: RemoteSet | None = None) -> None:
         self.folder = folder
         self.remote = remote
+        self._found: dict[Path, FilePart] = {}
 
     def place(self, path: Path) -> FilePart:
         """Where a file of the folder is; FileNotFoundError if it is in no archive."""
-        row = self.check(path)
-        number, offset, size = (int(value) for value in self._index[PLACES][row])
-        archive = self._shards / self._listed(ARCHIVES)[number]
+        part = self._found.get(path)
+        if part is None:
+            number, offset, size = self._index[PLACES][self.check(path)].tolist()
+            part = FilePart(self._shards / self._listed(ARCHIVES)[number], offset, size)
+            if len(self._found) >= MAX_FOUND:
+                self._found.clear()
+            self._found[path] = part
         if self.remote is not None:
-            self.remote.bring(archive)
-        return FilePart(archive, offset, size)
+            self.remote.bring(part.path)
+        return part
 
     def check(self, path: Path) -> int:
         """The row of the index for a file; FileNotFoundError if it is in no archive."""
@@ -116,7 +122,7 @@ class ShardedSet:
         return path
 
     def __getstate__(self) -> dict:
-        return {"folder": self.folder, "remote": self.remote}
+        return {"folder": self.folder, "remote": self.remote, "_found": {}}
 
 
 class _Folder(Container[str]):
