@@ -104,6 +104,26 @@ def test_a_face_is_redrawn_in_its_turns_with_their_voices_and_fades_beside_them(
     assert alone == [*range(5), *range(30, 35), *range(37, 40)]
 
 
+@pytest.mark.parametrize("gap", [0, 3])
+def test_a_person_lost_and_found_in_the_next_frame_keeps_the_redrawn_mouth(gap: int):
+    n = 40
+    timeline = timeline_of(list(range(n)), Fraction(1, 25), n)
+    fps = Fraction(25)
+    one = survey_of([True] * 20).tracks[0]
+    other = replace(survey_of([True] * (20 - gap)).tracks[0], first=20 + gap)
+    runs, _ = find_runs(
+        Survey(n, [Shot(0, n)], [one, other]),
+        {0: np.full(20, AS_PERSON, np.int32), 1: np.full(20 - gap, AS_PERSON, np.int32)},
+        timeline,
+        slot_entries(timeline, fps=fps, num_slots=n),
+        Choice(min_size=0),
+        fps=fps,
+        num_spoken=n,
+    )
+    seam = [float(runs[0].strength[-1]), float(runs[1].strength[0])]
+    assert seam == pytest.approx([1, 1] if gap == 0 else [0.2, 0.2])
+
+
 def test_another_face_than_the_selected_is_no_face_that_was_not_found():
     n = 20
     timeline = timeline_of(list(range(n)), Fraction(1, 25), n)

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
+from jaxtyping import Bool, Float32, Int, Int32, Shaped
 
 from latentsync.faces.tracking.survey import Shot, Survey, Track, usable
 from latentsync.media.frame_reader import FrameTimes, Timeline
@@ -35,7 +35,6 @@ NOT_USABLE = -3  # in addition to the plan's values
 MAX_STEP = 16
 # Maximum distance of a reference from its chunk, in chunks. The faces in between are held.
 MAX_REFERENCE_CHUNKS = 4
-
 
 Reference = Literal["auto", "previous", "self"]
 
@@ -226,14 +225,14 @@ def find_runs(
         for first, end, turn in _stretches(wanted, numbers):
             if turn in (NOT_USABLE, LEFT_ALONE):
                 continue
-            shown = _fades(first, end, numbers, survey, track, choice.fade_slots)
             own = None if turn == AS_PERSON else turn
             holds = end == len(numbers) or not shot.first <= numbers[end] < shot.end
-            strength = shown.astype(np.float32)
+            strength = np.ones(end - first, dtype=np.float32)
             runs.append(Run(index, track.person, first, end, strength, own, holds))
     for run in runs:
         skip_reasons[run.first : run.end] = ""
-    return sorted(runs, key=lambda run: run.first), list(skip_reasons)
+    faded = _faded(runs, numbers, survey, choice.fade_slots)
+    return sorted(faded, key=lambda run: run.first), list(skip_reasons)
 
 
 def _wanted_slots(
@@ -277,32 +276,33 @@ def _stretches(
     return stretches
 
 
-def _shot_of(track: Track, survey: Survey) -> Shot:
-    return next(shot for shot in survey.shots if shot.first <= track.first < shot.end)
-
-
-def _fades(
-    first: int,
-    end: int,
+def _faded(
+    runs: Sequence[Run],
     numbers: Int32[np.ndarray, " k"],
     survey: Survey,
-    track: Track,
     fade_slots: int,
-) -> Float[np.ndarray, " n"]:
-    """Opacity of 1, fading in and out where the same shot continues without the face."""
-    shot = _shot_of(track, survey)
+) -> list[Run]:
+    """Fade mouths in and out where the same shot continues without them: not where the same person
+    is redrawn in the slot beside, as another track (lost for an instant) or in another turn."""
+    begins = {(run.person, run.first) for run in runs}
+    ends = {(run.person, run.end) for run in runs}
+    faded = []
+    for run in runs:
+        shot = _shot_of(survey.tracks[run.track], survey)
+        near = [slot for slot in (run.first - 1, run.end) if 0 <= slot < len(numbers)]
+        shown = {slot for slot in near if shot.first <= numbers[slot] < shot.end}
+        strength = run.strength.copy()
+        rise = np.arange(1, len(run) + 1, dtype=np.float32) / (fade_slots + 1)
+        if run.first - 1 in shown and (run.person, run.first) not in ends:
+            strength = np.minimum(strength, rise)
+        if run.end in shown and (run.person, run.end) not in begins:
+            strength = np.minimum(strength, rise[::-1])
+        faded.append(replace(run, strength=strength))
+    return faded
 
-    def goes_on(slot: int) -> bool:
-        return 0 <= slot < len(numbers) and bool(shot.first <= numbers[slot] < shot.end)
 
-    length = end - first
-    positions = np.arange(length)
-    strength = np.ones(length)
-    if fade_slots and goes_on(first - 1):
-        strength = np.minimum(strength, (positions + 1) / (fade_slots + 1))
-    if fade_slots and goes_on(end):
-        strength = np.minimum(strength, (length - positions) / (fade_slots + 1))
-    return strength
+def _shot_of(track: Track, survey: Survey) -> Shot:
+    return next(shot for shot in survey.shots if shot.first <= track.first < shot.end)
 
 
 def edited_tracks(
