@@ -51,7 +51,7 @@ def test_every_experiment_goes_with_all_callbacks(name: str, tmp_path: Path):
         built = build_callbacks(config.callbacks)
         assert len(built) >= len(wanted)
         averaged = any(isinstance(callback, AveragedWeights) for callback in built)
-        assert averaged == (chosen in ("adapt", "ema", "samples"))
+        assert averaged == (chosen in ("adapt", "ema", "evaluate", "samples"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
