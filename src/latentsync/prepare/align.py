@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from latentsync.faces.align import ALIGNERS, Aligner, align
-from latentsync.faces.detectors.base import FIVE_POINTS, Face, FaceDetector, overlap
+from latentsync.faces.detectors.base import (
+    FIVE_POINTS,
+    Face,
+    FaceDetector,
+    five_points,
+    overlap,
+)
 from latentsync.faces.mask import load_mask
 from latentsync.faces.occlusion import SIDE, OcclusionMasker, default_masker
 from latentsync.faces.tracking.identity import recognition_crop
@@ -28,6 +34,7 @@ HANDS = "hands"
 NOT_THERE = "what lies before mouths is not measured (prepare.occlusion=null does not ask for it)"
 OCCLUSION_EVERY = 8  # frames between looks for hands, while there is none
 LOOK_EVERY = 10  # frames between looks of one face
+MIN_SPREAD = 1.0  # pixels over which eyes and mouth must spread for a look
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
 
 FaceFrame = UInt8[np.ndarray, "r r 3"]
@@ -270,8 +277,11 @@ def without_jumps(faces: Iterable[Face | None], min_overlap: float) -> Iterator[
 
 
 def look_of(face: Face | None, frame: Frame) -> Look | None:
-    """A face as recognition networks take it; None if its points do not show eyes and mouth."""
+    """A face as recognition networks take it; None if its points do not show eyes and mouth, or
+    lie on one another."""
     if face is None or face.scheme not in FIVE_POINTS:
+        return None
+    if np.ptp(five_points(face), axis=0).max() < MIN_SPREAD:
         return None
     return recognition_crop(frame, face)
 
