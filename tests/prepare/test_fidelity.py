@@ -9,7 +9,7 @@ import pytest
 import latentsync.prepare.resample as resampling
 from coded import LOUD, RESOLUTION, make_detector, write_coded_video
 from latentsync.media.clip_reader import PyAvReader
-from latentsync.media.video import VideoWriter, read_frames
+from latentsync.media.video import VideoWriter, glance_at_frames, read_frames
 from latentsync.prepare import AlignedSegment, Recipe, prepare_clips
 from latentsync.prepare.stage import Source
 
@@ -63,6 +63,11 @@ def test_a_source_is_decoded_once_more_for_shots_and_every_clip_encoded_once(
             decoded.append(path)
             yield frame
 
+    def counted_looks(path, **options):
+        for frame in glance_at_frames(path, **options):
+            decoded.append(path)
+            yield frame
+
     write = VideoWriter.write
 
     def counting(self, frame):
@@ -70,6 +75,7 @@ def test_a_source_is_decoded_once_more_for_shots_and_every_clip_encoded_once(
         return write(self, frame)
 
     monkeypatch.setattr(resampling, "read_frames", counted)
+    monkeypatch.setattr(resampling, "glance_at_frames", counted_looks)
     monkeypatch.setattr(VideoWriter, "write", counting)
     recipe = Recipe(make_detector=make_detector, resolution=RESOLUTION, cut_ratio=cut_ratio)
     (outcome,) = prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())

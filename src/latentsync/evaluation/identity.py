@@ -29,10 +29,10 @@ class Identities:
     def look(
         self,
         pred: UInt8[np.ndarray, "h w 3"],
-        ref: UInt8[np.ndarray, "h w 3"],
+        ref: UInt8[np.ndarray, "h2 w2 3"],
         face: Face,
     ) -> None:
-        """Embed both faces, if it is the turn of this frame."""
+        """Embed both faces, if it is the turn of this frame; results may repeat an odd last row."""
         if self.embedder is not None and self.seen % STRIDE == 0:
             both = self.embedder(pred, face), self.embedder(ref, face)
             if both[0] is not None and both[1] is not None:
