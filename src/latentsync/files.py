@@ -1,5 +1,6 @@
 """Atomic writes: files and folders appear under their name once complete. Locks, the cache."""
 
+import hashlib
 import os
 import shutil
 import stat
@@ -86,6 +87,12 @@ def _walked(top: Path, met: set[Path]) -> Iterator[Path]:
         met.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place) / name for name in (*folders, *names) if not name.startswith("."))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def printable(path: Path | str) -> str:

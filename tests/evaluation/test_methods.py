@@ -16,13 +16,13 @@ from latentsync.evaluation.methods import (
 from latentsync.evaluation.pair_list import (
     COLUMNS,
     Task,
-    hash_of,
     read_list,
     task_of,
     write_list,
 )
 from latentsync.evaluation.run_method import RUNS_NAME, run_method
 from latentsync.evaluation.setting import CROSS, RECONSTRUCTION
+from latentsync.files import sha256_of
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[3])"
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_a_method_is_refused(tmp_path: Path) -> None:
 
 def test_hashes_are_those_of_everybody(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
-    assert hash_of(tmp_path / "x") == (
+    assert sha256_of(tmp_path / "x") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
     task = task_of("x", tmp_path / "x", tmp_path / "x", speaker="s", setting=CROSS, condition="c")

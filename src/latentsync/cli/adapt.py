@@ -1,7 +1,6 @@
 """`python train.py experiment=demo/adapt video=me.mp4`: prepare the video, train the VAE, then the
 UNet, and report; every result is kept, so that the same command goes on where it was stopped."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from latentsync.data.clips import Clip
 from latentsync.data.manifest import read_manifest
 from latentsync.evaluation.adapted import HeldOut, report_adaptation
 from latentsync.faces import MeshDetector
-from latentsync.files import printable
+from latentsync.files import printable, sha256_of
 from latentsync.models import LipSyncModel, MelAudioEncoder
 from latentsync.prepare import Demands, Part, encode_audio, encode_latents, prepare_clips
 from latentsync.prepare.record import Record, locked
@@ -208,11 +207,6 @@ def words_of(options: DictConfig) -> list[str]:
         f"{name!s}={quote(value) if isinstance(value, str) else json.dumps(value)}"
         for name, value in plain.items()
     ]
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def composed(name: str, *words: str) -> DictConfig:

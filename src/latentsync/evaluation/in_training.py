@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from latentsync.data import ClipDataset
+from latentsync.batch import Batch
 from latentsync.data.clips import Clip
 from latentsync.data.stores import map_tensors, shrink
 from latentsync.diffusion.sampler import Sampler
@@ -22,13 +21,14 @@ from latentsync.media.video import open_clip
 from latentsync.metrics.base import Sample
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
 from latentsync.pipeline import generate_clip
+from latentsync.training.callbacks.at_validation import AtValidation, validation_set
 from latentsync.training.tasks.diffusion import DiffusionTask
 
 OVERLAP = 4
 ROWS = ("own", "other")
 
 
-class EvaluateClips(Callback):
+class EvaluateClips(AtValidation):
     """Logs `val/own/...` and `val/other/...`: metrics of the first held-out clips of different
     recordings, with their own voice and with that of the next one.
 
@@ -49,42 +49,20 @@ class EvaluateClips(Callback):
         syncnet: Path | str | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(every_n_steps)
         check_metrics(metrics)
-        self.every_n_steps, self.num_clips, self.max_frames = every_n_steps, num_clips, max_frames
+        self.num_clips, self.max_frames = num_clips, max_frames
         self.sampler, self.metrics = sampler, dict(metrics)
         self.reader = None if reader is None else load_network(MouthReader, reader)
         self.syncnet = None if syncnet is None else load_network(StableSyncNet, syncnet)
         self.seed = seed
-        self._last_step = 0
 
-    def state_dict(self) -> dict[str, int]:
-        return {"last_step": self._last_step}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._last_step = state_dict["last_step"]
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
-        if not isinstance(pl_module, DiffusionTask):
-            raise ValueError(
-                f"callbacks.evaluate needs a diffusion model, not {type(pl_module).__name__}"
-            )
-        if batch_idx != 0 or trainer.global_step - self._last_step < self.every_n_steps:
-            return
-        self._last_step = trainer.global_step
-        dataset = getattr(trainer.datamodule, "val_set", None)
-        assert isinstance(dataset, ClipDataset)
-        rows = self.measure(pl_module.model, held_out(dataset.clips, self.num_clips))
+    def observe(self, trainer: Trainer, task: DiffusionTask, batch: Batch) -> None:
+        rows = self.measure(task.model, held_out(validation_set(trainer).clips, self.num_clips))
         many = trainer.world_size > 1
         for name, row in rows.items():
             for key, value in row.summary().items():
-                pl_module.log(f"val/{name}/{key}", float(value), batch_size=1, sync_dist=many)
+                task.log(f"val/{name}/{key}", float(value), batch_size=1, sync_dist=many)
 
     def measure(self, model: LipSyncModel, clips: Sequence[Clip]) -> dict[str, Row]:
         """The rows of all clips with their own voice and with the next one's."""

@@ -1,18 +1,16 @@
 """A list of pairs of a video and a voice to run methods on: a CSV with hashes of the files."""
 
 import csv
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from latentsync.evaluation.setting import CROSS, RECONSTRUCTION
-from latentsync.files import publish
+from latentsync.files import publish, sha256_of
 
 LIST_NAME = "list.csv"
 COLUMNS = ("name", "speaker", "condition", "setting", "video", "audio", "video_sha256",
            "audio_sha256")  # fmt: skip
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Task:
         for path, wanted in ((self.video, self.video_sha256), (self.audio, self.audio_sha256)):
             if not path.is_file():
                 return f"{path} does not exist"
-            if hash_of(path) != wanted:
+            if sha256_of(path) != wanted:
                 return f"{path} is not the file of the list: its SHA-256 does not begin {wanted:.8}"
         return None
 
@@ -45,16 +43,9 @@ def task_of(
     name: str, video: Path, audio: Path, *, speaker: str, setting: str, condition: str = ""
 ) -> Task:
     """A pair of files as they are now."""
-    return Task(*(name, speaker, condition, setting, video, audio, hash_of(video), hash_of(audio)))
-
-
-def hash_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
+    return Task(
+        *(name, speaker, condition, setting, video, audio, sha256_of(video), sha256_of(audio))
+    )
 
 
 def write_list(path: Path, tasks: Iterable[Task]) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning import Trainer
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
@@ -19,6 +18,7 @@ from latentsync.losses import SyncLoss
 from latentsync.media.audio import SAMPLE_RATE, read_waveform, write_wav
 from latentsync.media.video import VideoWriter
 from latentsync.models import LipSyncModel, StableSyncNet, sync_input
+from latentsync.training.callbacks.at_validation import AtValidation, validation_set
 from latentsync.training.loggers import log_video
 from latentsync.training.tasks.diffusion import DiffusionTask
 
@@ -27,7 +27,7 @@ STRIP_FRAMES = 8
 LOGGED_WITH_SAMPLES = ("val/sample_sync", "val/truth_sync")
 
 
-class SampleVideo(Callback):
+class SampleVideo(AtValidation):
     """Writes a video of the first validation clips, ground truth above generated, with the same
     noise each time.
 
@@ -48,6 +48,7 @@ class SampleVideo(Callback):
         syncnet: StableSyncNet | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(every_n_steps)
         if syncnet is not None and syncnet.reads_latents:
             raise ValueError(
                 "samples are pictures: callbacks.samples.syncnet must be a SyncNet of pixels, "
@@ -55,44 +56,21 @@ class SampleVideo(Callback):
             )
         self.scorer = None if syncnet is None else SyncLoss(syncnet)
         self.folder = Path(folder)
-        self.every_n_steps = every_n_steps
         self.sampler = sampler
         self.seed = seed
-        self._last_step = 0
 
-    def state_dict(self) -> dict[str, int]:
-        return {"last_step": self._last_step}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._last_step = state_dict["last_step"]
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        if not isinstance(pl_module, DiffusionTask):
-            raise ValueError(
-                f"sample videos are drawn by a diffusion model, not {type(pl_module).__name__}"
-            )
-        if batch_idx != 0 or trainer.global_step - self._last_step < self.every_n_steps:
-            return
-        self._last_step = trainer.global_step
+    def observe(self, trainer: Trainer, task: DiffusionTask, batch: Batch) -> None:
         some: Batch = {name: value[:MAX_CLIPS] for name, value in batch.items()}  # type: ignore[assignment,index]
-        truth, generated = generate_samples(pl_module.model, some, self.sampler, seed=self.seed)
-        scorer = self.scorer or pl_module.losses.get("sync")
+        truth, generated = generate_samples(task.model, some, self.sampler, seed=self.seed)
+        scorer = self.scorer or task.losses.get("sync")
         if isinstance(scorer, SyncLoss) and not scorer.reads_latents and "mel" in some:
             for name, pixels in zip(LOGGED_WITH_SAMPLES, (generated, truth), strict=True):
-                pl_module.log(name, sync_cosine(scorer, pixels, some), batch_size=len(generated))
+                task.log(name, sync_cosine(scorer, pixels, some), batch_size=len(generated))
         if trainer.is_global_zero:
-            dataset = getattr(trainer.datamodule, "val_set", None)
-            assert isinstance(dataset, ClipDataset)
+            dataset = validation_set(trainer)
             sound = sound_of(dataset, some) if dataset.items.stride == 1 else None
             frames = one_above_the_other(truth, generated)
-            self._show(trainer, frames, sound, fps=pl_module.model.format.fps)
+            self._show(trainer, frames, sound, fps=task.model.format.fps)
 
     def _show(
         self,
