@@ -10,6 +10,7 @@ import torch
 
 from latentsync.data.synthetic import Speaker, truth_of, viseme_track
 from latentsync.data.synthetic.speech import Voice, speak
+from latentsync.media.audio import SAMPLE_RATE
 from latentsync.media.frame import Picture
 from latentsync.models.speaker_scorers import SIDE, crop_squares, cut_square
 from latentsync.prepare import AlignedSegment, MeasureSpeaking
@@ -56,6 +57,17 @@ def test_what_cannot_be_told_is_none() -> None:
     assert speaking(replace(clip, openings=None)) is None
     assert speaking(replace(clip, openings=unknown)) is None
     assert speaking(replace(clip, waveform=torch.zeros(len(clip.waveform)))) is None
+
+
+@pytest.mark.parametrize(("seconds", "is_known"), [(0.6, False), (2.4, True)])
+def test_a_word_tells_nothing(seconds: float, is_known: bool) -> None:
+    clip = spoken(0)
+    energy = clip.waveform.square().cumsum(0)
+    length = round(seconds * SAMPLE_RATE)
+    first = int((energy[length:] - energy[:-length]).argmax())
+    quiet = torch.zeros_like(clip.waveform)
+    quiet[first : first + length] = clip.waveform[first : first + length]
+    assert (speaking(replace(clip, waveform=quiet)) is not None) == is_known
 
 
 def test_the_network_sees_the_whole_aligned_face(rng: np.random.Generator) -> None:
