@@ -184,3 +184,19 @@ def test_the_embedder_of_opencv_sees_the_aligned_face(
     three = Face(face.box, face.points[:3], 1.0, "three")
     with pytest.raises(ValueError, match="'three'"):
         embedder(official_frame, three)
+
+
+def test_a_tracklet_does_not_read_the_network_file_again(
+    detector: MeshDetector, official_frame: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "mean.onnx"
+    path.write_bytes(mean_network())
+    embedder = SFace(path)
+    key = embedder.cache_key
+    path.unlink()  # its real file has 37 MB
+    (face,) = detector(official_frame)
+    tracklet = Tracklet(detector, three_points, embedder)
+    tracklet.add(0, face, official_frame)
+    tracklet.identify()
+    assert [sample.look.shape for sample in tracklet.samples] == [(3,)]
+    assert embedder.cache_key == key

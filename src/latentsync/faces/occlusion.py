@@ -8,6 +8,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -87,7 +88,7 @@ class HandMasker:
         self.paths = Path(palm), Path(hand)
         self.finder = HandFinder(*self.paths)
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
         return f"hands 3 {_digest(*self.paths)}"
 
@@ -162,7 +163,7 @@ class SegmenterMasker:
                 f"{size} => 1 x 1 x {size} x {size}: {error.err or error}"
             ) from error
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
         return f"segmenter 1 {self.size} {_digest(self.path)}"
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -60,7 +60,7 @@ class MeshDetector(FaceDetector):
         self.network = read_network(landmark)
         self.min_score = min_score
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
         """The two networks, the score and the identity embedder."""
         digest = hashlib.blake2b(digest_size=16)

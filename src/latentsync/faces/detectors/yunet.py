@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -165,7 +165,7 @@ class YuNetDetector(FaceDetector):
         self.path, self.mesh, self._identity = Path(path), mesh, identity
         self.find = YuNet(self.path, side=side, min_score=min_score)
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
         digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
         who = "colors 2" if self._identity is None else self._identity.cache_key

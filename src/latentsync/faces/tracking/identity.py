@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
@@ -111,7 +111,7 @@ class SFace:
         except cv2.error as error:
             raise ValueError(f"{path} is no ONNX network that OpenCV reads: {error}") from error
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
         digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
         return f"{digest} {self.limit} {self.same_clothes}"
