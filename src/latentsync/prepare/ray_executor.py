@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 
@@ -43,7 +43,7 @@ class RayExecutor:
 
     def run(self, make_work: Callable[[], Callable[[T], R]], items: Iterable[T]) -> Iterator[R]:
         with self._connected():
-            actor = ray.remote(num_cpus=self.threads_per_worker)(Worker)
+            actor: Any = ray.remote(num_cpus=self.threads_per_worker)(Worker)
             work = ray.put(make_work)
             yield from self._results(
                 lambda: actor.remote(work, self.threads_per_worker), iter(items)
