@@ -16,6 +16,7 @@ from latentsync.faces.detectors.base import FaceDetector, IdentityEmbedder
 from latentsync.faces.tracking.follower import Follower
 from latentsync.faces.tracking.identity import ColorEmbedder, clothes_weight, number_people
 from latentsync.faces.tracking.lazy_frame import AnyFrame
+from latentsync.faces.tracking.opencv_threads import single_opencv_thread
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
 from latentsync.files import publish
@@ -133,6 +134,17 @@ def survey(
         raise ValueError(f"every={every}: faces are looked for every 1 frame or more")
     if embedder == "detector":
         embedder = detector.identity or ColorEmbedder()
+    with single_opencv_thread():
+        return _survey(frames, detector, points_of, embedder, every)
+
+
+def _survey(
+    frames: Iterable[AnyFrame],
+    detector: FaceDetector,
+    points_of: PointsOf,
+    embedder: IdentityEmbedder | None,
+    every: int,
+) -> Survey:
     num_frames = 0
     shots: list[Shot] = []
     tracklets: list[Tracklet] = []
