@@ -192,7 +192,7 @@ def test_a_tracklet_does_not_read_the_network_file_again(
     path = tmp_path / "mean.onnx"
     path.write_bytes(mean_network())
     embedder = SFace(path)
-    key = embedder.cache_key
+    key = embedder.cache_key  # which type checks of tests read at every call
     path.unlink()  # its real file has 37 MB
     (face,) = detector(official_frame)
     tracklet = Tracklet(detector, three_points, embedder)

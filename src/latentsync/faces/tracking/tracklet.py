@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -88,11 +89,7 @@ class Tracklet:
     def sample(
         self, embedder: IdentityEmbedder, frame: UInt8[np.ndarray, "h w 3"], face: Face
     ) -> None:
-        look = (
-            embedder.crop(frame, face)
-            if isinstance(embedder, CropEmbedder)
-            else embedder(frame, face)
-        )
+        look = embedder.crop(frame, face) if embeds_crops(embedder) else embedder(frame, face)
         if look is None:
             return
         clothes = torso_colours(frame, face.box) if clothes_weight(embedder) else None
@@ -105,7 +102,7 @@ class Tracklet:
 
     def identify(self) -> None:
         """Embed all crops so far, each some 40 kB."""
-        if isinstance(self.embedder, CropEmbedder):
+        if embeds_crops(self.embedder):
             embed = self.embedder.embed
             self.samples = [
                 sample if sample.look.ndim == 1 else replace(sample, look=embed(sample.look))
@@ -190,6 +187,11 @@ def bridged(
             nearness = [1 / abs(number - at) for at in beside]
             bridged[number] = np.average(moved, axis=0, weights=nearness)
     return bridged
+
+
+def embeds_crops(embedder: IdentityEmbedder | None) -> TypeGuard[CropEmbedder]:
+    """As isinstance, which reads `cache_key` on Python 3.11: the hash of a large file."""
+    return hasattr(embedder, "crop") and hasattr(embedder, "embed")
 
 
 def _five(face: Face) -> Float[np.ndarray, "5 2"]:
