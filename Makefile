@@ -37,8 +37,9 @@ set-up: $(SET_UP)
 
 # Made once, and again when what it is made from changes.
 $(SET_UP): pyproject.toml constraints.txt hatch_build.py
-	@echo "Setting up $(VENV): 6.6 GB, several minutes the first time."
+	@echo "Setting up $(VENV): 7 GB, several minutes the first time."
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	@test -x $(BIN)/python || "$(PYTHON)" -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; sys.exit(free < 8 and f"8 GB of free disk are needed here, there are {free:.1f}")'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e ".[train,prepare,sweep,wandb,dev]"
 	touch $@
