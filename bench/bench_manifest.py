@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from latentsync.data.datamodule import ShuffledSampler
 from latentsync.data.dataset import ClipDataset
 from latentsync.data.items import Items
 from latentsync.data.manifest import MANIFEST_NAME, MAX_LOOKED_AT, TABLE_NAME, read_manifest
 from latentsync.data.mixing import of_split
+from latentsync.data.order import ShuffledSampler
 from latentsync.data.tables import write_table
 from latentsync.media.video import VideoWriter
 

@@ -24,7 +24,7 @@ from latentsync.data.synthetic import read_truth
 from latentsync.data.windows import choose_reference_start, choose_starts, span
 from latentsync.faces.mask import load_mask
 from latentsync.media.mel import mel_window
-from latentsync.models.audio.encoders import frame_tokens
+from latentsync.media.tokens import frame_tokens
 
 TRUTH_NAMES = ("open", "width", "round", "teeth")
 

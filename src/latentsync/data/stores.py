@@ -43,12 +43,15 @@ class Opened(Generic[T]):
         if self._pid != os.getpid():
             # Decoder threads do not survive a fork.
             self._files, self._pid = OrderedDict(), os.getpid()
-        if path not in self._files:
-            self._files[path] = self.opener(path)
+        # Two look-ups: a part of an archive takes longer to hash than a path, which remembers it.
+        opened = self._files.get(path)
+        if opened is None:
+            opened = self._files[path] = self.opener(path)
             if len(self._files) > self.limit:
                 self._files.popitem(last=False)
-        self._files.move_to_end(path)
-        return self._files[path]
+        else:
+            self._files.move_to_end(path)
+        return opened
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_files": OrderedDict()}

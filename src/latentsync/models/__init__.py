@@ -1,10 +1,10 @@
 """Networks, and the model folders that hold them."""
 
+from latentsync.media.tokens import frame_tokens
 from latentsync.models.audio.encoders import (
     AudioEncoder,
     MelAudioEncoder,
     TokenStream,
-    frame_tokens,
     num_official_frames,
 )
 from latentsync.models.audio.hubert import HubertAudioEncoder

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor
 
 from latentsync.diffusion.sampler import Sampler
-from latentsync.models.audio.encoders import frame_tokens
+from latentsync.media.tokens import frame_tokens
 from latentsync.models.color_matching import colour_cells
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.pipeline.chunks import Chunk, Run, cut_chunks

@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latentsync.media.mel import mel_spectrogram
+from latentsync.media.tokens import STATES_PER_SECOND, token_rows
 from latentsync.models.audio.stream import StateStream
 
-# State rate of Mel and Whisper encoders, in Hz.
-STATES_PER_SECOND = 50
 # Both mels have 100 columns a second, of which two make a state.
 HOP = 160
 WINDOW_MEL_FRAMES = 3000
@@ -139,36 +138,6 @@ class TokenStream:
         )
         places = torch.searchsorted(torch.tensor(needed), rows)
         return rearrange(states[places], "f n l d -> f (n l) d")
-
-
-def frame_tokens(
-    states: Float[Tensor, "n l d"],
-    frames: Int[Tensor, " f"],
-    *,
-    before: int = 4,
-    after: int = 6,
-    fps: float = 25.0,
-    rate: float = STATES_PER_SECOND,
-) -> Float[Tensor, "f s d"]:
-    """The states around each video frame, time outer and layer inner; edges are repeated.
-
-    `rate` is the encoder's state rate in Hz.
-    """
-    rows = token_rows(frames, before=before, after=after, fps=fps, rate=rate)
-    return rearrange(states[rows.clamp(0, states.shape[0] - 1)], "f n l d -> f (n l) d")
-
-
-def token_rows(
-    frames: Int[Tensor, " f"],
-    *,
-    before: int,
-    after: int,
-    fps: float,
-    rate: float = STATES_PER_SECOND,
-) -> Int[Tensor, "f n"]:
-    """Indices of the states around each frame; some may lie before the first or after the last."""
-    centres = (frames.double() * rate / fps).floor().long()
-    return centres[:, None] + torch.arange(-before, after, device=frames.device)
 
 
 def num_official_frames(
