@@ -1,21 +1,34 @@
 """What lies before the mouth is measured, and a limit leaves such clips out."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from coded import LOUD, RESOLUTION, SIZE, coded_frame, coded_sound, make_detector
+from latentsync.data.synthetic import render_clip
+from latentsync.faces import MeshDetector, Placement
+from latentsync.faces.align import ALIGNERS
+from latentsync.faces.detectors.model_files import MESH, default_cache
+from latentsync.faces.mask import load_mask
+from latentsync.faces.occlusion import SIDE, Occluder
+from latentsync.faces.tracking.occlusion import OcclusionTracker
 from latentsync.media.audio import write_wav
-from latentsync.media.video import VideoWriter
+from latentsync.media.video import VideoWriter, read_frames
 from latentsync.prepare import Align, AlignedSegment, Limit, Recipe, Segment, prepare_clips
-from latentsync.prepare.stage import Source
+from latentsync.prepare.align import hidden_in
+from latentsync.prepare.stage import Measures, Source
 from segmenters import red_is_covered
 
+# Of MediaPipe's mesh, the outer edge.
+LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
 NUM_FRAMES = 60
 MOUTH = np.s_[74:92, 52:78]  # so small that it is no cut when it changes
+CHEEK = np.s_[68:98, 40:48]
 
 
 @pytest.fixture
@@ -26,34 +39,88 @@ def segmenter(tmp_path: Path) -> Path:
     return path
 
 
-def frame_of(number: int, hidden: range) -> np.ndarray:
-    """A grey frame; in some the mouth is red."""
+def frame_of(number: int, hidden: range, place: tuple = MOUTH) -> np.ndarray:
+    """A grey frame; in some the mouth, or another place, is red."""
     frame = np.full((SIZE, SIZE, 3), 60 + number % 2, np.uint8)
     if number in hidden:
-        frame[MOUTH] = 255, 30, 30
+        frame[place] = 255, 30, 30
     return frame
 
 
-def measured(hidden: range, occlusion: Path | None) -> float | str | None:
+def measured(hidden: range, occlusion: Path | None, place: tuple = MOUTH) -> Measures:
     stage = Align(
         make_detector=make_detector, aligner="smooth", resolution=RESOLUTION, fps=25.0,
         min_seconds=2.0, occlusion=occlusion,
     )  # fmt: skip
-    frames = (frame_of(number, hidden) for number in range(NUM_FRAMES))
+    frames = (frame_of(number, hidden, place) for number in range(NUM_FRAMES))
     source = Source(Path("a.mp4"), "a.mp4", "a", Path())
     (made,) = stage.run(Segment(source, 0, 0, frames, torch.zeros(NUM_FRAMES * 640)))
     assert isinstance(made, AlignedSegment)
-    return made.measures["occlusion"]
+    return made.measures
 
 
 @pytest.mark.parametrize("hidden", [range(0), range(60), range(27, 45), range(13, 29)])
 def test_it_is_the_share_of_the_frames(hidden: range, segmenter: Path) -> None:
     """Though most frames are not looked at while nothing is there."""
-    assert measured(hidden, segmenter) == pytest.approx(len(hidden) / NUM_FRAMES, abs=1e-4)
+    found = measured(hidden, segmenter)
+    for name in ("occlusion", "mouth_hidden"):
+        assert found[name] == pytest.approx(len(hidden) / NUM_FRAMES, abs=1e-4)
+
+
+def test_what_lies_on_the_cheek_does_not_hide_the_mouth(segmenter: Path) -> None:
+    found = measured(range(60), segmenter, CHEEK)
+    assert (found["occlusion"], found["mouth_hidden"]) == (1, 0)
+
+
+class Exact:
+    """Knows what was drawn before a face, frame by frame."""
+
+    every, cache_key = 1, ""
+
+    def __init__(self, alphas: np.ndarray) -> None:
+        self.alphas = iter(alphas)
+
+    def __call__(
+        self, frame: np.ndarray, placement: Placement, before: Occluder | None
+    ) -> Occluder | None:
+        matrix = placement.square_matrix(SIDE)
+        covered = cv2.warpAffine(np.float32(next(self.alphas)) / 255, matrix, (SIDE, SIDE))
+        return Occluder(covered) if covered.any() else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("occluder", "seed"), [("hand", 12), ("microphone", 3), ("hand", 11)])
+def test_a_drawn_mouth_is_hidden_as_often_as_its_lips(
+    occluder: str, seed: int, tmp_path: Path
+) -> None:
+    """By the exact shape of what is drawn, and the lips that the mesh finds without it."""
+    if not (default_cache() / next(iter(MESH.checksums))).is_file():
+        pytest.skip("the face models are not fetched: python -m latentsync.faces.fetch")
+    free = render_clip(tmp_path / "free", seed=seed, seconds=4)
+    render_clip(tmp_path / "hidden", seed=seed, seconds=4, occluder=occluder)
+    alphas = np.load(tmp_path / "hidden.truth.npz")["alpha"]
+    detector = MeshDetector()
+    faces = [detector(frame)[0] for frame in read_frames(free)]
+    over = [lips_covered(face.points, alpha) for face, alpha in zip(faces, alphas, strict=True)]
+    tracker = OcclusionTracker(Exact(alphas), load_mask("mask", SIDE) < 0.5, every=1)
+    smooth = ALIGNERS["smooth"](128)
+    placements = smooth.placements(smooth.points_of(face) for face in faces)
+    for number, placement in enumerate(placements):
+        tracker(number, partial(np.zeros, (256, 256, 3), np.uint8), placement)
+    share = np.mean([hidden for _, hidden in hidden_in(tracker, len(faces))])
+    assert share == pytest.approx(np.mean(np.array(over) > 0.25), abs=0.04)
+
+
+def lips_covered(points: np.ndarray, alpha: np.ndarray) -> float:
+    lips = np.zeros(alpha.shape, np.uint8)
+    cv2.fillConvexPoly(lips, cv2.convexHull(points[LIPS].round().astype(np.int32)), 1)
+    return float((alpha[lips > 0] > 127).mean())
 
 
 def test_what_is_not_looked_for_is_not_measured() -> None:
-    assert measured(range(60), None) is None
+    found = measured(range(60), None)
+    assert found["occlusion"] is None
+    assert found["mouth_hidden"] is None
 
 
 def test_a_limit_lists_a_clip_whose_mouth_is_hidden(segmenter: Path, tmp_path: Path) -> None:

@@ -22,7 +22,13 @@ from latentsync.faces.detectors.base import (
 from latentsync.faces.mask import load_mask
 from latentsync.faces.occlusion import SIDE, OcclusionMasker, default_masker
 from latentsync.faces.tracking.identity import recognition_crop
-from latentsync.faces.tracking.occlusion import MIN_SHARE, OcclusionTracker
+from latentsync.faces.tracking.occlusion import (
+    MIN_MOUTH_SHARE,
+    MIN_SHARE,
+    MOUTH,
+    CoveredFrames,
+    OcclusionTracker,
+)
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.single import Tracker
 from latentsync.faces.tracking.survey import turned_away
@@ -50,9 +56,10 @@ class Align:
     does not look, and an unknown yaw is accepted.
     `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
     `make_detector` is called once per process. Adds the measures `face_px`: the median side of the
-    square that is cropped, in pixels of the recording; and `occlusion`: the share of the frames in
-    which something lies before the mouth. `occlusion` tells by what: "hands", the networks for
-    hands, or the path of a segmenter (see `SegmenterMasker`); None does not measure it.
+    square that is cropped, in pixels of the recording; and the shares of the frames in which
+    something lies before the painted part, `occlusion`, and before the mouth, `mouth_hidden`.
+    `occlusion` tells by what: "hands", the networks for hands, or the path of a segmenter (see
+    `SegmenterMasker`); None does not measure them.
     """
 
     name: ClassVar[str] = "align"
@@ -103,7 +110,7 @@ class Align:
 
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
         faces: list[AlignedFace | None] = []
-        hidden: list[bool] = []
+        hidden: list[tuple[bool, bool]] = []
         runs: list[tuple[int, int]] = []
         # A clip shows one shot, as there may be another person after a cut.
         for shot in shots_of(segment.frames):
@@ -133,8 +140,7 @@ class Align:
             yield self._dropped(segment, self._unused(used), start, stop)
         for number, (first, end) in enumerate(used):
             made = self._aligned(segment, faces, first, end, number)
-            share = None if self.masker is None else float(np.mean(hidden[first:end]))
-            yield made.with_measures(occlusion=share)
+            yield made.with_measures(**self._hidden(hidden[first:end]))
 
     def _aligned(
         self,
@@ -156,6 +162,12 @@ class Align:
             looks=[face.look for face in shown if face.look is not None],
             openings=np.array([face.opening for face in shown]),
         ).with_measures(face_px=float(np.median([face.side for face in shown])))
+
+    def _hidden(self, hidden: list[tuple[bool, bool]]) -> dict[str, float | None]:
+        if self.masker is None:
+            return {"occlusion": None, "mouth_hidden": None}
+        occlusion, mouth_hidden = np.mean(hidden, axis=0).tolist()
+        return {"occlusion": occlusion, "mouth_hidden": mouth_hidden}
 
     def _unused(self, used: list[tuple[int, int]]) -> str:
         if self.stretches == "all":
@@ -252,10 +264,15 @@ def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
     return OcclusionTracker(masker, painted, every=max(masker.every, OCCLUSION_EVERY))
 
 
-def hidden_in(tracker: OcclusionTracker | None, num_frames: int) -> list[bool]:
-    """Whether something lies before the mouth, for every frame of a shot."""
-    shares = {} if tracker is None else tracker.finish().shares
-    return [shares.get(number, 0.0) > MIN_SHARE for number in range(num_frames)]
+def hidden_in(tracker: OcclusionTracker | None, num_frames: int) -> list[tuple[bool, bool]]:
+    """Whether something lies before the painted part, and before the mouth, for every frame of a
+    shot."""
+    seen = CoveredFrames() if tracker is None else tracker.finish()
+    mouths = {number: float((covered[MOUTH] > 0.5).mean()) for number, covered in seen.items()}
+    return [
+        (seen.shares.get(number, 0.0) > MIN_SHARE, mouths.get(number, 0.0) > MIN_MOUTH_SHARE)
+        for number in range(num_frames)
+    ]
 
 
 def facing(faces: list[AlignedFace | None], max_yaw: float | None) -> list[AlignedFace | None]:

@@ -16,6 +16,20 @@ Frame = UInt8[np.ndarray, "h w 3"]
 # A smaller fraction of the painted part is skin or the edge of a finger, and does not hide the
 # mouth.
 MIN_SHARE = 0.02
+# The ellipse in which a mouth opens in an aligned face, as shares of its side: centre (x, y), half
+# axes. A hand on the cheek covers less of it than a finger before the lips.
+MOUTH_CENTRE, MOUTH_AXES = (0.5, 0.65), (0.2, 0.15)
+MIN_MOUTH_SHARE = 0.1
+
+
+def mouth_ellipse(size: int) -> Bool[np.ndarray, "s s"]:
+    """Where the mouth is in an aligned face of `size` pixels."""
+    places = (np.arange(size) + 0.5) / size
+    x, y = ((places - at) / half for at, half in zip(MOUTH_CENTRE, MOUTH_AXES, strict=True))
+    return x[None] ** 2 + y[:, None] ** 2 <= 1
+
+
+MOUTH = mouth_ellipse(SIDE)
 
 
 class CoveredFrames(Mapping[int, Covered]):
