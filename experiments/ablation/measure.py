@@ -13,13 +13,12 @@ from latentsync import demo_model_dir
 from latentsync.data.manifest import read_manifest
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
+from latentsync.evaluation.evaluator import Evaluator
 from latentsync.evaluation.model import (
-    Evaluator,
     Example,
     choose_clips,
     choose_driver,
     load_example,
-    to_pixels,
 )
 from latentsync.metrics.correlation import OpeningLeak, TraitCorrelation
 from latentsync.metrics.masked import MaskedPSNR, MaskedSSIM
@@ -27,6 +26,7 @@ from latentsync.metrics.sync import SyncFigures
 from latentsync.metrics.temporal import Flicker
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
 from latentsync.models.model_config import ModelFormat
+from latentsync.pipeline import to_pixels
 from latentsync.pipeline.chunks import Run, cut_chunks
 from latentsync.pipeline.generation import tokens_of
 

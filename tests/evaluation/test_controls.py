@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -31,8 +32,14 @@ from latentsync.evaluation.controls import (
     shifted,
     with_voice,
 )
-from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_points
-from latentsync.evaluation.model import Evaluator
+from latentsync.evaluation.evaluator import Evaluator
+from latentsync.evaluation.exaggerate import (
+    GRID,
+    REACH,
+    STILL,
+    exaggerated_faces,
+    exaggerated_points,
+)
 from latentsync.metrics.base import Figure, MeanOverClips
 from latentsync.metrics.correlation import LandmarkCorrelation
 from latentsync.metrics.lips import INNER, INNER_ABOVE, LIPS, OUTER, OUTER_ABOVE, shape_of
@@ -134,6 +141,32 @@ def test_its_picture_opens_too_and_stays_the_same_elsewhere() -> None:
     assert 24 <= after <= 32
     np.testing.assert_array_equal(drawn[:2], faces[:2])
     np.testing.assert_array_equal(drawn[2, :20], faces[2, :20])
+
+
+def test_the_pull_of_all_points_is_their_weighted_mean() -> None:
+    """The field by its formula, point by point; it is evaluated as a product of matrices."""
+    generator = torch.Generator().manual_seed(0)
+    points = mouth([0.0, 0.0, 20.0])
+    faces = torch.randint(0, 256, (3, 128, 128, 3), generator=generator).byte().numpy()
+    moved = exaggerated_points(points, 1.5)[2].double().numpy()
+    steps = moved - points[2].double().numpy()
+    reach = REACH * np.ptp(points[2, :, 0].numpy())
+    coarse = (np.arange(GRID) + 0.5) * 128 / GRID - 0.5
+    field = np.empty((GRID, GRID, 2), np.float32)
+    for row, y in enumerate(coarse):
+        for column, x in enumerate(coarse):
+            weights = np.exp(-(((x, y) - moved) ** 2).sum(axis=1) / (2 * reach**2))
+            field[row, column] = weights @ steps / (weights.sum() + STILL)
+    wide = cv2.resize(field, (128, 128), interpolation=cv2.INTER_LINEAR)
+    y, x = np.mgrid[:128, :128].astype(np.float32)
+    expected = cv2.remap(
+        faces[2], x - wide[..., 0], y - wide[..., 1], cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    drawn = exaggerated_faces(faces, points, 1.5)[2].astype(int)
+    assert np.abs(drawn - expected).max() <= 8  # a position is rounded to 1/32 of a pixel
+    assert (drawn == expected).mean() > 0.999
+    assert (drawn != faces[2]).mean() > 0.1
 
 
 class Given(MeanOverClips):

@@ -14,8 +14,8 @@ from latentsync.evaluation.clip_values import intervals, tables_of
 from latentsync.evaluation.control_findings import findings
 from latentsync.evaluation.control_rows import ControlRows, OtherVoice, Truth
 from latentsync.evaluation.controls import COPIED, REVERSED, SHUFFLED, TRUTH
+from latentsync.evaluation.evaluator import Evaluator
 from latentsync.evaluation.landmarks import by_landmarks, lips_of
-from latentsync.evaluation.model import Evaluator
 from latentsync.faces import MeshDetector, SmoothAligner, align, track
 from latentsync.faces.warp import transform
 from latentsync.media.audio import read_waveform
@@ -50,7 +50,8 @@ def truth_of(stem: Path, evaluator: Evaluator) -> Truth:
     sample = {"driving": driving[: len(faces)], "reading": evaluator.read(faces)}
     mel = mel_spectrogram(read_waveform(video))
     sample |= by_landmarks(lips, lips)
-    return Truth(stem.name, stem.name, sample, faces, torch.from_numpy(points).float(), mel)
+    where = torch.from_numpy(points).float()
+    return Truth(stem.name, stem.name, sample, faces, where, evaluator.embed(faces, mel))
 
 
 def truths(folder: Path, evaluator: Evaluator) -> Iterator[Truth]:
@@ -77,7 +78,7 @@ def test_the_truth_is_better_than_what_spoils_it_with_intervals_apart(tmp_path: 
     before: Truth | None = None
     for truth in truths(tmp_path, evaluator):
         # The voice of the clip before last is another one than that of the last.
-        other = None if before is None else OtherVoice(before.sample, before.mel, len(before.faces))
+        other = None if before is None else OtherVoice(before.sample, before.heard.sound)
         controls.add(truth, other=other)
         before = truth if truth.clip.endswith(("0", "5")) else before
     controls.finish()

@@ -115,6 +115,18 @@ def test_merged_and_reset_is_as_if_measured_at_once(name: str, files: dict[str, 
     equal(measured(first, samples), whole)
 
 
+@pytest.mark.parametrize("name", LISTED)
+def test_a_call_gives_the_figures_of_its_clip_and_counts_it(
+    name: str, files: dict[str, str]
+) -> None:
+    samples = clips()
+    metric = metric_of(name, files)
+    for sample in samples:
+        alone = metric(**{need: sample[need] for need in needs_of(metric)})
+        equal(alone, measured(metric_of(name, files), [sample]))
+    equal(metric.compute(), measured(metric_of(name, files), samples))
+
+
 def half(rank: int, folder: str, files: dict[str, str]) -> None:
     """Of three clips two are this process's, or one; then all of them, or none."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}

@@ -25,8 +25,9 @@ from latentsync.data.manifest import read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion import DDPM
 from latentsync.evaluation.aggregate import check_metrics, figures_of
+from latentsync.evaluation.evaluator import Evaluator
 from latentsync.evaluation.folders import Comparison, compare_folders
-from latentsync.evaluation.model import Evaluator, choose_clips, choose_driver, load_example
+from latentsync.evaluation.model import choose_clips, choose_driver, load_example
 from latentsync.faces import Face, FaceDetector, FixedDetector
 from latentsync.faces.detectors.base import THREE_POINTS
 from latentsync.media.video import VideoWriter, probe

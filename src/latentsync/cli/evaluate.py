@@ -25,6 +25,7 @@ from latentsync.evaluation.clip_values import tables_of
 from latentsync.evaluation.control_findings import findings
 from latentsync.evaluation.control_rows import ControlRows, truth_of_synthetic, voice_of_synthetic
 from latentsync.evaluation.controls import TRUTH
+from latentsync.evaluation.evaluator import Evaluator
 from latentsync.evaluation.folders import (
     Comparison,
     Measured,
@@ -33,13 +34,7 @@ from latentsync.evaluation.folders import (
     leave_out_invalid_sync,
 )
 from latentsync.evaluation.lse import LseScorer
-from latentsync.evaluation.model import (
-    ROWS,
-    UNKNOWN_OF_ALIGNED,
-    Evaluator,
-    Spoken,
-    evaluate_model,
-)
+from latentsync.evaluation.model import ROWS, UNKNOWN_OF_ALIGNED, Spoken, evaluate_model
 from latentsync.evaluation.outcome import Outcome, write_outcome
 from latentsync.evaluation.pairs import Failed
 from latentsync.evaluation.report import (
@@ -198,7 +193,7 @@ def evaluate(config: DictConfig, out: Path) -> None:
     shown: list[Spoken] = []
     for spoken in tqdm(results, total=len(examples), desc="evaluate", unit="clip"):
         truth = truth_of_synthetic(spoken, evaluator=evaluator)
-        controls.add(truth, other=voice_of_synthetic(spoken))
+        controls.add(truth, other=voice_of_synthetic(spoken, evaluator=evaluator))
         if len(shown) < SHEET_CLIPS:
             shown.append(spoken)
     form = model.format

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
@@ -22,28 +21,21 @@ from latentsync.evaluation.controls import (
     shifted,
     with_voice,
 )
+from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_points
 from latentsync.evaluation.landmarks import by_landmarks, lips_of, points_in_aligned
-from latentsync.evaluation.model import Evaluator, Faces, Spoken
-from latentsync.evaluation.sync_embeddings import (
-    count_windows,
-    embed_sound,
-    embed_windows,
-)
+from latentsync.evaluation.model import Spoken
+from latentsync.evaluation.sync_embeddings import Heard, Sound, Vision, lower_halves
 from latentsync.metrics.base import Sample
 from latentsync.metrics.lips import shape_of
-from latentsync.metrics.sync import shift_cosines
-from latentsync.pipeline import to_pixels
-
-Vision = Float[Tensor, "n d"] | None
-Sound = Float[Tensor, "m d"] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """An untouched clip: its inputs, its aligned faces and the lips in their pixels, and its sound.
+    """An untouched clip: its inputs, its aligned faces and the lips in their pixels, and what
+    SyncNet makes of it.
 
-    `mel` is None where sync cannot be scored, `points` where no lips are known.
+    `heard` is None where sync cannot be scored, `points` where no lips are known.
     """
 
     clip: str
@@ -51,16 +43,15 @@ class Truth:
     sample: Sample
     faces: Faces
     points: Float[Tensor, "f 40 2"] | None
-    mel: Float[Tensor, "80 t"] | None
+    heard: Heard | None
 
 
 @dataclass(frozen=True, slots=True)
 class OtherVoice:
-    """The tracks and the sound of a voice that is not the clip's own, over so many frames."""
+    """The tracks of a voice that is not the clip's own, and what SyncNet hears of it."""
 
     tracks: Sample
-    mel: Float[Tensor, "80 t"] | None
-    num_frames: int
+    sound: Sound | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +61,8 @@ class Held:
     clip: str
     speaker: str
     sample: Sample
-    vision: Vision
-    sound: Sound
+    vision: Vision | None
+    sound: Sound | None
 
 
 class ControlRows:
@@ -86,7 +77,9 @@ class ControlRows:
 
     def add(self, truth: Truth, *, other: OtherVoice | None = None) -> None:
         """Add a clip; `other` is the voice that a copy of it would be scored against."""
-        held = self._hold(truth)
+        heard = truth.heard
+        vision, sound = (None, None) if heard is None else (heard.vision, heard.sound)
+        held = Held(truth.clip, truth.speaker, truth.sample, vision, sound)
         own = self._spoken(held.sample, held.vision, held.sound)
         self._count(TRUTH, held, own)
         for num_frames, name in SHIFTS.items():
@@ -94,8 +87,7 @@ class ControlRows:
         self._count(REVERSED, held, self._reversed(truth, held))
         self._count(EXAGGERATED, held, self._exaggerated(truth, held))
         if other is not None:
-            sound = self._hear(other.mel, other.num_frames)
-            self._count(COPIED, held, self._dubbed(held, other.tracks, sound))
+            self._count(COPIED, held, self._dubbed(held, other.tracks, other.sound))
         # A list has each clip with two voices, one after the other: its own sound is no other one.
         if self._last is not None and self._last.speaker != held.speaker:
             self._count(SHUFFLED, held, self._dubbed(held, self._last.sample, self._last.sound))
@@ -116,35 +108,18 @@ class ControlRows:
     def _count(self, name: str, held: Held, sample: Sample) -> None:
         self.rows[name].add(sample, clip=held.clip, speaker=held.speaker)
 
-    def _hold(self, truth: Truth) -> Held:
-        sound = self._hear(truth.mel, len(truth.faces))
-        vision = None if sound is None else self._see(truth.faces)
-        return Held(truth.clip, truth.speaker, truth.sample, vision, sound)
-
-    def _hear(self, mel: Float[Tensor, "80 t"] | None, num_frames: int) -> Sound:
-        syncnet = self.evaluator.syncnet
-        if syncnet is None or mel is None or num_frames < syncnet.config.num_frames:
-            return None
-        fps = self.evaluator.model_format.fps
-        return embed_sound(syncnet, mel, count_windows(syncnet, num_frames), fps=fps)
-
-    def _see(self, faces: Faces) -> Float[Tensor, "n d"]:
-        assert self.evaluator.syncnet is not None
-        stride = self.evaluator.sync_stride
-        return embed_windows(self.evaluator.syncnet, to_pixels(faces), stride=stride)
-
-    def _spoken(self, sample: Sample, vision: Vision, sound: Sound) -> Sample:
+    def _spoken(self, sample: Sample, vision: Vision | None, sound: Sound | None) -> Sample:
         """The inputs with the cosines of these pictures and this sound."""
         if vision is None or sound is None:
             return sample
-        starts = torch.arange(len(vision)) * self.evaluator.sync_stride
-        return sample | {"sync_cosines": shift_cosines(vision, sound, starts)}
+        return sample | {"sync_cosines": self.evaluator.cosines(vision, sound)}
 
-    def _dubbed(self, held: Held, tracks: Sample, sound: Sound) -> Sample:
+    def _dubbed(self, held: Held, tracks: Sample, sound: Sound | None) -> Sample:
         return self._spoken(with_voice(held.sample, tracks), held.vision, sound)
 
     def _reversed(self, truth: Truth, held: Held) -> Sample:
-        vision = None if held.vision is None else self._see(truth.faces[::-1].copy())
+        heard = truth.heard
+        vision = None if heard is None else self.evaluator.see(heard.pictures.flip(0))
         return self._spoken(reversed_in_time(truth.sample), vision, held.sound)
 
     def _exaggerated(self, truth: Truth, held: Held) -> Sample:
@@ -157,7 +132,10 @@ class ControlRows:
         if "lips" in sample:
             sample["lips"] = exaggerated_points(sample["lips"], FACTOR)
             sample["landmarks"] = shape_of(sample["lips"])
-        vision = None if held.vision is None else self._see(faces)
+        vision = None
+        if truth.heard is not None:
+            assert self.evaluator.syncnet is not None
+            vision = self.evaluator.see(lower_halves(self.evaluator.syncnet, faces))
         return self._spoken(sample, vision, held.sound)
 
 
@@ -179,13 +157,18 @@ def truth_of_synthetic(spoken: Spoken, *, evaluator: Evaluator) -> Truth:
         lips = lips_of(spoken.found)
         sample |= by_landmarks(lips, lips)
         points = points_in_aligned(spoken.found, faces.shape[1])
-    return Truth(example.name, example.source, sample, faces[:num_frames], points, voice.mel)
+    faces = faces[:num_frames]
+    can_hear = evaluator.can_hear(num_frames)
+    heard = evaluator.embed(faces, voice.mel) if can_hear else None
+    return Truth(example.name, example.source, sample, faces, points, heard)
 
 
-def voice_of_synthetic(spoken: Spoken) -> OtherVoice:
+def voice_of_synthetic(spoken: Spoken, *, evaluator: Evaluator) -> OtherVoice:
     """The voice that the source of a drawn clip is dubbed with."""
     voice, lips = spoken.driver.voice, spoken.driver_lips
     tracks = {"driving": voice.truth}
     if lips is not None:
         tracks |= {"driving_lips": lips, "driving_landmarks": shape_of(lips)}
-    return OtherVoice(tracks, voice.mel, len(voice.truth))
+    num_frames = len(voice.truth)
+    can_hear = evaluator.can_hear(num_frames)
+    return OtherVoice(tracks, evaluator.hear(voice.mel, num_frames) if can_hear else None)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.landmarks import lips_of, points_in
-from latentsync.evaluation.model import Evaluator, Faces
 from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
 from latentsync.metrics.lips import LIPS
 
@@ -23,11 +23,12 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Aligned faces of both, the lips of every frame of the reference, and the same lips in the
-    pixels of its aligned faces."""
+    """Aligned faces of both where the reference shows one, the lips of every frame of both, and
+    those of the reference in the pixels of its aligned faces."""
 
     pred: Faces
     ref: Faces
+    pred_lips: Float[Tensor, "n 40 2"]
     lips: Float[Tensor, "n 40 2"]
     points: Float[Tensor, "f 40 2"]
     identities: Identities
@@ -39,10 +40,16 @@ def cut_alike(
     evaluator: Evaluator,
     detector: FaceDetector,
 ) -> Alike:
-    """Faces of both videos where the reference has one, and the lips in all reference frames."""
+    """Faces of both videos where the reference has one, and the lips in all frames of both."""
     resolution = evaluator.model_format.resolution
     aligner = ALIGNERS[evaluator.model_format.aligner](resolution)
+    pred_found: list[Face | None] = []
     found: list[Face | None] = []
+
+    def follow_pred(frames: Iterator[Frame]) -> Iterator[Face | None]:
+        for face in track(frames, detector):
+            pred_found.append(face)
+            yield face
 
     def follow(pairs: Iterator[tuple[Frame, Frame]]) -> Iterator[Face | None]:
         for face in track((ref for _, ref in pairs), detector):
@@ -55,7 +62,8 @@ def cut_alike(
         )
 
     # The shorter video ends both.
-    followed = beside(zip(pred_frames, ref_frames, strict=False), follow)
+    pred_followed = (frame for frame, _ in beside(pred_frames, follow_pred))
+    followed = beside(zip(pred_followed, ref_frames, strict=False), follow)
     faces, points = [], []
     identities = Identities(evaluator.embedder)
     for (pair, face), placement in beside(followed, place):
@@ -66,7 +74,8 @@ def cut_alike(
             identities.look(*pair, face)
     both = np.array(faces, dtype=np.uint8).reshape(-1, 2, resolution, resolution, 3)
     where = torch.from_numpy(np.array(points).reshape(-1, len(LIPS), 2)).float()
-    return Alike(both[:, 0], both[:, 1], lips_of(found), where, identities)
+    pred_lips = lips_of(pred_found[: len(found)])
+    return Alike(both[:, 0], both[:, 1], pred_lips, lips_of(found), where, identities)
 
 
 def beside(

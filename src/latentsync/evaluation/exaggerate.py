@@ -34,26 +34,31 @@ def exaggerated_points(points: Points, factor: float) -> Points:
 def exaggerated_faces(faces: Faces, points: Points, factor: float) -> Faces:
     """Aligned faces with the lips at `points`, in their pixels, moved as `exaggerated_points`."""
     moved = exaggerated_points(points, factor).numpy()
-    return np.stack([_pulled(*each) for each in zip(faces, points.numpy(), moved, strict=True)])
+    y, x = np.mgrid[: faces.shape[1], : faces.shape[2]].astype(np.float32)
+    tracks = zip(faces, points.numpy(), moved, strict=True)
+    return np.stack([_pulled(*each, x=x, y=y) for each in tracks])
 
 
 def _pulled(
     face: UInt8[np.ndarray, "r r 3"],
     points: Float[np.ndarray, "40 2"],
     moved: Float[np.ndarray, "40 2"],
+    *,
+    x: Float[np.ndarray, "r r"],
+    y: Float[np.ndarray, "r r"],
 ) -> UInt8[np.ndarray, "r r 3"]:
     if not np.isfinite(moved).all():
         return face
     side = len(face)
     reach = REACH * float(np.ptp(points[:, 0]))
     coarse = (np.arange(GRID) + 0.5) * side / GRID - 0.5
-    grid = np.stack(np.meshgrid(coarse, coarse), axis=-1)
-    squares = ((grid[:, :, None] - moved) ** 2).sum(axis=-1)
-    weights = np.exp(-squares / (2 * reach**2))
-    shift = (weights[..., None] * (moved - points)).sum(axis=2)
-    shift /= (weights.sum(axis=2) + STILL)[..., None]
+    # The Gaussian around each point is a product of one along x and one along y, so that its sum
+    # over points is a product of matrices.
+    along_x, along_y = np.exp(-((coarse[:, None, None] - moved) ** 2) / (2 * reach**2)).T
+    pulls = np.column_stack([moved - points, np.ones(len(points))])
+    pulled_x, pulled_y, weight = (along_y.T @ (pull[:, None] * along_x) for pull in pulls.T)
+    shift = np.stack([pulled_x, pulled_y], axis=-1) / (weight + STILL)[..., None]
     wide = cv2.resize(shift.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    y, x = np.mgrid[:side, :side].astype(np.float32)
     return cv2.remap(
         face, x - wide[..., 0], y - wide[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torchmetrics import Metric
 from tqdm import tqdm
 
@@ -17,17 +18,17 @@ from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.control_rows import ControlRows, OtherVoice, Truth
 from latentsync.evaluation.controls import COPIED, SHUFFLED, WIDE_LSE, middle_of
 from latentsync.evaluation.cut_alike import Alike, cut_alike
+from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.identity import Identities
-from latentsync.evaluation.landmarks import by_landmarks, lips_of, without_truth
+from latentsync.evaluation.landmarks import by_landmarks, without_truth
 from latentsync.evaluation.lse import LseScorer, NoTrack
-from latentsync.evaluation.model import Evaluator, Faces
 from latentsync.evaluation.pair_times import check_sizes, notes_on_time
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
 from latentsync.evaluation.report_page import Page
 from latentsync.evaluation.setting import AUTO, CROSS, RECONSTRUCTION, ROW_OF, Mel, setting_of
+from latentsync.evaluation.sync_embeddings import Heard
 from latentsync.evaluation.synthetic_truth import SYNTHETIC_INPUTS, add_synthetic
 from latentsync.evaluation.views import Files
-from latentsync.faces import track
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import UNREADABLE
 from latentsync.media.mel import mel_spectrogram
@@ -247,15 +248,13 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         raise ValueError("comparing folders needs a face detector: faces=mesh")
     pred, ref = probe(pair.pred), probe(pair.ref)
     check_sizes(pred, ref)
-    pred_frames, ref_frames, again = (
-        read_frames(path, fps=fps, num_frames=max_frames)
-        for path in (pair.pred, pair.ref, pair.pred)
+    pred_frames, ref_frames = (
+        read_frames(path, fps=fps, num_frames=max_frames) for path in (pair.pred, pair.ref)
     )
     alike = cut_alike(pred_frames, ref_frames, evaluator, detector)
-    ref_lips = alike.lips
+    pred_lips, ref_lips = alike.pred_lips, alike.lips
     if not len(alike.ref):
         raise ValueError(f"no face found in any of {len(ref_lips)} frames of {pair.ref}")
-    pred_lips = lips_of(track(again, detector))[: len(ref_lips)]
     videos = {"pred": pred, "ref": ref}
     mels = {
         name: mel_spectrogram(read_waveform(info.path))
@@ -276,27 +275,43 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         if name in mels:
             silent = silent_frames(mels[name], len(lips), fps=fps)
             samples[name] |= {"lips": lips, "silent": silent}
+    heard: dict[str, Heard] = {}
     if evaluator.syncnet is not None:
         wanting = why_no_sync(evaluator.syncnet, alike.ref, num_frames=len(ref_lips))
-        faces = {"pred": alike.pred, "ref": alike.ref}
-        if wanting is not None:
+        if wanting is None:
+            heard = add_sync(samples, evaluator, alike, mels)
+        else:
             notes["sync"] = wanting
-            mels = {}
-        for name, mel in mels.items():
-            samples[name]["sync_cosines"] = evaluator.sync_cosines(faces[name], mel)
     tracks = add_synthetic(samples, pair, alike, evaluator)
-    truth = truth_of(pair, alike, samples["ref"], mels.get("ref"))
-    other = None if own else OtherVoice(tracks, mels.get("pred"), len(alike.ref))
+    truth = truth_of(pair, alike, samples["ref"], heard.get("ref"))
+    other = None
+    if not own:
+        other = OtherVoice(tracks, heard["pred"].sound if "pred" in heard else None)
     for name, sample in alike.identities.samples().items():
         samples[name] |= sample
     return Measured(pair, samples, notes, setting, truth, other, alike.identities)
 
 
-def truth_of(pair: Pair, alike: Alike, sample: Sample, mel: Mel | None) -> Truth:
+def add_sync(
+    samples: Mapping[str, Sample], evaluator: Evaluator, alike: Alike, mels: Mapping[str, Mel]
+) -> dict[str, Heard]:
+    """Add the cosines of the videos that have sound; returns what SyncNet makes of them."""
+    faces = {"pred": alike.pred, "ref": alike.ref}
+    heard: dict[str, Heard] = {}
+    for name, mel in mels.items():
+        # A sound that was encoded alike is embedded once.
+        same = next((known for known in heard if torch.equal(mels[known], mel)), None)
+        sound = None if same is None else heard[same].sound
+        heard[name] = each = evaluator.embed(faces[name], mel, sound=sound)
+        samples[name]["sync_cosines"] = evaluator.cosines(each.vision, each.sound)
+    return heard
+
+
+def truth_of(pair: Pair, alike: Alike, sample: Sample, heard: Heard | None) -> Truth:
     """The reference as the truth that the controls spoil."""
     tracks = by_landmarks(alike.lips, alike.lips)
     tracks |= {key: sample[key] for key in (*LSE_INPUTS, *SYNTHETIC_INPUTS) if key in sample}
-    return Truth(pair.name, pair.speaker or pair.name, tracks, alike.ref, alike.points, mel)
+    return Truth(pair.name, pair.speaker or pair.name, tracks, alike.ref, alike.points, heard)
 
 
 def add_lse(

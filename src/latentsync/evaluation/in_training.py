@@ -15,7 +15,7 @@ from latentsync.data.clips import Clip
 from latentsync.data.stores import map_tensors, shrink
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row, check_metrics
-from latentsync.evaluation.model import Evaluator, Faces
+from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.synthetic_truth import synthetic_mouth
 from latentsync.media.video import open_clip
 from latentsync.metrics.base import Sample

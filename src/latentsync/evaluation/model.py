@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from latentsync.data.clips import Clip
@@ -19,45 +19,21 @@ from latentsync.data.stores import map_tensors, shrink
 from latentsync.data.synthetic import read_truth
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row
-from latentsync.evaluation.landmarks import by_landmarks, find_faces, lips_of, read_lips
-from latentsync.evaluation.lse import LseScorer
-from latentsync.evaluation.sync_embeddings import sync_cosines
-from latentsync.faces import Face, FaceDetector, load_mask, paint_weights
-from latentsync.faces.detectors.base import IdentityEmbedder
+from latentsync.evaluation.evaluator import Evaluator, Faces, Voice
+from latentsync.evaluation.landmarks import by_landmarks, lips_of
+from latentsync.faces import Face, paint_weights
 from latentsync.media.video import VideoWriter, open_clip, read_frames
-from latentsync.metrics.base import Sample
-from latentsync.metrics.blocks import to_planes
 from latentsync.metrics.correlation import TRAITS
 from latentsync.metrics.mouth import silent_frames
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.models.model_config import ModelFormat
-from latentsync.models.mouth_reader import MouthReader
-from latentsync.models.syncnet import StableSyncNet
-from latentsync.pipeline import generate_clip, to_pixels
+from latentsync.pipeline import generate_clip
 
-Faces = UInt8[np.ndarray, "f r r 3"]
-
-FETCH_SYNCNET_V2 = (
-    "give the path of syncnet_v2.model, from the authors' page or from the folder auxiliary of "
-    "ByteDance/LatentSync-1.6"
-)
 # Inputs that need whole frames, which drawn clips do not have.
 UNKNOWN_OF_ALIGNED = dict.fromkeys(
     ("lse_curves", "identity", "other_identity"),
     "drawn clips are aligned faces without surroundings: use pred= and ref=",
 )
 OVERLAP = 4  # frames shared by consecutive windows, as in infer.py
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """The audio of a clip: its file, the networks' inputs, and the ground truth of the mouth."""
-
-    path: Path
-    states: Float[Tensor, "n l d"]
-    mel: Float[Tensor, "80 t"]
-    truth: Float[Tensor, "f 4"]
-    silent: Bool[Tensor, " f"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,91 +137,6 @@ def encode(faces: Faces, path: Path, *, voice: Voice, fps: float, crf: int) -> F
         for face in faces:
             writer.write(face)
     return np.stack(list(read_frames(path)))
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluator:
-    """The networks that measure, none of which was part of a generator's loss; each is optional."""
-
-    model_format: ModelFormat
-    reader: MouthReader | None
-    syncnet: StableSyncNet | None
-    detector: FaceDetector | None
-    sync_stride: int = 4
-    lse: LseScorer | None = None
-    identity: IdentityEmbedder | None = None
-    """Of faces; None: that of the detector, if it has one."""
-
-    @property
-    def embedder(self) -> IdentityEmbedder | None:
-        """What tells people apart."""
-        own = None if self.detector is None else self.detector.identity
-        return self.identity or own
-
-    @property
-    def trained_on(self) -> str | None:
-        """The kind of faces the SyncNet was trained on, if its folder shows it."""
-        return None if self.syncnet is None else self.syncnet.config.trained_on
-
-    def missing(self) -> dict[str, str]:
-        """The metric inputs that none of its networks provides, with reasons."""
-        fetch = "give SFace's file as evaluator.sface, or faces=yunet, which fetches it"
-        given = {
-            "identity": (fetch, self.embedder),
-            "other_identity": (fetch, self.embedder),
-            "reading": ("evaluator.reader is null", self.reader),
-            "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
-            "landmarks": ("evaluator.mesh is false", self.detector),
-            "lips": ("evaluator.mesh is false", self.detector),
-            "lse_curves": (f"evaluator.syncnet_v2 is null: {FETCH_SYNCNET_V2}", self.lse),
-        }
-        return {name: why for name, (why, network) in given.items() if network is None}
-
-    def look(self, faces: Faces, voice: Voice, *, own: Voice | None) -> Sample:
-        """Mouth and sync of the faces against a voice; `own` is the face's original voice."""
-        num_frames = min(len(faces), len(voice.truth))
-        sample = {"driving": voice.truth[:num_frames], "silent": voice.silent[:num_frames]}
-        if own is not None:
-            sample["own"] = own.truth[:num_frames]
-        if self.reader is not None:
-            sample["reading"] = self.read(faces[:num_frames])
-        if self.syncnet is not None:
-            sample["sync_cosines"] = self.sync_cosines(faces[:num_frames], voice.mel)
-        return sample
-
-    def compare(self, faces: Faces, original: Faces, *, same_speech: bool) -> Sample:
-        """Pictures against the original faces, which are the truth only for the same speech."""
-        form = self.model_format
-        mask = torch.from_numpy(load_mask(form.mask, form.resolution)).float()
-        mask = mask.expand(1, len(faces), 1, -1, -1)
-        sample = {
-            "pixels": to_planes(faces),
-            "original": to_planes(original[: len(faces)]),
-            # Masks have soft edges.
-            "painted": (mask < 0.5).float(),
-            "kept": (mask > 0.999).float(),
-        }
-        return sample | {"truth": sample["original"]} if same_speech else sample
-
-    @torch.no_grad()
-    def read(self, faces: Faces) -> Float[Tensor, "f 4"]:
-        """The four mouth traits of every face."""
-        assert self.reader is not None
-        return self.reader(to_pixels(faces)[0].to(self.reader.device)).cpu()
-
-    def sync_cosines(self, faces: Faces, mel: Float[Tensor, "80 t"]) -> Float[Tensor, "n k"]:
-        """Cosines of consecutive faces with the audio that starts with them, at every shift."""
-        assert self.syncnet is not None
-        fps = self.model_format.fps
-        return sync_cosines(self.syncnet, to_pixels(faces), mel, fps=fps, stride=self.sync_stride)
-
-    def find(self, faces: Faces) -> list[Face | None] | None:
-        """The face in every aligned face by landmarks; None without a detector."""
-        return None if self.detector is None else find_faces(faces, self.detector)
-
-    def lips(self, faces: Faces) -> Float[Tensor, "f 40 2"] | None:
-        """The lips of every face by landmarks; None without a detector."""
-        return None if self.detector is None else read_lips(faces, self.detector)
 
 
 ROWS = (

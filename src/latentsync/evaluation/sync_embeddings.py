@@ -1,17 +1,51 @@
 """Faces and sound => SyncNet's embeddings and their cosines at every shift."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from latentsync.media.mel import mel_window
+from latentsync.metrics.blocks import pixel_blocks
 from latentsync.metrics.sync import shift_cosines
-from latentsync.models.syncnet import StableSyncNet, resized, sync_input
+from latentsync.models.syncnet import StableSyncNet, resized
 
 SYNC_BATCH = 16
+
+Pictures = Float[Tensor, "f 3 half r"]
+Vision = Float[Tensor, "n d"]
+Sound = Float[Tensor, "m d"]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What SyncNet sees and hears of a clip, computed once: the lower halves of all faces at its
+    resolution, the embeddings of every `stride`-th window of them, and those of the sound of every
+    window."""
+
+    pictures: Pictures
+    vision: Vision
+    sound: Sound
+
+
+def lower_halves(syncnet: StableSyncNet, faces: UInt8[np.ndarray, "f h w 3"]) -> Pictures:
+    """The part of aligned faces that SyncNet sees, in [-1, 1]; a few faces at a time, as all in
+    float32 are slow to make."""
+    side = syncnet.config.resolution
+    halves = (resized(pixels[0], side)[..., side // 2 :, :] for pixels in pixel_blocks(faces))
+    return torch.cat(list(halves))
+
+
+@torch.no_grad()
+def embed_pictures(syncnet: StableSyncNet, pictures: Pictures, *, stride: int) -> Vision:
+    """The embedding of every `stride`-th window of `lower_halves`."""
+    windows = pictures.unfold(0, syncnet.config.num_frames, stride)
+    stacked = rearrange(windows, "n c h w f -> n (f c) h w")
+    return _in_parts(syncnet.embed_frames, stacked.to(syncnet.device))
 
 
 @torch.no_grad()
@@ -51,10 +85,9 @@ def embed_windows(
 ) -> Float[Tensor, "n d"]:
     """The embedding of every `stride`-th window of frames."""
     # Before windows are taken, as they overlap.
-    small = resized(pixels[0], syncnet.config.resolution)
-    windows = small.unfold(0, syncnet.config.num_frames, stride)
-    frames = sync_input(rearrange(windows, "n c h w f -> n f c h w"), syncnet.config.resolution)
-    return _in_parts(syncnet.embed_frames, frames.to(syncnet.device))
+    side = syncnet.config.resolution
+    small = resized(pixels[0], side)[..., side // 2 :, :]
+    return embed_pictures(syncnet, small, stride=stride)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentsync.data.synthetic import read_truth
 from latentsync.evaluation.cut_alike import Alike
-from latentsync.evaluation.model import Evaluator
+from latentsync.evaluation.evaluator import Evaluator
 from latentsync.evaluation.pairs import Pair
 from latentsync.evaluation.setting import CROSS
 from latentsync.metrics.base import Sample

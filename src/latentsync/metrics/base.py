@@ -119,6 +119,17 @@ class ClipRows(Metric):
         self.rows = [self.table()]
         super().sync(*args, **kwargs)
 
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Add clips; returns the figures of these alone, of this process.
+
+        The same as torchmetrics does, which copies the settings of the metric twice.
+        """
+        before, self.rows = self.table(), []
+        self.update(*args, **kwargs)
+        alone = type(self).compute(self)
+        self.rows = [before, self.table()]
+        return alone
+
     def compute(self) -> dict[str, float]:
         """The figures by key."""
         means = self.table().nanmean(dim=0).tolist()

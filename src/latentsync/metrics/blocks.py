@@ -21,6 +21,12 @@ def blocks(
         yield tuple(clip[:, first:last].contiguous() for clip in clips)
 
 
+def pixel_blocks(faces: UInt8[np.ndarray, "f h w 3"]) -> Iterator[Float[Tensor, "1 g 3 h w"]]:
+    """A few uint8 faces at a time => pixels in [-1, 1]."""
+    for first in range(0, len(faces), NUM_FRAMES):
+        yield to_planes(faces[first : first + NUM_FRAMES])
+
+
 def to_planes(faces: UInt8[np.ndarray, "f h w 3"]) -> Float[Tensor, "1 f 3 h w"]:
     """uint8 faces => pixels in [-1, 1], channel by channel in memory, as masks are."""
     planes = np.ascontiguousarray(faces.transpose(0, 3, 1, 2))

@@ -57,12 +57,16 @@ def _soft_dtws(costs: Float[np.ndarray, "k f g"], gamma: float = GAMMA) -> Float
     last, current = (np.full((num, rows + 1), math.inf) for _ in range(2))
     last[:, 0] = 0
     for diagonal in range(2, rows + columns + 1):
-        row = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
-        before = np.stack([last[:, row - 1], current[:, row - 1], current[:, row]])
-        least = before.min(axis=0)
-        softest = least - gamma * np.log(np.exp((least - before) / gamma).sum(axis=0))
+        first, end = max(1, diagonal - columns), min(rows, diagonal - 1) + 1
+        before = (last[:, first - 1 : end - 1], current[:, first - 1 : end - 1],
+                  current[:, first:end])  # fmt: skip
+        least = np.minimum(np.minimum(*before[:2]), before[2])
+        shares = sum(np.exp((least - each) / gamma) for each in before)
+        row = np.arange(first, end)
         following = np.full_like(current, math.inf)
-        following[:, row] = costs[:, row - 1, diagonal - row - 1] + softest
+        following[:, first:end] = costs[:, row - 1, diagonal - row - 1] + (
+            least - gamma * np.log(shares)
+        )
         last, current = current, following
     return current[:, rows]
 

@@ -71,7 +71,8 @@ class BorderContrast(MeanOverClips):
 
 def is_still(mask: Float[Tensor, "b f 1 h w"]) -> bool:
     """Whether all frames have one mask, as is the rule."""
-    return bool((mask == mask[:1, :1]).all())
+    one_in_memory = len(mask) == 1 and mask.stride(1) == 0
+    return one_in_memory or bool((mask == mask[:1, :1]).all())
 
 
 def bounding_part(
