@@ -1,11 +1,11 @@
 """CPU seconds per second of video for preparing it, against the published sequence of passes.
 
-`python bench/bench_prepare.py [--video clip.mp4] [--seconds 8]`. Both run in this process, one
+`python bench/bench_prepare.py [--video clip.mp4] [--seconds 30]`. Both run in this process, one
 after the other, with the same detector; CPU time counts all threads. Ours is `prepare_clips` with
-its stages but a SyncNet: clips, features, measures, report. The published sequence encodes files
-again between its steps: to 25 fps and 16 kHz; shot by shot; the aligned faces; those with their
-sound. Its cutting into segments copies packets and is left out, as are its filters of size, sync
-and quality.
+its stages but a SyncNet: clips, features, measures, report, and the loading of its networks. The
+published sequence encodes files again between its steps: to 25 fps and 16 kHz; shot by shot; the
+aligned faces; those with their sound. Its cutting into segments copies packets and is left out, as
+are its filters of size, sync (over crops of a second detector) and quality, which are networks.
 
 `--memory 60 600` prints the peak of the process for recordings of these lengths instead: with a
 detector that costs nothing, in pictures of 320 by 240.
@@ -44,7 +44,7 @@ def main() -> None:
     wait_passively()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--video", type=Path, help="a real clip with sound; else one is drawn")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of the drawn one")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the drawn one")
     parser.add_argument("--memory", type=float, nargs="+", help="lengths in seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -190,9 +190,30 @@ class _Damage:
         self.zero = zero
         self.on_spot = on_spot
         self.reason: str | None = None
-        self.good_until: Fraction | None = None
-        self.read_until = Fraction(0)
+        # Ticks and their length, as fractions of seconds take time and are seldom asked for.
+        self.good_ticks: tuple[int, Fraction] | None = None
+        self.read_ticks: dict[int, tuple[int, Fraction]] = {}  # by stream
         self.newest_pts: int | None = None
+
+    @property
+    def good_until(self) -> Fraction | None:
+        """The end of the last good frame, in seconds."""
+        if self.good_ticks is None:
+            return None
+        ticks, unit = self.good_ticks
+        return ticks * unit - self.zero
+
+    @property
+    def read_until(self) -> Fraction:
+        """Up to where packets of any stream were read, in seconds of the container."""
+        return max([Fraction(0), *(ticks * unit for ticks, unit in self.read_ticks.values())])
+
+    def read(self, packet: Packet) -> None:
+        if packet.pts is not None:
+            assert packet.time_base is not None, "libav gives every packet a clock"
+            end = packet.pts + (packet.duration or 0)
+            if end > self.read_ticks.get(packet.stream_index, (0, 0))[0]:
+                self.read_ticks[packet.stream_index] = end, packet.time_base
 
     def found(self, reason: str) -> None:
         self.reason = reason
@@ -204,12 +225,12 @@ class _Damage:
     def passed(self, frame: AnyFrame) -> None:
         if frame.pts is None:
             return
-        start = seconds(frame.pts, frame) - self.zero
         # Decoding threads still output frames sent before the damage after it was detected.
         if self.reason is not None and frame.pts > (self.newest_pts or 0):
-            self.on_spot(self.span(until=start))
+            self.on_spot(self.span(until=seconds(frame.pts, frame) - self.zero))
             self.reason = None
-        self.good_until = start + seconds(frame.duration or 0, frame)
+        assert frame.time_base is not None, "libav gives every frame a clock"
+        self.good_ticks = frame.pts + (frame.duration or 0), frame.time_base
 
     def span(self, until: Fraction | None) -> Damage:
         assert self.reason is not None, "asked for only where something is broken"
@@ -231,9 +252,7 @@ def _packets(
     has_size = not has_no_size(container, path)
     try:
         for packet in container.demux():
-            if packet.pts is not None:
-                end = seconds(packet.pts + (packet.duration or 0), packet)
-                damage.read_until = max(damage.read_until, end)
+            damage.read(packet)
             if packet.stream_index != stream.index or packet.size == 0:
                 continue
             if packet.is_corrupt and has_size:

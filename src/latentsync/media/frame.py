@@ -178,6 +178,20 @@ class UnreadFrame:
         return cv2.resize(self.rgb(), size, interpolation=cv2.INTER_NEAREST)
 
 
+class QuickFrame(UnreadFrame):
+    """An unread frame seen quickly as a whole, as detectors take it, and exactly in boxes."""
+
+    __slots__ = ("exact", "stored")
+
+    def __init__(self, stored: VideoFrame, quick: RgbReader, exact: RgbReader) -> None:
+        super().__init__(stored, quick)
+        self.stored, self.exact = stored, exact
+
+    def part(self, box: Box) -> Frame:
+        """The pixels of a box as `RgbReader.read_part` gives them."""
+        return self.exact.read_part(self.stored, box)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A box of a picture, before and after the change."""

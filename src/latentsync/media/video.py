@@ -25,7 +25,7 @@ from latentsync.media.container import (
     time_zero,
 )
 from latentsync.media.deinterlace import Deinterlacer
-from latentsync.media.frame import RgbReader, UnreadFrame
+from latentsync.media.frame import QuickFrame, RgbReader
 from latentsync.media.limits import check_stay
 from latentsync.media.timeline import round_half_up
 from latentsync.media.writer import VideoWriter
@@ -128,12 +128,11 @@ def read_frames(
 
 def glance_at_frames(
     path: Path, *, fps: float | Fraction | None = None, start_seconds: float = 0.0
-) -> Iterator[UnreadFrame]:
-    """The frames of `read_frames`, of which a few pixels cost less than all: see `RgbReader`'s
-    `quick`."""
-    reader = RgbReader(quick=True)
+) -> Iterator[QuickFrame]:
+    """The frames of `read_frames`, not converted yet: quickly as a whole, exactly in parts."""
+    quick, exact = RgbReader(quick=True), RgbReader()
     for frame in _shown(path, fps, start_seconds):
-        yield UnreadFrame(frame, reader)
+        yield QuickFrame(frame, quick, exact)
 
 
 def _shown(path: Path, fps: float | Fraction | None, start_seconds: float) -> Iterator[VideoFrame]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from latentsync.faces.align import ALIGNERS, Aligner, align
+from latentsync.faces.align import ALIGNERS, Aligner, align, aligned_box
 from latentsync.faces.detectors.base import (
     FIVE_POINTS,
     Face,
@@ -21,7 +21,9 @@ from latentsync.faces.detectors.base import (
 )
 from latentsync.faces.mask import load_mask
 from latentsync.faces.occlusion import SIDE, OcclusionMasker, default_masker
+from latentsync.faces.placement import Placement
 from latentsync.faces.tracking.identity import recognition_crop
+from latentsync.faces.tracking.lazy_frame import AnyFrame, part_of, rgb_of
 from latentsync.faces.tracking.occlusion import (
     MIN_MOUTH_SHARE,
     MIN_SHARE,
@@ -38,7 +40,10 @@ from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Look, Segme
 STRETCHES = ("all", "longest")
 HANDS = "hands"
 NOT_THERE = "what lies before mouths is not measured (prepare.occlusion=null does not ask for it)"
-OCCLUSION_EVERY = 8  # frames between looks for hands, while there is none
+# A look for hands takes as long as all else of ten frames, so every third frame stands for three.
+# While there is no hand, every fifth of those is looked at: what is there for 15 frames, 30 % of a
+# clip of 2 s, is seen.
+OCCLUSION_STEP, OCCLUSION_EVERY = 3, 5
 LOOK_EVERY = 10  # frames between looks of one face
 MIN_SPREAD = 1.0  # pixels over which eyes and mouth must spread for a look
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
@@ -113,7 +118,8 @@ class Align:
         hidden: list[tuple[bool, bool]] = []
         runs: list[tuple[int, int]] = []
         # A clip shows one shot, as there may be another person after a cut.
-        for shot in shots_of(segment.frames):
+        shots = [segment.frames] if segment.is_one_shot else shots_of(segment.frames)
+        for shot in shots:
             start = len(faces)
             aligner = ALIGNERS[self.aligner](self.resolution)
             tracker = None if self.masker is None else hand_tracker(self.masker)
@@ -126,7 +132,7 @@ class Align:
                 tracker=tracker,
             )
             faces += facing(list(found), self.max_yaw)
-            hidden += hidden_in(tracker, len(faces) - start)
+            hidden += hidden_in(tracker, len(faces) - start, step=OCCLUSION_STEP)
             here = runs_of([face is not None for face in faces[start:]])
             runs += [(start + first, start + end) for first, end in here]
         longest = max(runs, key=length_of, default=(0, 0))
@@ -218,7 +224,7 @@ class AlignedFace:
 
 
 def aligned_faces(
-    frames: Iterable[Frame],
+    frames: Iterable[AnyFrame],
     detector: FaceDetector,
     aligner: Aligner,
     resolution: int,
@@ -231,18 +237,18 @@ def aligned_faces(
     `tracker` looks for what hides the faces. Frames are only buffered for its and the aligner's
     look-ahead.
     """
-    waiting: deque[Frame] = deque()
+    waiting: deque[AnyFrame] = deque()
     measured: deque[tuple[float, float, Look | None]] = deque()
 
     def remembered() -> Iterator[Frame]:
         for frame in frames:
             waiting.append(frame)
-            yield frame
+            yield rgb_of(frame)
 
     def points() -> Iterator[np.ndarray | None]:
         found = map(Tracker(detector), remembered())
         for number, face in enumerate(without_jumps(found, min_overlap)):
-            look = look_of(face, waiting[-1]) if number % LOOK_EVERY == 0 else None
+            look = look_of(face, rgb_of(waiting[-1])) if number % LOOK_EVERY == 0 else None
             measured.append((turn_of(face, detector), opening_of(face, detector), look))
             yield None if face is None else aligner.points_of(face)
 
@@ -251,27 +257,37 @@ def aligned_faces(
         if placement is None:
             yield None
         else:
-            if tracker is not None:
-                tracker(number, partial(np.asarray, frame), placement)
+            if tracker is not None and number % OCCLUSION_STEP == 0:
+                tracker(number // OCCLUSION_STEP, partial(rgb_of, frame), placement)
             enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
-            face_frame = align(frame, placement, resolution)
+            face_frame = face_in(frame, placement, resolution)
             yield AlignedFace(face_frame, turn, opening, resolution / enlarged, look)
 
 
+def face_in(frame: AnyFrame, placement: Placement, resolution: int) -> FaceFrame:
+    """The aligned face, of which only the part of the frame that holds it is converted."""
+    x0, y0, x1, y1 = box = aligned_box(placement, resolution, (frame.shape[0], frame.shape[1]))
+    if x1 <= x0 or y1 <= y0:
+        return align(rgb_of(frame), placement, resolution)
+    return align(part_of(frame, box), placement.inside(x0, y0), resolution)
+
+
 def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
-    """Looks for what hides the faces of a shot."""
+    """Looks for what hides the faces of a shot, in every third frame."""
     painted = load_mask("mask", SIDE) < 0.5
-    return OcclusionTracker(masker, painted, every=max(masker.every, OCCLUSION_EVERY))
+    return OcclusionTracker(masker, painted, every=OCCLUSION_EVERY)
 
 
-def hidden_in(tracker: OcclusionTracker | None, num_frames: int) -> list[tuple[bool, bool]]:
+def hidden_in(
+    tracker: OcclusionTracker | None, num_frames: int, *, step: int = 1
+) -> list[tuple[bool, bool]]:
     """Whether something lies before the painted part, and before the mouth, for every frame of a
-    shot."""
+    shot, each of the tracker's standing for `step`."""
     seen = CoveredFrames() if tracker is None else tracker.finish()
     mouths = {number: float((covered[MOUTH] > 0.5).mean()) for number, covered in seen.items()}
     return [
         (seen.shares.get(number, 0.0) > MIN_SHARE, mouths.get(number, 0.0) > MIN_MOUTH_SHARE)
-        for number in range(num_frames)
+        for number in (frame // step for frame in range(num_frames))
     ]
 
 

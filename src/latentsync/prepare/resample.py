@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import UNREADABLE
-from latentsync.media.video import glance_at_frames, read_frames
+from latentsync.media.video import glance_at_frames
 from latentsync.prepare.stage import Dropped, Recording, Resampled, UnreadableError
-
-F = TypeVar("F", bound=AnyFrame)
 
 
 @dataclass(kw_only=True)
@@ -50,17 +48,14 @@ class Resample:
             source,
             num_frames,
             lambda: readable(
-                read_frames(source.path, fps=self.fps, start_seconds=first / self.fps)
+                glance_at_frames(source.path, fps=self.fps, start_seconds=first / self.fps)
             ),
             waveform[round(first * SAMPLE_RATE / self.fps) :],
             first,
-            lambda: readable(
-                glance_at_frames(source.path, fps=self.fps, start_seconds=first / self.fps)
-            ),
         )
 
 
-def readable(frames: Iterator[F]) -> Iterator[F]:
+def readable(frames: Iterator[AnyFrame]) -> Iterator[AnyFrame]:
     """The frames; raises `UnreadableError` with the reason if the file breaks off."""
     try:
         yield from frames

@@ -85,7 +85,7 @@ class Cut:
 
         end = resampled.num_frames
         try:
-            for frame in islice((resampled.glances or resampled.frames)(), end):
+            for frame in islice(resampled.frames(), end):
                 note(detector(frame))
             note(detector.finish())
             end = num_answers
@@ -98,7 +98,8 @@ class Cut:
     ) -> Segment:
         first, end = sample_of(start, self.fps), sample_of(start + length, self.fps)
         waveform, at = resampled.waveform[first:end], resampled.start_frame + start
-        return Segment(resampled.source, index, at, frames, waveform)
+        is_one_shot = self.cut_ratio is not None
+        return Segment(resampled.source, index, at, frames, waveform, is_one_shot)
 
     def _dropped(self, resampled: Resampled, reason: str, start: int, end: int) -> Dropped:
         start, end = resampled.start_frame + start, resampled.start_frame + end

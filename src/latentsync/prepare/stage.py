@@ -100,16 +100,16 @@ class Recording:
 class Resampled:
     """Frames at the model's rate, read anew by every call, and the audio from the first one on.
 
+    Frames are RGB arrays, or become them when somebody looks (see `lazy_frame`).
+
     The first one is frame `start_frame` of the source, whose other frames were left out.
     """
 
     source: Source
     num_frames: int
-    frames: Callable[[], Iterator[Frame]]
+    frames: Callable[[], Iterator[AnyFrame]]
     waveform: Float[Tensor, " t"]
     start_frame: int = 0
-    glances: Callable[[], Iterator[AnyFrame]] | None = None
-    """The same frames, for who looks at a few pixels of each; None: there is no cheaper way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,10 @@ class Segment:
     source: Source
     index: int
     start_frame: int
-    frames: Iterator[Frame]
+    frames: Iterator[AnyFrame]
     waveform: Float[Tensor, " t"]
+    is_one_shot: bool = False
+    """Whether cuts have been looked for, and there is none."""
 
 
 @dataclass(frozen=True, slots=True)

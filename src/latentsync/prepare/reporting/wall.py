@@ -16,7 +16,7 @@ from latentsync.files import printable, publish
 from latentsync.media.audio import SAMPLE_RATE, read_waveform
 from latentsync.media.container import UNREADABLE, ignore
 from latentsync.media.silence import BLOCK_SECONDS, levels_db
-from latentsync.media.video import open_clip, read_frames
+from latentsync.media.video import glance_at_frames, open_clip, read_frames
 from latentsync.prepare.reporting.funnel import Bounds
 
 SIDE = 96
@@ -27,6 +27,8 @@ SOUND_WIDTH, SOUND_HEIGHT = 300, 24
 QUIETEST_DB = -60.0
 # Of a source that goes on for longer, the sound is not read for a picture.
 MAX_SOUND_SECONDS = 900.0
+# Between keyframes of a recording there are 10 s and more.
+FAR_SECONDS, PASS_FPS = 10.0, 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Looks:
         self.path = path
         self._before: dict[str, dict] = {}
         self._now: dict[str, Look] = {}
+        self._levels: dict[Path, Float[np.ndarray, " n"]] = {}
         with suppress(FileNotFoundError, ValueError):
             self._before = json.loads(path.read_text(encoding="utf-8"))
 
@@ -56,7 +59,14 @@ class Looks:
     def of_part(self, path: Path, bounds: Bounds) -> Look:
         """A part of a recording that became no clip, from the recording."""
         name = f" {bounds[0]:.3f} {bounds[1]:.3f}"
-        return self._look(path, name, lambda: look_of_part(path, bounds))
+        return self._look(path, name, lambda: self._look_of_part(path, bounds))
+
+    def _look_of_part(self, path: Path, bounds: Bounds) -> Look:
+        if path not in self._levels:
+            self._levels[path] = _levels(path)
+        start, end = (round(bound / BLOCK_SECONDS) for bound in bounds)
+        heard = self._levels[path] if bounds[1] <= MAX_SOUND_SECONDS else np.zeros(0)
+        return _look(_frames(path, bounds), heard[start:end])
 
     def save(self) -> None:
         """Keep those that were asked for."""
@@ -84,10 +94,6 @@ def look_of_clip(clip: Clip) -> Look:
     except UNREADABLE:
         frames, levels = [], np.zeros(0)
     return _look(frames, levels)
-
-
-def look_of_part(path: Path, bounds: Bounds) -> Look:
-    return _look(_frames(path, bounds), _levels(path, bounds))
 
 
 def _look(frames: Sequence[UInt8[np.ndarray, "h w 3"]], levels: Float[np.ndarray, " n"]) -> Look:
@@ -130,6 +136,8 @@ def _frames(path: Path, bounds: Bounds) -> list[UInt8[np.ndarray, "h w 3"]]:
     """The first, middle and last frame of a part; fewer where the file breaks off."""
     start, end = bounds
     last = max(end - 0.08, start)
+    if end - start < FAR_SECONDS:
+        return _in_one_pass(path, start, last)
     frames = []
     for at in (start, (start + last) / 2, last):
         try:
@@ -139,13 +147,25 @@ def _frames(path: Path, bounds: Bounds) -> list[UInt8[np.ndarray, "h w 3"]]:
     return frames
 
 
-def _levels(path: Path, bounds: Bounds) -> Float[np.ndarray, " n"]:
-    start, end = bounds
-    if end > MAX_SOUND_SECONDS:
-        return np.zeros(0)
+def _in_one_pass(path: Path, start: float, last: float) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Three frames that are so near that decoding on takes less than seeking."""
+    wanted = np.linspace(0, round((last - start) * PASS_FPS), NUM_SHOWN).round().astype(int)
+    frames: list[UInt8[np.ndarray, "h w 3"]] = []
+    with suppress(*UNREADABLE):
+        passing = glance_at_frames(path, fps=PASS_FPS, start_seconds=start)
+        for number, frame in enumerate(passing):
+            frames += [frame.rgb()] * int((wanted == number).sum())
+            if number == wanted[-1]:
+                break
+    return frames
+
+
+def _levels(path: Path) -> Float[np.ndarray, " n"]:
+    """Of a recording's sound, in dB of full scale, of every block."""
     try:
-        waveform = read_waveform(path, on_damage=ignore, on_cut=ignore, max_seconds=end)
+        waveform = read_waveform(
+            path, on_damage=ignore, on_cut=ignore, max_seconds=MAX_SOUND_SECONDS
+        )
     except UNREADABLE:
         return np.zeros(0)
-    levels = levels_db(waveform, SAMPLE_RATE)
-    return levels[round(start / BLOCK_SECONDS) : round(end / BLOCK_SECONDS)]
+    return levels_db(waveform, SAMPLE_RATE)
