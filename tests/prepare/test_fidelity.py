@@ -13,7 +13,7 @@ from latentsync.faces import SmoothAligner
 from latentsync.media.clip_reader import PyAvReader
 from latentsync.media.video import VideoWriter, glance_at_frames, read_frames
 from latentsync.prepare import AlignedSegment, Recipe, prepare_clips
-from latentsync.prepare.align import face_in
+from latentsync.prepare.cropping import face_in
 from latentsync.prepare.stage import Source
 
 LEAST_PSNR = 42.0

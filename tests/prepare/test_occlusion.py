@@ -20,7 +20,7 @@ from latentsync.faces.tracking.occlusion import OcclusionTracker
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.prepare import Align, AlignedSegment, Limit, Recipe, Segment, prepare_clips
-from latentsync.prepare.align import hidden_in
+from latentsync.prepare.cropping import hidden_in
 from latentsync.prepare.stage import Measures, Source
 from segmenters import red_is_covered
 

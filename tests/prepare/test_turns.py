@@ -9,7 +9,8 @@ import torch
 
 from latentsync.faces import Face, FaceDetector
 from latentsync.faces.align import ALIGNERS
-from latentsync.prepare.align import Align, aligned_faces
+from latentsync.prepare.align import Align
+from latentsync.prepare.cropping import aligned_faces
 from latentsync.prepare.stage import AlignedSegment, Segment, Source
 
 NUM_FRAMES, SIZE = 30, 64

@@ -1,54 +1,35 @@
 """Segments => aligned faces of their runs of frames with a face."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from math import ceil, sqrt
+from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import UInt8
 
-from latentsync.faces.align import ALIGNERS, Aligner, align, aligned_box
+from latentsync.faces.align import ALIGNERS
 from latentsync.faces.detectors.base import (
-    FIVE_POINTS,
-    Face,
     FaceDetector,
-    five_points,
-    overlap,
 )
-from latentsync.faces.mask import load_mask
-from latentsync.faces.occlusion import SIDE, OcclusionMasker, default_masker
-from latentsync.faces.placement import Placement
-from latentsync.faces.tracking.identity import recognition_crop
-from latentsync.faces.tracking.lazy_frame import AnyFrame, part_of, rgb_of
-from latentsync.faces.tracking.occlusion import (
-    MIN_MOUTH_SHARE,
-    MIN_SHARE,
-    MOUTH,
-    CoveredFrames,
-    OcclusionTracker,
-)
+from latentsync.faces.occlusion import OcclusionMasker, default_masker
 from latentsync.faces.tracking.shots import shots_of
-from latentsync.faces.tracking.single import Tracker
-from latentsync.faces.tracking.survey import turned_away
+from latentsync.prepare.cropping import (
+    OCCLUSION_STEP,
+    AlignedFace,
+    aligned_faces,
+    facing,
+    hand_tracker,
+    hidden_in,
+)
 from latentsync.prepare.segment import sample_of
-from latentsync.prepare.stage import AlignedSegment, Dropped, Frame, Look, Segment
+from latentsync.prepare.stage import AlignedSegment, Dropped, Segment
 
 STRETCHES = ("all", "longest")
 HANDS = "hands"
 NOT_THERE = "what lies before mouths is not measured (prepare.occlusion=null does not ask for it)"
-# A look for hands takes as long as all else of ten frames, so every third frame stands for three.
-# While there is no hand, every fifth of those is looked at: what is there for 15 frames, 30 % of a
-# clip of 2 s, is seen.
-OCCLUSION_STEP, OCCLUSION_EVERY = 3, 5
-LOOK_EVERY = 10  # frames between looks of one face
-MIN_SPREAD = 1.0  # pixels over which eyes and mouth must spread for a look
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
-
-FaceFrame = UInt8[np.ndarray, "r r 3"]
 
 
 @dataclass(kw_only=True)
@@ -208,127 +189,6 @@ class Align:
             f"frames (first: {missing[0]}); the longest stretch with one has {longest} frames, "
             f"{self.min_frames} are needed"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class AlignedFace:
-    """A cropped face, the head's yaw in degrees and the mouth's opening (NaN if unknown), and the
-    side of the square in the recording, in pixels (the geometric mean of both, as the published
-    crop is no square); every tenth has what recognition networks see of it."""
-
-    frame: FaceFrame
-    turn: float
-    opening: float
-    side: float
-    look: Look | None = None
-
-
-def aligned_faces(
-    frames: Iterable[AnyFrame],
-    detector: FaceDetector,
-    aligner: Aligner,
-    resolution: int,
-    *,
-    min_overlap: float = 0.0,
-    tracker: OcclusionTracker | None = None,
-) -> Iterator[AlignedFace | None]:
-    """The face of every frame of a shot, or None; None also where another face was picked.
-
-    `tracker` looks for what hides the faces. Frames are only buffered for its and the aligner's
-    look-ahead.
-    """
-    waiting: deque[AnyFrame] = deque()
-    measured: deque[tuple[float, float, Look | None]] = deque()
-
-    def remembered() -> Iterator[Frame]:
-        for frame in frames:
-            waiting.append(frame)
-            yield rgb_of(frame)
-
-    def points() -> Iterator[np.ndarray | None]:
-        found = map(Tracker(detector), remembered())
-        for number, face in enumerate(without_jumps(found, min_overlap)):
-            look = look_of(face, rgb_of(waiting[-1])) if number % LOOK_EVERY == 0 else None
-            measured.append((turn_of(face, detector), opening_of(face, detector), look))
-            yield None if face is None else aligner.points_of(face)
-
-    for number, placement in enumerate(aligner.placements(points())):
-        frame, (turn, opening, look) = waiting.popleft(), measured.popleft()
-        if placement is None:
-            yield None
-        else:
-            if tracker is not None and number % OCCLUSION_STEP == 0:
-                tracker(number // OCCLUSION_STEP, partial(rgb_of, frame), placement)
-            enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
-            face_frame = face_in(frame, placement, resolution)
-            yield AlignedFace(face_frame, turn, opening, resolution / enlarged, look)
-
-
-def face_in(frame: AnyFrame, placement: Placement, resolution: int) -> FaceFrame:
-    """The aligned face, of which only the part of the frame that holds it is converted."""
-    x0, y0, x1, y1 = box = aligned_box(placement, resolution, (frame.shape[0], frame.shape[1]))
-    if x1 <= x0 or y1 <= y0:
-        return align(rgb_of(frame), placement, resolution)
-    return align(part_of(frame, box), placement.inside(x0, y0), resolution)
-
-
-def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
-    """Looks for what hides the faces of a shot, in every third frame."""
-    painted = load_mask("mask", SIDE) < 0.5
-    return OcclusionTracker(masker, painted, every=OCCLUSION_EVERY)
-
-
-def hidden_in(
-    tracker: OcclusionTracker | None, num_frames: int, *, step: int = 1
-) -> list[tuple[bool, bool]]:
-    """Whether something lies before the painted part, and before the mouth, for every frame of a
-    shot, each of the tracker's standing for `step`."""
-    seen = CoveredFrames() if tracker is None else tracker.finish()
-    mouths = {number: float((covered[MOUTH] > 0.5).mean()) for number, covered in seen.items()}
-    return [
-        (seen.shares.get(number, 0.0) > MIN_SHARE, mouths.get(number, 0.0) > MIN_MOUTH_SHARE)
-        for number in (frame // step for frame in range(num_frames))
-    ]
-
-
-def facing(faces: list[AlignedFace | None], max_yaw: float | None) -> list[AlignedFace | None]:
-    """The faces, but None where a head is turned by more than `max_yaw` degrees."""
-    if max_yaw is None:
-        return faces
-    turns = np.array([np.nan if face is None else face.turn for face in faces])
-    turned = turned_away(turns, max_yaw)
-    return [None if away else face for face, away in zip(faces, turned, strict=True)]
-
-
-def without_jumps(faces: Iterable[Face | None], min_overlap: float) -> Iterator[Face | None]:
-    """The faces, but None for the first one after a jump to another place."""
-    before: Face | None = None
-    for face in faces:
-        jumped = before and face and overlap(before.box, face.box[None])[0] < min_overlap
-        yield None if jumped else face
-        before = face
-
-
-def look_of(face: Face | None, frame: Frame) -> Look | None:
-    """A face as recognition networks take it; None if its points do not show eyes and mouth, or
-    lie on one another."""
-    if face is None or face.scheme not in FIVE_POINTS:
-        return None
-    if np.ptp(five_points(face), axis=0).max() < MIN_SPREAD:
-        return None
-    return recognition_crop(frame, face)
-
-
-def turn_of(face: Face | None, detector: FaceDetector) -> float:
-    """Yaw of a head, -90 to 90 degrees; NaN without a face, or if unknown."""
-    turn = None if face is None else detector.yaw(face)
-    return float("nan") if turn is None else turn
-
-
-def opening_of(face: Face | None, detector: FaceDetector) -> float:
-    """How far a mouth is open, relative to the distance of the eyes; NaN if unknown."""
-    opening = None if face is None else detector.opening(face)
-    return float("nan") if opening is None else opening
 
 
 def runs_of(present: list[bool]) -> list[tuple[int, int]]:
