@@ -16,7 +16,7 @@ from latentsync.evaluation.control_findings import (
     control_table,
     findings,
 )
-from latentsync.evaluation.control_rows import ControlRows, Truth
+from latentsync.evaluation.control_rows import ControlRows, OtherVoice, Truth
 from latentsync.evaluation.controls import (
     CONTROLS,
     COPIED,
@@ -40,6 +40,7 @@ from latentsync.evaluation.exaggerate import (
     exaggerated_faces,
     exaggerated_points,
 )
+from latentsync.evaluation.lse import LseTrack, wide_curves
 from latentsync.metrics.base import Figure, MeanOverClips
 from latentsync.metrics.correlation import LandmarkCorrelation
 from latentsync.metrics.lips import INNER, INNER_ABOVE, LIPS, OUTER, OUTER_ABOVE, shape_of
@@ -244,6 +245,33 @@ def test_how_much_worse_is_the_mean_difference_of_the_clips() -> None:
 def test_figures_of_lse_say_which_of_them_look_for_the_best_time() -> None:
     kinds = {figure.key: figure.sync for figure in LseFigures.figures}
     assert kinds == {"lse_d": "free", "lse_c": "free", "lse_offset": "timed", "lse_c_0": "timed"}
+
+
+def test_a_syncnet_v2_that_knows_these_faces_is_worse_on_every_spoiled_truth() -> None:
+    """Planted embeddings: the sound of a moment lies near its picture, and nowhere else."""
+    evaluator = Evaluator(ModelFormat(resolution=8), None, None, None)
+    metrics = {"lse": LseFigures()}
+    controls = ControlRows(metrics, evaluator)
+    faces = np.zeros((NUM_FRAMES, 8, 8, 3), np.uint8)
+
+    def lse_track(seed: int) -> LseTrack:
+        vision, noise = embeddings(seed), embeddings(seed + 1000)
+        return LseTrack(vision, vision.flip(0), vision + 0.3 * noise)
+
+    for seed in range(12):
+        truth = Truth(f"clip{seed}", f"speaker{seed}", {}, faces, None, None, [lse_track(seed)])
+        wide = wide_curves((each.vision, each.sound) for each in truth.lse)
+        sample = {"lse_curves": middle_of(wide), WIDE_LSE: wide}
+        other = OtherVoice({}, None, [lse_track(seed + 100)])
+        controls.add(replace(truth, sample=sample), other=other)
+    controls.finish()
+    for name in (COPIED, SHUFFLED, REVERSED):
+        assert controls.rows[name].num_clips == 12, name
+    found = findings(controls.rows, seed=0, not_run={})
+    assert found["marks"] == dict.fromkeys(("lse_d", "lse_c", "lse_offset", "lse_c_0"), RIGHT)
+    for name in (COPIED, SHUFFLED, REVERSED):
+        for key, worse in found["worse_than_truth_by"].items():
+            assert worse[name]["low"] > 0, (key, name)
 
 
 def test_a_clip_listed_twice_is_not_shuffled_with_its_own_sound() -> None:

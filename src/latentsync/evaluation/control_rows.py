@@ -1,6 +1,6 @@
 """Measures the controls: the truth of one clip after another, as it is and spoiled."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from latentsync.evaluation.controls import (
     SHIFTS,
     SHUFFLED,
     TRUTH,
+    middle_of,
     reversed_in_time,
     shifted,
     with_voice,
@@ -24,6 +25,7 @@ from latentsync.evaluation.controls import (
 from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_points
 from latentsync.evaluation.landmarks import by_landmarks, lips_of, points_in_aligned
+from latentsync.evaluation.lse import LseTrack, wide_curves
 from latentsync.evaluation.model import Spoken
 from latentsync.evaluation.sync_embeddings import Heard, Sound, Vision, lower_halves
 from latentsync.metrics.base import Sample
@@ -44,6 +46,7 @@ class Truth:
     faces: Faces
     points: Float[Tensor, "f 40 2"] | None
     heard: Heard | None
+    lse: Sequence[LseTrack] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class OtherVoice:
 
     tracks: Sample
     sound: Sound | None
+    lse: Sequence[LseTrack] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Held:
     sample: Sample
     vision: Vision | None
     sound: Sound | None
+    lse: Sequence[LseTrack]
 
 
 class ControlRows:
@@ -79,7 +84,7 @@ class ControlRows:
         """Add a clip; `other` is the voice that a copy of it would be scored against."""
         heard = truth.heard
         vision, sound = (None, None) if heard is None else (heard.vision, heard.sound)
-        held = Held(truth.clip, truth.speaker, truth.sample, vision, sound)
+        held = Held(truth.clip, truth.speaker, truth.sample, vision, sound, truth.lse)
         own = self._spoken(held.sample, held.vision, held.sound)
         self._count(TRUTH, held, own)
         for num_frames, name in SHIFTS.items():
@@ -87,10 +92,11 @@ class ControlRows:
         self._count(REVERSED, held, self._reversed(truth, held))
         self._count(EXAGGERATED, held, self._exaggerated(truth, held))
         if other is not None:
-            self._count(COPIED, held, self._dubbed(held, other.tracks, other.sound))
+            dubbed = self._dubbed(held, other.tracks, other.sound, other.lse)
+            self._count(COPIED, held, dubbed)
         # A list has each clip with two voices, one after the other: its own sound is no other one.
         if self._last is not None and self._last.speaker != held.speaker:
-            self._count(SHUFFLED, held, self._dubbed(held, self._last.sample, self._last.sound))
+            self._count(SHUFFLED, held, self._spoken_over(held, self._last))
         self._first, self._last = self._first or held, held
 
     def finish(self) -> None:
@@ -98,8 +104,7 @@ class ControlRows:
         if self._first is None or self._last is None:
             return
         if self._first.speaker != self._last.speaker:
-            dubbed = self._dubbed(self._first, self._last.sample, self._last.sound)
-            self._count(SHUFFLED, self._first, dubbed)
+            self._count(SHUFFLED, self._first, self._spoken_over(self._first, self._last))
 
     def named_rows(self) -> dict[str, Row]:
         """The rows under names that no row of results has."""
@@ -114,13 +119,21 @@ class ControlRows:
             return sample
         return sample | {"sync_cosines": self.evaluator.cosines(vision, sound)}
 
-    def _dubbed(self, held: Held, tracks: Sample, sound: Sound | None) -> Sample:
-        return self._spoken(with_voice(held.sample, tracks), held.vision, sound)
+    def _dubbed(
+        self, held: Held, tracks: Sample, sound: Sound | None, lse: Sequence[LseTrack]
+    ) -> Sample:
+        sample = self._spoken(with_voice(held.sample, tracks), held.vision, sound)
+        # Whatever the tracks of the other video are: its sound from the first of them on.
+        return sample | lse_inputs((each.vision, lse[0].sound) for each in held.lse if lse)
+
+    def _spoken_over(self, held: Held, other: Held) -> Sample:
+        return self._dubbed(held, other.sample, other.sound, other.lse)
 
     def _reversed(self, truth: Truth, held: Held) -> Sample:
         heard = truth.heard
         vision = None if heard is None else self.evaluator.see(heard.pictures.flip(0))
-        return self._spoken(reversed_in_time(truth.sample), vision, held.sound)
+        sample = self._spoken(reversed_in_time(truth.sample), vision, held.sound)
+        return sample | lse_inputs((each.backwards, each.sound) for each in truth.lse)
 
     def _exaggerated(self, truth: Truth, held: Held) -> Sample:
         if truth.points is None:
@@ -137,6 +150,14 @@ class ControlRows:
             assert self.evaluator.syncnet is not None
             vision = self.evaluator.see(lower_halves(self.evaluator.syncnet, faces))
         return self._spoken(sample, vision, held.sound)
+
+
+def lse_inputs(
+    pairs: Iterable[tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]],
+) -> Sample:
+    """The inputs of LSE of pictures and sounds as SyncNet v2 embeds them; none of none."""
+    given = list(pairs)
+    return {"lse_curves": middle_of(wide_curves(given))} if given else {}
 
 
 def measures_sync(metric: Metric) -> bool:

@@ -21,7 +21,7 @@ from latentsync.evaluation.cut_alike import Alike, cut_alike
 from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.landmarks import by_landmarks, without_truth
-from latentsync.evaluation.lse import LseScorer, NoTrack
+from latentsync.evaluation.lse import LseScorer, LseTrack, NoTrack, wide_curves
 from latentsync.evaluation.pair_times import check_sizes, notes_on_time
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
 from latentsync.evaluation.report_page import Page
@@ -269,8 +269,9 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         "ref": Sample(),
     }
     notes = notes_on_time(pred, ref, fps=fps, max_frames=max_frames)
+    lse: dict[str, list[LseTrack]] = {}
     if evaluator.lse is not None:
-        add_lse(samples, notes, videos, evaluator.lse, max_frames / fps)
+        lse = add_lse(samples, notes, videos, evaluator.lse, max_frames / fps)
     for name, lips in (("pred", pred_lips), ("ref", ref_lips)):
         if name in mels:
             silent = silent_frames(mels[name], len(lips), fps=fps)
@@ -283,10 +284,12 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
         else:
             notes["sync"] = wanting
     tracks = add_synthetic(samples, pair, alike, evaluator)
-    truth = truth_of(pair, alike, samples["ref"], heard.get("ref"))
+    known = truth_of(pair, alike, samples["ref"], heard.get("ref"))
+    truth = replace(known, lse=lse.get("ref", ()))
     other = None
     if not own:
-        other = OtherVoice(tracks, heard["pred"].sound if "pred" in heard else None)
+        sound = heard["pred"].sound if "pred" in heard else None
+        other = OtherVoice(tracks, sound, lse.get("pred", ()))
     for name, sample in alike.identities.samples().items():
         samples[name] |= sample
     return Measured(pair, samples, notes, setting, truth, other, alike.identities)
@@ -320,17 +323,21 @@ def add_lse(
     videos: Mapping[str, VideoInfo],
     scorer: LseScorer,
     seconds: float,
-) -> None:
-    """Add the inputs of LSE to the samples, or a note why there are none."""
+) -> dict[str, list[LseTrack]]:
+    """Add the inputs of LSE to the samples, or a note why there are none; returns what both were
+    embedded as."""
+    tracks: dict[str, list[LseTrack]] = {}
     for name, info in videos.items():
         if not info.has_audio:
             notes["lse"] = f"no LSE: {info.path} has no sound"
             continue
         try:
-            wide = scorer.curves(info.path, seconds=seconds)
+            tracks[name] = scorer.tracks(info.path, seconds=seconds)
+            wide = wide_curves((each.vision, each.sound) for each in tracks[name])
             samples[name] |= {"lse_curves": middle_of(wide), WIDE_LSE: wide}
         except NoTrack as error:
             notes["lse"] = f"no LSE: {error}"
+    return tracks
 
 
 def why_no_sync(syncnet: StableSyncNet, faces: Faces, *, num_frames: int) -> str | None:

@@ -56,6 +56,16 @@ class FaceTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class LseTrack:
+    """SyncNet v2's embeddings of every window of a face track, of the windows of the same pictures
+    from the last to the first, and of the sound that begins with the track."""
+
+    vision: Float[Tensor, "n d"]
+    backwards: Float[Tensor, "n d"]
+    sound: Float[Tensor, "n d"]
+
+
+@dataclass(frozen=True, slots=True)
 class LseScorer:
     """SyncNet v2 and the detector whose boxes are cropped; `faces` names it in the output."""
 
@@ -63,30 +73,43 @@ class LseScorer:
     detector: FaceDetector
     faces: str
 
-    def curves(self, path: Path, *, seconds: float) -> Float[Tensor, "t 61"]:
-        """Mean distance at each shift of the sound, one row per face track of a video.
-
-        Twice as many shifts as LSE looks at, so that no shifted sound needs a second look.
+    def tracks(self, path: Path, *, seconds: float) -> list[LseTrack]:
+        """The embeddings of every face track of a video.
 
         NoTrack if it has none that the authors would have measured.
         """
         frames = read_frames(path, fps=FPS, num_frames=round(seconds * FPS))
-        tracks = face_tracks(track(frames, self.detector))
-        usable = [each for each in tracks if long_and_large(each)]
+        found = face_tracks(track(frames, self.detector))
+        usable = [each for each in found if long_and_large(each)]
         if not usable:
             raise NoTrack(
                 f"LSE is defined for a face of more than {MIN_SIZE} px in {MIN_TRACK} frames or "
-                f"more, {path} has {_described(tracks)}"
+                f"more, {path} has {_described(found)}"
             )
         sound = read_waveform(path)
         numbered = enumerate(read_frames(path, fps=FPS))
-        rows = []
+        embedded = []
         for each in usable:
             begin, end = each.first, each.first + len(each.boxes)
             crops = cropped(islice(_from(begin, numbered), end - begin), each)
             own_sound = sound[begin * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
-            rows.append(curve(self.net, crops, len(each.boxes), own_sound))
-        return torch.stack(rows)
+            embedded.append(embed_track(self.net, crops, len(each.boxes), own_sound))
+        return embedded
+
+
+def wide_curves(
+    pairs: Iterable[tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]],
+) -> Float[Tensor, "t 61"]:
+    """Mean distance of pictures and sound at each shift, a row per pair, over what both last.
+
+    Twice as many shifts as LSE looks at, so that no shifted sound needs a second look.
+    """
+    rows = []
+    for vision, sound in pairs:
+        length = min(len(vision), len(sound))
+        distances = shift_distances(vision[:length], sound[:length], max_shift=2 * MAX_SHIFT)
+        rows.append(distances.mean(dim=1))
+    return torch.stack(rows)
 
 
 def _from(first: int, numbered: Iterable[tuple[int, Frame]]) -> Iterator[Frame]:
@@ -146,10 +169,10 @@ def cropped(frames: Iterable[Frame], face_track: FaceTrack) -> Iterator[Crop]:
 
 
 @torch.inference_mode()
-def curve(
+def embed_track(
     net: SyncNetV2, crops: Iterator[Crop], num_frames: int, sound: Float[Tensor, " t"]
-) -> Float[Tensor, "61"]:
-    """Mean distance of a track and the sound that begins with it, at each of twice LSE's shifts."""
+) -> LseTrack:
+    """The embeddings of a track and of the sound that begins with it."""
     num_windows = min(num_frames, len(sound) // SAMPLES_PER_FRAME) - WINDOW
     if num_windows < 1:
         raise NoTrack(
@@ -157,12 +180,14 @@ def curve(
             f"{len(sound) / SAMPLE_RATE:.2f} s"
         )
     weight = next(net.parameters())
-    vision = [net.forward_lip(part.to(weight)).cpu() for part in windows(crops, num_windows)]
+    vision, backwards = [], []
+    for part in windows(crops, num_windows):
+        vision.append(net.forward_lip(part.to(weight)).cpu())
+        backwards.append(net.forward_lip(part.flip(2).to(weight)).cpu())
     rows = mfcc(sound).to(weight)
     cepstra = rows.unfold(0, WINDOW_ROWS, ROWS_PER_FRAME)[:num_windows, None]
     audio = [net.forward_aud(part).cpu() for part in cepstra.split(BATCH)]
-    wide = shift_distances(torch.cat(vision), torch.cat(audio), max_shift=2 * MAX_SHIFT)
-    return wide.mean(dim=1)
+    return LseTrack(torch.cat(vision), torch.cat(backwards).flip(0), torch.cat(audio))
 
 
 def windows(crops: Iterator[Crop], num_windows: int) -> Iterator[Float[Tensor, "b 3 5 224 224"]]:
