@@ -1,6 +1,8 @@
-"""Values of single clips: clips.csv, intervals over them, and differences between two methods."""
+"""Values of single clips: clips.csv and clips.parquet, intervals over them, and differences between
+two methods."""
 
 import csv
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +12,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from latentsync.data.tables import can_read_tables, write_table
 from latentsync.evaluation.aggregate import Row
 from latentsync.evaluation.statistics import interval, paired_difference
+from latentsync.extras import install
 from latentsync.files import publish
 from latentsync.metrics.base import Figure
 
-CLIPS = "clips.csv"
+log = logging.getLogger(__name__)
+
+CLIPS, CLIPS_TABLE = "clips.csv", "clips.parquet"
 FIRST_COLUMNS = ("row", "clip", "speaker")
 
 
@@ -81,6 +87,23 @@ def write_clips(path: Path, tables: Tables, figures: Iterable[Figure]) -> None:
                 cells = (table.values[key][index] if key in table.values else math.nan
                          for key in keys)  # fmt: skip
                 writer.writerow([name, clip, speaker, *("" if math.isnan(c) else c for c in cells)])
+
+
+def write_clips_table(path: Path, tables: Tables, figures: Iterable[Figure]) -> None:
+    """The lines of `write_clips` as Parquet, null where a clip has no value; one line of the log
+    instead if pyarrow is missing."""
+    if not can_read_tables():
+        log.info("%s is not written without pyarrow: %s", path.name, install("pyarrow"))
+        return
+    keys = [figure.key for figure in single_figures(figures, tables)]
+    rows = []
+    for name, table in tables.items():
+        values = [table.values.get(key) or [math.nan] * len(table.clips) for key in keys]
+        for clip, speaker, *cells in zip(table.clips, table.speakers, *values, strict=True):
+            given = [None if math.isnan(cell) else cell for cell in cells]
+            texts = zip(FIRST_COLUMNS, (name, clip, speaker), strict=True)
+            rows.append({**dict(texts), **dict(zip(keys, given, strict=True))})
+    write_table(rows, path, same_as=None)
 
 
 def read_clips(path: Path) -> dict[str, ClipTable]:

@@ -11,12 +11,14 @@ from rich.table import Table
 from latentsync.evaluation.aggregate import Row, figures_of
 from latentsync.evaluation.clip_values import (
     CLIPS,
+    CLIPS_TABLE,
     by_condition,
     differences,
     intervals,
     read_clips,
     tables_of,
     write_clips,
+    write_clips_table,
 )
 from latentsync.evaluation.control_findings import control_table
 from latentsync.evaluation.report import write_metrics, write_text
@@ -57,6 +59,7 @@ def write_outcome(out: Path, outcome: Outcome, *, against: Path | None = None) -
     figures = figures_of(next(iter(outcome.rows.values())).metrics)
     tables = tables_of(outcome.rows)
     write_clips(out / CLIPS, tables, figures)
+    write_clips_table(out / CLIPS_TABLE, tables, figures)
     spans = intervals(tables, figures, seed=outcome.seed)
     content = Content(
         {name: row.summary() for name, row in outcome.rows.items()},
