@@ -5,7 +5,7 @@ recipe (COMPATIBILITY 1.11, 1.13, reimplemented here): decord opens the clip for
 reads two windows of 16 frames, torchvision converts frames to floats, masked frames are float64,
 and the mel of the whole sound is computed from the file. Ours is a `ClipDataset` as used by a
 loader without workers: with pixels from each of its two readers, and with stored latents, from
-files and from the archives of stage=shards.
+files and from the archives of stage=shards. Those two are also compared in turns, by CPU time.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from latentsync.prepare import write_shards
 from latentsync.prepare.features import COLOUR, KEYFRAME_INTERVAL, TUNE
 
 SIZE, FPS, FRAMES, NUM_CLIPS, SECONDS = 256, 25, 16, 4, 10
+ROUNDS = 12
 
 
 def main() -> None:
@@ -64,6 +65,31 @@ def main() -> None:
             items = options.items * (1 if dataset.items.with_pixels else 20)
             ours = rate(dataset.__getitem__, items)
             print(f"{name:28} {ours:8.1f} items/s  {ours / official:6.1f} x", flush=True)
+        for name, files, archives in (
+            ("pixels", pixels, pixels_archived),
+            ("latents", latents, latents_archived),
+        ):
+            items = options.items * (1 if files.items.with_pixels else 20) // 4
+            ratio = paired(files.__getitem__, archives.__getitem__, items)
+            print(f"{name}, items per CPU second of archives over files: {ratio:.3f}", flush=True)
+
+
+def paired(
+    first: Callable[[int], object], second: Callable[[int], object], num_items: int
+) -> float:
+    """How much more CPU time the first takes for the same items; the median of alternating
+    rounds."""
+    ratios = []
+    for number in range(ROUNDS):
+        makers = (first, second) if number % 2 else (second, first)
+        spent = {}
+        for make in makers:
+            begun = time.process_time()
+            for index in range(number * num_items, (number + 1) * num_items):
+                make(index)
+            spent[make] = time.process_time() - begun
+        ratios.append(spent[first] / spent[second])
+    return float(np.median(ratios))
 
 
 def rate(make: Callable[[int], object], num_items: int) -> float:

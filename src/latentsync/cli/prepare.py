@@ -14,6 +14,7 @@ from latentsync.prepare import (
     Limit,
     Split,
     Stage,
+    adopt,
     encode_audio,
     encode_latents,
     filter_clips,
@@ -26,10 +27,13 @@ log = logging.getLogger(__name__)
 
 
 def make_clips(config: DictConfig) -> None:
+    stages = build_stages(config)
+    if config.redo:
+        adopt(Path(config.input), Path(config.output), stages)
     outcomes = prepare_clips(
         Path(config.input),
         Path(config.output),
-        stages=build_stages(config),
+        stages=stages,
         limits=build_limits(config),
         rules=build_rules(config),
         max_error_rate=config.max_error_rate,

@@ -91,9 +91,12 @@ class Rows(AnyRows):
     def select(self, indices: Sequence[int] | np.ndarray) -> "Rows":
         made = Rows()
         made.length = len(indices)
+        rows = np.asarray(indices, dtype=np.int64)
         for name, column in self.columns.items():
-            chosen = [column[index] for index in indices]
-            made.columns[name] = array("d", chosen) if type(column) is array else chosen
+            if type(column) is array:  # without an object for each number
+                made.columns[name] = array("d", np.frombuffer(column)[rows].tobytes())
+            else:
+                made.columns[name] = [column[index] for index in rows]
         return made
 
     def values(self, name: str) -> Iterator[Value]:

@@ -1,5 +1,6 @@
 """Raw videos => clips: stages define the steps, executors where they run."""
 
+from latentsync.prepare.again import adopt
 from latentsync.prepare.align import Align
 from latentsync.prepare.clips import Recipe, prepare_clips
 from latentsync.prepare.dedupe import Dedupe
@@ -49,6 +50,7 @@ __all__ = [
     "Split",
     "Stage",
     "WriteClips",
+    "adopt",
     "encode_audio",
     "encode_latents",
     "filter_clips",

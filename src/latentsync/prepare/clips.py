@@ -14,13 +14,21 @@ from latentsync.faces.tracking.follower import SAME_PLACE
 from latentsync.faces.tracking.shots import STANDS_OUT
 from latentsync.files import printable
 from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
+from latentsync.prepare.again import (
+    Task,
+    open_record,
+    recorded_parameters,
+    remove_files,
+    run_task,
+    task_of,
+)
 from latentsync.prepare.align import HANDS, MAX_YAW, Align
 from latentsync.prepare.executors import Executor, SerialExecutor
 from latentsync.prepare.features import WriteClips
 from latentsync.prepare.fingerprint import Fingerprint
 from latentsync.prepare.identity import MeasureIdentity
 from latentsync.prepare.limits import Limits
-from latentsync.prepare.parameters import of_today, parameters
+from latentsync.prepare.parameters import parameters
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.record import Record, locked
@@ -29,7 +37,7 @@ from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.sources import find_sources, version
 from latentsync.prepare.speaking import MeasureSpeaking
-from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages, run_stages
+from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages
 from latentsync.prepare.summary import SetRule, summarise
 from latentsync.prepare.sync import MeasureSync
 
@@ -114,9 +122,11 @@ def prepare_clips(
     `find_sources`), or resume an interrupted one.
 
     `stages` turn a source into clips, by default those of a `Recipe`; all clips in an output folder
-    are made by the same stages with the same parameters. The raw files are only read. Results do
-    not depend on order or number of processes. Clips deleted since are made again. Clips beyond the
-    `limits` of what stages measured are listed as dropped, at the end: other limits redo nothing.
+    are made by the same stages with the same parameters. Other ones make again what depends on
+    them, see `latentsync.prepare.again`; ValueError if that is all, see `adopt`. The raw files are
+    only read. Results do not depend on order or number of processes. Clips deleted since are made
+    again. Clips beyond the `limits` of what stages measured are listed as dropped, at the end:
+    other limits redo nothing.
     Then come the `rules`, which look at all clips: `Dedupe`, `Split`. ValueError after all that if
     more than the share `max_error_rate` of the files ended with an unexpected error; they are tried
     again by the next run.
@@ -129,18 +139,15 @@ def prepare_clips(
     with locked(output_dir):
         for folder in ("clips", "features"):
             (output_dir / folder).mkdir(exist_ok=True)
-        record = Record.open(
-            output_dir,
-            {"input": str(input_dir), **parameters(stages)},
-            of_today=partial(of_today, stages=stages),
-        )
+        record = open_record(output_dir, recorded_parameters(input_dir, stages), stages)
         # Versions before reading: a file that changes meanwhile is prepared again by the next run.
         versions = {source: version(source) for source in sources}
-        todo = [
-            source
-            for source, name in versions.items()
-            if name not in record.rows or not is_whole(record.rows[name], output_dir)
-        ]
+        rows = ((source, record.rows.get(name)) for source, name in versions.items())
+        tasks = (
+            task_of(source, row, whole=row is not None and is_whole(row, output_dir))
+            for source, row in rows
+        )
+        todo = [task for task in tasks if task is not None]
         make_work = partial(make_preparer, stages)
         fresh = executor.run(make_work, todo) if todo else ()
         done = len(sources) - len(todo)
@@ -148,7 +155,7 @@ def prepare_clips(
             total=len(sources), initial=done, desc="prepare", unit="file", disable=not progress
         ) as bar:
             for outcome in fresh:
-                record.add(versions[outcome.source], outcome.as_row(output_dir))
+                note(record, versions[outcome.source], outcome.as_row(output_dir))
                 bar.update()
         outcomes = [
             Outcome.from_row(row_of(source, name, record), source, output_dir)
@@ -159,6 +166,14 @@ def prepare_clips(
         )
     check_errors(outcomes, max_error_rate)
     return outcomes
+
+
+def note(record: Record, name: str, row: dict) -> None:
+    """Record what became of a source; files of clips that it had before and has no more go."""
+    before = record.rows.get(name)
+    record.add(name, row)
+    if before is not None:
+        remove_files(record.path.parent, before, row)
 
 
 def row_of(source: Source, name: str, record: Record) -> dict:
@@ -180,9 +195,9 @@ def check_errors(outcomes: Sequence[Outcome], max_error_rate: float) -> None:
         )
 
 
-def make_preparer(stages: Sequence[Stage]) -> Callable[[Source], Outcome]:
+def make_preparer(stages: Sequence[Stage]) -> Callable[[Task], Outcome]:
     """The function for one source, with fresh copies of the stages."""
-    return partial(run_stages, [replace(stage) for stage in stages])  # type: ignore[type-var]
+    return partial(run_task, [replace(stage) for stage in stages])  # type: ignore[type-var]
 
 
 def is_whole(row: dict, output_dir: Path) -> bool:

@@ -1,11 +1,12 @@
 """Aligned segments => clips on disk: near-lossless video, and audio features."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from latentsync.data.clips import FEATURES_FOLDER, Clip, states_metadata
 from latentsync.data.stores import save_tensors
@@ -32,7 +33,8 @@ COLOUR = ColourTags(matrix=6)
 class WriteClips:
     """Writes clips/NAME.mp4 and features/NAME.safetensors.
 
-    Features: `audio` (encoder states), `mel` (for SyncNet), `turn` (yaw of the head, degrees).
+    Features: `audio` (encoder states), `mel` (for SyncNet), `turn` (yaw of the head, degrees), and
+    `opening` (of the mouth, by the detector).
     `make_audio_encoder` is called once per process.
     """
 
@@ -89,13 +91,21 @@ class WriteClips:
             sound_path.unlink()
 
     def _write_features(self, clip: Clip, aligned: AlignedSegment) -> None:
-        encoder = self.audio_encoder
         with torch.no_grad():
-            states = encoder(aligned.waveform)
+            states = self.audio_encoder(aligned.waveform)
         features = {
-            "audio": states.to(torch.float16).contiguous(),
             "mel": mel_spectrogram(aligned.waveform),
             "turn": torch.from_numpy(aligned.turns).float(),
         }
-        noted = states_metadata(encoder.states_name, encoder.rate)
-        save_tensors(features, clip.features_path, noted)
+        if aligned.openings is not None:
+            features["opening"] = torch.from_numpy(aligned.openings).float()
+        save_features(self.audio_encoder, states, features, clip)
+
+
+def save_features(
+    encoder: AudioEncoder, states: Tensor, features: Mapping[str, Tensor], clip: Clip
+) -> None:
+    """Write the features file of a clip, with these audio states, "n l d", of an encoder."""
+    tensors = {**features, "audio": states.to(torch.float16).cpu().contiguous()}
+    noted = states_metadata(encoder.states_name, encoder.rate)
+    save_tensors(tensors, clip.features_path, noted)

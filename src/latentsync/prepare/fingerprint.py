@@ -31,6 +31,7 @@ class Fingerprint:
     name: ClassVar[str] = "fingerprint"
     takes: ClassVar[type] = AlignedSegment
     makes: ClassVar[type] = AlignedSegment
+    columns: ClassVar[tuple[str, ...]] = ("picture_hash", "sound_hash")
 
     def run(self, aligned: AlignedSegment) -> Iterator[AlignedSegment]:
         yield aligned.with_measures(

@@ -37,6 +37,7 @@ class MeasureQuality:
     name: ClassVar[str] = "quality"
     takes: ClassVar[type] = AlignedSegment
     makes: ClassVar[type] = AlignedSegment
+    columns: ClassVar[tuple[str, ...]] = ("blur", "motion", "upscaling", *NETWORKS)
 
     network: str | None = None
 

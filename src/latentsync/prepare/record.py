@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -39,24 +39,37 @@ class Record:
 
     @classmethod
     def existing(cls, folder: Path) -> tuple[dict, Self]:
-        """The parameters of a folder as they were recorded, and its record."""
+        """The parameters of a folder as they were recorded last, and its record."""
         path = folder / RECORD_NAME
         lines = whole_lines(path)
         if not lines:
             raise FileNotFoundError(
                 f"{folder} has no {RECORD_NAME}: give a folder that prepare.py made"
             )
-        first, *rows = map(json.loads, lines)
-        return first["parameters"], cls(path, {row["item"]: row for row in rows})
+        parameters, rows = {}, {}
+        for row in map(json.loads, lines):
+            if "item" in row:
+                rows[row["item"]] = row
+            else:
+                parameters = row["parameters"]
+        return parameters, cls(path, rows)
 
     def add(self, item: str, row: dict) -> None:
         """Record a finished item; it is on disk when this returns."""
         self.rows[item] = {"item": item, **row}
         self._append(self.rows[item])
 
-    def _append(self, row: dict) -> None:
+    def change(self, parameters: dict, rows: Sequence[dict]) -> None:
+        """Record other parameters, and rows that say what they outdate.
+
+        The rows are first: if only some of them are on disk, the parameters are as before.
+        """
+        self.rows |= {row["item"]: row for row in rows}
+        self._append(*rows, {"parameters": parameters})
+
+    def _append(self, *rows: dict) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, default=str) + "\n")
+            file.writelines(json.dumps(row, default=str) + "\n" for row in rows)
             file.flush()
             os.fsync(file.fileno())
 
@@ -73,19 +86,26 @@ def whole_lines(path: Path) -> list[str]:
     return whole.decode("utf-8").splitlines()
 
 
-def check_same(before: dict, now: dict, folder: Path) -> None:
-    """Raise ValueError listing all differences if the parameters of a folder changed."""
+def differences(before: Mapping, now: Mapping) -> list[str]:
+    """Names of the parameters that are not the same."""
     # Through JSON, like those read: tuples become lists, paths strings.
     before, now = (json.loads(json.dumps(each, default=str)) for each in (before, now))
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def check_same(before: Mapping, now: Mapping, folder: Path, *, otherwise: str = "") -> None:
+    """Raise ValueError listing all differences if the parameters of a folder changed; `otherwise`:
+    what else can be done."""
+    names = differences(before, now)
     if names:
         changes = "; ".join(
-            f"{name} was {json.dumps(before.get(name))}, is now {json.dumps(now.get(name))}"
+            f"{name} was {json.dumps(before.get(name), default=str)}, is now "
+            f"{json.dumps(now.get(name), default=str)}"
             for name in names
         )
         raise ValueError(
             f"{folder} was made with other parameters ({changes}): "
-            "give the old ones to go on, or another output folder"
+            f"give the old ones to go on, {otherwise}or another output folder"
         )
 
 

@@ -33,6 +33,13 @@ class MeasureSound:
     name: ClassVar[str] = "sound"
     takes: ClassVar[type] = AlignedSegment
     makes: ClassVar[type] = AlignedSegment
+    columns: ClassVar[tuple[str, ...]] = (
+        "level_db",
+        "loudest_db",
+        "digital_silence",
+        "clipping",
+        "speech_share",
+    )
 
     vad: str = "level"
 

@@ -44,6 +44,7 @@ class MeasureSpeaking:
     name: ClassVar[str] = "speaker"
     takes: ClassVar[type] = AlignedSegment
     makes: ClassVar[type] = AlignedSegment
+    columns: ClassVar[tuple[str, ...]] = ("speaking",)
 
     weights: Path | str | None = None
     fps: float = 25.0

@@ -242,11 +242,17 @@ class Outcome:
         }
 
     @classmethod
-    def from_row(cls, row: dict, source: Source, folder: Path) -> "Outcome":
+    def from_row(cls, row: Mapping, source: Source, folder: Path) -> "Outcome":
+        """What was recorded, with the columns of a list."""
         labels = source.listed.labels if source.listed else {}
+        clips = [clip | labels for clip in row["clips"]]
+        return cls.as_recorded({**row, "clips": clips}, source, folder)
+
+    @classmethod
+    def as_recorded(cls, row: Mapping, source: Source, folder: Path) -> "Outcome":
         return cls(
             source=source,
-            clips=[Clip.from_row(clip | labels, folder) for clip in row["clips"]],
+            clips=[Clip.from_row(clip, folder) for clip in row["clips"]],
             dropped=[Dropped(**dropped) for dropped in row["dropped"]],
             seconds=row.get("seconds"),  # None in records of earlier versions
             work_seconds=row.get("work_seconds"),
@@ -305,14 +311,19 @@ def run_stages(stages: Sequence[Stage], source: Source) -> Outcome:
         outcome.dropped.append(Dropped(source.name, "resample", "it vanished while it was read"))
     except UNEXPECTED as error:
         logger.exception("%s: unexpected error", printable(source.name))
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        outcome.dropped.append(Dropped(source.name, ERROR, reason[:MAX_REASON]))
+        outcome.dropped.append(failed(source, error))
     return replace(
         outcome,
         dropped=[_bounded(dropped, source) for dropped in outcome.dropped],
         seconds=seconds,
         work_seconds=round(perf_counter() - begin, 3),
     )
+
+
+def failed(source: Source, error: Exception) -> Dropped:
+    """A source that ended with an unexpected error."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Dropped(source.name, ERROR, reason[:MAX_REASON])
 
 
 def _bounded(dropped: Dropped, source: Source) -> Dropped:

@@ -99,12 +99,23 @@ def filter_clips(
         # The last version of a source that changed is the one that was prepared last.
         rows = {item.rsplit(" ", 2)[0]: row for item, row in record.rows.items()}
         listed = _listed_sources(output_dir, rows)
+        check_up_to_date([rows[name] for name in listed if name in rows], output_dir)
         outcomes = [
             Outcome.from_row(row, Source.from_record(row, input_dir, name, output_dir), output_dir)
             for name, row in sorted(rows.items())
             if name in listed
         ]
         return summarise(outcomes, output_dir, limits, rules=rules, parameters=recorded)
+
+
+def check_up_to_date(rows: Sequence[Mapping], folder: Path) -> None:
+    """ValueError if a run with other parameters has not ended."""
+    num_outdated = sum(bool(row.get("outdated")) for row in rows)
+    if num_outdated:
+        raise ValueError(
+            f"{num_outdated} recordings of {folder} are yet to be made again with the parameters "
+            "that were given last: give that command again first"
+        )
 
 
 def _listed_sources(output_dir: Path, rows: Mapping[str, dict]) -> set[str]:
