@@ -15,7 +15,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 from torch import Tensor
 
 from latentsync.files import publish
@@ -57,6 +57,24 @@ def read_waveform(
     The samples pass through int16 as in the official code (`ffmpeg -f s16le`): exact for a 16 kHz
     wav, and a 5.1 downmix is normalised instead of clipped.
     """
+    pieces = read_pieces(
+        path, sample_rate, on_damage=on_damage, on_cut=on_cut, max_seconds=max_seconds
+    )
+    samples = np.concatenate(list(pieces))
+    return torch.from_numpy(samples).float().div_(32768)
+
+
+def read_pieces(
+    path: Path,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    on_damage: OnDamage | None = None,
+    on_cut: OnDamage | None = None,
+    max_seconds: float = inf,
+) -> Iterator[Int16[np.ndarray, " n"]]:
+    """The samples of `read_waveform`, piece by piece as they are decoded, as 16-bit levels."""
+    wanted = max_seconds * sample_rate
+    num_given = 0
     with open_media(path) as container:
         stream = audio_stream(container, path)
         resampled = resample(
@@ -64,17 +82,13 @@ def read_waveform(
             layout="mono",
             sample_rate=sample_rate,
         )
-        pieces, wanted = [], max_seconds * sample_rate
         for frame in resampled:
-            pieces.append(frame.to_ndarray()[0])
-            wanted -= frame.samples
-            if wanted <= 0:
+            yield frame.to_ndarray()[0]
+            num_given += frame.samples
+            if num_given >= wanted:
                 break
-    if not pieces:
+    if not num_given:
         raise ValueError(f"{path} has an audio stream without sound (0 samples): use another file")
-    samples = np.concatenate(pieces)
-    del pieces  # so that long audio is in memory once, not three times
-    return torch.from_numpy(samples).float().div_(32768)
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:

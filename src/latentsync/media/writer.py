@@ -283,10 +283,12 @@ def explained_errors(path: Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         if isinstance(error, OSError):
-            raise OSError(
+            explained = OSError(
                 f"{path} could not be written ({describe(error)}): make room on the disk, "
                 "or choose another place"
-            ) from error
+            )
+            explained.errno = error.errno
+            raise explained from error
         raise ValueError(
             f"{path} could not be encoded ({describe(error)}): check preset, tune and size"
         ) from error

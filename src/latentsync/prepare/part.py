@@ -8,6 +8,7 @@ from typing import ClassVar
 from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.prepare.segment import sample_of
 from latentsync.prepare.stage import Dropped, Resampled
+from latentsync.prepare.stored_sound import part_of_sound
 
 
 @dataclass(kw_only=True)
@@ -55,6 +56,6 @@ class Part:
             resampled.source,
             end - first,
             frames,
-            resampled.waveform[sample_of(first, self.fps) : sample_of(end, self.fps)],
+            part_of_sound(resampled.waveform, sample_of(first, self.fps), sample_of(end, self.fps)),
             offset + first,
         )

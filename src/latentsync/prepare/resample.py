@@ -3,18 +3,24 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from latentsync.faces.tracking.lazy_frame import AnyFrame
-from latentsync.media.audio import SAMPLE_RATE, read_waveform
+from latentsync.media.audio import SAMPLE_RATE, read_pieces
 from latentsync.media.container import UNREADABLE
 from latentsync.media.video import glance_at_frames
 from latentsync.prepare.stage import Dropped, Recording, Resampled, UnreadableError
+from latentsync.prepare.stored_sound import StoredSound
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
 class Resample:
-    """Resamples frames to `fps` and audio to 16 kHz, without intermediate files."""
+    """Resamples frames to `fps` and audio to 16 kHz, without intermediate files of video.
+
+    The sound is on the disk of the output while its recording is prepared, in a file without a name
+    (32 kB a second), as it would not fit into memory for every length.
+    """
 
     name: ClassVar[str] = "resample"
     takes: ClassVar[type] = Recording
@@ -25,15 +31,15 @@ class Resample:
     def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
         source, info = recording.source, recording.info
         try:
-            waveform = read_waveform(
-                source.path, SAMPLE_RATE, max_seconds=source.end_seconds or inf
-            )
-        except UNREADABLE as error:
+            pieces = readable(read_pieces(source.path, max_seconds=source.end_seconds or inf))
+            # A disk without room is no fault of the file: that error ends the run.
+            sound = StoredSound.of(pieces, source.output_dir)
+        except UnreadableError as error:
             yield Dropped(source.name, self.name, str(error))
             return
         first = round(source.start_seconds * self.fps)
         # Only frames with complete audio count.
-        num_heard = int(len(waveform) * self.fps // SAMPLE_RATE)
+        num_heard = int(len(sound) * self.fps // SAMPLE_RATE)
         num_seen = round(min(info.duration_seconds, source.end_seconds or inf) * self.fps)
         if source.listed and num_seen <= first:
             reason = f"the recording has {info.duration_seconds:.2f} s, the list begins later"
@@ -50,14 +56,14 @@ class Resample:
             lambda: readable(
                 glance_at_frames(source.path, fps=self.fps, start_seconds=first / self.fps)
             ),
-            waveform[round(first * SAMPLE_RATE / self.fps) :],
+            sound.part(round(first * SAMPLE_RATE / self.fps), len(sound)),
             first,
         )
 
 
-def readable(frames: Iterator[AnyFrame]) -> Iterator[AnyFrame]:
-    """The frames; raises `UnreadableError` with the reason if the file breaks off."""
+def readable(items: Iterator[T]) -> Iterator[T]:
+    """The items; raises `UnreadableError` with the reason if the file breaks off."""
     try:
-        yield from frames
+        yield from items
     except UNREADABLE as error:
         raise UnreadableError(str(error)) from error

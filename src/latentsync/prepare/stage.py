@@ -21,6 +21,7 @@ from latentsync.data.clips import COLUMNS, Clip, Measures
 from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.files import printable
 from latentsync.media.video import VideoInfo
+from latentsync.prepare.stored_sound import Sound
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Recording:
 class Resampled:
     """Frames at the model's rate, read anew by every call, and the audio from the first one on.
 
-    Frames are RGB arrays, or become them when somebody looks (see `lazy_frame`).
+    Frames are RGB arrays, or become them when somebody looks (see `lazy_frame`);
+    the audio is read when a slice of it is taken.
 
     The first one is frame `start_frame` of the source, whose other frames were left out.
     """
@@ -108,7 +110,7 @@ class Resampled:
     source: Source
     num_frames: int
     frames: Callable[[], Iterator[AnyFrame]]
-    waveform: Float[Tensor, " t"]
+    waveform: Sound
     start_frame: int = 0
 
 
