@@ -1,15 +1,20 @@
-"""Real clips against themselves: nothing says that they are out of sync."""
+"""Real clips against themselves: nothing says that they are out of sync, or of another person."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
 from latentsync import demo_model_dir
 from latentsync.evaluation.aggregate import figures_of
 from latentsync.evaluation.evaluator import Evaluator
 from latentsync.evaluation.folders import Comparison, compare_pair
+from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.pairs import Pair
-from latentsync.faces import MeshDetector
+from latentsync.faces import MeshDetector, track
+from latentsync.faces.detectors.yunet import default_detector
+from latentsync.faces.tracking.identity import SFace
+from latentsync.media.video import read_frames
 from latentsync.metrics.artefacts import Jitter
 from latentsync.metrics.correlation import LandmarkCorrelation
 from latentsync.metrics.lips import LandmarkDistance
@@ -58,3 +63,31 @@ def test_no_metric_says_out_of_sync_unless_it_is_not_valid(clips: dict[str, Path
             figure.key,
             value,
         )
+
+
+# One person each, five people.
+PEOPLE = ("dx_nvyou.mp4", "lp_s29.mp4", "luoyebai.mp4", "st_aoc.mp4", "tk_obama.mp4")
+SAME_PERSON = 0.363  # cosine of two pictures of one person or more, as SFace's authors say
+
+
+@pytest.mark.slow
+def test_csim_by_sface_knows_the_people_of_real_clips(clips: dict[str, Path]) -> None:
+    detector = default_detector()
+    if not isinstance(detector.identity, SFace):
+        pytest.skip("SFace is not fetched: python -m latentsync.faces.fetch")
+    people = []
+    for name in PEOPLE:
+        frames = list(read_frames(clips[name], fps=25, num_frames=MAX_FRAMES))
+        identities = Identities(detector.identity)
+        for frame, face in zip(frames, track(frames, detector), strict=True):
+            if face is not None:
+                identities.look(frame, frame, face)
+        people.append(identities)
+    for index, person in enumerate(people):
+        samples = person.samples()
+        torch.testing.assert_close(
+            samples["pred"]["identity"], torch.ones(len(person.pred), dtype=torch.float64)
+        )
+        assert samples["ref"]["identity"].mean() > SAME_PERSON, PEOPLE[index]
+        for other in (each for each in people if each is not person):
+            assert person.against(other)["other_identity"].mean() < SAME_PERSON

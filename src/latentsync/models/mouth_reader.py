@@ -47,12 +47,16 @@ class MouthReader(ModelMixin, ConfigMixin):
         )
 
     def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 4"]:
+        return self.read_box(self.box_of(pixels))
+
+    def box_of(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 y x"]:
+        """What it sees of faces of any resolution."""
         side = self.config.resolution
         if pixels.shape[-1] != side:
             pixels = functional.interpolate(
                 pixels, size=(side, side), mode="bilinear", antialias=True
             )
-        return self.read_box(mouth_box(pixels))
+        return mouth_box(pixels)
 
     def read_box(self, box: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 4"]:
         """The same from the `mouth_box` crop of faces at the reader's resolution."""
