@@ -256,7 +256,7 @@ def test_a_syncnet_v2_that_knows_these_faces_is_worse_on_every_spoiled_truth() -
 
     def lse_track(seed: int) -> LseTrack:
         vision, noise = embeddings(seed), embeddings(seed + 1000)
-        return LseTrack(vision, vision.flip(0), vision + 0.3 * noise)
+        return LseTrack(vision, vision + 0.3 * noise, vision.flip(0))
 
     for seed in range(12):
         truth = Truth(f"clip{seed}", f"speaker{seed}", {}, faces, None, None, [lse_track(seed)])

@@ -133,7 +133,8 @@ class ControlRows:
         heard = truth.heard
         vision = None if heard is None else self.evaluator.see(heard.pictures.flip(0))
         sample = self._spoken(reversed_in_time(truth.sample), vision, held.sound)
-        return sample | lse_inputs((each.backwards, each.sound) for each in truth.lse)
+        pairs = [(each.backwards, each.sound) for each in truth.lse if each.backwards is not None]
+        return sample | lse_inputs(pairs)
 
     def _exaggerated(self, truth: Truth, held: Held) -> Sample:
         if truth.points is None:

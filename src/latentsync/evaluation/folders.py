@@ -324,16 +324,16 @@ def add_lse(
     scorer: LseScorer,
     seconds: float,
 ) -> dict[str, list[LseTrack]]:
-    """Add the inputs of LSE to the samples, or a note why there are none; returns what both were
-    embedded as."""
+    """Add the inputs of LSE to the samples, or a note why there are none; returns embeddings."""
     tracks: dict[str, list[LseTrack]] = {}
     for name, info in videos.items():
         if not info.has_audio:
             notes["lse"] = f"no LSE: {info.path} has no sound"
             continue
         try:
-            tracks[name] = scorer.tracks(info.path, seconds=seconds)
-            wide = wide_curves((each.vision, each.sound) for each in tracks[name])
+            found = scorer.tracks(info.path, seconds=seconds, with_backwards=name == "ref")
+            tracks[name] = found
+            wide = wide_curves((each.vision, each.sound) for each in found)
             samples[name] |= {"lse_curves": middle_of(wide), WIDE_LSE: wide}
         except NoTrack as error:
             notes["lse"] = f"no LSE: {error}"

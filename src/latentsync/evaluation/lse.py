@@ -57,12 +57,12 @@ class FaceTrack:
 
 @dataclass(frozen=True, slots=True)
 class LseTrack:
-    """SyncNet v2's embeddings of every window of a face track, of the windows of the same pictures
-    from the last to the first, and of the sound that begins with the track."""
+    """SyncNet v2's embeddings of every window of a face track, of the sound that begins with it,
+    and, where asked for, of the windows of its pictures from the last to the first."""
 
     vision: Float[Tensor, "n d"]
-    backwards: Float[Tensor, "n d"]
     sound: Float[Tensor, "n d"]
+    backwards: Float[Tensor, "n d"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,9 @@ class LseScorer:
     detector: FaceDetector
     faces: str
 
-    def tracks(self, path: Path, *, seconds: float) -> list[LseTrack]:
-        """The embeddings of every face track of a video.
+    def tracks(self, path: Path, *, seconds: float, with_backwards: bool = False) -> list[LseTrack]:
+        """The embeddings of every face track of a video, and, at the cost of as much again, of its
+        pictures backwards.
 
         NoTrack if it has none that the authors would have measured.
         """
@@ -93,7 +94,10 @@ class LseScorer:
             begin, end = each.first, each.first + len(each.boxes)
             crops = cropped(islice(_from(begin, numbered), end - begin), each)
             own_sound = sound[begin * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
-            embedded.append(embed_track(self.net, crops, len(each.boxes), own_sound))
+            count = len(each.boxes)
+            embedded.append(
+                embed_track(self.net, crops, count, own_sound, with_backwards=with_backwards)
+            )
         return embedded
 
 
@@ -170,7 +174,12 @@ def cropped(frames: Iterable[Frame], face_track: FaceTrack) -> Iterator[Crop]:
 
 @torch.inference_mode()
 def embed_track(
-    net: SyncNetV2, crops: Iterator[Crop], num_frames: int, sound: Float[Tensor, " t"]
+    net: SyncNetV2,
+    crops: Iterator[Crop],
+    num_frames: int,
+    sound: Float[Tensor, " t"],
+    *,
+    with_backwards: bool,
 ) -> LseTrack:
     """The embeddings of a track and of the sound that begins with it."""
     num_windows = min(num_frames, len(sound) // SAMPLES_PER_FRAME) - WINDOW
@@ -183,11 +192,13 @@ def embed_track(
     vision, backwards = [], []
     for part in windows(crops, num_windows):
         vision.append(net.forward_lip(part.to(weight)).cpu())
-        backwards.append(net.forward_lip(part.flip(2).to(weight)).cpu())
+        if with_backwards:
+            backwards.append(net.forward_lip(part.flip(2).to(weight)).cpu())
     rows = mfcc(sound).to(weight)
     cepstra = rows.unfold(0, WINDOW_ROWS, ROWS_PER_FRAME)[:num_windows, None]
     audio = [net.forward_aud(part).cpu() for part in cepstra.split(BATCH)]
-    return LseTrack(torch.cat(vision), torch.cat(backwards).flip(0), torch.cat(audio))
+    reverse = torch.cat(backwards).flip(0) if with_backwards else None
+    return LseTrack(torch.cat(vision), torch.cat(audio), reverse)
 
 
 def windows(crops: Iterator[Crop], num_windows: int) -> Iterator[Float[Tensor, "b 3 5 224 224"]]:
