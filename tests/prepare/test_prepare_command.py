@@ -45,10 +45,26 @@ def test_a_folder_of_videos_becomes_a_data_set_and_nothing_else_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["my set"]
 
 
+def test_other_parameters_need_redo_if_clips_change(prepare, capsys, raw_dir, tmp_path):
+    words = (f"input={raw_dir}", "output=set", "prepare.dedupe=null")
+    prepare(*words, "resolution=64", "prepare/stages=[probe,resample,segment,align,write]")
+    stages = "prepare/stages=[probe,resample,segment,align,sound,write]"
+    prepare(*words, "resolution=64", stages)
+    assert all("digital_silence" in clip.measures for clip in read_manifest(tmp_path / "set"))
+    with pytest.raises(SystemExit):
+        prepare(*words, "resolution=128", stages)
+    assert "redo=true" in capsys.readouterr().err
+    prepare(*words, "resolution=128", stages, "redo=true")
+    assert {clip.resolution for clip in read_manifest(tmp_path / "set")} == {128}
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
         (["input=nowhere", "output=set"], "nowhere is no folder"),
+        (["input=s3://raw/a", "output=set"], "input=s3://raw/a is in a store"),
+        (["input=.", "output=s3://sets/a"], "output=s3://sets/a is in a store"),
+        (["stage=shards", "output=s3://sets/a"], "output=s3://sets/a is in a store"),
         (["output=set"], "input= (a folder of videos of any kind, or a list"),
         (["input=.", "output=set", "stage=train"], "no stage is called 'train'"),
         (["input=.", "output=set", "aligner=none"], "no aligner is called 'none'"),

@@ -9,6 +9,7 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from latentsync.cli.names import build
+from latentsync.data.remote import is_remote
 from latentsync.prepare import (
     Dedupe,
     Limit,
@@ -121,4 +122,17 @@ def run(config: DictConfig) -> None:
     """Run one stage of preparation."""
     if config.stage not in STAGES:
         raise ValueError(f"no stage is called {config.stage!r}; there are {', '.join(STAGES)}")
+    check_local(config)
     STAGES[config.stage](config)
+
+
+def check_local(config: DictConfig) -> None:
+    """ValueError for the URL of a store as `input` or `output`."""
+    for name in ("input", "output"):
+        given = OmegaConf.select(config, name, throw_on_missing=False)
+        if given is not None and is_remote(str(given)):
+            raise ValueError(
+                f"{name}={given} is in a store: prepare.py reads and writes folders of this "
+                "machine. Copy recordings here (for example aws s3 sync), and the finished set "
+                "back, which train.py reads from the store"
+            )
