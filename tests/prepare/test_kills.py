@@ -73,3 +73,13 @@ def test_a_killed_pool_goes_on_and_gives_what_one_process_gives(
     assert run(many_dir, tmp_path / "pool") == 1
     killed.prepare(many_dir, tmp_path / "one")
     assert content(tmp_path / "pool") == content(tmp_path / "one")
+
+
+def test_twenty_ends_of_a_pool_or_of_one_of_its_processes(many_dir: Path, tmp_path: Path) -> None:
+    """By SIGKILL of a worker, which ends the run with an error, or of the parent."""
+    num_killed = run(many_dir, tmp_path / "pool", NUM_KILLS, 1, "pool")
+    assert num_killed >= NUM_KILLS // 2  # the others had nothing left to do
+    killed.prepare(many_dir, tmp_path / "one")
+    whole = content(tmp_path / "one")
+    assert content(tmp_path / "pool") == whole
+    assert not [name for name in whole if "partial" in name]
