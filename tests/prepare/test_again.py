@@ -247,6 +247,21 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        (["sound"], Outdated(stages=("sound",))),
+        (["speaker", "quality"], Outdated(stages=("quality", "speaker"))),
+        (["identity"], Outdated(source=True)),
+        (["identity", "sound"], Outdated(source=True, stages=("sound",))),
+    ],
+)
+def test_what_stages_outdate(recipe: Recipe, missing: list[str], expected: Outdated) -> None:
+    every, fewer = (parameters(each.stages()) for each in (recipe, without(recipe, *missing)))
+    assert outdated_by(fewer, every) == expected
+    assert outdated_by(every, fewer) == expected
+
+
 @pytest.mark.parametrize(("change", "expected"), CHANGES)
 def test_what_parameters_outdate(recipe: Recipe, change: dict, expected: Outdated) -> None:
     before, now = (parameters(each.stages()) for each in (recipe, replace(recipe, **change)))

@@ -111,7 +111,8 @@ def outdated_by(before: Mapping, now: Mapping) -> Outdated:
         if name == STAGES:
             then, today = before[STAGES], now[STAGES]
             same = without_stored(then) == without_stored(today)
-            found |= Outdated(source=not same, stages=tuple({*then} ^ {*today}))
+            others = ({*then} ^ {*today}) & FROM_STORED.keys()
+            found |= Outdated(source=not same, stages=tuple(sorted(others)))
         elif stage in FROM_STORED:
             found |= Outdated(stages=(stage,))
         else:
