@@ -1,7 +1,7 @@
 """Segments => aligned faces of their runs of frames with a face."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -14,17 +14,20 @@ from latentsync.faces.detectors.base import (
     FaceDetector,
 )
 from latentsync.faces.occlusion import OcclusionMasker, default_masker
+from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.prepare.cropping import (
     OCCLUSION_STEP,
     AlignedFace,
+    OneOfSeveral,
+    Places,
     aligned_faces,
     facing,
     hand_tracker,
     hidden_in,
 )
 from latentsync.prepare.segment import sample_of
-from latentsync.prepare.stage import AlignedSegment, Dropped, Segment
+from latentsync.prepare.stage import AlignedSegment, Dropped, Segment, UnreadableError
 
 STRETCHES = ("all", "longest")
 HANDS = "hands"
@@ -41,6 +44,9 @@ class Align:
     It also ends where the head turns by more than `max_yaw` degrees, by the detector's yaw; None
     does not look, and an unknown yaw is accepted.
     `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
+    With `max_people` above 1, others who are in the same shot have clips of their own, the largest
+    face first: as many, and as many again who come later or elsewhere. For each but the first the
+    segment's frames are read once more, and the faces of all are held in memory.
     `make_detector` is called once per process. Adds the measures `face_px`: the median side of the
     square that is cropped, in pixels of the recording; and the shares of the frames in which
     something lies before the painted part, `occlusion`, and before the mouth, `mouth_hidden`.
@@ -61,6 +67,7 @@ class Align:
     stretches: str = "longest"
     max_yaw: float | None = None
     occlusion: Path | str | None = None
+    max_people: int = 1
 
     def __post_init__(self) -> None:
         if self.aligner not in ALIGNERS:
@@ -81,6 +88,8 @@ class Align:
                 f"prepare.occlusion={self.occlusion} is no file: it is {HANDS}, the path of a "
                 "segmenter (ONNX), or null"
             )
+        if self.max_people < 1:
+            raise ValueError(f"max_people={self.max_people}: 1 or more people are followed")
         self.min_frames = ceil(self.min_seconds * self.fps)
 
     @cached_property
@@ -95,39 +104,65 @@ class Align:
         return default_masker(segmenter=segmenter, otherwise=NOT_THERE)
 
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
-        faces: list[AlignedFace | None] = []
-        hidden: list[tuple[bool, bool]] = []
-        runs: list[tuple[int, int]] = []
+        people = self._people(segment)
+        used = [(person, run) for person in people for run in self._used(person.runs)]
+        faces = people[0].faces
+        if not used:
+            longest = max(map(length_of, people[0].runs), default=0)
+            yield self._dropped(segment, self._reason(faces, longest), 0, len(faces))
+            return
+        shown = sorted(run for _, run in used)
+        for start, stop in gaps_between(shown, len(faces)):
+            yield self._dropped(segment, self._unused(shown), start, stop)
+        for number, (person, (first, end)) in enumerate(used):
+            made = self._aligned(segment, person.faces, first, end, number)
+            yield made.with_measures(**self._hidden(person.hidden[first:end]))
+
+    def _people(self, segment: Segment) -> list["Person"]:
+        """The largest face first, then, as long as there are others, the largest of those."""
+        people = [self._person(segment, segment.frames)]
+        # One who comes back elsewhere is followed like another.
+        most = 2 * self.max_people if self.max_people > 1 else 1
+        while len(people) < most and people[-1].has_others:
+            if segment.again is None or not segment.is_one_shot:
+                break
+            try:
+                taken = [person.places for person in people]
+                people.append(self._person(segment, segment.again(), taken))
+            except UnreadableError:  # the first reading went through, so that is not lost
+                break
+        return people
+
+    def _person(
+        self, segment: Segment, frames: Iterator[AnyFrame], taken: Sequence[Places] = ()
+    ) -> "Person":
+        person = Person()
         # A clip shows one shot, as there may be another person after a cut.
-        shots = [segment.frames] if segment.is_one_shot else shots_of(segment.frames)
-        for shot in shots:
-            start = len(faces)
-            aligner = ALIGNERS[self.aligner](self.resolution)
+        for shot in [frames] if segment.is_one_shot else shots_of(frames):
+            start = len(person.faces)
             tracker = None if self.masker is None else hand_tracker(self.masker)
+            follow = OneOfSeveral(self.detector, taken) if self.max_people > 1 else None
             found = aligned_faces(
                 shot,
                 self.detector,
-                aligner,
+                ALIGNERS[self.aligner](self.resolution),
                 self.resolution,
                 min_overlap=self.min_overlap,
                 tracker=tracker,
+                follow=follow,
             )
-            faces += facing(list(found), self.max_yaw)
-            hidden += hidden_in(tracker, len(faces) - start, step=OCCLUSION_STEP)
-            here = runs_of([face is not None for face in faces[start:]])
-            runs += [(start + first, start + end) for first, end in here]
-        longest = max(runs, key=length_of, default=(0, 0))
-        if length_of(longest) < self.min_frames:
-            reason = self._reason(faces, length_of(longest))
-            yield self._dropped(segment, reason, 0, len(faces))
-            return
+            person.faces += facing(list(found), self.max_yaw)
+            person.hidden += hidden_in(tracker, len(person.faces) - start, step=OCCLUSION_STEP)
+            here = runs_of([face is not None for face in person.faces[start:]])
+            person.runs += [(start + first, start + end) for first, end in here]
+            if follow is not None:
+                person.places += follow.places
+                person.has_others |= follow.has_others
+        return person
+
+    def _used(self, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
         long = [run for run in runs if length_of(run) >= self.min_frames]
-        used = long if self.stretches == "all" else [longest]
-        for start, stop in gaps_between(used, len(faces)):
-            yield self._dropped(segment, self._unused(used), start, stop)
-        for number, (first, end) in enumerate(used):
-            made = self._aligned(segment, faces, first, end, number)
-            yield made.with_measures(**self._hidden(hidden[first:end]))
+        return long if self.stretches == "all" or not long else [max(long, key=length_of)]
 
     def _aligned(
         self,
@@ -191,6 +226,18 @@ class Align:
         )
 
 
+@dataclass
+class Person:
+    """Who was followed through a segment: the face of every frame, what hides it (see `hidden_in`),
+    runs of frames with a face, its places, and whether others were seen beside."""
+
+    faces: list[AlignedFace | None] = field(default_factory=list)
+    hidden: list[tuple[bool, bool]] = field(default_factory=list)
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    places: Places = field(default_factory=list)
+    has_others: bool = False
+
+
 def runs_of(present: list[bool]) -> list[tuple[int, int]]:
     """First and end index of every run of True."""
     runs = []
@@ -209,7 +256,10 @@ def length_of(run: tuple[int, int]) -> int:
 
 
 def gaps_between(runs: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """What sorted runs leave of 0 to `length`."""
-    starts = [0, *(end for _, end in runs)]
-    ends = [*(first for first, _ in runs), length]
-    return [(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+    """What runs, sorted by their start, leave of 0 to `length`; they may overlap."""
+    gaps, reached = [], 0
+    for first, end in [*runs, (length, length)]:
+        if first > reached:
+            gaps.append((reached, first))
+        reached = max(reached, end)
+    return gaps

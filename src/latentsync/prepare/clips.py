@@ -64,6 +64,7 @@ class Recipe:
     stretches: str = "all"
     max_yaw: float | None = MAX_YAW
     occlusion: Path | str | None = HANDS
+    max_people: int = 1
     identity: Path | str | None = "sface"
     vad: str = "level"
     lr_asd: Path | str | None = None
@@ -91,6 +92,7 @@ class Recipe:
                 stretches=self.stretches,
                 max_yaw=self.max_yaw,
                 occlusion=self.occlusion,
+                max_people=self.max_people,
             ),
             MeasureIdentity(network=self.identity),
             MeasureSync(syncnet=self.syncnet, fps=fps),

@@ -1,13 +1,13 @@
 """Frames of a shot => the aligned face of each, what hides it, and what is measured of it."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from latentsync.faces.align import Aligner, align, aligned_box
 from latentsync.faces.detectors.base import (
@@ -15,6 +15,7 @@ from latentsync.faces.detectors.base import (
     Face,
     FaceDetector,
     five_points,
+    largest,
     overlap,
 )
 from latentsync.faces.mask import load_mask
@@ -40,7 +41,13 @@ OCCLUSION_STEP, OCCLUSION_EVERY = 3, 5
 LOOK_EVERY = 10  # frames between looks of one face
 MIN_SPREAD = 1.0  # pixels over which eyes and mouth must spread for a look
 
+# Other faces are looked for twice in the shortest clip, and begin at one of these frames.
+OTHERS_EVERY, SEARCH_EVERY = 25, 5
+SAME_FACE = 0.1  # overlap above which two faces are one, as of detections and known meshes
+
 FaceFrame = UInt8[np.ndarray, "r r 3"]
+Box = Float[np.ndarray, "4"]
+Places = list[Box | None]  # of a face, in every frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +71,12 @@ def aligned_faces(
     *,
     min_overlap: float = 0.0,
     tracker: OcclusionTracker | None = None,
+    follow: Callable[[Frame], Face | None] | None = None,
 ) -> Iterator[AlignedFace | None]:
     """The face of every frame of a shot, or None; None also where another face was picked.
 
-    `tracker` looks for what hides the faces. Frames are only buffered for its and the aligner's
+    `tracker` looks for what hides the faces; `follow` gives the face of each frame, by default the
+    largest, until it is lost. Frames are only buffered for its and the aligner's
     look-ahead.
     """
     waiting: deque[AnyFrame] = deque()
@@ -79,7 +88,7 @@ def aligned_faces(
             yield rgb_of(frame)
 
     def points() -> Iterator[np.ndarray | None]:
-        found = map(Tracker(detector), remembered())
+        found = map(follow or Tracker(detector), remembered())
         for number, face in enumerate(without_jumps(found, min_overlap)):
             look = look_of(face, rgb_of(waiting[-1])) if number % LOOK_EVERY == 0 else None
             measured.append((turn_of(face, detector), opening_of(face, detector), look))
@@ -95,6 +104,50 @@ def aligned_faces(
             enlarged = sqrt(abs(np.linalg.det(placement.square_matrix(resolution)[:, :2])))
             face_frame = face_in(frame, placement, resolution)
             yield AlignedFace(face_frame, turn, opening, resolution / enlarged, look)
+
+
+class OneOfSeveral:
+    """Follows the largest face of a shot that is at none of the places `taken`; notes its places,
+    and whether there are others besides. Lost, it is found again at the same place only: who is
+    elsewhere then may be somebody else, and is followed from when they came."""
+
+    def __init__(self, detector: FaceDetector, taken: Sequence[Places] = ()) -> None:
+        self.detector, self.taken = detector, taken
+        self.places: Places = []
+        self.has_others = False
+        self.face: Face | None = None
+        self.last: Box | None = None
+
+    def __call__(self, frame: Frame) -> Face | None:
+        number = len(self.places)
+        known = [places[number] for places in self.taken if number < len(places)]
+        taken = [box for box in known if box is not None]
+        face = self.detector.refine(frame, self.face) if self.face else None
+        if face is not None and is_at(face, taken):
+            face = None
+        if face is None and (not self.taken or number % SEARCH_EVERY == 0):
+            face = self._found(frame, taken)
+        if face is not None and number % OTHERS_EVERY == 0 and not self.has_others:
+            here = [*taken, face.box]
+            others = self.detector.others(frame, [face])
+            self.has_others = any(not is_at(each, here) for each in others)
+        self.face = face
+        self.last = self.last if face is None else face.box
+        self.places.append(None if face is None else face.box)
+        return face if face is not None and face.can_be_aligned else None
+
+    def _found(self, frame: Frame, taken: Sequence[Box]) -> Face | None:
+        here = [face for face in self.detector(frame) if not is_at(face, taken)]
+        if self.last is None:
+            return largest(here)
+        same = [face for face in here if is_at(face, [self.last])]
+        self.has_others |= len(same) < len(here)
+        return largest(same)
+
+
+def is_at(face: Face, places: Sequence[Box]) -> bool:
+    """Whether a face is one of those at these places."""
+    return bool(places) and bool((overlap(face.box, np.stack(places)) > SAME_FACE).any())
 
 
 def face_in(frame: AnyFrame, placement: Placement, resolution: int) -> FaceFrame:

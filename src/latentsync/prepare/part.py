@@ -52,10 +52,17 @@ class Part:
         def frames() -> Iterator[AnyFrame]:
             return islice(resampled.frames(), first, end)
 
+        frames_from = None
+        if (begin := resampled.frames_from) is not None:
+
+            def frames_from(number: int) -> Iterator[AnyFrame]:
+                return islice(begin(first + number), max(0, end - first - number))
+
         yield Resampled(
             resampled.source,
             end - first,
             frames,
             part_of_sound(resampled.waveform, sample_of(first, self.fps), sample_of(end, self.fps)),
             offset + first,
+            frames_from,
         )

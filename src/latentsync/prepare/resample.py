@@ -58,6 +58,11 @@ class Resample:
             ),
             sound.part(round(first * SAMPLE_RATE / self.fps), len(sound)),
             first,
+            lambda number: readable(
+                glance_at_frames(
+                    source.path, fps=self.fps, start_seconds=(first + number) / self.fps
+                )
+            ),
         )
 
 

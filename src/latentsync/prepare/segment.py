@@ -6,6 +6,7 @@ from itertools import islice, pairwise
 from math import ceil
 from typing import ClassVar
 
+from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.faces.tracking.shots import ShotDetector
 from latentsync.media.audio import SAMPLE_RATE
 from latentsync.prepare.stage import Dropped, Resampled, Segment, UnreadableError
@@ -99,7 +100,15 @@ class Cut:
         first, end = sample_of(start, self.fps), sample_of(start + length, self.fps)
         waveform, at = resampled.waveform[first:end], resampled.start_frame + start
         is_one_shot = self.cut_ratio is not None
-        return Segment(resampled.source, index, at, frames, waveform, is_one_shot)
+        begin = resampled.frames_from
+
+        def again() -> Iterator[AnyFrame]:
+            assert begin is not None
+            return islice(begin(start), length)
+
+        return Segment(
+            resampled.source, index, at, frames, waveform, is_one_shot, again if begin else None
+        )
 
     def _dropped(self, resampled: Resampled, reason: str, start: int, end: int) -> Dropped:
         start, end = resampled.start_frame + start, resampled.start_frame + end

@@ -112,6 +112,8 @@ class Resampled:
     frames: Callable[[], Iterator[AnyFrame]]
     waveform: Sound
     start_frame: int = 0
+    frames_from: Callable[[int], Iterator[AnyFrame]] | None = None
+    """The frames from one on, found without reading those before; None: they cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class Segment:
     waveform: Float[Tensor, " t"]
     is_one_shot: bool = False
     """Whether cuts have been looked for, and there is none."""
+    again: Callable[[], Iterator[AnyFrame]] | None = None
+    """Reads the same frames once more; None: they are read once."""
 
 
 @dataclass(frozen=True, slots=True)
