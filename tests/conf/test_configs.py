@@ -60,3 +60,11 @@ def test_experiment_composes_and_every_interpolation_resolves(name: str):
         config = compose("train", overrides=[f"experiment={name}"])
     given = OmegaConf.to_yaml(config).replace("???", "given by the user")
     OmegaConf.resolve(OmegaConf.create(given))
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_4", "dpmpp_20"])
+def test_evaluation_takes_the_steps_of_its_sampler(name: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("evaluate", [f"sampler={name}"])
+        own = OmegaConf.load(CONF / "sampler" / f"{name}.yaml")
+    assert composed.sampler.num_steps == own.num_steps
