@@ -34,7 +34,7 @@ from latentsync.models.codec import PreviewCodec
 
 CONF = Path(__file__).parents[1] / "conf"
 # Files that an experiment requires; none is opened here.
-FILES = ("tiny_vae", "vae", "whisper", "stage1", "syncnet", "vgg", "videomae")
+FILES = ("tiny_vae", "vae", "whisper", "stage1", "syncnet", "vgg", "videomae", "ckpt", "video")
 VIDEO_MAE_G = {
     "hidden_size": 1408, "num_hidden_layers": 40, "num_attention_heads": 16,
     "intermediate_size": 6144, "patch_size": 14,
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("experiment", nargs="?")
     parser.add_argument("--precision", choices=("32-true", *AUTOCAST))
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--data", choices=("clips", "latents"), default="clips")
+    parser.add_argument("--data", choices=("clips", "latents"), help="default: its own")
     parser.add_argument("--real", action="store_true")
     options = parser.parse_args()
     if options.experiment is None:
@@ -72,10 +72,11 @@ def main() -> None:
     print(json.dumps(row), flush=True)
 
 
-def composed(experiment: str, data: str) -> DictConfig:
+def composed(experiment: str, data: str | None) -> DictConfig:
     """The experiment's config, with new networks where it would read files."""
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("train", [f"experiment={experiment}", f"data={data}"])
+        words = [f"experiment={experiment}", *([f"data={data}"] if data else [])]
+        config = compose("train", words)
     OmegaConf.set_struct(config, False)
     for name in FILES:
         if name in {*config}:  # `in config` does not see missing values
@@ -105,7 +106,8 @@ def whole_model(model: DictConfig, config: DictConfig) -> DictConfig:
         made.pop("defaults")
         made.unet = network("unet")
         made.process = OmegaConf.load(CONF / "process" / "ddpm.yaml")
-        made.unet.motion = model.motion
+        if "motion" in model:
+            made.unet.motion = model.motion
         if "512" in config.name:
             made.model_format.resolution = 512
         model = made
@@ -127,13 +129,33 @@ def video_mae_g() -> VideoBackbone:
     return backbone
 
 
+class Tracker(MemTracker):
+    """Counts tensors of modules that are called by themselves and several times, which `MemTracker`
+    refuses for its figures per module, and of those with some frozen weights."""
+
+    def _pre_fw_hook(self, module: torch.nn.Module, inputs: object) -> None:
+        if not self._mod_tracker.is_bw:
+            self.memory_tracking.pop(module, None)
+        super()._pre_fw_hook(module, inputs)
+
+    def _track_module_params_and_buffers(
+        self, module: torch.nn.Module, install_grad_hooks: bool = True
+    ) -> tuple[int, int]:
+        all_trained = all(value.requires_grad for value in module.parameters())
+        return super()._track_module_params_and_buffers(module, install_grad_hooks and all_trained)
+
+
 def counted(config: DictConfig, precision: str, batch_size: int) -> int:
     """Peak bytes of a step: weights, gradients, optimizer state, moving average, activations."""
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         # Fake tensors cannot be moved within modules; these are already in place.
         stack.enter_context(patch.object(Frozen, "to", lambda frozen, *args, **named: frozen))
-        tracker = stack.enter_context(MemTracker())
+        if "adapter" in config.task:  # PEFT moves the layers it wraps
+            stack.enter_context(
+                patch.object(torch.nn.Module, "to", lambda net, *args, **named: net)
+            )
+        tracker = stack.enter_context(Tracker())
         train(config, precision, batch_size)
         return total_bytes(tracker)
 
@@ -190,7 +212,7 @@ def copies(task: torch.nn.Module) -> list[Tensor]:
 
 def make_batch(config: DictConfig, batch_size: int) -> dict[str, Tensor]:
     """A batch as returned by the loader, of random numbers."""
-    wanted = config.data.train
+    wanted = {**(config.data.get("both") or {}), **config.data.train}
     frames = wanted.get("num_frames", 16)
     size = 512 if config.name.endswith("512") else 256
     count = batch_size * wanted.get("windows_per_clip", 1)
