@@ -34,8 +34,15 @@ def test_late_sound_of_drawn_speakers_is_found(speaking: list[Clip], tmp_path: P
     health = measure_health([delayed(clip, late, tmp_path) for clip in speaking])
     assert health.together > 1.2
     assert abs(health.common_offset - late) <= 1
+    assert health.num_with_offset >= 2
     assert all(abs(offset - late) <= 1 for offset in health.offsets)
     assert health.silent == health.same_sound == health.same_pictures == []
+
+
+def test_few_clips_have_no_offsets_of_their_own(speaking: list[Clip], tmp_path: Path):
+    health = measure_health([delayed(clip, 5, tmp_path) for clip in speaking[:3]])
+    assert abs(health.common_offset - 5) <= 1
+    assert health.offsets == {}
 
 
 def test_silence_and_duplicates_are_named(speaking: list[Clip], tmp_path: Path):
@@ -59,7 +66,7 @@ def delayed(clip: Clip, late: int, folder: Path) -> Clip:
 
 @pytest.fixture(scope="module")
 def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
-    """Three synthetic speakers of 4 s, prepared at 64 px."""
+    """Eight synthetic speakers of 8 s, prepared at 64 px."""
     from latentsync.data import read_manifest
     from latentsync.data.synthetic import render_clip
     from latentsync.faces import FixedDetector
@@ -67,8 +74,8 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
     folder = tmp_path_factory.mktemp("speaking")
     (folder / "raw").mkdir()
-    for seed in (1, 2, 3):
-        render_clip(folder / "raw" / str(seed), seed=seed, seconds=4.0, size=128)
+    for seed in range(1, 9):
+        render_clip(folder / "raw" / str(seed), seed=seed, seconds=8.0, size=128)
 
     def make_detector() -> FixedDetector:
         return FixedDetector([[48.0, 48.0], [80.0, 48.0], [64.0, 64.0]])

@@ -24,6 +24,7 @@ MAX_OFFSET = 12
 # gave .26-.45, 55 recorded ones .05-.26, and both up to .37 with the sound of another clip. So it
 # is compared with the lead of the same motion over other clips' sounds. Requiring this factor over
 # all of 6, 13 of the 24 and 13 of the 55 have an offset, 13 and 11 of them within 3 frames of zero.
+# With fewer to compare with, chance exceeds it: such clips have no offset of their own.
 LEAD = 1.25
 NUM_OTHERS = 6
 NUM_MOTIONS, NUM_BANDS = 8, 8
@@ -39,7 +40,7 @@ Curve = Float[np.ndarray, " s"]  # one value per shift of the sound, -MAX_OFFSET
 @dataclass(frozen=True, slots=True)
 class Health:
     """Findings on `num_clips` clips; `offsets` counts clips by the delay of their sound in frames,
-    where it can be determined.
+    where it can be determined: with seven or more clips to compare.
 
     `common_offset` is that of all clips combined. `together` is how much better their motion
     correlates with their own sounds at that offset than with other clips' at any: about 1 is
@@ -80,9 +81,8 @@ def measure_health(clips: Sequence[Clip], *, num_clips: int = 64) -> Health:
         heard.append(Heard(clip.source, mouth_motions(frames), bands))
     curves = [(lead_curve(each.motion, each.sound), foreign_curves(each, heard)) for each in heard]
     usable = [(own, others) for own, others in curves if own is not None and others]
-    offsets = Counter(
-        offset for offset in (offset_of(*each) for each in usable) if offset is not None
-    )
+    judged = (offset_of(*each) for each in usable if len(each[1]) >= NUM_OTHERS)
+    offsets = Counter(offset for offset in judged if offset is not None)
     common, together = pool(usable)
     return Health(
         num_clips=count,
