@@ -68,3 +68,10 @@ def test_evaluation_takes_the_steps_of_its_sampler(name: str):
         composed = compose("evaluate", [f"sampler={name}"])
         own = OmegaConf.load(CONF / "sampler" / f"{name}.yaml")
     assert composed.sampler.num_steps == own.num_steps
+
+
+def test_evaluation_takes_ten_steps_unless_told_otherwise():
+    """The figures in experiments/ and docs/evaluation.md were measured with these."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        sampler = compose("evaluate").sampler
+    assert (sampler.scheduler, sampler.num_steps, sampler.guidance_scale) == ("ddim", 10, 1.5)
