@@ -5,13 +5,17 @@ recipe (COMPATIBILITY 1.11, 1.13, reimplemented here): decord opens the clip for
 reads two windows of 16 frames, torchvision converts frames to floats, masked frames are float64,
 and the mel of the whole sound is computed from the file. Ours is a `ClipDataset` as used by a
 loader without workers: with pixels from each of its two readers, and with stored latents, from
-files and from the archives of stage=shards. Those two are also compared in turns, by CPU time.
+files and from the archives of stage=shards. Those two are also compared in turns, by CPU time and
+by the clock: with clips that stay open, as in a small set, and with clips that are opened for every
+item, as in a set of more clips than a worker keeps open (48 names for the same four).
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +37,7 @@ from latentsync.prepare.features import COLOUR, KEYFRAME_INTERVAL, TUNE
 
 SIZE, FPS, FRAMES, NUM_CLIPS, SECONDS = 256, 25, 16, 4, 10
 ROUNDS = 12
+NUM_NAMES = 48
 
 
 def main() -> None:
@@ -65,31 +70,77 @@ def main() -> None:
             items = options.items * (1 if dataset.items.with_pixels else 20)
             ours = rate(dataset.__getitem__, items)
             print(f"{name:28} {ours:8.1f} items/s  {ours / official:6.1f} x", flush=True)
-        for name, files, archives in (
-            ("pixels", pixels, pixels_archived),
-            ("latents", latents, latents_archived),
-        ):
-            items = options.items * (1 if files.items.with_pixels else 20) // 4
-            ratio = paired(files.__getitem__, archives.__getitem__, items)
-            print(f"{name}, items per CPU second of archives over files: {ratio:.3f}", flush=True)
+        compare(Path(folder), options.items)
+
+
+def compare(folder: Path, num_items: int) -> None:
+    """Print how much faster items are read from archives than from files."""
+    many = with_more_names(folder)
+    write_shards(many, megabytes=100)
+    pixels = Items(samples_per_clip=10**6, packed=True)
+    latents = replace(pixels, with_pixels=False, with_latents=True, with_mel=False)
+    compare_items("pixels", pixels, folder, many, num_items // 4)
+    compare_items("latents", latents, folder, many, num_items * 20 // 4)
+
+
+def compare_items(name: str, items: Items, few: Path, many: Path, num_items: int) -> None:
+    files, archives = (
+        ClipDataset(clips, items) for clips in (read_manifest(few), read_manifest(few, shards=True))
+    )
+    stay_open = paired(lambda: files, lambda: archives, num_items)
+    opened = paired(
+        lambda: ClipDataset(read_manifest(many), items),
+        lambda: ClipDataset(read_manifest(many, shards=True), items),
+        NUM_NAMES,
+    )
+    for state, (cpu, wall) in (("clips stay open", stay_open), ("clips are opened", opened)):
+        print(
+            f"{name}, {state}: archives give {cpu:.3f} of the items of files per CPU second, "
+            f"{wall:.3f} by the clock",
+            flush=True,
+        )
+
+
+def with_more_names(folder: Path) -> Path:
+    """The same clips as a set of more: links to their files."""
+    many = folder / "many"
+    clips = read_manifest(folder / "manifest.jsonl")
+    (vae,) = (folder / LATENTS_FOLDER).iterdir()
+    for parent in ("clips", "features", f"{LATENTS_FOLDER}/{vae.name}"):
+        (many / parent).mkdir(parents=True)
+    named = []
+    for number in range(NUM_NAMES):
+        clip, name = clips[number % len(clips)], f"clip{number}"
+        path = many / "clips" / f"{name}.mp4"
+        features_path = many / "features" / f"{name}.safetensors"
+        os.link(clip.path, path)
+        os.link(clip.features_path, features_path)
+        os.link(
+            vae / f"{clip.name}.safetensors", many / LATENTS_FOLDER / vae.name / features_path.name
+        )
+        named.append(replace(clip, path=path, features_path=features_path))
+    write_manifest(named, many / "manifest.jsonl")
+    return many
 
 
 def paired(
-    first: Callable[[int], object], second: Callable[[int], object], num_items: int
-) -> float:
-    """How much more CPU time the first takes for the same items; the median of alternating
-    rounds."""
+    first: Callable[[], ClipDataset], second: Callable[[], ClipDataset], num_items: int
+) -> tuple[float, float]:
+    """How much more CPU time, and time, the first takes for the same items; medians of
+    alternating rounds, each of the data sets that are made for it."""
     ratios = []
     for number in range(ROUNDS):
         makers = (first, second) if number % 2 else (second, first)
         spent = {}
         for make in makers:
-            begun = time.process_time()
+            dataset = make()
+            begun = np.array([time.process_time(), time.perf_counter()])
             for index in range(number * num_items, (number + 1) * num_items):
-                make(index)
-            spent[make] = time.process_time() - begun
+                dataset[index]
+            spent[make] = np.array([time.process_time(), time.perf_counter()]) - begun
         ratios.append(spent[first] / spent[second])
-    return float(np.median(ratios))
+    cpu, wall = np.median(ratios, axis=0)
+    return float(cpu), float(wall)
 
 
 def rate(make: Callable[[int], object], num_items: int) -> float:

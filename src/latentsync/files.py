@@ -6,7 +6,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +26,12 @@ class FilePart:
     path: Path
     offset: int
     size: int
+    packets: "FilePart | None" = field(default=None, compare=False)
+    """Of a video: where its packets are listed (`latentsync.media.packets`)."""
+
+    def __hash__(self) -> int:
+        # Hashed several times for every item; parts of different archives seldom begin alike.
+        return self.offset
 
     def __str__(self) -> str:
         return f"{self.path} from byte {self.offset}"

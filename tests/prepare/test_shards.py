@@ -22,9 +22,12 @@ from latentsync.data import (
     read_manifest,
 )
 from latentsync.data.datamodule import ClipDataModule, clean_workers
+from latentsync.data.listed import packed
 from latentsync.data.members import header_of, map_tensors
 from latentsync.data.remote import RemoteSet
 from latentsync.files import FilePart
+from latentsync.media.clip_reader import PyAvReader
+from latentsync.media.packets import PacketReader, packets_of
 from latentsync.prepare import Recipe, prepare_clips, write_shards
 
 ITEMS = {"num_frames": 4, "samples_per_clip": 3}
@@ -105,6 +108,7 @@ def test_archives_are_webdataset_samples_of_the_same_bytes(made) -> None:
         name = clip.name
         row = json.loads(found.pop(f"{name}.json"))
         assert row == clip.as_row(made)
+        assert found.pop(f"{name}.packets.safetensors") == packed(packets_of(clip.path))
         assert found == {
             f"{name}.mp4": clip.path.read_bytes(),
             f"{name}.features.safetensors": clip.features_path.read_bytes(),
@@ -138,6 +142,36 @@ def test_only_archives_of_changed_clips_are_made_again(made, tmp_path) -> None:
         ClipDataset(read_manifest(folder, shards=True), Items(**ITEMS)),
     )
     assert first.keys() == {"shard-000000.tar", "shard-000001.tar", "shard-000002.tar"}
+
+
+def reader_of(folder: Path) -> object:
+    dataset = ClipDataset(read_manifest(folder, shards=True), Items(**ITEMS))
+    dataset[0]
+    (reader,) = dataset._frames._readers._files.values()
+    return reader
+
+
+def test_archives_of_an_earlier_version_are_read_and_made_again(
+    made, tmp_path, monkeypatch
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "set"))
+    assert isinstance(reader_of(folder), PacketReader)
+    shutil.rmtree(folder / "shards")
+    with monkeypatch.context() as patch:
+        patch.setattr("latentsync.prepare.shards.packets_of", lambda path: None)
+        write_shards(folder, megabytes=0.001)
+    record = folder / "shards" / "record.jsonl"
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    for row in rows:
+        row.pop("packets", None)
+    record.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert isinstance(reader_of(folder), PyAvReader)
+    check_equal(
+        ClipDataset(read_manifest(made), Items(**ITEMS)),
+        ClipDataset(read_manifest(folder, shards=True), Items(**ITEMS)),
+    )
+    write_shards(folder, megabytes=0.001)
+    assert isinstance(reader_of(folder), PacketReader)
 
 
 def test_the_loader_resumes_in_archives_where_it_was_in_files(made, archived) -> None:

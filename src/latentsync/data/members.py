@@ -54,7 +54,7 @@ def header_of(file: File) -> tuple[dict[str, str], dict[str, list[int]]]:
 
 def _tensors_of(part: FilePart) -> dict[str, Tensor]:
     _, header, start = _header_of(part)
-    data = _mapped(part.path)
+    data = mapped(part.path)
     tensors = {}
     for name, each in header.items():
         begin, end = each["data_offsets"]
@@ -72,7 +72,7 @@ def _tensors_of(part: FilePart) -> dict[str, Tensor]:
 
 def _header_of(part: FilePart) -> tuple[dict[str, str], dict[str, dict], int]:
     """Metadata, what is said of each tensor, and where in the archive the tensors begin."""
-    data, begin = _mapped(part.path), part.offset + LENGTH_BYTES
+    data, begin = mapped(part.path), part.offset + LENGTH_BYTES
     length = int.from_bytes(data[part.offset : begin], "little")
     if begin + length > part.offset + part.size:
         raise ValueError(f"{part} is no safetensors file")
@@ -80,8 +80,16 @@ def _header_of(part: FilePart) -> tuple[dict[str, str], dict[str, dict], int]:
     return header.pop(METADATA, {}), header, begin + length
 
 
+def bytes_of(part: FilePart) -> memoryview:
+    """The bytes of a part, read from disk on access; OSError if the archive ends before it does."""
+    data = mapped(part.path)
+    if part.offset + part.size > len(data):
+        raise OSError(f"{part} is cut off")
+    return memoryview(data)[part.offset : part.offset + part.size]
+
+
 @lru_cache(maxsize=MAX_MAPPED_ARCHIVES)
-def _mapped(path: Path) -> mmap.mmap:
+def mapped(path: Path) -> mmap.mmap:
     """The bytes of a file; what is written to them stays in this process."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from latentsync.data.listed import PACKETS_FOLDER
 from latentsync.data.remote import RemoteSet
 from latentsync.files import FilePart
 
@@ -19,6 +20,7 @@ INDEX_NAME = "index.safetensors"
 # Metadata of the index, lists in JSON: names of the archives, and folders of the set.
 ARCHIVES, FOLDERS = "archives", "folders"
 HASHES, PLACES = "hashes", "places"
+CLIP_SUFFIX = ".mp4"
 MAX_FOUND = 10_000  # places that are remembered: an item asks for a file several times
 
 
@@ -39,8 +41,7 @@ class ShardedSet:
         """Where a file of the folder is; FileNotFoundError if it is in no archive."""
         part = self._found.get(path)
         if part is None:
-            number, offset, size = self._index[PLACES][self.check(path)].tolist()
-            part = FilePart(self._shards / self._listed(ARCHIVES)[number], offset, size)
+            part = self._part(self.check(path), packets=self._packets(path))
             if len(self._found) >= MAX_FOUND:
                 self._found.clear()
             self._found[path] = part
@@ -81,6 +82,15 @@ class ShardedSet:
 
     def has_folder(self, folder: str) -> bool:
         return folder in self._listed(FOLDERS)
+
+    def _part(self, row: int, *, packets: FilePart | None = None) -> FilePart:
+        number, offset, size = self._index[PLACES][row].tolist()
+        return FilePart(self._shards / self._listed(ARCHIVES)[number], offset, size, packets)
+
+    def _packets(self, path: Path) -> FilePart | None:
+        """Where the packets of a clip are listed; None for other files and in older archives."""
+        row = self._row_of(packets_name(path.stem)) if path.suffix == CLIP_SUFFIX else None
+        return None if row is None else self._part(row)
 
     def _row_of(self, name: str) -> int | None:
         hashes = self._hashes
@@ -151,6 +161,11 @@ def index_tensors(places: dict[str, tuple[int, int, int]]) -> dict[str, Tensor]:
         raise ValueError("two files of the set have names of the same hash: rename one")
     rows = np.array(list(places.values()), dtype=np.int64).reshape(-1, 3)[order]
     return {HASHES: torch.from_numpy(hashes), PLACES: torch.from_numpy(rows)}
+
+
+def packets_name(name: str) -> str:
+    """In the index, the list of a clip's packets."""
+    return f"{PACKETS_FOLDER}/{name}.safetensors"
 
 
 def hash_of(name: str) -> int:

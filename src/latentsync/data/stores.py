@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from latentsync.data.clips import Clip
+from latentsync.data.listed import ClipOpener
 from latentsync.data.members import File, map_tensors
 from latentsync.files import publish
-from latentsync.media.clip_reader import ClipReader, reader_named
+from latentsync.media.clip_reader import ClipReader
 
 T = TypeVar("T")
 
@@ -43,7 +44,6 @@ class Opened(Generic[T]):
         if self._pid != os.getpid():
             # Decoder threads do not survive a fork.
             self._files, self._pid = OrderedDict(), os.getpid()
-        # Two look-ups: a part of an archive takes longer to hash than a path, which remembers it.
         opened = self._files.get(path)
         if opened is None:
             opened = self._files[path] = self.opener(path)
@@ -80,7 +80,7 @@ class ClipFrames:
 
     def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
         self.resolution = resolution
-        self._readers: Opened[ClipReader] = Opened(reader_named(reader), limit=MAX_OPEN_CLIPS)
+        self._readers: Opened[ClipReader] = Opened(ClipOpener(reader), limit=MAX_OPEN_CLIPS)
 
     def __call__(
         self, clip: Clip, indices: Int[np.ndarray, " f"]
@@ -97,7 +97,7 @@ class ClipFramesInMemory:
 
     def __init__(self, resolution: int, *, reader: str = "pyav") -> None:
         self.resolution = resolution
-        self._open = reader_named(reader)
+        self._open = ClipOpener(reader)
         self._kept: dict[Path, Tensor] = {}
 
     def __call__(

@@ -1,7 +1,7 @@
 """Random access to the frames of a prepared clip: the decoder stays open and seeks to keyframes."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,8 +33,6 @@ READERS = ("pyav", "decord")
 class ClipReader(Protocol):
     """Random access to the frames of a prepared clip."""
 
-    def __init__(self, path: Path | FilePart) -> None: ...
-
     def __len__(self) -> int: ...
 
     def frames(
@@ -48,7 +46,7 @@ def open_clip(path: Path) -> "PyAvReader":
     return PyAvReader(path)
 
 
-def reader_named(name: str) -> type[ClipReader]:
+def reader_named(name: str) -> Callable[[Path | FilePart], ClipReader]:
     """The reader class of a name: `pyav`, or `decord`, which is an optional dependency."""
     if name == "pyav":
         return PyAvReader
@@ -63,12 +61,7 @@ def reader_named(name: str) -> type[ClipReader]:
 
 
 class PyAvReader:
-    """Random access to the frames of a clip, single-threaded: data loaders run a process per core.
-
-    Frames in BT.601 4:2:0, as `prepare` writes them, are converted by OpenCV, in a tenth of the
-    time of `RgbReader`. It uses nearest-neighbour chroma: a mean difference of 0.4 levels, at equal
-    brightness.
-    """
+    """Random access to the frames of a clip, single-threaded: loaders run a process per core."""
 
     def __init__(self, path: Path | FilePart) -> None:
         self.path = path
@@ -77,8 +70,7 @@ class PyAvReader:
         self.stream.thread_type = "NONE"
         self.stream.codec_context.thread_count = 1
         self.index = _Index.of(self.container, self.stream, path)
-        self.reader = RgbReader()
-        self._planes = np.empty((0, 0), np.uint8)
+        self.arrays = FrameArrays()
         self._next: int | None = None  # the index of the frame the decoder returns next
         self._frames: Iterator[VideoFrame] = iter(())
 
@@ -89,16 +81,13 @@ class PyAvReader:
         self, indices: Sequence[int] | Int[np.ndarray, " f"]
     ) -> UInt8[np.ndarray, "f h w 3"]:
         """The frames at `indices`, in any order; OSError if they cannot be decoded."""
-        asked = np.asarray(indices, dtype=np.int64)
-        beyond = asked[(asked < 0) | (asked >= len(self))]
-        if len(beyond):
-            raise IndexError(f"{self.path} has {len(self)} frames, frame {beyond[0]} is not there")
+        asked = checked_indices(indices, len(self), str(self.path))
         codec = self.stream.codec_context
         made = np.empty((len(asked), codec.height, codec.width, 3), np.uint8)
         try:
             for wanted in np.unique(asked):
                 slots = np.flatnonzero(asked == wanted)
-                self._read(self._decoded(int(wanted)), made[slots[0]])
+                self.arrays.read(self._decoded(int(wanted)), made[slots[0]])
                 made[slots[1:]] = made[slots[0]]
         except av.FFmpegError as error:
             self._next = None
@@ -121,7 +110,31 @@ class PyAvReader:
         self._next = None
         raise OSError(f"{self.path} cannot be decoded: frame {wanted} does not come out")
 
-    def _read(self, frame: VideoFrame, into: UInt8[np.ndarray, "h w 3"]) -> None:
+
+def checked_indices(
+    indices: Sequence[int] | Int[np.ndarray, " f"], num_frames: int, name: str
+) -> Int[np.ndarray, " f"]:
+    """The indices of frames; IndexError if one is not there."""
+    asked = np.asarray(indices, dtype=np.int64)
+    beyond = asked[(asked < 0) | (asked >= num_frames)]
+    if len(beyond):
+        raise IndexError(f"{name} has {num_frames} frames, frame {beyond[0]} is not there")
+    return asked
+
+
+class FrameArrays:
+    """Decoded frames => RGB arrays.
+
+    Frames in BT.601 4:2:0, as `prepare` writes them, are converted by OpenCV, in a tenth of the
+    time of `RgbReader`. It uses nearest-neighbour chroma: a mean difference of 0.4 levels, at equal
+    brightness.
+    """
+
+    def __init__(self) -> None:
+        self.reader = RgbReader()
+        self._planes = np.empty((0, 0), np.uint8)
+
+    def read(self, frame: VideoFrame, into: UInt8[np.ndarray, "h w 3"]) -> None:
         if self.reader.is_plain(frame) and _is_bt601(frame):
             cv2.cvtColor(self._packed(frame), cv2.COLOR_YUV2RGB_I420, dst=into)
         else:

@@ -5,18 +5,30 @@ import json
 import logging
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from latentsync.data.clips import FEATURES_FOLDER, LATENTS_FOLDER, Clip
+from latentsync.data.listed import PACKETS_FORMAT, packed
 from latentsync.data.manifest import listed_clips, manifest_of
-from latentsync.data.shards import ARCHIVES, FOLDERS, INDEX_NAME, SHARDS_FOLDER, index_tensors
+from latentsync.data.shards import (
+    ARCHIVES,
+    FOLDERS,
+    INDEX_NAME,
+    SHARDS_FOLDER,
+    index_tensors,
+    packets_name,
+)
 from latentsync.data.stores import save_tensors
 from latentsync.files import publish
+from latentsync.media.container import UNREADABLE
+from latentsync.media.packets import packets_of
 from latentsync.prepare.record import Record, locked
 
 ROW = "json"  # suffix of the member that holds a clip's row of the manifest
+LIST = "packets.safetensors"  # of the member that lists a clip's packets
 CLIPS_FOLDER = "clips"
 
 Members = dict[str, str]  # names in the archive => files relative to the set
@@ -29,8 +41,10 @@ def write_shards(data_dir: Path, *, megabytes: float = 256, progress: bool = Fal
 
     In the order of the manifest, as many clips as fit into `megabytes`. Members of a clip have its
     name up to the first point and differ in what follows, as webdataset expects: NAME.mp4,
-    NAME.features.safetensors, NAME.latents.VAE.safetensors, NAME.json (its row). An archive is made
-    again only if its clips or one of their files have changed. Files of the set stay as they are.
+    NAME.features.safetensors, NAME.latents.VAE.safetensors, NAME.packets.safetensors (where the
+    packets of NAME.mp4 are, see `packets_of`), NAME.json (its row). An archive is made again only
+    if its clips or one of their files have changed, or an earlier version made it without lists of
+    packets. Files of the set stay as they are.
     """
     if not megabytes > 0:
         raise ValueError(f"shard_megabytes={megabytes:g} must be positive")
@@ -47,14 +61,15 @@ def write_shards(data_dir: Path, *, megabytes: float = 256, progress: bool = Fal
         for number, (name, part) in tqdm(
             numbered, total=len(parts), desc="shards", disable=not progress
         ):
-            version = [version_of(folder, each, folders) for each in part]
-            is_there = (target / name).is_file()
-            if not is_there or record.rows.get(name, {}).get("files") != version:
+            files = [version_of(folder, each, folders) for each in part]
+            version = {"files": files, "packets": PACKETS_FORMAT}
+            noted = record.rows.get(name)
+            if not (target / name).is_file() or noted != {"item": name, **version}:
                 write_shard(target / name, part, folder, folders)
-                record.add(name, {"files": version})
+                record.add(name, version)
             places |= places_of(target / name, number, folders)
-        noted = {ARCHIVES: json.dumps(names), FOLDERS: json.dumps(folders)}
-        save_tensors(index_tensors(places), target / INDEX_NAME, noted)
+        lists = {ARCHIVES: json.dumps(names), FOLDERS: json.dumps(folders)}
+        save_tensors(index_tensors(places), target / INDEX_NAME, lists)
         for stale in record.rows.keys() - set(names):
             (target / stale).unlink(missing_ok=True)
     return target
@@ -121,25 +136,32 @@ def write_shard(path: Path, clips: Sequence[Clip], folder: Path, folders: Sequen
                 if (folder / file).is_file():
                     with (folder / file).open("rb") as opened:
                         tar.addfile(_plain(name, (folder / file).stat().st_size), opened)
-            row = json.dumps(clip.as_row(folder)).encode()
-            tar.addfile(_plain(f"{clip.name}.{ROW}", len(row)), io.BytesIO(row))
+            for kind, content in _further_members(clip, folder):
+                tar.addfile(_plain(f"{clip.name}.{kind}", len(content)), io.BytesIO(content))
+
+
+def _further_members(clip: Clip, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """What an archive holds of a clip that is no file of the set, by the end of its name."""
+    with suppress(*UNREADABLE):  # the loader will tell
+        packets = packets_of(clip.path)
+        if packets is not None:
+            yield LIST, packed(packets)
+    yield ROW, json.dumps(clip.as_row(folder)).encode()
 
 
 def places_of(path: Path, number: int, folders: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """For each file of the set in an archive, where it is."""
     kinds = {f"{each.replace('/', '.')}.safetensors": each for each in folders[1:]}
-    kinds["mp4"] = CLIPS_FOLDER
     found = {}
     with tarfile.open(path) as tar:
         for member in tar:
             name, _, kind = member.name.partition(".")
             if kind == ROW:
                 continue
-            file = (
-                f"{CLIPS_FOLDER}/{name}.mp4"
-                if kind == "mp4"
-                else f"{kinds[kind]}/{name}.safetensors"
-            )
+            if kind == "mp4":
+                file = f"{CLIPS_FOLDER}/{name}.mp4"
+            else:
+                file = packets_name(name) if kind == LIST else f"{kinds[kind]}/{name}.safetensors"
             found[file] = (number, member.offset_data, member.size)
     return found
 
