@@ -37,3 +37,20 @@ def test_border_of_a_lifted_inside_is_the_lift_over_the_natural_step(mask):
     # where the gradient rises into the mask, and is reduced by it at the right (8).
     expected = (16 * 0.35 + 8 * 0.25) / (24 * 0.05)
     assert border_contrast(lifted, truth, mask).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_border_does_not_depend_on_the_number_of_threads():
+    random = torch.Generator().manual_seed(0)
+    pixels, truth = (torch.rand(1, 96, 3, 256, 256, generator=random) * 2 - 1 for _ in range(2))
+    where = torch.zeros(256, 256)
+    where[100:240, 30:220] = 1
+    where = where.expand(1, 96, 1, -1, -1)
+    before = torch.get_num_threads()
+    values = []
+    try:
+        for num_threads in (1, 2, 3):
+            torch.set_num_threads(num_threads)
+            values.append(border_contrast(pixels, truth, where))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(values[0], value) for value in values)

@@ -27,6 +27,7 @@ from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_poin
 from latentsync.evaluation.landmarks import by_landmarks, lips_of, points_in_aligned
 from latentsync.evaluation.lse import LseTrack, wide_curves
 from latentsync.evaluation.model import Spoken
+from latentsync.evaluation.single_thread import single_thread
 from latentsync.evaluation.sync_embeddings import Heard, Sound, Vision, lower_halves
 from latentsync.metrics.base import Sample
 from latentsync.metrics.lips import shape_of
@@ -80,6 +81,7 @@ class ControlRows:
         self._first: Held | None = None
         self._last: Held | None = None
 
+    @single_thread()
     def add(self, truth: Truth, *, other: OtherVoice | None = None) -> None:
         """Add a clip; `other` is the voice that a copy of it would be scored against."""
         heard = truth.heard

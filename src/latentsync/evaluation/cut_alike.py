@@ -13,6 +13,7 @@ from torch import Tensor
 from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.landmarks import lips_of, points_in
+from latentsync.evaluation.single_thread import single_thread
 from latentsync.faces import ALIGNERS, Face, FaceDetector, align, track
 from latentsync.metrics.lips import LIPS
 
@@ -34,6 +35,7 @@ class Alike:
     identities: Identities
 
 
+@single_thread()
 def cut_alike(
     pred_frames: Iterable[Frame],
     ref_frames: Iterable[Frame],

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentsync.evaluation.landmarks import find_faces, read_lips
 from latentsync.evaluation.lse import LseScorer
+from latentsync.evaluation.single_thread import single_thread
 from latentsync.evaluation.sync_embeddings import (
     Heard,
     Sound,
@@ -110,6 +111,7 @@ class Evaluator:
         return sample | {"truth": sample["original"]} if same_speech else sample
 
     @torch.no_grad()
+    @single_thread()
     def read(self, faces: Faces) -> Float[Tensor, "f 4"]:
         """The four mouth traits of every face."""
         assert self.reader is not None
@@ -125,6 +127,7 @@ class Evaluator:
         """Whether there is a SyncNet, and frames enough for one of its windows."""
         return self.syncnet is not None and num_frames >= self.syncnet.config.num_frames
 
+    @single_thread()
     def embed(
         self, faces: Faces, mel: Float[Tensor, "80 t"], *, sound: Sound | None = None
     ) -> Heard:
@@ -134,11 +137,13 @@ class Evaluator:
         known = self.hear(mel, len(faces)) if sound is None else sound
         return Heard(pictures, self.see(pictures), known)
 
+    @single_thread()
     def see(self, pictures: Float[Tensor, "f 3 half r"]) -> Float[Tensor, "n d"]:
         """SyncNet's embeddings of every `sync_stride`-th window of pictures."""
         assert self.syncnet is not None
         return embed_pictures(self.syncnet, pictures, stride=self.sync_stride)
 
+    @single_thread()
     def hear(self, mel: Float[Tensor, "80 t"], num_frames: int) -> Sound:
         """SyncNet's embeddings of the sound of every window of so many frames."""
         assert self.syncnet is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -29,5 +30,9 @@ def pixel_blocks(faces: UInt8[np.ndarray, "f h w 3"]) -> Iterator[Float[Tensor, 
 
 def to_planes(faces: UInt8[np.ndarray, "f h w 3"]) -> Float[Tensor, "1 f 3 h w"]:
     """uint8 faces => pixels in [-1, 1], channel by channel in memory, as masks are."""
-    planes = np.ascontiguousarray(faces.transpose(0, 3, 1, 2))
-    return torch.from_numpy(planes)[None].float().div_(127.5).sub_(1)
+    planes = torch.empty(1, len(faces), 3, *faces.shape[1:3])
+    for first in range(0, len(faces), NUM_FRAMES):
+        some = faces[first : first + NUM_FRAMES]
+        apart = np.stack([cv2.split(face) for face in some])
+        planes[0, first : first + len(some)] = torch.from_numpy(apart)
+    return planes.div_(127.5).sub_(1)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from latentsync.faces.tracking.opencv_threads import single_opencv_thread
 from latentsync.metrics.base import Figure, MeanOverClips
 from latentsync.metrics.blocks import blocks
 
@@ -31,6 +32,7 @@ def masked_psnr(
     return (10 * torch.log10(PIXEL_RANGE**2 / mean)).to(pixels.dtype)
 
 
+@single_opencv_thread()
 def masked_ssim(
     pixels: Float[Tensor, "b f c h w"],
     truth: Float[Tensor, "b f c h w"],
@@ -53,12 +55,15 @@ def _ssim_sum(
     if not len(rows):
         return torch.zeros(2, dtype=torch.float64)
     part = (_span(rows, region.shape[1]), _span(columns, region.shape[2]))
-    one, other, where = (
-        np.ascontiguousarray(each[:, part[0], part[1]].permute(1, 2, 0).float().cpu().numpy())
-        for each in (picture, truth, region)
+    ours, theirs, (where,) = (
+        each[:, part[0], part[1]].float().cpu().numpy() for each in (picture, truth, region)
     )
-    total = (ssim_map(one, other) * where).sum(dtype=np.float64)
-    return torch.tensor([total, where.sum(dtype=np.float64)])
+    # Channel by channel, as they lie in memory.
+    totals = [
+        (ssim_map(one, other) * where).sum(dtype=np.float64)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    return torch.tensor([sum(totals), where.sum(dtype=np.float64)])
 
 
 def _span(places: Int[Tensor, " n"], length: int) -> slice:
@@ -68,8 +73,8 @@ def _span(places: Int[Tensor, " n"], length: int) -> slice:
 
 
 def ssim_map(
-    one: Float[np.ndarray, "h w c"], other: Float[np.ndarray, "h w c"]
-) -> Float[np.ndarray, "h w c"]:
+    one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w"]:
     """SSIM (Wang et al. 2004) at every pixel: a Gaussian of 1.5 pixels, of 11x11."""
 
     def blurred(picture: np.ndarray) -> np.ndarray:

@@ -115,5 +115,6 @@ def _border_step(
             else:
                 step = clip[frame, :, beside[0], beside[1]] - clip[frame, :, row, column]
             steps.append(step.abs().flatten())
-        sums.append(torch.cat(steps).mean())
-    return torch.stack(sums)
+        # The mean of so many float32 would depend on the number of threads.
+        sums.append(torch.cat(steps).double().mean())
+    return torch.stack(sums).to(pixels.dtype)
