@@ -168,5 +168,6 @@ def aligned_box(placement: Placement, resolution: int, frame_size: tuple[int, in
     if placement.size[0] != placement.size[1]:
         return 0, 0, width, height
     matrix = placement.square_matrix(resolution)
-    margin = REACH + 2 * int(1 / mean_scale(matrix))
+    # `warp` averages blocks of so many pixels, whole ones.
+    margin = REACH + 3 * int(1 / mean_scale(matrix))
     return source_box(matrix, (resolution, resolution), (width, height), margin=margin)

@@ -46,6 +46,18 @@ def source_box(
     return int(x0), int(y0), max(int(x1), int(x0)), max(int(y1), int(y0))
 
 
+def whole_blocks(first: int, end: int, length: int, size: int) -> tuple[int, int]:
+    """The span of a line of `length` pixels, extended to whole blocks of `size` if they fit in it.
+
+    OpenCV averages whole blocks about ten times as fast as fractions of pixels.
+    """
+    total = -(-(end - first) // size) * size
+    if total > length:
+        return first, end
+    first = min(first, length - total)
+    return first, first + total
+
+
 def warp(
     image: Num[np.ndarray, "h w *c"],
     matrix: Matrix,
@@ -61,6 +73,10 @@ def warp(
         height, width = image.shape[:2]
         x0, y0, x1, y1 = source_box(matrix, size, (width, height), margin=2 * factor)
         if x1 > x0 and y1 > y0:
+            (x0, x1), (y0, y1) = (
+                whole_blocks(x0, x1, width, factor),
+                whole_blocks(y0, y1, height, factor),
+            )
             part, small = (x1 - x0, y1 - y0), (-(-(x1 - x0) // factor), -(-(y1 - y0) // factor))
             image = cv2.resize(image[y0:y1, x0:x1], small, interpolation=cv2.INTER_AREA)
             from_small = resize_matrix(small, part) + np.array([[0, 0, x0], [0, 0, y0]])
