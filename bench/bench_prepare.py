@@ -1,7 +1,8 @@
 """CPU seconds per second of video for preparing it, against the published sequence of passes.
 
 `python bench/bench_prepare.py [--video clip.mp4] [--seconds 30]`. Both run in this process, one
-after the other, with the same detector; CPU time counts all threads. Ours is `prepare_clips` with
+after the other, with the same detector and one OpenCV thread (a second one waits actively); CPU
+time counts all threads. Ours is `prepare_clips` with
 its stages but a SyncNet: clips, features, measures, report, and the loading of its networks. The
 published sequence encodes files again between its steps: to 25 fps and 16 kHz; shot by shot; the
 aligned faces; those with their sound. Its cutting into segments copies packets and is left out, as
@@ -29,6 +30,7 @@ from inputs import FACE_SEED, draw_tall, in_large, voice_of, wait_passively
 
 from latentsync.data.synthetic import render_clip
 from latentsync.faces import FixedDetector, MeshDetector, OfficialAligner, largest
+from latentsync.faces.tracking.opencv_threads import single_opencv_thread
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, probe, read_frames
 from latentsync.prepare import Recipe, prepare_clips
@@ -79,7 +81,8 @@ def compare(raw: Path, folder: Path) -> None:
     (video,) = raw.iterdir()
     seconds = probe(video).duration_seconds
     watch = Watch()
-    official_way_of_preparing(video, folder, watch)
+    with single_opencv_thread():
+        official_way_of_preparing(video, folder, watch)
     official = sum(watch.seconds.values())
     before = time.process_time()
     stages = Recipe(make_detector=MeshDetector, resolution=RESOLUTION).stages()

@@ -69,23 +69,10 @@ def test_segments_end_at_cuts_and_are_equal_within_a_shot(
     assert kept + lost == sum(LENGTHS)
 
 
-def test_without_a_ratio_parts_beside_the_longest_shot_are_dropped_with_a_reason(
-    film_dir: Path, recipe: Recipe, tmp_path: Path
-) -> None:
-    """As sets of earlier versions are cut; nothing is left out without a line."""
-    stages = replace(recipe, cut_ratio=None, stretches="longest", max_yaw=None).stages()
-    prepare_clips(film_dir, tmp_path / "set", stages=stages)
-    (clip,) = read_manifest(tmp_path / "set")
-    assert (clip.start_frame, clip.num_frames) == (0, 130)
-    (row,) = dropped_rows(tmp_path / "set")
-    assert (row["stage"], row["start_seconds"], row["end_seconds"]) == ("align", 5.2, 8.8)
-    assert row["reason"] == "outside the longest stretch of one shot with one face (130 frames)"
-
-
 def test_a_recording_without_frames_is_dropped_not_forgotten() -> None:
     source = Source(Path("a.mp4"), "a.mp4", "a", Path())
     empty = Resampled(source, 100, lambda: iter(()), torch.zeros(100 * 640))
-    (dropped,) = Cut(fps=25.0, min_seconds=2.0, max_seconds=10.0, cut_ratio=1.8).run(empty)
+    (dropped,) = Cut(fps=25.0, min_seconds=2.0, cut_ratio=1.8).run(empty)
     assert isinstance(dropped, Dropped)
     assert dropped.reason == "the picture ends before the time that the file's header says"
     assert (dropped.start_seconds, dropped.end_seconds) == (0, 4)

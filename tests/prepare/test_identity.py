@@ -112,7 +112,7 @@ class Staying(FaceDetector):
 def test_looks_are_taken_of_points_that_show_eyes_and_mouth(scheme: str, num_looks: int):
     stage = Align(
         make_detector=lambda: Staying(scheme), aligner="smooth", resolution=64, fps=25,
-        min_seconds=2.0,
+        min_seconds=2.0, max_seconds=10.0,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8)] * 60

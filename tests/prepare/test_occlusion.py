@@ -50,7 +50,7 @@ def frame_of(number: int, hidden: range, place: tuple = MOUTH) -> np.ndarray:
 def measured(hidden: range, occlusion: Path | None, place: tuple = MOUTH) -> Measures:
     stage = Align(
         make_detector=make_detector, aligner="smooth", resolution=RESOLUTION, fps=25.0,
-        min_seconds=2.0, occlusion=occlusion,
+        min_seconds=2.0, max_seconds=10.0, occlusion=occlusion,
     )  # fmt: skip
     frames = (frame_of(number, hidden, place) for number in range(NUM_FRAMES))
     source = Source(Path("a.mp4"), "a.mp4", "a", Path())
@@ -109,7 +109,7 @@ def test_a_drawn_mouth_is_hidden_as_often_as_its_lips(
     placements = smooth.placements(smooth.points_of(face) for face in faces)
     for number, placement in enumerate(placements):
         tracker(number, partial(np.zeros, (256, 256, 3), np.uint8), placement)
-    share = np.mean([hidden for _, hidden in hidden_in(tracker, len(faces))])
+    share = np.mean([hidden for _, hidden in hidden_in(tracker, range(len(faces)))])
     assert share == pytest.approx(np.mean(np.array(over) > 0.25), abs=0.04)
 
 

@@ -35,12 +35,10 @@ class Leaving(FaceDetector):
         return face if not is_left or frame[0, 0, 0] < self.leaves else None
 
 
-def aligned(
-    leaves: int, length: int, min_overlap: float, stretches: str = "longest"
-) -> list[AlignedSegment | Dropped]:
+def aligned(leaves: int, length: int, min_overlap: float) -> list[AlignedSegment | Dropped]:
     stage = Align(
         make_detector=partial(Leaving, leaves), aligner="smooth", resolution=64, fps=FPS,
-        min_seconds=2.0, min_overlap=min_overlap, stretches=stretches,
+        min_seconds=2.0, max_seconds=10.0, min_overlap=min_overlap,
     )  # fmt: skip
     frames = [np.full((SIDE, SIDE, 3), level, np.uint8) for level in range(length)]
     source = Source(Path("a.mp4"), "a.mp4", "a", Path())
@@ -49,13 +47,13 @@ def aligned(
 
 @pytest.mark.parametrize(
     ("leaves", "start", "length", "parts"),
-    [(60, 100, 60, [(160, 220)]), (40, 141, 79, [(100, 141)])],
+    [(75, 100, 75, [(175, 220)]), (40, 141, 79, [(100, 141)])],
 )
-def test_the_longer_person_is_kept_and_the_other_listed(
+def test_who_is_there_for_too_short_is_listed(
     leaves: int, start: int, length: int, parts: list[tuple[int, int]]
 ) -> None:
     """The first frame of another person belongs to no clip."""
-    *rest, made = aligned(leaves, 120, 0.2)
+    made, *rest = aligned(leaves, 120, 0.2)
     assert isinstance(made, AlignedSegment)
     assert (made.start_frame, len(made.faces)) == (start, length)
     listed = [(round(part.start_seconds * FPS), round(part.end_seconds * FPS)) for part in rest]
@@ -80,14 +78,9 @@ def test_without_the_measure_both_are_in_one_clip() -> None:
 
 def test_both_who_last_long_enough_are_clips_of_their_own() -> None:
     """Under names of their own; the frame between them is listed."""
-    between, *clips = aligned(60, 120, 0.2, "all")
+    *clips, between = aligned(60, 120, 0.2)
     assert [(clip.start_frame, len(clip.faces)) for clip in clips] == [(100, 60), (161, 59)]
     assert [len(clip.waveform) for clip in clips] == [60 * 640, 59 * 640]
     assert [clip.name for clip in clips] == ["a_000", "a_000_1"]
     assert (round(between.start_seconds * FPS), round(between.end_seconds * FPS)) == (160, 161)
     assert between.reason == "outside the stretches of 50 frames or more with one face"
-
-
-def test_what_stretches_are_taken_is_one_of_two() -> None:
-    with pytest.raises(ValueError, match="stretches='some' must be one of all, longest"):
-        aligned(60, 120, 0.2, "some")

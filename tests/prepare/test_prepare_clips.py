@@ -92,17 +92,21 @@ def test_other_rates_land_on_the_grid(recipe, tmp_path):
     assert all(abs(number - 2 * slot) <= 1 for slot, number in enumerate(shown(clip.path)))
 
 
-def test_long_recordings_are_cut_into_equal_segments(recipe, tmp_path):
-    write_coded_video(tmp_path / "raw" / "long.mp4", 230, loud=range(100, 120))
+def test_long_recordings_are_cut_and_their_last_two_clips_are_equal(recipe, tmp_path):
+    write_coded_video(tmp_path / "raw" / "long.mp4", 230, loud=range(130, 150))
     recipe = replace(recipe, min_seconds=1.0, max_seconds=4.0)
     prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages())
     clips = read_manifest(tmp_path / "set")
-    assert [(clip.start_frame, clip.num_frames) for clip in clips] == [(0, 76), (76, 77), (153, 77)]
+    assert [(clip.start_frame, clip.num_frames) for clip in clips] == [
+        (0, 100),
+        (100, 65),
+        (165, 65),
+    ]
     assert [number for clip in clips for number in shown(clip.path)] == list(range(230))
     states = load_file(clips[1].features_path)["audio"].float().amax(dim=(1, 2))
-    loud = (states > 0).nonzero().flatten() / 2 + 76
-    assert abs(float(loud.min()) - 100) <= 1.5
-    assert abs(float(loud.max()) - 119.5) <= 1.5
+    loud = (states > 0).nonzero().flatten() / 2 + 100
+    assert abs(float(loud.min()) - 130) <= 1.5
+    assert abs(float(loud.max()) - 149.5) <= 1.5
 
 
 def test_every_drop_has_its_reason(spoiled_dir, recipe, tmp_path):

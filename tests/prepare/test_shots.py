@@ -1,5 +1,6 @@
 """No clip contains a cut: after it there may be a different person."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from coded import POINTS
 from latentsync.faces import FixedDetector
 from latentsync.prepare.align import Align
-from latentsync.prepare.stage import AlignedSegment, Dropped, Segment, Source
+from latentsync.prepare.segment import Cut
+from latentsync.prepare.stage import AlignedSegment, Dropped, Resampled, Segment, Source
 
 SAMPLES = 640  # of sound per frame
 
@@ -22,37 +24,69 @@ def picture(seed: int) -> np.ndarray:
 
 
 def aligned(lengths: list[int], min_seconds: float) -> list[AlignedSegment | Dropped]:
-    """What becomes of a segment from frame 100 on whose shots have these lengths."""
-    stage = Align(
+    """What becomes of a recording from frame 100 on whose shots have these lengths."""
+    cut = Cut(fps=25.0, min_seconds=min_seconds, cut_ratio=1.8)
+    align = Align(
         make_detector=partial(FixedDetector, POINTS),
         aligner="smooth",
         resolution=64,
         fps=25.0,
         min_seconds=min_seconds,
+        max_seconds=10.0,
     )
     frames = [picture(seed) for seed, length in enumerate(lengths) for _ in range(length)]
     sound = torch.arange(len(frames)).repeat_interleave(SAMPLES).float()
-    segment = Segment(Source(Path("a.mp4"), "a.mp4", "a", Path()), 0, 100, iter(frames), sound)
-    return list(stage.run(segment))
+    source = Source(Path("a.mp4"), "a.mp4", "a", Path())
+    recording = Resampled(source, len(frames), lambda: iter(frames), sound, start_frame=100)
+    shots = (shot for shot in cut.run(recording) if isinstance(shot, Segment))
+    return [made for shot in shots for made in align.run(shot)]
+
+
+def test_each_shot_is_a_clip_with_its_own_sound_and_short_ones_are_listed() -> None:
+    first, short, last = aligned([30, 20, 45], 1.0)
+    assert isinstance(short, Dropped)
+    assert (short.stage, short.reason) == ("segment", "a shot of 20 frames, 25 are needed")
+    assert (short.start_seconds * 25, short.end_seconds * 25) == pytest.approx((130, 150))
+    for made, start, length in ((first, 0, 30), (last, 50, 45)):
+        assert isinstance(made, AlignedSegment)
+        assert (made.start_frame, len(made.faces)) == (100 + start, length)
+        assert made.waveform[0] == start
+        assert len(made.waveform) == SAMPLES * length
+        for face in made.faces:
+            np.testing.assert_array_equal(face, made.faces[0])
 
 
 @pytest.mark.parametrize(
-    ("lengths", "first", "seed"), [([60, 40], 0, 0), ([30, 45, 25], 30, 1), ([20, 20, 50], 40, 2)]
-)
-def test_a_clip_is_the_longest_shot(lengths: list[int], first: int, seed: int) -> None:
-    *rest, made = aligned(lengths, 1.0)
-    assert isinstance(made, AlignedSegment)
-    parts = [round((part.end_seconds - part.start_seconds) * 25) for part in rest]
-    end = first + lengths[seed]
-    assert parts == [length for length in (first, sum(lengths) - end) if length]
-    assert (made.start_frame, len(made.faces)) == (100 + first, lengths[seed])
-    assert made.waveform[0] == first
-    assert len(made.waveform) == SAMPLES * lengths[seed]
-    for face in made.faces:
-        np.testing.assert_array_equal(face, made.faces[0])
+    ("length", "pieces"),
+    [(250, [250]), (251, [125, 126]), (374, [187, 187]), (375, [250, 125]), (700, [250, 250, 200]),
+     (1535, [250] * 5 + [142, 143])],
+)  # fmt: skip
+def test_a_long_shot_becomes_clips_of_five_to_ten_seconds(length: int, pieces: list[int]) -> None:
+    made = aligned([length], 2.0)
+    assert [len(clip.faces) for clip in made] == pieces
+    assert [clip.start_frame for clip in made] == [
+        100 + sum(pieces[:index]) for index in range(len(pieces))
+    ]
+    assert len({clip.name for clip in made}) == len(pieces)
 
 
-def test_shots_that_are_all_too_short_say_so() -> None:
-    (made,) = aligned([30, 30, 30], 2.0)
-    assert isinstance(made, Dropped)
-    assert made.reason == "the longest shot of 90 frames has 30, 50 are needed"
+def test_no_more_than_one_and_a_half_clips_of_frames_are_read_ahead() -> None:
+    """However long a shot is; each frame is read once."""
+    taken = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal taken
+        for _ in range(2000):
+            taken += 1
+            yield picture(0)
+
+    source = Source(Path("a.mp4"), "a.mp4", "a", Path())
+    recording = Resampled(source, 2000, frames, torch.zeros(2000 * SAMPLES))
+    align = Align(
+        make_detector=partial(FixedDetector, POINTS), aligner="smooth", resolution=64, fps=25.0,
+        min_seconds=2.0, max_seconds=10.0,
+    )  # fmt: skip
+    (shot,) = Cut(fps=25.0, min_seconds=2.0).run(recording)
+    for number, clip in enumerate(align.run(shot), start=1):
+        assert taken <= sum([250] * number) + 125 + 20 or clip.start_frame >= 1500
+    assert taken == 2000

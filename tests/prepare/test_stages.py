@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -74,7 +75,6 @@ EARLIER = [
 BEFORE: dict = {
     "cut_ratio": None,
     "min_overlap": 0.0,
-    "stretches": "longest",
     "max_yaw": None,
     "occlusion": None,
 }
@@ -104,7 +104,6 @@ def test_another_way_of_preparing_is_still_another(recorded: dict, recipe: Recip
 ADDED = {
     "segment.cut_ratio",
     "align.min_overlap",
-    "align.stretches",
     "align.max_yaw",
     "align.occlusion",
 }
@@ -174,3 +173,41 @@ def test_what_no_record_can_hold_is_no_field(recipe: Recipe, tmp_path: Path) -> 
         prepare_clips(tmp_path / "raw", tmp_path / "set", stages=[*rest, Late(), Late(), last])
     with pytest.raises(ValueError, match="must make a Clip, not a AlignedSegment"):
         prepare_clips(tmp_path / "raw", tmp_path / "set", stages=rest)
+
+
+def test_what_the_last_version_recorded_is_the_same_today() -> None:
+    """The longest length was a field of `segment`, and what is kept of a stretch was chosen."""
+    stages = Recipe(max_seconds=8.0).stages()
+    recorded = parameters(stages)
+    recorded["segment.max_seconds"] = recorded.pop("align.max_seconds")
+    for stretches, same in (("all", True), ("longest", False)):
+        then = recorded | {"align.stretches": stretches}
+        assert (of_today(then, stages) == parameters(stages)) is same
+    other = Recipe(max_seconds=9.0).stages()
+    assert of_today(recorded, other) != parameters(other)
+
+
+@dataclass(kw_only=True)
+class Threads:
+    """Notes OpenCV's number of threads."""
+
+    name = "threads"
+    takes = makes = AlignedSegment
+
+    def run(self, aligned):
+        yield aligned.with_measures(threads=cv2.getNumThreads())
+
+
+def test_a_recording_is_prepared_with_one_opencv_thread(recipe: Recipe, tmp_path: Path) -> None:
+    write_coded_video(tmp_path / "raw" / "one.mp4", 55)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        *rest, last = recipe.stages()
+        (outcome,) = prepare_clips(
+            tmp_path / "raw", tmp_path / "set", stages=[*rest, Threads(), last]
+        )
+        assert outcome.clips[0].measures["threads"] == 1
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)

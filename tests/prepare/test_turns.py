@@ -62,11 +62,11 @@ def test_a_stretch_ends_where_the_head_turns_away(limit: float | None, end: int)
     """A head that turns by one degree per frame; what is left out is listed with its bounds."""
     stage = Align(
         make_detector=Turning, aligner="smooth", resolution=SIZE, fps=25.0, min_seconds=0.4,
-        max_yaw=limit, stretches="longest",
+        max_seconds=10.0, max_yaw=limit,
     )  # fmt: skip
     frames = [np.full((SIZE, SIZE, 3), number, np.uint8) for number in range(20)]
     source = Source(Path("a.mp4"), "a.mp4", "a", Path())
-    *rest, made = stage.run(Segment(source, 0, 0, iter(frames), torch.zeros(20 * 640)))
+    made, *rest = stage.run(Segment(source, 0, 0, iter(frames), torch.zeros(20 * 640)))
     assert isinstance(made, AlignedSegment)
     assert (made.start_frame, len(made.faces)) == (0, end)
     assert np.nanmax(made.turns) <= (limit or 90)
@@ -80,7 +80,7 @@ def test_a_limit_that_is_no_angle_is_refused(limit: float) -> None:
     with pytest.raises(ValueError, match=r"max_yaw=.* must be from 0 to 90 degrees"):
         Align(
             make_detector=Turning, aligner="smooth", resolution=SIZE, fps=25.0, min_seconds=0.4,
-            max_yaw=limit,
+            max_seconds=10.0, max_yaw=limit,
         )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_the_side_of_the_square_is_measured_in_the_recording(resolution: int) ->
     for scale in (1, 2):
         stage = Align(
             make_detector=partial(Turning, scale), aligner="smooth", resolution=resolution,
-            fps=25.0, min_seconds=0.4,
+            fps=25.0, min_seconds=0.4, max_seconds=10.0,
         )  # fmt: skip
         frames = [np.full((SIZE * 2, SIZE * 2, 3), number, np.uint8) for number in range(12)]
         source = Source(Path("a.mp4"), "a.mp4", "a", Path())

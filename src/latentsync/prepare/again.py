@@ -21,6 +21,7 @@ from latentsync.data.clips import (
     Clip,
     Measures,
 )
+from latentsync.faces.tracking.opencv_threads import single_opencv_thread
 from latentsync.files import printable
 from latentsync.media.clip_reader import open_clip
 from latentsync.prepare.features import WriteClips, save_features
@@ -177,11 +178,13 @@ def task_of(source: Source, row: Mapping | None, *, whole: bool) -> Task | None:
 
 def run_task(stages: Sequence[Stage], task: Task) -> Outcome:
     """Prepare a source, or make again what is outdated in it."""
-    if task.outdated:
-        return made_again(stages, task)
-    for clip in task.row["clips"] if task.row else ():
-        remove_derived(task.source.output_dir, Path(clip["clip"]).stem)
-    return run_stages(stages, task.source)
+    # Recordings are what is computed in parallel.
+    with single_opencv_thread():
+        if task.outdated:
+            return made_again(stages, task)
+        for clip in task.row["clips"] if task.row else ():
+            remove_derived(task.source.output_dir, Path(clip["clip"]).stem)
+        return run_stages(stages, task.source)
 
 
 def remove_derived(folder: Path, name: str) -> None:

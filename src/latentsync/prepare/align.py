@@ -1,8 +1,9 @@
-"""Segments => aligned faces of their runs of frames with a face."""
+"""Shots => aligned faces of their runs of frames with a face, in pieces."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import ClassVar
@@ -10,26 +11,21 @@ from typing import ClassVar
 import numpy as np
 
 from latentsync.faces.align import ALIGNERS
-from latentsync.faces.detectors.base import (
-    FaceDetector,
-)
+from latentsync.faces.detectors.base import FaceDetector
 from latentsync.faces.occlusion import OcclusionMasker, default_masker
 from latentsync.faces.tracking.lazy_frame import AnyFrame
-from latentsync.faces.tracking.shots import shots_of
 from latentsync.prepare.cropping import (
     OCCLUSION_STEP,
-    AlignedFace,
     OneOfSeveral,
-    Places,
     aligned_faces,
     facing,
     hand_tracker,
     hidden_in,
 )
-from latentsync.prepare.segment import sample_of
+from latentsync.prepare.following import Person, Piece, gaps_between
+from latentsync.prepare.segment import Cut, sample_of
 from latentsync.prepare.stage import AlignedSegment, Dropped, Segment, UnreadableError
 
-STRETCHES = ("all", "longest")
 HANDS = "hands"
 NOT_THERE = "what lies before mouths is not measured (prepare.occlusion=null does not ask for it)"
 MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
@@ -37,16 +33,18 @@ MAX_YAW = 50.0  # FaceMesh gives half the real profiles 63 degrees and less
 
 @dataclass(kw_only=True)
 class Align:
-    """Tracks one face and crops it; keeps the faces of one segment in memory, never its frames.
+    """Tracks one face and crops it, while the shot is read; keeps the faces of at most one and a
+    half clips in memory, never the frames.
 
     A stretch ends where the face is lost, and where the next frame's box overlaps the last one by
     less than `min_overlap` (intersection over union): another face was picked. 0 does not look.
     It also ends where the head turns by more than `max_yaw` degrees, by the detector's yaw; None
     does not look, and an unknown yaw is accepted.
-    `stretches`: "all" that last `min_seconds` become clips, or only the "longest" of a segment.
+    Stretches of `min_seconds` or more become clips; longer ones than `max_seconds` are cut into
+    clips of this length, the last two of which are equal, and half as long at least.
     With `max_people` above 1, others who are in the same shot have clips of their own, the largest
     face first: as many, and as many again who come later or elsewhere. For each but the first the
-    segment's frames are read once more, and the faces of all are held in memory.
+    shot's frames are read once more.
     `make_detector` is called once per process. Adds the measures `face_px`: the median side of the
     square that is cropped, in pixels of the recording; and the shares of the frames in which
     something lies before the painted part, `occlusion`, and before the mouth, `mouth_hidden`.
@@ -63,8 +61,8 @@ class Align:
     resolution: int
     fps: float
     min_seconds: float
+    max_seconds: float
     min_overlap: float = 0.0
-    stretches: str = "longest"
     max_yaw: float | None = None
     occlusion: Path | str | None = None
     max_people: int = 1
@@ -77,8 +75,11 @@ class Align:
             raise ValueError(f"resolution={self.resolution} must be a multiple of 64")
         if not 0 <= self.min_overlap < 1:
             raise ValueError(f"min_overlap={self.min_overlap:g} must be from 0 to less than 1")
-        if self.stretches not in STRETCHES:
-            raise ValueError(f"stretches={self.stretches!r} must be one of {', '.join(STRETCHES)}")
+        if self.max_seconds < 2 * self.min_seconds:
+            raise ValueError(
+                f"max_seconds={self.max_seconds:g} must be twice min_seconds={self.min_seconds:g} "
+                "or more: long stretches are cut into halves"
+            )
         if self.max_yaw is not None and not 0 < self.max_yaw <= 90:
             raise ValueError(
                 f"max_yaw={self.max_yaw:g} must be from 0 to 90 degrees; null does not look"
@@ -91,6 +92,7 @@ class Align:
         if self.max_people < 1:
             raise ValueError(f"max_people={self.max_people}: 1 or more people are followed")
         self.min_frames = ceil(self.min_seconds * self.fps)
+        self.max_frames = max(int(self.max_seconds * self.fps), 2 * self.min_frames)
 
     @cached_property
     def detector(self) -> FaceDetector:
@@ -104,75 +106,51 @@ class Align:
         return default_masker(segmenter=segmenter, otherwise=NOT_THERE)
 
     def run(self, segment: Segment) -> Iterator[AlignedSegment | Dropped]:
-        people = self._people(segment)
-        used = [(person, run) for person in people for run in self._used(person.runs)]
-        faces = people[0].faces
-        if not used:
-            longest = max(map(length_of, people[0].runs), default=0)
-            yield self._dropped(segment, self._reason(faces, longest), 0, len(faces))
-            return
-        shown = sorted(run for _, run in used)
-        for start, stop in gaps_between(shown, len(faces)):
-            yield self._dropped(segment, self._unused(shown), start, stop)
-        for number, (person, (first, end)) in enumerate(used):
-            made = self._aligned(segment, person.faces, first, end, number)
-            yield made.with_measures(**self._hidden(person.hidden[first:end]))
-
-    def _people(self, segment: Segment) -> list["Person"]:
-        """The largest face first, then, as long as there are others, the largest of those."""
-        people = [self._person(segment, segment.frames)]
-        # One who comes back elsewhere is followed like another.
-        most = 2 * self.max_people if self.max_people > 1 else 1
-        while len(people) < most and people[-1].has_others:
-            if segment.again is None or not segment.is_one_shot:
-                break
-            try:
-                taken = [person.places for person in people]
-                people.append(self._person(segment, segment.again(), taken))
-            except UnreadableError:  # the first reading went through, so that is not lost
-                break
-        return people
-
-    def _person(
-        self, segment: Segment, frames: Iterator[AnyFrame], taken: Sequence[Places] = ()
-    ) -> "Person":
-        person = Person()
-        # A clip shows one shot, as there may be another person after a cut.
-        for shot in [frames] if segment.is_one_shot else shots_of(frames):
-            start = len(person.faces)
+        people: list[Person] = []
+        frames, number = segment.frames, 0
+        while True:
             tracker = None if self.masker is None else hand_tracker(self.masker)
-            follow = OneOfSeveral(self.detector, taken) if self.max_people > 1 else None
-            found = aligned_faces(
-                shot,
-                self.detector,
-                ALIGNERS[self.aligner](self.resolution),
-                self.resolution,
-                min_overlap=self.min_overlap,
-                tracker=tracker,
-                follow=follow,
-            )
-            person.faces += facing(list(found), self.max_yaw)
-            person.hidden += hidden_in(tracker, len(person.faces) - start, step=OCCLUSION_STEP)
-            here = runs_of([face is not None for face in person.faces[start:]])
-            person.runs += [(start + first, start + end) for first, end in here]
-            if follow is not None:
-                person.places += follow.places
-                person.has_others |= follow.has_others
-        return person
+            person = Person(tracker, [each.places for each in people])
+            people.append(person)
+            try:
+                for piece in self._pieces(person, frames):
+                    person.used.append((piece.first, piece.end))
+                    yield self._aligned(segment, person, piece, number)
+                    number += 1
+            except UnreadableError:
+                if len(people) == 1:
+                    raise
+                break  # the first reading went through, so that nothing is lost
+            if not self._goes_on(people) or segment.again is None:
+                break
+            frames = islice(segment.again(), people[0].num_frames)
+        yield from self._left_out(segment, people)
 
-    def _used(self, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        long = [run for run in runs if length_of(run) >= self.min_frames]
-        return long if self.stretches == "all" or not long else [max(long, key=length_of)]
+    def _goes_on(self, people: list[Person]) -> bool:
+        """Whether there are others to follow. One who comes back elsewhere is one of them."""
+        most = 2 * self.max_people if self.max_people > 1 else 1
+        return len(people) < most and people[-1].has_others
+
+    def _pieces(self, person: Person, frames: Iterable[AnyFrame]) -> Iterator[Piece]:
+        follow = OneOfSeveral(self.detector, person.taken) if self.max_people > 1 else None
+        found = aligned_faces(
+            frames,
+            self.detector,
+            ALIGNERS[self.aligner](self.resolution),
+            self.resolution,
+            min_overlap=self.min_overlap,
+            tracker=person.tracker,
+            follow=follow,
+        )
+        faces = facing(found, self.max_yaw)
+        yield from person.pieces(faces, min_frames=self.min_frames, max_frames=self.max_frames)
+        if follow is not None:
+            person.places, person.has_others = follow.places, follow.has_others
 
     def _aligned(
-        self,
-        segment: Segment,
-        faces: list["AlignedFace | None"],
-        first: int,
-        end: int,
-        number: int,
+        self, segment: Segment, person: Person, piece: Piece, number: int
     ) -> AlignedSegment:
-        shown = [face for face in faces[first:end] if face is not None]
+        first, end, shown = piece.first, piece.end, piece.faces
         return AlignedSegment(
             source=segment.source,
             index=segment.index,
@@ -183,83 +161,48 @@ class Align:
             stretch=number,
             looks=[face.look for face in shown if face.look is not None],
             openings=np.array([face.opening for face in shown]),
-        ).with_measures(face_px=float(np.median([face.side for face in shown])))
+        ).with_measures(
+            face_px=float(np.median([face.side for face in shown])),
+            **self._hidden(person, range(first, end)),
+        )
 
-    def _hidden(self, hidden: list[tuple[bool, bool]]) -> dict[str, float | None]:
-        if self.masker is None:
+    def _hidden(self, person: Person, frames: range) -> dict[str, float | None]:
+        if person.tracker is None:
             return {"occlusion": None, "mouth_hidden": None}
+        hidden = hidden_in(person.tracker, frames, step=OCCLUSION_STEP)
         occlusion, mouth_hidden = np.mean(hidden, axis=0).tolist()
         return {"occlusion": occlusion, "mouth_hidden": mouth_hidden}
 
-    def _unused(self, used: list[tuple[int, int]]) -> str:
-        if self.stretches == "all":
+    def _left_out(self, segment: Segment, people: list[Person]) -> Iterator[Dropped]:
+        """The parts of the shot that are in no clip."""
+        num_frames = people[0].num_frames
+        used = sorted(span for person in people for span in person.used)
+        if used:
             facing = "" if self.max_yaw is None else f" turned by {self.max_yaw:g} degrees at most"
-            return (
+            reason = (
                 f"outside the stretches of {self.min_frames} frames or more with one face{facing}"
             )
-        frames = length_of(used[0])
-        return f"outside the longest stretch of one shot with one face ({frames} frames)"
+            for start, end in gaps_between(used, num_frames):
+                yield self._dropped(segment, self.name, reason, start, end)
+        elif 0 < num_frames < self.min_frames:
+            reason = f"a shot of {num_frames} frames, {self.min_frames} are needed"
+            yield self._dropped(segment, Cut.name, reason, 0, num_frames)
+        elif num_frames:
+            yield self._dropped(segment, self.name, self._reason(people[0]), 0, num_frames)
 
-    @property
-    def _or_turned(self) -> str:
-        return "" if self.max_yaw is None else f", or turned by more than {self.max_yaw:g} degrees"
-
-    def _dropped(self, segment: Segment, reason: str, first: int, end: int) -> Dropped:
+    def _dropped(self, segment: Segment, stage: str, reason: str, first: int, end: int) -> Dropped:
         start, end = segment.start_frame + first, segment.start_frame + end
-        return Dropped.part(segment.source, self.name, reason, start=start, end=end, fps=self.fps)
+        return Dropped.part(segment.source, stage, reason, start=start, end=end, fps=self.fps)
 
-    def _reason(self, faces: list["AlignedFace | None"], longest: int) -> str:
-        if len(faces) < self.min_frames:
-            return f"only {len(faces)} frames could be read, {self.min_frames} are needed"
-        missing = [index for index, face in enumerate(faces) if face is None]
-        if len(missing) == len(faces):
-            return f"no face in any of {len(faces)} frames"
-        if not missing:
-            return (
-                f"the longest shot of {len(faces)} frames has {longest}, {self.min_frames} are "
-                "needed"
-            )
-        return (
-            f"no face, or suddenly another{self._or_turned}, in {len(missing)} of {len(faces)} "
-            f"frames (first: {missing[0]}); the longest stretch with one has {longest} frames, "
-            f"{self.min_frames} are needed"
+    def _reason(self, person: Person) -> str:
+        """Why no frame of a shot is in a clip."""
+        if person.num_missing == person.num_frames:
+            return f"no face in any of {person.num_frames} frames"
+        turned = (
+            "" if self.max_yaw is None else f", or turned by more than {self.max_yaw:g} degrees"
         )
-
-
-@dataclass
-class Person:
-    """Who was followed through a segment: the face of every frame, what hides it (see `hidden_in`),
-    runs of frames with a face, its places, and whether others were seen beside."""
-
-    faces: list[AlignedFace | None] = field(default_factory=list)
-    hidden: list[tuple[bool, bool]] = field(default_factory=list)
-    runs: list[tuple[int, int]] = field(default_factory=list)
-    places: Places = field(default_factory=list)
-    has_others: bool = False
-
-
-def runs_of(present: list[bool]) -> list[tuple[int, int]]:
-    """First and end index of every run of True."""
-    runs = []
-    first = 0
-    for index, value in enumerate([*present, False]):
-        if value:
-            continue
-        if index > first:
-            runs.append((first, index))
-        first = index + 1
-    return runs
-
-
-def length_of(run: tuple[int, int]) -> int:
-    return run[1] - run[0]
-
-
-def gaps_between(runs: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """What runs, sorted by their start, leave of 0 to `length`; they may overlap."""
-    gaps, reached = [], 0
-    for first, end in [*runs, (length, length)]:
-        if first > reached:
-            gaps.append((reached, first))
-        reached = max(reached, end)
-    return gaps
+        return (
+            f"no face, or suddenly another{turned}, in {person.num_missing} of "
+            f"{person.num_frames} frames (first: {person.first_missing}); the longest stretch with "
+            f"one has {person.longest} frames, {self.min_frames} are needed"
+        )

@@ -61,7 +61,6 @@ class Recipe:
     cut_ratio: float | None = STANDS_OUT
     min_overlap: float = SAME_PLACE
     syncnet: Path | str | None = None
-    stretches: str = "all"
     max_yaw: float | None = MAX_YAW
     occlusion: Path | str | None = HANDS
     max_people: int = 1
@@ -76,20 +75,15 @@ class Recipe:
         return [
             Probe(min_seconds=min_seconds),
             Resample(fps=fps),
-            Cut(
-                fps=fps,
-                min_seconds=min_seconds,
-                max_seconds=self.max_seconds,
-                cut_ratio=self.cut_ratio,
-            ),
+            Cut(fps=fps, min_seconds=min_seconds, cut_ratio=self.cut_ratio),
             Align(
                 make_detector=self.make_detector,
                 aligner=self.aligner,
                 resolution=self.resolution,
                 fps=fps,
                 min_seconds=min_seconds,
+                max_seconds=self.max_seconds,
                 min_overlap=self.min_overlap,
-                stretches=self.stretches,
                 max_yaw=self.max_yaw,
                 occlusion=self.occlusion,
                 max_people=self.max_people,

@@ -27,11 +27,10 @@ from latentsync.faces.tracking.occlusion import (
     MIN_MOUTH_SHARE,
     MIN_SHARE,
     MOUTH,
-    CoveredFrames,
     OcclusionTracker,
 )
 from latentsync.faces.tracking.single import Tracker
-from latentsync.faces.tracking.survey import turned_away
+from latentsync.faces.tracking.turned import TurnGate
 from latentsync.prepare.stage import Frame, Look
 
 # A look for hands takes as long as all else of ten frames, so every third frame stands for three.
@@ -165,25 +164,39 @@ def hand_tracker(masker: OcclusionMasker) -> OcclusionTracker:
 
 
 def hidden_in(
-    tracker: OcclusionTracker | None, num_frames: int, *, step: int = 1
+    tracker: OcclusionTracker, frames: range, *, step: int = 1
 ) -> list[tuple[bool, bool]]:
-    """Whether something lies before the painted part, and before the mouth, for every frame of a
-    shot, each of the tracker's standing for `step`."""
-    seen = CoveredFrames() if tracker is None else tracker.finish()
-    mouths = {number: float((covered[MOUTH] > 0.5).mean()) for number, covered in seen.items()}
-    return [
-        (seen.shares.get(number, 0.0) > MIN_SHARE, mouths.get(number, 0.0) > MIN_MOUTH_SHARE)
-        for number in (frame // step for frame in range(num_frames))
-    ]
+    """Whether something lies before the painted part, and before the mouth, for these frames of a
+    shot, each of the tracker's standing for `step`; as far as it has looked."""
+    doubtful = tracker.doubtful()
+    hidden: dict[int, tuple[bool, bool]] = {}
+    for number in range(frames.start // step, -(-frames.stop // step)):
+        if number in tracker.seen and number not in doubtful:
+            mouth = float((tracker.seen[number][MOUTH] > 0.5).mean())
+            hidden[number] = tracker.seen.shares[number] > MIN_SHARE, mouth > MIN_MOUTH_SHARE
+    return [hidden.get(frame // step, (False, False)) for frame in frames]
 
 
-def facing(faces: list[AlignedFace | None], max_yaw: float | None) -> list[AlignedFace | None]:
-    """The faces, but None where a head is turned by more than `max_yaw` degrees."""
+def facing(
+    faces: Iterable[AlignedFace | None], max_yaw: float | None
+) -> Iterator[AlignedFace | None]:
+    """The faces, but None where a head is turned by more than `max_yaw` degrees; some frames
+    behind its input."""
     if max_yaw is None:
-        return faces
-    turns = np.array([np.nan if face is None else face.turn for face in faces])
-    turned = turned_away(turns, max_yaw)
-    return [None if away else face for face, away in zip(faces, turned, strict=True)]
+        yield from faces
+        return
+    gate, waiting = TurnGate(max_yaw), deque[AlignedFace | None]()
+    for face in faces:
+        waiting.append(face)
+        for away in gate(np.nan if face is None else face.turn):
+            yield unless(away, waiting.popleft())
+        del face  # it must not be kept alive
+    for away in gate.finish():
+        yield unless(away, waiting.popleft())
+
+
+def unless(away: bool, face: AlignedFace | None) -> AlignedFace | None:
+    return None if away else face
 
 
 def without_jumps(faces: Iterable[Face | None], min_overlap: float) -> Iterator[Face | None]:

@@ -17,9 +17,13 @@ EARLIER: Mapping[str, tuple[str, ...]] = {
     "resolution": ("align.resolution", "write.resolution"),
     "fps": ("resample.fps", "segment.fps", "align.fps", "write.fps"),
     "min_seconds": ("probe.min_seconds", "segment.min_seconds", "align.min_seconds"),
-    "max_seconds": ("segment.max_seconds",),
+    "max_seconds": ("align.max_seconds",),
     "crf": ("write.crf",),
 }
+# Fields of earlier stages => those of today. Of stretches all are kept now: what only kept the
+# longest is another way of preparing.
+RENAMED: Mapping[str, str] = {"segment.max_seconds": "align.max_seconds"}
+STRETCHES, ALL = "align.stretches", "all"
 EARLIER_STAGES = ["probe", "resample", "segment", "align", "write"]
 
 
@@ -43,6 +47,11 @@ def of_today(recorded: Mapping, stages: Sequence[Stage]) -> dict:
         upgraded["stages"] = EARLIER_STAGES
         for earlier, names in EARLIER.items():
             upgraded |= {name: recorded[earlier] for name in names if earlier in recorded}
+    for earlier, name in RENAMED.items():
+        if earlier in upgraded:
+            upgraded[name] = upgraded.pop(earlier)
+    if upgraded.get(STRETCHES) == ALL:
+        del upgraded[STRETCHES]
     for name, field, value in _fields(stages):
         if name not in upgraded:
             same = _default(field) == value

@@ -1,7 +1,8 @@
 """Stages of preparation, and the items they pass. A stage makes items from an item, or drops it.
 
 Source (a raw file) -> Recording (with its properties) -> Resampled (streams at the model's rate) ->
-Segment (5-10 s of them) -> AlignedSegment (its faces) -> Clip (written, with features).
+Segment (a shot of them) -> AlignedSegment (up to 10 s of a face in it) -> Clip (written, with
+features).
 """
 
 import logging
@@ -118,17 +119,16 @@ class Resampled:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive frames, to be read before the next segment is requested, and their audio."""
+    """The frames of one shot, to be read before the next one is requested, and the audio from its
+    first frame on, which may go on after the last."""
 
     source: Source
     index: int
     start_frame: int
     frames: Iterator[AnyFrame]
-    waveform: Float[Tensor, " t"]
-    is_one_shot: bool = False
-    """Whether cuts have been looked for, and there is none."""
+    waveform: Sound
     again: Callable[[], Iterator[AnyFrame]] | None = None
-    """Reads the same frames once more; None: they are read once."""
+    """Reads the same frames once more, and those of later shots; None: they are read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class AlignedSegment:
     measures: Measures = field(default_factory=dict)
     """What stages measured so far, by name: columns of the manifest. None: not measurable here."""
     stretch: int = 0
-    """Number of those made of the same segment before."""
+    """Number of those made of the same shot before."""
     looks: Sequence[Look] = ()
     """Every tenth face, if the detector shows eyes and mouth."""
     openings: Float[np.ndarray, " f"] | None = None

@@ -124,12 +124,19 @@ class OcclusionTracker:
                 return
 
     def finish(self) -> CoveredFrames:
-        """The masks by frame, without what was not believable for most of the time that it was
-        followed: false hands, which blurred frames of real ones are like."""
-        for frames in stretches_of(sorted(self.confidences)):
-            if median(self.confidences[number] for number in frames) < SURE:
-                self.seen.remove(frames)
+        """The masks by frame, without what was not believable."""
+        self.seen.remove(self.doubtful() & self.seen.keys())
         return self.seen
+
+    def doubtful(self) -> set[int]:
+        """Frames, of those so far, in what was not believable for most of the time that it was
+        followed: false hands, which blurred frames of real ones are like."""
+        return {
+            number
+            for frames in stretches_of(sorted(self.confidences))
+            if median(self.confidences[number] for number in frames) < SURE
+            for number in frames
+        }
 
 
 def stretches_of(numbers: Iterable[int]) -> list[list[int]]:

@@ -41,16 +41,17 @@ F = TypeVar("F", bound=AnyFrame)
 Small = Float[np.ndarray, "rows columns 3"]
 
 
-def shots_of(frames: Iterable[F]) -> Iterator[Iterator[F]]:
-    """The shots of a video; each must be consumed before the next."""
-    numbered = _with_shot_numbers(frames)
+def shots_of(frames: Iterable[F], stands_out: float = STANDS_OUT) -> Iterator[Iterator[F]]:
+    """The shots of a video; each must be consumed before the next. `stands_out`: as for
+    `ShotDetector`."""
+    numbered = _with_shot_numbers(frames, ShotDetector(stands_out))
     for _, shot in groupby(numbered, key=itemgetter(0)):
         yield map(itemgetter(1), shot)
 
 
-def _with_shot_numbers(frames: Iterable[F]) -> Iterator[tuple[int, F]]:
+def _with_shot_numbers(frames: Iterable[F], detector: "ShotDetector") -> Iterator[tuple[int, F]]:
     """Every frame with the index of its shot; the last three wait for look-ahead."""
-    detector, waiting, number = ShotDetector(), deque[F](), -1
+    waiting, number = deque[F](), -1
     for frame in frames:
         waiting.append(frame)
         del frame  # it must not be kept alive

@@ -19,6 +19,7 @@ from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.faces.tracking.opencv_threads import single_opencv_thread
 from latentsync.faces.tracking.shots import shots_of
 from latentsync.faces.tracking.tracklet import PointsOf, Tracklet
+from latentsync.faces.tracking.turned import STEADY_FRAMES, turned_away
 from latentsync.files import publish
 
 FORMAT_VERSION = 1
@@ -28,9 +29,6 @@ FLASH = 3
 # So are tracks that face the camera while landmarks fit in a smaller share of their frames: on real
 # clips hair, crowds in the dark, blurred heads. None of them could be redrawn.
 MIN_LANDMARKS, FACING_YAW = 0.1, 35.0
-STEADY_FRAMES = 9  # median window for sizes and yaws, so that thresholds are crossed only once
-YAW_MARGIN = 8.0  # degrees
-SHORT_RETURN = 5  # frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,32 +217,6 @@ def usable(
         else:
             reasons.append("")
     return np.array([not reason for reason in reasons]), reasons
-
-
-def turned_away(yaws: Float[np.ndarray, " n"], max_yaw: float) -> Bool[np.ndarray, " n"]:
-    """For every frame of a track whether its head is turned too far, without flicker.
-
-    A head is refused where its steadied yaw passes `max_yaw`, and until it is `YAW_MARGIN` degrees
-    below (a quarter of `max_yaw` at most, so that small limits can be come back from): a wobble
-    about the limit switches once, and 52 of 60 degrees is still far from frontal heads. Returns of
-    fewer than `SHORT_RETURN` frames stay refused. Unknown yaws are accepted and change nothing.
-    """
-    known = np.isfinite(yaws)
-    turns = np.abs(steady(yaws)[known])
-    limit = max_yaw - min(YAW_MARGIN, max_yaw / 4)
-    refused = np.zeros(len(turns), dtype=bool)
-    is_refused = False
-    for index, turn in enumerate(turns.tolist()):
-        is_refused = turn > (limit if is_refused else max_yaw)
-        refused[index] = is_refused
-    if refused.any():
-        edges = np.flatnonzero(np.diff(refused, prepend=True, append=True))
-        for first, end in edges.reshape(-1, 2).tolist():
-            if end - first < SHORT_RETURN:
-                refused[first:end] = True
-    turned = np.zeros(len(yaws), dtype=bool)
-    turned[known] = refused
-    return turned
 
 
 def steady(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
