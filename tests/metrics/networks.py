@@ -20,6 +20,22 @@ class MeanColors(nn.Module):
         return torch.tanh(self.mix(pixels.flatten(2).mean(2)))
 
 
+class MouthLevel(nn.Module):
+    """The mean level of every picture, and one."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        level = pictures.flatten(2).mean(2)
+        return torch.stack([level, torch.ones_like(level)], dim=2)
+
+
+class MouthAndSound(nn.Module):
+    """The mean level of every picture, and that of its sound."""
+
+    def forward(self, pictures: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
+        levels = sound.unflatten(1, (-1, 640)).mean(2)
+        return torch.stack([pictures.flatten(2).mean(2), levels], dim=2)
+
+
 def vgg_state() -> dict[str, torch.Tensor]:
     """VGG-16 with torchvision's names, gains that keep the size of features."""
     generator = torch.Generator().manual_seed(0)
@@ -41,9 +57,12 @@ def save_script(net: nn.Module, path: Path) -> None:
 
 
 def files_in(folder: Path) -> dict[str, str]:
-    """Paths of a VGG-16 and of an extractor in TorchScript."""
+    """Paths of a VGG-16, an extractor and two lip readers in TorchScript."""
     torch.manual_seed(0)
     files = {"vgg": str(folder / "vgg.pth"), "extractor": str(folder / "extractor.pt")}
     torch.save(vgg_state(), files["vgg"])
     save_script(MeanColors(), Path(files["extractor"]))
+    for name, net in (("lip_score", MouthLevel()), ("av_sync", MouthAndSound())):
+        files[name] = str(folder / f"{name}.pt")
+        save_script(net, Path(files[name]))
     return files

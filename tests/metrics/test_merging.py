@@ -38,6 +38,8 @@ def metric_of(name: str, files: dict[str, str]) -> object:
     if "extractor" in node:
         node["extractor"] |= {"path": files["extractor"], "side": 32}
         node["extractor"].pop("arguments", None)
+    if "network" in node:
+        node["network"]["path"] = files["av_sync" if name.endswith("av_sync") else "lip_score"]
     if node.get("extractor", {}).get("num_frames"):
         node["extractor"]["num_frames"] = 4
     return instantiate(node, _convert_="all")
@@ -77,6 +79,8 @@ GIVEN: dict[str, Callable[[torch.Generator, int], Tensor]] = {
     "lse_curves": lambda generator, frames: tracks(generator, 2, 31) * 9,
     "identity": tracks,
     "other_identity": tracks,
+    "speaker_scores": tracks,
+    "speech": lambda generator, frames: tracks(generator, 640 * frames) - 0.5,
     "sync_cosines": lambda generator, frames: tracks(generator, frames, 31),
 }
 

@@ -12,9 +12,14 @@ from latentsync.data.synthetic import Speaker, truth_of, viseme_track
 from latentsync.data.synthetic.speech import Voice, speak
 from latentsync.media.audio import SAMPLE_RATE
 from latentsync.media.frame import Picture
-from latentsync.models.speaker_scorers import SIDE, crop_squares, cut_square
+from latentsync.models.speaker_scorers import (
+    SIDE,
+    crop_squares,
+    cut_square,
+    film_of_faces,
+    whole_box,
+)
 from latentsync.prepare import AlignedSegment, MeasureSpeaking
-from latentsync.prepare.speaking import film_of, whole_box
 from latentsync.prepare.stage import Source
 from latentsync.prepare.sync import shifted
 
@@ -81,7 +86,7 @@ def test_the_network_sees_the_whole_aligned_face(rng: np.random.Generator) -> No
 @pytest.mark.parametrize("fps", [25.0, 50.0, 20.0])
 def test_slots_show_the_frame_in_their_middle(fps: float) -> None:
     clip = spoken(0)
-    film = film_of(clip, fps=fps)
+    film = film_of_faces(clip.faces, clip.waveform, fps=fps, openings=clip.openings)
     assert len(film) == round(len(clip.faces) / fps * 25)
     middles = (np.arange(len(film)) + 0.5) / 25
     assert (np.abs(film.numbers + 0.5 - middles * fps) <= 0.5 + 1e-9).all()

@@ -279,10 +279,29 @@ def test_equal_videos_have_a_number_in_the_mean(tmp_path: Path):
     assert min(both) < 40
 
 
+def write_half(path: Path) -> None:
+    """A video whose second half is lost."""
+    write_bar(path, SPEECH)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_of_two_lengths_what_both_show_is_compared_and_said(tmp_path: Path) -> None:
+    write_bar(tmp_path / "ref" / "a.mp4", SPEECH)
+    write_bar(tmp_path / "pred" / "a.mp4", SPEECH[:12])
+    comparison = compared(tmp_path / "pred", tmp_path / "ref")
+    assert comparison.num_measured == 1
+    (note,) = comparison.notes["length"]
+    assert "only what both show is compared" in note
+    folders = tmp_path / "pred", tmp_path / "ref"
+    (measured,) = compare_folders(*folders, evaluator=by_landmarks(), max_frames=100)
+    assert len(measured.samples["pred"]["lips"]) == 12
+
+
 # Defects of one of many pairs: how they are made, in the results; what is reported.
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "faceless.mp4": (lambda path: write_bar(path, [0] * 30), "no face found in any of 24 frames"),
     "text.mp4": (lambda path: path.write_text("no video\n" * 99), "cannot be opened as video"),
+    "cut.mp4": (write_half, "is damaged"),
     "empty.mp4": (lambda path: path.touch(), "is empty"),
     "large.mp4": (lambda path: write_bar(path, SPEECH, size=96), "is 96x96, but"),
     "pipe.mp4": (os.mkfifo, "is no regular file"),
@@ -313,17 +332,19 @@ def test_one_bad_pair_is_a_line_and_the_others_are_measured(
         spoil(tmp_path / "pred" / name)
         if name != "lonely.mp4":
             write_bar(tmp_path / "ref" / name, [0] * 30 if name == "faceless.mp4" else SPEECH)
-    with caplog.at_level("INFO"), pytest.raises(ValueError, match="7 of 8 pairs could not be"):
+    write_bar(tmp_path / "ref" / "gone.mp4", SPEECH)
+    with caplog.at_level("INFO"), pytest.raises(ValueError, match="9 of 10 pairs could not be"):
         compare_command(tmp_path, networks)
     lines = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
     rows = {row["pred"]: row for row in map(json.loads, lines)}
-    assert rows.keys() == {"good.mkv", *SPOILED}
+    assert rows.keys() == {"good.mkv", "gone.mp4", *SPOILED}
+    assert "has no result for it" in rows["gone.mp4"]["failed"]
     for name, (_, reason) in SPOILED.items():
         assert reason in rows[name]["failed"]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["rows"]["pred"]["num_clips"] == metrics["rows"]["ref"]["num_clips"] == 1
     assert metrics["rows"]["pred"]["psnr_inside"] == 100
-    assert {row["pred"] for row in metrics["failed"]} == set(SPOILED)
+    assert {row["pred"] for row in metrics["failed"]} == {"gone.mp4", *SPOILED}
     assert "PSNR inside" in (tmp_path / "out" / "table.md").read_text()
     assert "pictures and videos" not in caplog.text  # there are none
 

@@ -31,7 +31,6 @@ from latentsync.evaluation.folders import (
     Measured,
     compare_folders,
     compare_pairs,
-    leave_out_invalid_sync,
 )
 from latentsync.evaluation.lse import LseScorer
 from latentsync.evaluation.model import ROWS, UNKNOWN_OF_ALIGNED, Spoken, evaluate_model
@@ -47,6 +46,7 @@ from latentsync.evaluation.report import (
 from latentsync.evaluation.report_page import Page
 from latentsync.evaluation.setting import SETTINGS
 from latentsync.evaluation.speed_points import speed_points
+from latentsync.evaluation.validity import leave_out_invalid_sync
 from latentsync.evaluation.views import Files
 from latentsync.faces import FaceDetector
 from latentsync.faces.tracking.identity import SFace
@@ -56,8 +56,10 @@ from latentsync.models.mouth_reader import MouthReader
 from latentsync.models.precision import make_ready
 from latentsync.models.s3fd import S3FDDetector
 from latentsync.models.serialization import load_network
+from latentsync.models.speaker_scorers import LRASDScorer
 from latentsync.models.syncnet import StableSyncNet
 from latentsync.weights import model_folder
+from latentsync.weights.lr_asd import load_official_lr_asd
 from latentsync.weights.s3fd import load_official_s3fd
 from latentsync.weights.syncnet_v2 import load_official_syncnet_v2
 
@@ -261,7 +263,11 @@ def build_evaluator(
     sface = config.evaluator.sface
     identity = None if sface is None else SFace(sface)
     stride = config.evaluator.sync_stride
-    return Evaluator(model_format, reader, syncnet, detector, stride, lse, identity)
+    asked = "speaker_scores" in needs and videos and config.evaluator.lr_asd is not None
+    speaker = (
+        LRASDScorer(load_official_lr_asd(config.evaluator.lr_asd), device=device) if asked else None
+    )
+    return Evaluator(model_format, reader, syncnet, detector, stride, lse, identity, speaker)
 
 
 def build_lse(config: DictConfig, detector: FaceDetector | None) -> LseScorer | None:

@@ -26,6 +26,7 @@ from latentsync.metrics.blocks import pixel_blocks, to_planes
 from latentsync.metrics.sync import shift_cosines
 from latentsync.models.model_config import ModelFormat
 from latentsync.models.mouth_reader import MouthReader
+from latentsync.models.speaker_scorers import LRASDScorer
 from latentsync.models.syncnet import StableSyncNet
 
 Faces = UInt8[np.ndarray, "f r r 3"]
@@ -34,6 +35,8 @@ FETCH_SYNCNET_V2 = (
     "give the path of syncnet_v2.model, from the authors' page or from the folder auxiliary of "
     "ByteDance/LatentSync-1.6"
 )
+
+FETCH_LR_ASD = "give the path of pretrain_AVA.model, from the folder weight of Junhua-Liao/LR-ASD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Evaluator:
     lse: LseScorer | None = None
     identity: IdentityEmbedder | None = None
     """Of faces; None: that of the detector, if it has one."""
+    speaker: LRASDScorer | None = None
 
     @property
     def embedder(self) -> IdentityEmbedder | None:
@@ -81,6 +85,7 @@ class Evaluator:
             "sync_cosines": ("evaluator.syncnet is null", self.syncnet),
             "landmarks": ("evaluator.mesh is false", self.detector),
             "lips": ("evaluator.mesh is false", self.detector),
+            "speaker_scores": (f"evaluator.lr_asd is null: {FETCH_LR_ASD}", self.speaker),
             "lse_curves": (f"evaluator.syncnet_v2 is null: {FETCH_SYNCNET_V2}", self.lse),
         }
         return {name: why for name, (why, network) in given.items() if network is None}

@@ -26,18 +26,21 @@ from latentsync.evaluation.pair_times import check_sizes, notes_on_time
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
 from latentsync.evaluation.report_page import Page
 from latentsync.evaluation.setting import AUTO, CROSS, RECONSTRUCTION, ROW_OF, Mel, setting_of
+from latentsync.evaluation.speaking import add_speaker
 from latentsync.evaluation.sync_embeddings import Heard
 from latentsync.evaluation.synthetic_truth import SYNTHETIC_INPUTS, add_synthetic
+from latentsync.evaluation.validity import (
+    leave_out_invalid_lse,
+    leave_out_invalid_speaker,
+    leave_out_invalid_sync,
+)
 from latentsync.evaluation.views import Files
 from latentsync.media.audio import read_waveform
 from latentsync.media.container import UNREADABLE
 from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoInfo, probe, read_frames
 from latentsync.metrics.base import Sample
-from latentsync.metrics.lse import LseFigures
-from latentsync.metrics.lse import why_invalid as lse_invalid_because
 from latentsync.metrics.mouth import silent_frames
-from latentsync.metrics.sync import SyncFigures, why_invalid
 from latentsync.models.syncnet import StableSyncNet
 
 log = logging.getLogger(__name__)
@@ -133,7 +136,12 @@ class Comparison:
         self.controls.finish()
         every = self.rows | self.controls.named_rows()
         invalid = leave_out_invalid_sync(every, self.rows["ref"], trained_on=trained_on)
-        lse_invalid = leave_out_invalid_lse(every, self.rows["ref"])
+        reasons = {
+            "lse_not_valid": leave_out_invalid_lse(every, self.rows["ref"]),
+            "speaker_not_valid": leave_out_invalid_speaker(
+                every, self.rows["ref"], synthetic=self.has_synthetic
+            ),
+        }
         for notes in self.notes.values():
             log.warning("of %d pairs %d: %s", self.num_measured, len(notes), notes[0])
         return {
@@ -142,7 +150,7 @@ class Comparison:
             "failed": [each.as_row() for each in self.failed],
             "notes": [note for notes in self.notes.values() for note in notes],
             "sync_not_valid": invalid,
-            **({} if lse_invalid is None else {"lse_not_valid": lse_invalid}),
+            **{name: reason for name, reason in reasons.items() if reason is not None},
         }
 
     def missing(self) -> dict[str, str]:
@@ -176,35 +184,6 @@ class Comparison:
             f"{len(self.failed)} of {self.num_pairs} pairs could not be measured, first: "
             f"{first.name} ({first.reason}); all are in {path}"
         )
-
-
-def leave_out_invalid_sync(
-    rows: Mapping[str, Row], truth: Row, *, trained_on: str | None
-) -> str | None:
-    """Invalidate the sync figures of all rows if SyncNet fails on the truth; returns the reason."""
-    for name, metric in truth.metrics.items():
-        if not isinstance(metric, SyncFigures):
-            continue
-        invalid = why_invalid(metric.scores(), trained_on=trained_on)
-        if invalid is not None:
-            for row in rows.values():
-                row.invalidate(name)
-            log.warning("the sync figures are left out: %s", invalid)
-            return invalid
-    return None
-
-
-def leave_out_invalid_lse(rows: Mapping[str, Row], truth: Row) -> str | None:
-    """The same for SyncNet v2, which was trained on filmed people."""
-    for name, metric in truth.metrics.items():
-        if isinstance(metric, LseFigures):
-            invalid = lse_invalid_because(metric.offsets())
-            if invalid is not None:
-                for row in rows.values():
-                    row.invalidate(name)
-                log.warning("LSE is left out: %s", invalid)
-            return invalid
-    return None
 
 
 def compare_folders(
@@ -256,11 +235,8 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
     if not len(alike.ref):
         raise ValueError(f"no face found in any of {len(ref_lips)} frames of {pair.ref}")
     videos = {"pred": pred, "ref": ref}
-    mels = {
-        name: mel_spectrogram(read_waveform(info.path))
-        for name, info in videos.items()
-        if info.has_audio
-    }
+    waveforms = {name: read_waveform(info.path) for name, info in videos.items() if info.has_audio}
+    mels = {name: mel_spectrogram(waveform) for name, waveform in waveforms.items()}
     setting = setting_of(mels) if pair.setting == AUTO else pair.setting
     own = setting == RECONSTRUCTION
     mesh = by_landmarks(pred_lips, ref_lips) if own else without_truth(pred_lips, ref_lips)
@@ -275,7 +251,9 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
     for name, lips in (("pred", pred_lips), ("ref", ref_lips)):
         if name in mels:
             silent = silent_frames(mels[name], len(lips), fps=fps)
-            samples[name] |= {"lips": lips, "silent": silent}
+            samples[name] |= {"lips": lips, "silent": silent, "speech": waveforms[name]}
+    faces = {"pred": alike.pred, "ref": alike.ref}
+    add_speaker(samples, notes, evaluator, faces, waveforms, num_frames=len(ref_lips))
     heard: dict[str, Heard] = {}
     if evaluator.syncnet is not None:
         wanting = why_no_sync(evaluator.syncnet, alike.ref, num_frames=len(ref_lips))

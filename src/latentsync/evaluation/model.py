@@ -30,7 +30,7 @@ from latentsync.pipeline import generate_clip
 
 # Inputs that need whole frames, which drawn clips do not have.
 UNKNOWN_OF_ALIGNED = dict.fromkeys(
-    ("lse_curves", "identity", "other_identity"),
+    ("lse_curves", "identity", "other_identity", "speaker_scores", "speech"),
     "drawn clips are aligned faces without surroundings: use pred= and ref=",
 )
 OVERLAP = 4  # frames shared by consecutive windows, as in infer.py

@@ -51,7 +51,8 @@ class Found:
 
 
 def find_pairs(pred_dir: Path, ref_dir: Path) -> Found:
-    """Every file of `pred_dir` with the one of the same stem in `ref_dir`.
+    """Every file of `pred_dir` with the one of the same stem in `ref_dir`; a video that only one
+    of them has is a failure.
 
     Videos are recognised by content, not by suffix; hidden files are ignored. If several files
     share a stem, such as a video and its report, the videos among them count.
@@ -78,6 +79,14 @@ def find_pairs(pred_dir: Path, ref_dir: Path) -> Found:
         raise ValueError(
             f"no file of pred={pred_dir} has a namesake in ref={ref_dir}, first: {first}"
         )
+    # A method that gave no result for a clip has failed on it.
+    found.failed.extend(
+        Failed(path.name, f"pred={pred_dir} has no result for it")
+        for stem in references.keys() - results.keys()
+        for path in references[stem]
+        if is_video(path)
+    )
+    found.failed.sort(key=lambda each: each.name)
     return found
 
 

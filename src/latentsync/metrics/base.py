@@ -33,6 +33,8 @@ INPUTS: Mapping[str, str] = {
     "lse_curves": "SyncNet v2's mean distance to the sound at each shift, a row a face track, t 31",
     "identity": "cosines of the face's embedding with the reference's, of every tenth frame, n",
     "other_identity": "the same with the face of another speaker, n",
+    "speaker_scores": "LR-ASD's logits that the face speaks, of slots in which sound is heard, n",
+    "speech": "the sound of the face that is measured, 16 kHz, [-1, 1], t",
     "sync_cosines": "SyncNet's cosine of each window with the sound at each shift, n k",
 }
 

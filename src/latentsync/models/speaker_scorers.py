@@ -35,6 +35,7 @@ ReadPictures = Callable[[Sequence[int]], Iterator[Picture]]
 CROP_SCALE = 1.2
 STEADY_SLOTS = 13  # boxes are smoothed by a median of this width
 OUTSIDE_LEVEL = 110
+ROUNDING = 1e-6  # pixels: the crop's edge is rounded down
 # Slots per piece, 6 s; the recurrent network restarts with each piece, because over longer
 # stretches its scores drift.
 PIECE_SLOTS = 150
@@ -99,6 +100,33 @@ class FilmSlots:
         cuts = np.diff(shots, prepend=shots[:1] - 1) != 0
         faces = [_on_slots(track, numbers) for track in survey.tracks]
         return cls(numbers, cuts, [face for face in faces if face is not None], waveform, read)
+
+
+def film_of_faces(
+    faces: Sequence[UInt8[np.ndarray, "r r 3"]],
+    waveform: Float[Tensor, " t"],
+    *,
+    fps: float,
+    openings: Float[np.ndarray, " f"] | None = None,
+) -> FilmSlots:
+    """An aligned clip as scorers take it: one face, as large as the picture."""
+    num_slots = max(1, round(len(faces) / fps * SLOTS_PER_SECOND))
+    middles = (np.arange(num_slots) + 0.5) / SLOTS_PER_SECOND
+    numbers = (middles * fps).astype(int).clip(max=len(faces) - 1)
+
+    def read(wanted: Sequence[int]) -> Iterator[Picture]:
+        return (Picture.of(faces[number]) for number in wanted)
+
+    boxes = np.tile(whole_box(faces[0].shape[0]), (num_slots, 1))
+    known = np.full(num_slots, np.nan) if openings is None else openings[numbers]
+    face = FaceSlots(0, 0, boxes, known)
+    return FilmSlots(numbers, np.arange(num_slots) == 0, [face], waveform, read)
+
+
+def whole_box(size: int) -> Float[np.ndarray, "4"]:
+    """The box whose crop is the whole aligned face."""
+    half = (size / 2 - ROUNDING) / CROP_SCALE
+    return np.array([size / 2 - half, size / 2 - half, size / 2 + half, size / 2 + half])
 
 
 def _on_slots(track: Track, numbers: Int[np.ndarray, " n"]) -> FaceSlots | None:
