@@ -45,6 +45,15 @@ def test_a_folder_of_videos_becomes_a_data_set_and_nothing_else_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["my set"]
 
 
+def test_an_address_is_an_input(prepare, raw_dir, tmp_path):
+    prepare(f"input=file://{raw_dir}", "output=set", "resolution=64", "prepare.dedupe=null")
+    clips = read_manifest(tmp_path / "set")
+    assert [clip.source for clip in clips[:1]] == [f"file://{raw_dir}/anna/00001.mp4"]
+    assert len(clips) == 4
+    prepare(f"input=file://{raw_dir}", "output=set", "resolution=128", "redo=true")
+    assert {clip.resolution for clip in read_manifest(tmp_path / "set")} == {128}
+
+
 def test_other_parameters_need_redo_if_clips_change(prepare, capsys, raw_dir, tmp_path):
     words = (f"input={raw_dir}", "output=set", "prepare.dedupe=null")
     prepare(*words, "resolution=64", "prepare/stages=[probe,resample,segment,align,write]")
@@ -62,7 +71,8 @@ def test_other_parameters_need_redo_if_clips_change(prepare, capsys, raw_dir, tm
     ("overrides", "line"),
     [
         (["input=nowhere", "output=set"], "nowhere is no folder"),
-        (["input=s3://raw/a", "output=set"], "input=s3://raw/a is in a store"),
+        (["input=memory://raw/a", "output=set"], "memory://raw/a is no folder"),
+        (["input=smb://raw/a", "output=set"], "smb://raw/a cannot be opened"),
         (["input=.", "output=s3://sets/a"], "output=s3://sets/a is in a store"),
         (["stage=shards", "output=s3://sets/a"], "output=s3://sets/a is in a store"),
         (["output=set"], "input= (a folder of videos of any kind, or a list"),

@@ -29,10 +29,11 @@ log = logging.getLogger(__name__)
 
 def make_clips(config: DictConfig) -> None:
     stages = build_stages(config)
+    given = str(config.input) if is_remote(config.input) else Path(config.input)
     if config.redo:
-        adopt(Path(config.input), Path(config.output), stages)
+        adopt(given, Path(config.output), stages)
     outcomes = prepare_clips(
-        Path(config.input),
+        given,
         Path(config.output),
         stages=stages,
         limits=build_limits(config),
@@ -127,12 +128,10 @@ def run(config: DictConfig) -> None:
 
 
 def check_local(config: DictConfig) -> None:
-    """ValueError for the URL of a store as `input` or `output`."""
-    for name in ("input", "output"):
-        given = OmegaConf.select(config, name, throw_on_missing=False)
-        if given is not None and is_remote(str(given)):
-            raise ValueError(
-                f"{name}={given} is in a store: prepare.py reads and writes folders of this "
-                "machine. Copy recordings here (for example aws s3 sync), and the finished set "
-                "back, which train.py reads from the store"
-            )
+    """ValueError for the URL of a store as `output`."""
+    given = OmegaConf.select(config, "output", throw_on_missing=False)
+    if given is not None and is_remote(str(given)):
+        raise ValueError(
+            f"output={given} is in a store: prepare.py writes folders of this machine. Copy the "
+            "finished set to the store (for example aws s3 sync), from which train.py reads it"
+        )

@@ -70,8 +70,8 @@ class RemoteSet:
             return int(self._fs.info(self._address(name))["size"])
         except FileNotFoundError:
             return None
-        except _refusals() as error:
-            raise StoreUnreachable(f"{self.url} does not answer: {_brief(error)}") from error
+        except refusals() as error:
+            raise StoreUnreachable(f"{self.url} does not answer: {brief(error)}") from error
 
     def read_bytes(self, name: str) -> bytes:
         """Contents of a file, never from the cache."""
@@ -79,8 +79,8 @@ class RemoteSet:
             return self._fs.cat_file(self._address(name))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.url} has no {name}: check the address") from error
-        except _refusals() as error:
-            raise StoreUnreachable(f"{self.url} does not answer: {_brief(error)}") from error
+        except refusals() as error:
+            raise StoreUnreachable(f"{self.url} does not answer: {brief(error)}") from error
 
     def names(self, folder: str) -> set[str]:
         """Names of the files in one of its folders."""
@@ -121,13 +121,13 @@ class RemoteSet:
                 return
             except FileNotFoundError:
                 raise
-            except _refusals() as error:
+            except refusals() as error:
                 if not left:
                     raise StoreUnreachable(
-                        f"{address} could not be fetched in {TRIES} tries: {_brief(error)}. When "
+                        f"{address} could not be fetched in {TRIES} tries: {brief(error)}. When "
                         "the store answers again, go on with ckpt_path=last"
                     ) from error
-                log.warning("%s could not be fetched (%s), trying again", address, _brief(error))
+                log.warning("%s could not be fetched (%s), trying again", address, brief(error))
 
     def _make_room(self) -> None:
         """Delete the least recently used files, with some margin for new ones."""
@@ -161,31 +161,35 @@ class RemoteSet:
 
     @cached_property
     def _opened(self) -> "AbstractFileSystem":
-        protocol = self.url.split(SEPARATOR, maxsplit=1)[0]
-        return _open_cloud(protocol, self.url) if protocol in CLOUDS else _open_other(self.url)
+        return open_store(self.url)[0]
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
 
-def _open_cloud(protocol: str, url: str) -> "AbstractFileSystem":
-    try:
-        obstore = import_module("obstore.fsspec")
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{url} needs obstore: {install('obstore')}") from error
-    return obstore.FsspecStore(protocol)
+def open_store(url: str) -> tuple["AbstractFileSystem", str]:
+    """The file system of a URL, and the path in it.
 
-
-def _open_other(url: str) -> "AbstractFileSystem":
+    ValueError naming the package that it needs, or if there is no such protocol.
+    """
+    protocol = url.split(SEPARATOR, maxsplit=1)[0]
+    if protocol in CLOUDS:
+        with suppress(ModuleNotFoundError):
+            return import_module("obstore.fsspec").FsspecStore(protocol), url
     from fsspec.core import url_to_fs
 
     try:
-        return url_to_fs(url)[0]
-    except (ImportError, ValueError) as error:
+        return url_to_fs(url)
+    except ImportError as error:
+        needed = (
+            f"needs obstore: {install('obstore')}" if protocol in CLOUDS else "cannot be opened"
+        )
+        raise ValueError(f"{url} {needed} ({error})") from error
+    except ValueError as error:
         raise ValueError(f"{url} cannot be opened: {error}") from error
 
 
-def _refusals() -> tuple[type[Exception], ...]:
+def refusals() -> tuple[type[Exception], ...]:
     """Errors raised by stores that do not respond."""
     try:
         return (OSError, import_module("obstore.exceptions").BaseError)
@@ -193,6 +197,6 @@ def _refusals() -> tuple[type[Exception], ...]:
         return (OSError,)
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """The first line of its message; obstore appends long details."""
     return str(error).splitlines()[0]

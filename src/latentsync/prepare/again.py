@@ -36,6 +36,7 @@ from latentsync.prepare.record import (
     locked,
     whole_lines,
 )
+from latentsync.prepare.remote_sources import resolved_input, run_source
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.speaking import MeasureSpeaking
 from latentsync.prepare.stage import (
@@ -46,7 +47,6 @@ from latentsync.prepare.stage import (
     Source,
     Stage,
     failed,
-    run_stages,
 )
 from latentsync.prepare.states import heard
 
@@ -125,7 +125,7 @@ def without_stored(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in FROM_STORED]
 
 
-def adopt(input_dir: Path, output_dir: Path, stages: Sequence[Stage]) -> None:
+def adopt(input_dir: Path | str, output_dir: Path, stages: Sequence[Stage]) -> None:
     """Let `prepare_clips` make again what other stages outdate in a set, be it all of it.
 
     Without this it refuses to prepare whole recordings again.
@@ -137,8 +137,8 @@ def adopt(input_dir: Path, output_dir: Path, stages: Sequence[Stage]) -> None:
         open_record(output_dir, recorded_parameters(input_dir, stages), stages, redo=True)
 
 
-def recorded_parameters(input_dir: Path, stages: Sequence[Stage]) -> dict[str, object]:
-    return {INPUT: str(input_dir.resolve()), **parameters(stages)}
+def recorded_parameters(input_dir: Path | str, stages: Sequence[Stage]) -> dict[str, object]:
+    return {INPUT: str(resolved_input(input_dir)), **parameters(stages)}
 
 
 def open_record(folder: Path, now: dict, stages: Sequence[Stage], *, redo: bool = False) -> Record:
@@ -184,7 +184,7 @@ def run_task(stages: Sequence[Stage], task: Task) -> Outcome:
             return made_again(stages, task)
         for clip in task.row["clips"] if task.row else ():
             remove_derived(task.source.output_dir, Path(clip["clip"]).stem)
-        return run_stages(stages, task.source)
+        return run_source(stages, task.source)
 
 
 def remove_derived(folder: Path, name: str) -> None:

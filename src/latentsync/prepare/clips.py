@@ -32,6 +32,7 @@ from latentsync.prepare.parameters import parameters
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.quality import MeasureQuality
 from latentsync.prepare.record import Record, locked
+from latentsync.prepare.remote_sources import resolved_input
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
@@ -104,7 +105,7 @@ class Recipe:
 
 
 def prepare_clips(
-    input_dir: Path,
+    input_dir: Path | str,
     output_dir: Path,
     *,
     stages: Sequence[Stage] | None = None,
@@ -115,7 +116,8 @@ def prepare_clips(
     progress: bool = False,
 ) -> list[Outcome]:
     """Make a data set of every video under `input_dir`, or of those that a list names (see
-    `find_sources`), or resume an interrupted one.
+    `find_sources`), or resume an interrupted one. With a URL (s3://bucket/folder) each recording is
+    fetched while it is prepared.
 
     `stages` turn a source into clips, by default those of a `Recipe`; all clips in an output folder
     are made by the same stages with the same parameters. Other ones make again what depends on
@@ -130,12 +132,12 @@ def prepare_clips(
     stages = Recipe().stages() if stages is None else list(stages)
     check_stages(stages)
     executor = executor or SerialExecutor()
-    input_dir, output_dir = input_dir.resolve(), output_dir.resolve()
-    sources = find_sources(input_dir, output_dir)
+    given, output_dir = resolved_input(input_dir), output_dir.resolve()
+    sources = find_sources(given, output_dir)
     with locked(output_dir):
         for folder in ("clips", "features"):
             (output_dir / folder).mkdir(exist_ok=True)
-        record = open_record(output_dir, recorded_parameters(input_dir, stages), stages)
+        record = open_record(output_dir, recorded_parameters(given, stages), stages)
         # Versions before reading: a file that changes meanwhile is prepared again by the next run.
         versions = {source: version(source) for source in sources}
         rows = ((source, record.rows.get(name)) for source, name in versions.items())

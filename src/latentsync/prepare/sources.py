@@ -9,6 +9,7 @@ from pathlib import Path
 
 from latentsync.data.clips import SPLIT, TRAIN, VAL
 from latentsync.files import visible_files
+from latentsync.prepare.remote_sources import RemoteSource, list_url
 from latentsync.prepare.split import SPEAKER, TEST
 from latentsync.prepare.stage import Listed, Source
 
@@ -18,12 +19,18 @@ COLUMNS = (PATH, START, END, *LABELS)
 SPLITS = (TRAIN, VAL, TEST)
 
 
-def find_sources(given: Path, output_dir: Path) -> list[Source]:
+def find_sources(given: Path | str, output_dir: Path) -> list[Source]:
     """Every file under a folder except hidden ones, sorted by relative path; or what a list names.
 
     A list is a text file, *.txt with a path per line, or *.csv with a column `path` and any of
-    `start`, `end`, `speaker`, `split`. Videos are recognised by content, not by name.
+    `start`, `end`, `speaker`, `split`. Videos are recognised by content, not by name. A URL is that
+    of a folder in a store.
     """
+    if isinstance(given, str):
+        return [
+            RemoteSource(Path(url), name, key_of(name), output_dir, None, url, version)
+            for name, url, version in list_url(given, output_dir)
+        ]
     if given.is_file():
         return listed_sources(given, output_dir)
     if not given.is_dir():
@@ -164,6 +171,8 @@ def key_of(name: str) -> str:
 
 def version(source: Source) -> str:
     """Identifies the current version of a raw file: a changed file is prepared again."""
+    if isinstance(source, RemoteSource):
+        return f"{source.name} {source.version}"
     try:
         status = source.path.lstat()
     except FileNotFoundError:  # vanished since the folder was listed

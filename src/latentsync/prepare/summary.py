@@ -12,9 +12,10 @@ from latentsync.files import printable, publish
 from latentsync.prepare.accounts import accounts_of, unaccounted
 from latentsync.prepare.limits import Limits, within
 from latentsync.prepare.record import Record, locked
+from latentsync.prepare.remote_sources import source_of
 from latentsync.prepare.report import write_report
 from latentsync.prepare.reporting.page import Prepared, write_page
-from latentsync.prepare.stage import Outcome, Source
+from latentsync.prepare.stage import Outcome
 
 PAGE_NAME = "report.html"
 
@@ -95,13 +96,13 @@ def filter_clips(
         )
     with locked(output_dir):
         recorded, record = Record.existing(output_dir)
-        input_dir = Path(str(recorded["input"]))
+        given = str(recorded["input"])
         # The last version of a source that changed is the one that was prepared last.
         rows = {item.rsplit(" ", 2)[0]: row for item, row in record.rows.items()}
         listed = _listed_sources(output_dir, rows)
         check_up_to_date([rows[name] for name in listed if name in rows], output_dir)
         outcomes = [
-            Outcome.from_row(row, Source.from_record(row, input_dir, name, output_dir), output_dir)
+            Outcome.from_row(row, source_of(row, given, name, output_dir), output_dir)
             for name, row in sorted(rows.items())
             if name in listed
         ]
