@@ -1,11 +1,19 @@
 """The active-speaker alarm in an evaluation: what it is given, and where it is left out."""
 
+from pathlib import Path
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
 
 from latentsync.evaluation.aggregate import Row, why_not_measured
+from latentsync.evaluation.control_rows import Truth
 from latentsync.evaluation.evaluator import Evaluator
+from latentsync.evaluation.folders import Comparison, Measured
+from latentsync.evaluation.identity import Identities
+from latentsync.evaluation.pairs import Pair
+from latentsync.evaluation.setting import CROSS
 from latentsync.evaluation.speaking import add_speaker
 from latentsync.evaluation.validity import leave_out_invalid_speaker
 from latentsync.metrics.speaker import ActiveSpeaker
@@ -93,3 +101,23 @@ def test_without_weights_it_is_listed_with_what_to_fetch() -> None:
     reason = why_not_measured(metrics, evaluator(None).missing())["speaker"]
     assert "evaluator.lr_asd is null" in reason
     assert "pretrain_AVA.model" in reason
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_drawn_reference_is_known_by_what_lies_beside_it(drawn: bool, tmp_path: Path) -> None:
+    """Also between two folders, where nothing else of what was drawn is read."""
+    if drawn:
+        (tmp_path / "ref.truth.npz").touch()
+    pair = Pair(tmp_path / "pred.mp4", tmp_path / "ref.mp4")
+    comparison = Comparison({"speaker": ActiveSpeaker()}, evaluator(None))
+    comparison.controls = Mock(comparison.controls)
+    comparison.controls.named_rows.return_value = {}
+    scores = {"speaker_scores": torch.full((40,), 4.0)}
+    comparison.add(
+        Measured(
+            pair, {"pred": scores, "ref": scores}, {}, CROSS, Mock(Truth), None, Mock(Identities)
+        )
+    )
+    found = comparison.finish(trained_on=None)
+    assert ("speaker_not_valid" in found) is drawn
+    assert (comparison.rows["pred"].summary()["speaker"] == NOT_VALID) is drawn

@@ -28,7 +28,7 @@ from latentsync.evaluation.report_page import Page
 from latentsync.evaluation.setting import AUTO, CROSS, RECONSTRUCTION, ROW_OF, Mel, setting_of
 from latentsync.evaluation.speaking import add_speaker
 from latentsync.evaluation.sync_embeddings import Heard
-from latentsync.evaluation.synthetic_truth import SYNTHETIC_INPUTS, add_synthetic
+from latentsync.evaluation.synthetic_truth import SYNTHETIC_INPUTS, add_synthetic, is_synthetic
 from latentsync.evaluation.validity import (
     leave_out_invalid_lse,
     leave_out_invalid_speaker,
@@ -71,7 +71,8 @@ class Comparison:
         self.controls = ControlRows(metrics, evaluator)
         self.settings: Counter[str] = Counter()
         self.conditions: dict[str, str] = {}
-        self.has_synthetic = False
+        self.has_synthetic = False  # mouths that are known
+        self.is_filmed = True
         self.last_face: tuple[str, Identities] | None = None
         self.files: dict[str, dict[str, Files]] = defaultdict(dict)
         self.failed: list[Failed] = []
@@ -124,6 +125,7 @@ class Comparison:
         self.conditions[pair.name] = pair.condition
         self.files[ROW_OF[result.setting]][pair.name] = Files(pair.pred, pair.ref)
         self.has_synthetic |= "driving" in result.samples["ref"]
+        self.is_filmed &= not (self.has_synthetic or is_synthetic(pair.ref))
         self.settings[result.setting] += 1
         self.controls.add(result.truth, other=result.other)
         for kind, note in result.notes.items():
@@ -139,7 +141,7 @@ class Comparison:
         reasons = {
             "lse_not_valid": leave_out_invalid_lse(every, self.rows["ref"]),
             "speaker_not_valid": leave_out_invalid_speaker(
-                every, self.rows["ref"], synthetic=self.has_synthetic
+                every, self.rows["ref"], synthetic=not self.is_filmed
             ),
         }
         for notes in self.notes.values():

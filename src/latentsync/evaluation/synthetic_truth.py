@@ -44,9 +44,14 @@ def add_synthetic(
     return {"driving": voice[:num_frames]}
 
 
+def is_synthetic(path: Path) -> bool:
+    """Whether a video or a voice was drawn: what was drawn is written beside it."""
+    return path.with_name(f"{path.stem}.truth.npz").is_file()
+
+
 def synthetic_mouth(path: Path) -> Float[Tensor, "f 4"] | None:
     """The mouth that was drawn for a video or a voice; None if it was not drawn."""
-    if not path.with_name(f"{path.stem}.truth.npz").is_file():
+    if not is_synthetic(path):
         return None
     truth = read_truth(path)
     columns = [torch.as_tensor(np.asarray(truth[name])).float() for name in TRAITS]
