@@ -413,3 +413,19 @@ def test_a_drawn_mouth_opens_when_its_sound_is_loud(talking_clip, recipe, tmp_pa
     lags = range(-10, 11)
     assert abs(max(lags, key=agreement)) <= 1
     assert agreement(0) > 0.4
+
+
+def test_a_clip_has_the_id_of_its_content_whatever_its_recording_is_called(recipe, tmp_path):
+    first = write_coded_video(tmp_path / "raw" / "one.mp4", 230)
+    second = write_coded_video(tmp_path / "raw" / "two.mp4", 231)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "other name.mp4").write_bytes(first.read_bytes())
+    stages = replace(recipe, max_seconds=4.0).stages()
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=stages)
+    prepare_clips(tmp_path / "again", tmp_path / "renamed", stages=stages)
+    every = read_manifest(tmp_path / "set")
+    ids = [clip.measures["id"] for clip in every]
+    assert len(set(ids)) == len(ids) == 6
+    own = [clip.measures["id"] for clip in every if clip.source == str(first)]
+    assert [clip.measures["id"] for clip in read_manifest(tmp_path / "renamed")] == own
+    assert first.read_bytes() != second.read_bytes()

@@ -1,8 +1,10 @@
 """Aligned segments => clips on disk: near-lossless video, and audio features."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -34,7 +36,8 @@ class WriteClips:
     """Writes clips/NAME.mp4 and features/NAME.safetensors.
 
     Features: `audio` (encoder states), `mel` (for SyncNet), `turn` (yaw of the head, degrees), and
-    `opening` (of the mouth, by the detector).
+    `opening` (of the mouth, by the detector). Adds `id`, the same for the same frames of the same
+    person in the same recording, whatever its name is.
     `make_audio_encoder` is called once per process.
     """
 
@@ -52,17 +55,22 @@ class WriteClips:
         return self.make_audio_encoder()
 
     def run(self, aligned: AlignedSegment) -> Iterator[Clip]:
-        folder = aligned.source.output_dir
+        folder, source = aligned.source.output_dir, aligned.source.path
+        end = aligned.start_frame + len(aligned.faces)
+        person = aligned.measures.get("person")
+        state = source.stat()
+        content = content_hash(source, state.st_mtime_ns, state.st_size)
+        named = clip_id(content, (aligned.start_frame, end), self.fps, person)
         clip = Clip(
             path=folder / "clips" / f"{aligned.name}.mp4",
             features_path=folder / FEATURES_FOLDER / f"{aligned.name}.safetensors",
             latents_path=None,
             num_frames=len(aligned.faces),
-            source=str(aligned.source.path),
+            source=str(source),
             start_frame=aligned.start_frame,
             resolution=self.resolution,
             fps=self.fps,
-            measures=aligned.measures,
+            measures=aligned.with_measures(id=named).measures,
         )
         self._write_video(clip, aligned)
         self._write_features(clip, aligned)
@@ -100,6 +108,22 @@ class WriteClips:
         if aligned.openings is not None:
             features["opening"] = torch.from_numpy(aligned.openings).float()
         save_features(self.audio_encoder, states, features, clip)
+
+
+@lru_cache(maxsize=1)  # the clips of a recording follow one another
+def content_hash(path: Path, modified: int, size: int) -> str:
+    """BLAKE2b of a file that was modified then and has this size, 32 digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def clip_id(content: str, span: tuple[int, int], fps: float, person: float | str | None) -> str:
+    """32 digits for first and end frame at `fps` of a recording of this content, and the number of
+    the person shown, None if it is not known."""
+    first, end = span
+    number = "" if person is None else f"{person:g}" if isinstance(person, float) else person
+    text = f"{content} {first} {end} {fps:g} {number}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def save_features(
