@@ -54,6 +54,31 @@ def test_an_address_is_an_input(prepare, raw_dir, tmp_path):
     assert {clip.resolution for clip in read_manifest(tmp_path / "set")} == {128}
 
 
+def test_an_address_is_an_output(prepare, raw_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentsync.prepare.remote_output.cache_root", lambda: tmp_path / "cache")
+    words = ("resolution=64", "prepare.dedupe=null")
+    url = f"output=file://{tmp_path}/store/set"
+    prepare(f"input={raw_dir}", url, *words)
+    prepare(f"input={raw_dir}", "output=local/set", *words)
+    prepare("stage=shards", url, "work_dir=work/set")
+    prepare("stage=shards", "output=local/set")
+    # Times, and an index whose header is in no order.
+    unlike = ("record.jsonl", "report.html", "index.safetensors")
+    here, there = (
+        {
+            path.relative_to(folder).as_posix(): None if path.name in unlike else path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        for folder in (tmp_path / "local" / "set", tmp_path / "store" / "set")
+    )
+    assert there == here
+    assert len(here) > 4 * 2
+    (cached,) = (tmp_path / "cache" / "prepare").glob("*/set")
+    for folder in (cached, tmp_path / "work" / "set"):
+        assert len(read_manifest(folder)) == 4
+
+
 def test_other_parameters_need_redo_if_clips_change(prepare, capsys, raw_dir, tmp_path):
     words = (f"input={raw_dir}", "output=set", "prepare.dedupe=null")
     prepare(*words, "resolution=64", "prepare/stages=[probe,resample,segment,align,write]")
@@ -73,8 +98,10 @@ def test_other_parameters_need_redo_if_clips_change(prepare, capsys, raw_dir, tm
         (["input=nowhere", "output=set"], "nowhere is no folder"),
         (["input=memory://raw/a", "output=set"], "memory://raw/a is no folder"),
         (["input=smb://raw/a", "output=set"], "smb://raw/a cannot be opened"),
-        (["input=.", "output=s3://sets/a"], "output=s3://sets/a is in a store"),
-        (["stage=shards", "output=s3://sets/a"], "output=s3://sets/a is in a store"),
+        (["input=.", "output=smb://sets/a"], "smb://sets/a cannot be opened"),
+        (["input=nowhere", "output=file:///sets/a"], "nowhere is no folder"),
+        (["stage=shards", "output=s4://sets/a"], "s4://sets/a cannot be opened"),
+        (["input=.", "output=set", "work_dir=work"], "work_dir= is for an output in a store"),
         (["output=set"], "input= (a folder of videos of any kind, or a list"),
         (["input=.", "output=set", "stage=train"], "no stage is called 'train'"),
         (["input=.", "output=set", "aligner=none"], "no aligner is called 'none'"),

@@ -60,6 +60,7 @@ NAMING: dict[str, dict[str, Words]] = {
     "prepare": {
         "input": NO_WORDS,
         "output": NO_WORDS,
+        "work_dir": NONE,
         "vae": NO_WORDS,
         "audio_encoder.folder": NO_WORDS,
         "whisper": NONE,

@@ -16,11 +16,13 @@ from latentsync.prepare import (
     Split,
     Stage,
     adopt,
+    check_apart,
     encode_audio,
     encode_latents,
     filter_clips,
     limits_of,
     prepare_clips,
+    working_copy,
     write_shards,
 )
 
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def make_clips(config: DictConfig) -> None:
     stages = build_stages(config)
-    given = str(config.input) if is_remote(config.input) else Path(config.input)
+    given = input_of(config)
     if config.redo:
         adopt(given, Path(config.output), stages)
     outcomes = prepare_clips(
@@ -120,18 +122,22 @@ STAGES: dict[str, Callable[[DictConfig], None]] = {
 
 
 def run(config: DictConfig) -> None:
-    """Run one stage of preparation."""
+    """Run one stage of preparation; with the URL of a store as `output`, in a working folder."""
     if config.stage not in STAGES:
         raise ValueError(f"no stage is called {config.stage!r}; there are {', '.join(STAGES)}")
-    check_local(config)
-    STAGES[config.stage](config)
+    url = str(config.output)
+    if not is_remote(url):
+        if config.work_dir is not None:
+            raise ValueError(f"work_dir= is for an output in a store: {url} is made where it is")
+        STAGES[config.stage](config)
+        return
+    if config.stage == "clips":
+        check_apart(input_of(config), url)
+    work_dir = None if config.work_dir is None else Path(config.work_dir)
+    with working_copy(url, work_dir, progress=config.progress) as folder:
+        config.output = str(folder)
+        STAGES[config.stage](config)
 
 
-def check_local(config: DictConfig) -> None:
-    """ValueError for the URL of a store as `output`."""
-    given = OmegaConf.select(config, "output", throw_on_missing=False)
-    if given is not None and is_remote(str(given)):
-        raise ValueError(
-            f"output={given} is in a store: prepare.py writes folders of this machine. Copy the "
-            "finished set to the store (for example aws s3 sync), from which train.py reads it"
-        )
+def input_of(config: DictConfig) -> Path | str:
+    return str(config.input) if is_remote(config.input) else Path(config.input)

@@ -198,5 +198,5 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def brief(error: Exception) -> str:
-    """The first line of its message; obstore appends long details."""
-    return str(error).splitlines()[0]
+    """The first line of its message, or its kind; obstore appends long details."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

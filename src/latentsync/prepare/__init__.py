@@ -13,6 +13,7 @@ from latentsync.prepare.limits import Limit, limits_of
 from latentsync.prepare.part import Part
 from latentsync.prepare.probe import Probe
 from latentsync.prepare.quality import MeasureQuality
+from latentsync.prepare.remote_output import check_apart, working_copy
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.shards import write_shards
@@ -51,10 +52,12 @@ __all__ = [
     "Stage",
     "WriteClips",
     "adopt",
+    "check_apart",
     "encode_audio",
     "encode_latents",
     "filter_clips",
     "limits_of",
     "prepare_clips",
+    "working_copy",
     "write_shards",
 ]

@@ -12,6 +12,7 @@ from time import perf_counter
 from fsspec.implementations.local import LocalFileSystem
 
 from latentsync.data.remote import (
+    SEPARATOR,
     TRIES,
     StoreUnreachable,
     brief,
@@ -68,13 +69,20 @@ def list_url(url: str, output_dir: Path) -> list[tuple[str, str, str]]:
             raise FileNotFoundError(f"{url} is no folder: input= is a folder of videos")
     listed = []
     for place, status in found.items():
-        name = place.removeprefix(root).lstrip("/")
+        name = name_under(place, root)
         is_hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
         if name and not is_hidden and status.get("type", "file") == "file":
             listed.append((name, f"{url}/{name}", version_of(status)))
     if not listed:
         raise FileNotFoundError(f"{url} holds no file: input= is a folder of videos")
     return sorted(listed)
+
+
+def name_under(place: str, root: str) -> str:
+    """The path of a file relative to the folder `root`; either may begin with the protocol, as
+    obstore takes and lists them."""
+    place, root = (each.rpartition(SEPARATOR)[2] for each in (place, root))
+    return place.removeprefix(root).lstrip("/")
 
 
 def check_beside(url: str, output_dir: Path) -> None:

@@ -11,13 +11,14 @@ from latentsync.files import printable, publish
 from latentsync.prepare.accounts import Account, accounts_of, unaccounted
 from latentsync.prepare.stage import Outcome
 
+REPORT_NAME = "report.md"
 MAX_EXAMPLES = 20
 FIRST_STAGE = "probe"
 
 
 def write_report(outcomes: Sequence[Outcome], output_dir: Path, *, parameters: dict) -> None:
     """Write report.md."""
-    with publish(output_dir / "report.md") as partial:
+    with publish(output_dir / REPORT_NAME) as partial:
         partial.write_text(printable(report_text(outcomes, parameters)), encoding="utf-8")
 
 
