@@ -8,10 +8,11 @@ from latentsync.faces import (
     Placement,
     SmoothAligner,
     align,
+    aligned_box,
     crop_template,
     similarity_from_points,
 )
-from latentsync.faces.warp import transform
+from latentsync.faces.warp import transform, whole_blocks
 
 FACE = np.array([[300.0, 200.0], [380.0, 205.0], [338.0, 250.0]])
 
@@ -197,3 +198,28 @@ def test_a_face_outside_the_frame_is_all_border(soft_frame: np.ndarray) -> None:
     for aligner in (OfficialAligner(64), SmoothAligner(64)):
         (placement,) = aligner.placements([FACE + 5000])
         np.testing.assert_array_equal(align(soft_frame, placement, 64), 127)
+
+
+@pytest.mark.parametrize("scale", [0.24, 0.3, 0.45, 0.8])
+@pytest.mark.parametrize("shift", [(-30.0, -20.0), (-90.0, -60.0), (20.0, 15.0)])
+def test_the_part_of_a_frame_that_is_read_gives_the_same_face(
+    rng: np.random.Generator, scale: float, shift: tuple[float, float]
+) -> None:
+    """But for rounding, also at the edges: blocks that are averaged begin at the same pixels."""
+    frame = rng.integers(0, 256, (523, 701, 3), np.uint8)
+    placement = Placement(similarity(8.0, scale, shift), (128, 128))
+    x0, y0, x1, y1 = aligned_box(placement, 128, frame.shape[:2])
+    part = align(frame[y0:y1, x0:x1], placement.inside(x0, y0), 128)
+    whole = align(frame, placement, 128)
+    np.testing.assert_allclose(part.astype(int), whole.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_blocks_are_whole_where_they_fit_in(size: int) -> None:
+    for length in range(1, 30):
+        for first in range(length):
+            for end in range(first + 1, length + 1):
+                begin, stop = whole_blocks(first, end, length, size)
+                assert 0 <= begin <= first < end <= stop <= length
+                fits = -(-(end - first) // size) * size <= length
+                assert ((stop - begin) % size == 0) if fits else (begin, stop) == (first, end)

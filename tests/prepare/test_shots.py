@@ -12,8 +12,17 @@ import torch
 from coded import POINTS
 from latentsync.faces import FixedDetector
 from latentsync.prepare.align import Align
+from latentsync.prepare.cropping import OCCLUSION_EVERY, OCCLUSION_STEP, AlignedFace
+from latentsync.prepare.following import Person
 from latentsync.prepare.segment import Cut
-from latentsync.prepare.stage import AlignedSegment, Dropped, Resampled, Segment, Source
+from latentsync.prepare.stage import (
+    AlignedSegment,
+    Dropped,
+    Resampled,
+    Segment,
+    Source,
+    UnreadableError,
+)
 
 SAMPLES = 640  # of sound per frame
 
@@ -90,3 +99,37 @@ def test_no_more_than_one_and_a_half_clips_of_frames_are_read_ahead() -> None:
     for number, clip in enumerate(align.run(shot), start=1):
         assert taken <= sum([250] * number) + 125 + 20 or clip.start_frame >= 1500
     assert taken == 2000
+
+
+def test_a_piece_waits_until_it_is_known_what_hid_it() -> None:
+    """A hand that is found later is followed back, also over a frame without a face."""
+    face = AlignedFace(np.zeros((8, 8, 3), np.uint8), 0.0, 0.0, 8.0)
+    taken = 0
+
+    def faces() -> Iterator[AlignedFace | None]:
+        nonlocal taken
+        for shown in [face] * 60 + [None] + [face] * 100:
+            taken += 1
+            yield shown
+
+    pieces = Person(None).pieces(faces(), min_frames=50, max_frames=250)
+    first = next(pieces)
+    assert (first.first, first.end) == (0, 60)
+    # The interval of looks, which is as far as one goes back.
+    assert 60 + OCCLUSION_STEP * OCCLUSION_EVERY <= taken < 160
+    assert [(piece.first, piece.end) for piece in pieces] == [(61, 161)]
+
+
+def test_what_is_read_before_a_file_breaks_off_is_kept_and_the_break_is_told() -> None:
+    def frames() -> Iterator[np.ndarray]:
+        yield from [picture(0)] * 60
+        raise UnreadableError("it broke off")
+
+    source = Source(Path("a.mp4"), "a.mp4", "a", Path())
+    recording = Resampled(source, 100, frames, torch.zeros(100 * SAMPLES))
+    shots = Cut(fps=25.0, min_seconds=2.0, cut_ratio=1.8).run(recording)
+    shot = next(shots)
+    assert isinstance(shot, Segment)
+    assert sum(1 for _ in shot.frames) == 60
+    with pytest.raises(UnreadableError, match="it broke off"):
+        next(shots)
