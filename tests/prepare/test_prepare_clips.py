@@ -430,7 +430,7 @@ def test_a_clip_has_the_id_of_its_content_whatever_its_recording_is_called(recip
     assert [clip.measures["id"] for clip in read_manifest(tmp_path / "renamed")] == own
     assert first.read_bytes() != second.read_bytes()
     # Another recording of the same name is another one, also in the same process.
-    write_coded_video(first, 232)
-    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=stages)
-    now = {clip.measures["id"] for clip in read_manifest(tmp_path / "set")}
+    write_coded_video(tmp_path / "again" / "other name.mp4", 232)
+    prepare_clips(tmp_path / "again", tmp_path / "renamed", stages=stages)
+    now = {clip.measures["id"] for clip in read_manifest(tmp_path / "renamed")}
     assert now & set(own) == set()
