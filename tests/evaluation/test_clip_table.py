@@ -1,4 +1,5 @@
-"""clips.parquet has what clips.csv has, or the log says why there is none."""
+"""clips.parquet has what clips.csv has, or the log says why there is none; what tables and the page
+say of clips and judges that are left out."""
 
 import logging
 import math
@@ -13,7 +14,11 @@ from latentsync.evaluation.clip_values import (
     write_clips,
     write_clips_table,
 )
+from latentsync.evaluation.report_page import Page, write_page
+from latentsync.evaluation.tables import Content, lines
 from latentsync.metrics.base import Figure
+from latentsync.metrics.identity import IdentitySimilarity
+from latentsync.metrics.lips import LandmarkDistance
 
 
 def figure(key: str) -> Figure:
@@ -57,3 +62,27 @@ def test_without_pyarrow_one_line_says_so(
     (line,) = caplog.messages
     assert line.startswith("clips.parquet is not written")
     assert "pyarrow" in line
+
+
+def test_a_mean_over_fewer_clips_than_the_row_has_says_over_how_many() -> None:
+    figures = [*LandmarkDistance.figures, *IdentitySimilarity.figures]
+    span = {"low": 0.1, "high": 0.3, "num_speakers": 2}
+    one = {"low": math.nan, "high": math.nan, "num_speakers": 1, "num_clips": 1}
+    rows = {"pred": {"num_clips": 3, "lmd": 0.2, "csim": 0.2}}
+    for counted, shown in (
+        ({**span, "num_clips": 2}, "0.1000 to 0.3000, n=2"),
+        ({**span, "num_clips": 3}, "0.1000 to 0.3000"),
+        (one, "n=1"),
+    ):
+        spans = {"pred": {"lmd": counted, "csim": {**span, "num_clips": 3}}}
+        cells = {line[0][0]: line[1][1] for line in lines(Content(rows, figures, spans))}
+        assert cells == {"LMD, lips": shown, "CSIM": "0.100 to 0.300", "clips": ""}
+
+
+@pytest.mark.parametrize("judge", ["sync", "lse", "speaker"])
+def test_the_page_says_why_a_judge_is_left_out(judge: str, tmp_path: Path) -> None:
+    reason = "not valid here: such faces are unknown"
+    written = {"settings": {}, f"{judge}_not_valid": reason}
+    content = Content({}, [])
+    write_page(tmp_path, title="x", content=content, rows={}, written=written, page=Page())
+    assert reason in (tmp_path / "report.html").read_text()

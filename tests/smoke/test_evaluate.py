@@ -299,6 +299,7 @@ def test_of_two_lengths_what_both_show_is_compared_and_said(tmp_path: Path) -> N
 
 # Defects of one of many pairs: how they are made, in the results; what is reported.
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "blank.mp4": (lambda path: write_bar(path, [0] * 30), "pred/blank.mp4"),
     "faceless.mp4": (lambda path: write_bar(path, [0] * 30), "no face found in any of 24 frames"),
     "text.mp4": (lambda path: path.write_text("no video\n" * 99), "cannot be opened as video"),
     "cut.mp4": (write_half, "is damaged"),
@@ -333,7 +334,7 @@ def test_one_bad_pair_is_a_line_and_the_others_are_measured(
         if name != "lonely.mp4":
             write_bar(tmp_path / "ref" / name, [0] * 30 if name == "faceless.mp4" else SPEECH)
     write_bar(tmp_path / "ref" / "gone.mp4", SPEECH)
-    with caplog.at_level("INFO"), pytest.raises(ValueError, match="9 of 10 pairs could not be"):
+    with caplog.at_level("INFO"), pytest.raises(ValueError, match="10 of 11 pairs could not be"):
         compare_command(tmp_path, networks)
     lines = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
     rows = {row["pred"]: row for row in map(json.loads, lines)}

@@ -119,6 +119,7 @@ NAMING: dict[str, dict[str, Words]] = {
         "evaluator.syncnet_v2": NONE,
         "evaluator.s3fd": NONE,
         "evaluator.sface": NONE,
+        "evaluator.lr_asd": NONE,
         "evaluator.vgg": NONE,
         "metrics.*.path": NONE,
         "metrics.*.backbone": NONE,

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +34,13 @@ class Alike:
     lips: Float[Tensor, "n 40 2"]
     points: Float[Tensor, "f 40 2"]
     identities: Identities
+
+    def check(self, pred_path: Path, ref_path: Path) -> None:
+        """ValueError if one of both shows no face. Such a result has no figures of lips, and would
+        flatter their mean over the others."""
+        for path, lips in ((ref_path, self.lips), (pred_path, self.pred_lips)):
+            if bool(lips.isnan().flatten(1).any(dim=1).all()):
+                raise ValueError(f"no face found in any of {len(lips)} frames of {path}")
 
 
 @single_thread()

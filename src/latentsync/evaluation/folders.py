@@ -234,8 +234,7 @@ def compare_pair(pair: Pair, *, evaluator: Evaluator, max_frames: int) -> Measur
     )
     alike = cut_alike(pred_frames, ref_frames, evaluator, detector)
     pred_lips, ref_lips = alike.pred_lips, alike.lips
-    if not len(alike.ref):
-        raise ValueError(f"no face found in any of {len(ref_lips)} frames of {pair.ref}")
+    alike.check(pair.pred, pair.ref)
     videos = {"pred": pred, "ref": ref}
     waveforms = {name: read_waveform(info.path) for name, info in videos.items() if info.has_audio}
     mels = {name: mel_spectrogram(waveform) for name, waveform in waveforms.items()}

@@ -19,6 +19,8 @@ PAGE_NAME = "report.html"
 WIDTH, HEIGHT = 640, 240
 COLOURS = ("#1769c4", "#d9822b", "#2e9a5b", "#9b4dca", "#c0392b", "#607080")
 MAX_FAILED = 30
+# Why judges are left out, in metrics.json.
+INVALID = ("sync_not_valid", "lse_not_valid", "speaker_not_valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,7 @@ def write_page(
         "not_measured": reasons,
         "failed": [(each["pred"], each["failed"]) for each in failed[:MAX_FAILED]],
         "num_failed": content.num_failed,
-        "invalid": [written[name] for name in ("sync_not_valid", "lse_not_valid")
-                    if written.get(name)],
+        "invalid": [written[name] for name in INVALID if written.get(name)],
         "notes": written.get("notes", []),
         "width": WIDTH,
         "height": HEIGHT,

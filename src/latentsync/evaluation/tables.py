@@ -48,10 +48,14 @@ def lines(content: Content) -> list[list[tuple[str, str]]]:
 def _cell(content: Content, row: str, figure: Figure) -> tuple[str, str]:
     value = content.rows[row].get(figure.key, math.nan)
     found = content.intervals.get(row, {}).get(figure.key)
-    if isinstance(value, str) or found is None or math.isnan(found["low"]):
+    if isinstance(value, str) or found is None:
         return as_text(value, figure.form), ""
     low, high = (as_text(found[name], figure.form) for name in ("low", "high"))
-    return as_text(value, figure.form), f"{low} to {high}"
+    notes = [] if math.isnan(found["low"]) else [f"{low} to {high}"]
+    # A figure that a clip lacks is a mean over the others.
+    if 0 < found["num_clips"] < float(content.rows[row]["num_clips"]):
+        notes.append(f"n={found['num_clips']:g}")
+    return as_text(value, figure.form), ", ".join(notes)
 
 
 def as_text(value: float | str, form: str) -> str:
