@@ -3,46 +3,21 @@
 import math
 import os
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from hydra.utils import instantiate
 from torch import Tensor, distributed, multiprocessing
 
 from latentsync.evaluation.aggregate import needs_of
 from latentsync.metrics.base import Sample
+from metrics.listed import LISTED, metric_of
 from metrics.networks import files_in
-
-CONF = Path(__file__).parents[2] / "conf" / "metrics"
-FILES = sorted(CONF.glob("*.yaml"))
-LISTED = {
-    f"{path.stem}.{name}": node
-    for path in FILES
-    for name, node in yaml.safe_load(path.read_text(encoding="utf-8")).items()
-}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return files_in(tmp_path_factory.mktemp("networks"))
-
-
-def metric_of(name: str, files: dict[str, str]) -> object:
-    """A listed metric with the files it needs, of random weights."""
-    node = deepcopy(LISTED[name])
-    if "backbone" in node:
-        node["backbone"] = files["vgg"]
-    if "extractor" in node:
-        node["extractor"] |= {"path": files["extractor"], "side": 32}
-        node["extractor"].pop("arguments", None)
-    if "network" in node:
-        node["network"]["path"] = files["av_sync" if name.endswith("av_sync") else "lip_score"]
-    if node.get("extractor", {}).get("num_frames"):
-        node["extractor"]["num_frames"] = 4
-    return instantiate(node, _convert_="all")
 
 
 def tracks(generator: torch.Generator, *shape: int) -> Tensor:

@@ -70,6 +70,7 @@ DISTANCES: Mapping[str, tuple[Callable[[Features, Features], float], str, str]] 
     "kid": (kernel_distance, "KID", "Binkowski et al. 2018"),
     "cmmd": (cmmd, "CMMD", "arXiv 2401.09603"),
     "fvd": (frechet_distance, "FVD", "Unterthiner et al. 2018"),
+    "fvd_videomae": (frechet_distance, "FVD, VideoMAE", "Ge et al. 2024 (arXiv 2404.12391)"),
 }
 # What the extractor takes => levels in [-1, 1] brought to it.
 LEVELS: Mapping[str, Callable[[Tensor], Tensor]] = {
