@@ -127,7 +127,7 @@ def test_a_command_on_a_list_and_a_folder_of_its_results(prepared: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["benchmark=everything"], "benchmark=everything must be one of drawn, set, list"),
+        (["benchmark=everything"], "benchmark=everything must be one of drawn, set, list, syncnet"),
         (["data.path=null"], "benchmark=set needs data=: a folder of prepare.py"),
         (["setting=dub"], "setting='dub' must be one of auto, reconstruction, cross"),
         (["method=modle"], "must be model, package"),

@@ -21,6 +21,7 @@ from latentsync.pipeline import lipsync
 from latentsync.weights import model_folder
 
 BENCHMARKS = ("drawn", "set", "list")
+SYNCNET = "syncnet"
 MODEL = "model"
 FPS = 25
 
@@ -41,7 +42,8 @@ def benchmark_pairs(config: DictConfig, out: Path) -> Iterator[Pair | Failed]:
 def tasks_of(config: DictConfig, out: Path) -> tuple[list[Task], list[Failed]]:
     """The pairs of the list, which is written to `out`, and what could not become one."""
     if config.benchmark not in BENCHMARKS:
-        raise ValueError(f"benchmark={config.benchmark} must be one of {', '.join(BENCHMARKS)}")
+        known = ", ".join((*BENCHMARKS, SYNCNET))
+        raise ValueError(f"benchmark={config.benchmark} must be one of {known}")
     if config.benchmark == "drawn":
         tasks = synthetic_list(
             Path(config.paths.data) / "drawn" / "benchmark",

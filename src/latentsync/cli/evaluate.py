@@ -9,11 +9,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from latentsync.cli.benchmark import benchmark_pairs
+from latentsync.cli.benchmark import SYNCNET, benchmark_pairs
 from latentsync.cli.choices import choose_device, choose_dtype
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.infer import made
 from latentsync.cli.names import build
+from latentsync.cli.syncnet_itself import judge_syncnet
 from latentsync.evaluation.aggregate import (
     Row,
     check_metrics,
@@ -75,7 +76,9 @@ def run(config: DictConfig) -> None:
     with made(out, wanted=True):
         if config.setting not in SETTINGS:
             raise ValueError(f"setting={config.setting!r} must be one of {', '.join(SETTINGS)}")
-        if config.benchmark is not None or (config.pred is not None and config.ref is not None):
+        if config.benchmark == SYNCNET:
+            judge_syncnet(config, out)
+        elif config.benchmark is not None or (config.pred is not None and config.ref is not None):
             compare(config, out)
         elif config.pred is None and config.ref is None:
             evaluate(config, out)
