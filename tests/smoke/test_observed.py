@@ -74,6 +74,22 @@ def test_metrics_of_held_out_clips_are_logged(work: Path) -> None:
     assert 5 < value < 60
 
 
+def test_sync_of_faces_that_the_judge_does_not_know_is_not_logged(
+    work: Path, syncnet_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = run(
+        work, "demo/unet_stage1", "unknown", *TINY_UNET, f"vae='{work / 'vae'}'",
+        "callbacks=evaluate", "callbacks.evaluate.every_n_steps=2",
+        "callbacks.evaluate.sampler.num_steps=1", "callbacks.evaluate.max_frames=20",
+        "callbacks.evaluate.reader=null", f"callbacks.evaluate.syncnet={syncnet_run / 'model'}",
+    )  # fmt: skip
+    curves = read_curves(run_dir / "csv")
+    assert "val/own/psnr_inside" in curves
+    # It was trained for two steps, and cannot tell the clips' own sound from others.
+    assert not any("sync" in name or "over_off" in name for name in curves if "val/o" in name)
+    assert "the sync figures are left out: not valid here" in caplog.text
+
+
 def test_stage_1_shows_its_sync_by_a_syncnet_that_does_not_judge_it(work: Path, syncnet_run: Path):
     judge = f"{{_target_: latentsync.models.load_syncnet, folder: '{syncnet_run / 'model'}'}}"
     run_dir = run(

@@ -17,8 +17,10 @@ from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.aggregate import Row, check_metrics
 from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.synthetic_truth import synthetic_mouth
+from latentsync.evaluation.validity import leave_out_invalid_sync
 from latentsync.media.video import open_clip
 from latentsync.metrics.base import Sample
+from latentsync.metrics.sync import NOT_VALID, SyncFigures
 from latentsync.models import LipSyncModel, MouthReader, StableSyncNet, load_network
 from latentsync.pipeline import generate_clip
 from latentsync.training.callbacks.at_validation import AtValidation, validation_set
@@ -34,7 +36,8 @@ class EvaluateClips(AtValidation):
 
     Runs at the first validation at least `every_n_steps` after the last time, with the averaged
     weights. Nothing is encoded. Metrics whose inputs a clip lacks, such as drawn truth, are not
-    logged. `reader` and `syncnet` are folders of networks that measure.
+    logged, and neither are sync figures of a SyncNet that fails on the clips' own faces and sound.
+    `reader` and `syncnet` are folders of networks that measure.
     """
 
     def __init__(
@@ -62,15 +65,18 @@ class EvaluateClips(AtValidation):
         many = trainer.world_size > 1
         for name, row in rows.items():
             for key, value in row.summary().items():
-                task.log(f"val/{name}/{key}", float(value), batch_size=1, sync_dist=many)
+                if value != NOT_VALID:
+                    task.log(f"val/{name}/{key}", float(value), batch_size=1, sync_dist=many)
 
     def measure(self, model: LipSyncModel, clips: Sequence[Clip]) -> dict[str, Row]:
         """The rows of all clips with their own voice and with the next one's."""
         evaluator = self._evaluator(model)
         sampler = self.sampler.suited_to(model.process)
         rows = {name: Row(self.metrics) for name in ROWS}
+        truth = Row({n: each for n, each in self.metrics.items() if isinstance(each, SyncFigures)})
         for index, clip in enumerate(clips):
             faces = self._faces(clip, model.format.resolution)
+            truth.add(self._hear(evaluator, faces, clip), clip=clip.name, speaker=clip.source)
             for name, voice in (("own", clip), ("other", clips[(index + 1) % len(clips)])):
                 if name == "other" and voice.source == clip.source:
                     continue
@@ -83,6 +89,7 @@ class EvaluateClips(AtValidation):
                 sample = self._look(evaluator, shown, clip, voice)
                 sample |= evaluator.compare(shown, faces, same_speech=name == "own")
                 rows[name].add(sample, clip=clip.name, speaker=clip.source)
+        leave_out_invalid_sync(rows, truth, trained_on=evaluator.trained_on)
         return rows
 
     def _evaluator(self, model: LipSyncModel) -> Evaluator:
@@ -96,11 +103,14 @@ class EvaluateClips(AtValidation):
         frames = open_clip(clip.path).frames(np.arange(min(clip.num_frames, self.max_frames)))
         return shrink(frames, resolution)
 
+    def _hear(self, evaluator: Evaluator, faces: Faces, voice: Clip) -> Sample:
+        if not evaluator.can_hear(len(faces)):
+            return {}
+        mel = map_tensors(voice.features_path)["mel"].float()
+        return {"sync_cosines": evaluator.sync_cosines(faces, mel)}
+
     def _look(self, evaluator: Evaluator, faces: Faces, clip: Clip, voice: Clip) -> Sample:
-        sample: Sample = {}
-        if evaluator.syncnet is not None and len(faces) >= evaluator.syncnet.config.num_frames:
-            mel = map_tensors(voice.features_path)["mel"].float()
-            sample["sync_cosines"] = evaluator.sync_cosines(faces, mel)
+        sample = self._hear(evaluator, faces, voice)
         wanted, filmed = (mouth_of(each, len(faces)) for each in (voice, clip))
         if evaluator.reader is not None and wanted is not None and filmed is not None:
             sample |= {"reading": evaluator.read(faces), "driving": wanted}
