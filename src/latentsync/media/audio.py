@@ -3,8 +3,9 @@
 import logging
 import wave
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, groupby
+from itertools import chain, groupby, tee
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # What every network here hears.
 SAMPLE_RATE = 16_000
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 FLOATS = frozenset(("flt", "dbl"))
 FULL_SCALE = 1.0
 LOSSY_PEAK = 2.0  # decoders of lossy audio overshoot full scale by less
@@ -87,7 +90,58 @@ def read_pieces(
             num_given += frame.samples
             if num_given >= wanted:
                 break
-    if not num_given:
+    check_any(num_given, path)
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFormat:
+    """Samples a second, and the channels by libav's name of their layout."""
+
+    rate: int
+    layout: str
+
+    @property
+    def num_channels(self) -> int:
+        return AudioLayout(self.layout).nb_channels
+
+
+def sound_format(path: Path) -> SoundFormat:
+    """What a media file has; of layouts without a common name two channels are taken."""
+    with open_media(path) as container:
+        stream = audio_stream(container, path)
+        return SoundFormat(stream.rate, LAYOUTS.get(stream.channels, "stereo"))
+
+
+def read_at_two_rates(
+    path: Path, own: SoundFormat, *, max_seconds: float = inf
+) -> Iterator[tuple[Int16[np.ndarray, " n"], Int16[np.ndarray, "m c"]]]:
+    """The pieces of `read_pieces`, each with the sound of about the same time in a format of its
+    own, decoded once."""
+    num_mono = num_own = 0
+    with open_media(path) as container:
+        stream = audio_stream(container, path)
+        decoded = tee(decode_audio(container, stream, path, on_damage=warn(path)))
+        mono = resample(decoded[0], layout="mono", sample_rate=SAMPLE_RATE)
+        beside = resample(decoded[1], layout=own.layout, sample_rate=own.rate, sample_format="s16")
+        for frame in mono:
+            num_mono += frame.samples
+            pieces: list[Any] = [np.empty((0, own.num_channels), np.int16)]
+            # In step, so that `tee` holds little.
+            while num_own * SAMPLE_RATE < num_mono * own.rate:
+                piece = next(beside, None)
+                if piece is None:
+                    break
+                num_own += piece.samples
+                pieces.append(piece.to_ndarray().reshape(-1, own.num_channels))
+            yield frame.to_ndarray()[0], np.concatenate(pieces)
+            if num_mono >= max_seconds * SAMPLE_RATE:
+                break
+    check_any(num_mono, path)
+
+
+def check_any(num_samples: int, path: Path) -> None:
+    """ValueError for a stream without samples."""
+    if not num_samples:
         raise ValueError(f"{path} has an audio stream without sound (0 samples): use another file")
 
 

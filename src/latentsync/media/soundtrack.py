@@ -5,24 +5,24 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
+from av.audio.format import AudioFormat
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-from latentsync.media.audio import audio_stream, decode_audio, is_steady, resample
+from latentsync.media.audio import LAYOUTS, audio_stream, decode_audio, is_steady, resample
 from latentsync.media.container import ignore, open_media, seconds, time_zero
 
 BITS_PER_CHANNEL = 96_000
 AAC_RATES = frozenset(
     (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 )
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 RUN_IN_SECONDS = Fraction(1, 10)
 MAX_LATE_SECONDS = Fraction(1, 1000)
 HALF_A_TICK = Fraction(1, 2000)  # Matroska's ticks are milliseconds
@@ -34,6 +34,7 @@ COPIED_INTO_MP4 = frozenset(("aac", "ac3", "alac", "eac3", "mp3"))
 ENCODERS = {"aac": ("aac", 1024), "mp3": ("libmp3lame", 1105)}
 
 CopyAudio = bool | Literal["auto"]
+LOSSLESS = "flac"
 TimedPacket = tuple[Fraction, Packet]
 
 
@@ -42,7 +43,8 @@ class Soundtrack:
 
     From the file's first video frame on, for `limit_seconds` at most. `copy`: True copies packets,
     False encodes to AAC at the source's rate and channels, "auto" copies codecs that players expect
-    in this container if rate, layout and levels are normal and constant.
+    in this container if rate, layout and levels are normal and constant. `lossless`: encodes to
+    FLAC of 16 bits instead.
     """
 
     def __init__(
@@ -52,14 +54,15 @@ class Soundtrack:
         stack: ExitStack,
         *,
         limit_seconds: float | None,
-        copy: CopyAudio,
+        copy: CopyAudio = False,
+        lossless: bool = False,
     ) -> None:
         source = stack.enter_context(open_media(path))
         stream = audio_stream(source, path)
         if copy == "auto":
             codec = stream.codec_context.codec.canonical_name
             copy = _is_usual(codec, target) and _starts_well(target, path) and is_steady(path)
-        add = _copied if copy else _encoded
+        add = _lossless if lossless else _copied if copy else _encoded
         limit = None if limit_seconds is None else Fraction(limit_seconds)
         self.packets = add(target, source, stream, path, limit)
         self.waiting = next(self.packets, None)
@@ -167,6 +170,31 @@ def _encoded(
     return _encode(output, frames, None if limit is None else round(limit * rate))
 
 
+def _lossless(
+    target: OutputContainer,
+    source: InputContainer,
+    stream: AudioStream,
+    path: Path,
+    limit: Fraction | None,
+) -> Iterator[TimedPacket]:
+    """Add a FLAC stream of the source's rate and channels and yield its packets in order."""
+    layout = LAYOUTS.get(stream.channels, "stereo")
+    # Level 5, the default, takes twice the time for files 3 % smaller.
+    options = {"compression_level": "0"}
+    output = target.add_stream(LOSSLESS, rate=stream.rate, layout=layout, options=options)
+    assert isinstance(output, AudioStream), "the encoder's name decides"
+    output.codec_context.format = AudioFormat("s16")
+    frames = resample(
+        decode_audio(source, stream, path, on_damage=ignore),
+        sample_format="s16",
+        layout=layout,
+        sample_rate=stream.rate,
+    )
+    packets = _encode(output, frames, None if limit is None else round(limit * stream.rate))
+    # The last one is empty: it carries a checksum for files that can be written twice.
+    return ((start, packet) for start, packet in packets if packet.size)
+
+
 def _encode(
     output: AudioStream, frames: Iterator[AudioFrame], num_samples: int | None
 ) -> Iterator[TimedPacket]:
@@ -183,7 +211,9 @@ def _encode(
 
 
 def _head(frame: AudioFrame, num_samples: int) -> AudioFrame:
-    samples = frame.to_ndarray()[:, :num_samples].astype(np.float32)
+    per_sample = 1 if frame.format.is_planar else frame.layout.nb_channels
+    every: Any = frame.to_ndarray()
+    samples = np.ascontiguousarray(every[:, : num_samples * per_sample])
     head = AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
     head.rate = frame.rate
     return head

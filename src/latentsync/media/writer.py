@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
+from functools import partial as partial_call
 from pathlib import Path
 from types import TracebackType
 
@@ -50,7 +51,8 @@ class VideoWriter:
     plays in ffmpeg, mpv and VLC; for 10 bits and HDR 4:2:0. `time_base`: seconds per tick, if
     frames are given with starts. `audio` is any file with audio, used from its first video frame on
     for at most `audio_seconds`: encoded to AAC at its own rate and channels, or copied
-    (`copy_audio`); "auto" copies what players expect in this container.
+    (`copy_audio`); "auto" copies what players expect in this container. `lossless_audio` is another
+    file with audio, a second track of its rate and channels in FLAC, which players do not choose.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class VideoWriter:
     audio: Path | None = None
     audio_seconds: float | None = None
     copy_audio: CopyAudio = False
+    lossless_audio: Path | None = None
     keyframe_interval: int | None = None
 
     def __post_init__(self) -> None:
@@ -104,15 +107,12 @@ class VideoWriter:
             partial = stack.enter_context(publish(self.path))
             self.container = stack.enter_context(create_video(partial, self.path, self.encoder))
             self.video = self._add_video()
-            self.sound: Soundtrack | None = None
+            add = partial_call(Soundtrack, self.container, limit_seconds=self.audio_seconds)
+            self.sounds: list[Soundtrack] = []
             if self.audio is not None:
-                self.sound = Soundtrack(
-                    self.container,
-                    self.audio,
-                    stack,
-                    limit_seconds=self.audio_seconds,
-                    copy=self.copy_audio,
-                )
+                self.sounds.append(add(self.audio, stack, copy=self.copy_audio))
+            if self.lossless_audio is not None:
+                self.sounds.append(add(self.lossless_audio, stack, lossless=True))
             stack.push(self._finish)
             self.stack = stack.pop_all()
         return self
@@ -179,8 +179,8 @@ class VideoWriter:
         self._mux_sound(until=None)
 
     def _mux_sound(self, until: Fraction | None) -> None:
-        if self.sound is not None:
-            mux(self.container, self.sound.until(until), self.path)
+        for sound in self.sounds:
+            mux(self.container, sound.until(until), self.path)
 
     def _add_video(self) -> VideoStream:
         stream = self.container.add_stream(self.encoder, rate=self.rate, options=self.options)

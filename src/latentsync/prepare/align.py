@@ -151,6 +151,7 @@ class Align:
         self, segment: Segment, person: Person, piece: Piece, number: int
     ) -> AlignedSegment:
         first, end, shown = piece.first, piece.end, piece.faces
+        own, at = segment.own_sound, segment.start_frame
         return AlignedSegment(
             source=segment.source,
             index=segment.index,
@@ -161,6 +162,7 @@ class Align:
             stretch=number,
             looks=[face.look for face in shown if face.look is not None],
             openings=np.array([face.opening for face in shown]),
+            own_sound=None if own is None else own.part(at + first, at + end, self.fps),
         ).with_measures(
             face_px=float(np.median([face.side for face in shown])),
             **self._hidden(person, range(first, end)),

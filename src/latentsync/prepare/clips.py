@@ -57,6 +57,7 @@ class Recipe:
     aligner: str = "smooth"
     resolution: int = 256
     fps: float = 25.0
+    own_sound: bool = True
     min_seconds: float = 2.0
     max_seconds: float = 10.0
     cut_ratio: float | None = STANDS_OUT
@@ -75,7 +76,7 @@ class Recipe:
         fps, min_seconds = self.fps, self.min_seconds
         return [
             Probe(min_seconds=min_seconds),
-            Resample(fps=fps),
+            Resample(fps=fps, own_sound=self.own_sound),
             Cut(fps=fps, min_seconds=min_seconds, cut_ratio=self.cut_ratio),
             Align(
                 make_detector=self.make_detector,

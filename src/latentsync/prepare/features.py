@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -35,6 +36,8 @@ COLOUR = ColourTags(matrix=6)
 class WriteClips:
     """Writes clips/NAME.mp4 and features/NAME.safetensors.
 
+    The clip's first track of sound is that of the features, 16 kHz in AAC; the second, if stages
+    before kept it, the recording's own rate and channels, lossless in 16 bits.
     Features: `audio` (encoder states), `mel` (for SyncNet), `turn` (yaw of the head, degrees), and
     `opening` (of the mouth, by the detector). Adds `id`, the same for the same frames of the same
     person in the same recording, whatever its name is.
@@ -77,10 +80,14 @@ class WriteClips:
         yield clip
 
     def _write_video(self, clip: Clip, aligned: AlignedSegment) -> None:
-        sound_path = aside(clip.path.with_name(f"{clip.name}.wav"))
-        write_wav(sound_path, aligned.waveform, SAMPLE_RATE)
-        try:
-            size = self.resolution
+        size, own = self.resolution, aligned.own_sound
+        with ExitStack() as stack:
+            sound_path = stack.enter_context(wav_aside(clip, "heard"))
+            write_wav(sound_path, aligned.waveform, SAMPLE_RATE)
+            own_path = None
+            if own is not None:
+                own_path = stack.enter_context(wav_aside(clip, "own"))
+                own.write(own_path)
             with VideoWriter(
                 clip.path,
                 fps=self.fps,
@@ -89,14 +96,13 @@ class WriteClips:
                 crf=self.crf,
                 preset=PRESET,
                 audio=sound_path,
+                lossless_audio=own_path,
                 keyframe_interval=KEYFRAME_INTERVAL,
                 tune=TUNE,
                 colour=COLOUR,
             ) as writer:
                 for face in aligned.faces:
                     writer.write(face)
-        finally:
-            sound_path.unlink()
 
     def _write_features(self, clip: Clip, aligned: AlignedSegment) -> None:
         with torch.no_grad():
@@ -108,6 +114,16 @@ class WriteClips:
         if aligned.openings is not None:
             features["opening"] = torch.from_numpy(aligned.openings).float()
         save_features(self.audio_encoder, states, features, clip)
+
+
+@contextmanager
+def wav_aside(clip: Clip, kind: str) -> Iterator[Path]:
+    """A place beside a clip for its sound, removed at the end."""
+    path = aside(clip.path.with_name(f"{clip.name}.{kind}.wav"))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1)  # the clips of a recording follow one another

@@ -65,4 +65,5 @@ class Part:
             part_of_sound(resampled.waveform, sample_of(first, self.fps), sample_of(end, self.fps)),
             offset + first,
             frames_from,
+            resampled.own_sound,
         )

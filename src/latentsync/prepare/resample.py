@@ -3,13 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from latentsync.media.audio import SAMPLE_RATE, read_pieces
+from latentsync.media.audio import (
+    SAMPLE_RATE,
+    SoundFormat,
+    read_at_two_rates,
+    read_pieces,
+    sound_format,
+)
 from latentsync.media.container import UNREADABLE
 from latentsync.media.video import glance_at_frames
-from latentsync.prepare.stage import Dropped, Recording, Resampled, UnreadableError
-from latentsync.prepare.stored_sound import StoredSound
+from latentsync.prepare.stage import Dropped, Recording, Resampled, Source, UnreadableError
+from latentsync.prepare.stored_sound import OwnSound, StoredSound, store_both
+
+HEARD = SoundFormat(SAMPLE_RATE, "mono")  # by networks
 
 T = TypeVar("T")
 
@@ -19,7 +28,9 @@ class Resample:
     """Resamples frames to `fps` and audio to 16 kHz, without intermediate files of video.
 
     The sound is on the disk of the output while its recording is prepared, in a file without a name
-    (32 kB a second), as it would not fit into memory for every length.
+    (32 kB a second), as it would not fit into memory for every length. `own_sound`: beside it in
+    another one at its own rate, with all channels (192 kB a second of stereo at 48 kHz), unless
+    that is 16 kHz mono.
     """
 
     name: ClassVar[str] = "resample"
@@ -27,13 +38,12 @@ class Resample:
     makes: ClassVar[type] = Resampled
 
     fps: float
+    own_sound: bool = False
 
     def run(self, recording: Recording) -> Iterator[Resampled | Dropped]:
         source, info = recording.source, recording.info
         try:
-            pieces = readable(read_pieces(source.path, max_seconds=source.end_seconds or inf))
-            # A disk without room is no fault of the file: that error ends the run.
-            sound = StoredSound.of(pieces, source.output_dir)
+            sound, own = self._sound(source)
         except UnreadableError as error:
             yield Dropped(source.name, self.name, str(error))
             return
@@ -63,7 +73,25 @@ class Resample:
                     source.path, fps=self.fps, start_seconds=(first + number) / self.fps
                 )
             ),
+            own,
         )
+
+    def _sound(self, source: Source) -> tuple[StoredSound, OwnSound | None]:
+        """A disk without room is no fault of the file: that error ends the run."""
+        path, most = source.path, source.end_seconds or inf
+        own = format_of(path) if self.own_sound else HEARD
+        if own == HEARD:
+            pieces = readable(read_pieces(path, max_seconds=most))
+            return StoredSound.of(pieces, source.output_dir), None
+        pairs = readable(read_at_two_rates(path, own, max_seconds=most))
+        return store_both(pairs, own, source.output_dir)
+
+
+def format_of(path: Path) -> SoundFormat:
+    try:
+        return sound_format(path)
+    except UNREADABLE as error:
+        raise UnreadableError(str(error)) from error
 
 
 def readable(items: Iterator[T]) -> Iterator[T]:

@@ -70,7 +70,9 @@ class Cut:
             return begin(start)
 
         at = resampled.start_frame + start
-        return Segment(resampled.source, index, at, frames, sound, again if begin else None)
+        read_again = again if begin else None
+        own = resampled.own_sound
+        return Segment(resampled.source, index, at, frames, sound, read_again, own)
 
     def _dropped(self, resampled: Resampled, reason: str, start: int, end: int) -> Dropped:
         start, end = resampled.start_frame + start, resampled.start_frame + end

@@ -22,7 +22,7 @@ from latentsync.data.clips import COLUMNS, Clip, Measures
 from latentsync.faces.tracking.lazy_frame import AnyFrame
 from latentsync.files import printable
 from latentsync.media.video import VideoInfo
-from latentsync.prepare.stored_sound import Sound
+from latentsync.prepare.stored_sound import OwnSound, Sound
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +102,8 @@ class Recording:
 class Resampled:
     """Frames at the model's rate, read anew by every call, and the audio from the first one on.
 
-    Frames are RGB arrays, or become them when somebody looks (see `lazy_frame`);
-    the audio is read when a slice of it is taken.
-
-    The first one is frame `start_frame` of the source, whose other frames were left out.
+    Frames are RGB arrays, or become them when somebody looks (see `lazy_frame`); the first one is
+    frame `start_frame` of the source. The audio is read when a slice of it is taken.
     """
 
     source: Source
@@ -115,6 +113,7 @@ class Resampled:
     start_frame: int = 0
     frames_from: Callable[[int], Iterator[AnyFrame]] | None = None
     """The frames from one on, found without reading those before; None: they cannot be had."""
+    own_sound: OwnSound | None = None  # the whole source's; None: `waveform` is, or it is not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,7 @@ class Segment:
     waveform: Sound
     again: Callable[[], Iterator[AnyFrame]] | None = None
     """Reads the same frames once more, and those of later shots; None: they are read once."""
+    own_sound: OwnSound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,7 @@ class AlignedSegment:
     """Every tenth face, if the detector shows eyes and mouth."""
     openings: Float[np.ndarray, " f"] | None = None
     """How far the mouth is open in each frame, by the detector; NaN or None if unknown."""
+    own_sound: OwnSound | None = None  # at its own rate what `waveform` is at 16 kHz
 
     @property
     def name(self) -> str:

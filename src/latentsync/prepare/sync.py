@@ -78,6 +78,7 @@ def shifted(aligned: AlignedSegment, offset: int, *, fps: float) -> AlignedSegme
     have none."""
     num_frames = len(aligned.faces)
     first, end = max(offset, 0), num_frames + min(offset, 0)
+    own = aligned.own_sound
     return replace(
         aligned,
         start_frame=aligned.start_frame + first,
@@ -85,6 +86,7 @@ def shifted(aligned: AlignedSegment, offset: int, *, fps: float) -> AlignedSegme
         turns=aligned.turns[first:end],
         openings=None if aligned.openings is None else aligned.openings[first:end],
         waveform=aligned.waveform[sample_of(first - offset, fps) : sample_of(end - offset, fps)],
+        own_sound=None if own is None else own.part(first - offset, end - offset, fps),
     )
 
 
