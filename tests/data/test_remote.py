@@ -1,5 +1,6 @@
 """A data set in an object store returns the same items as on disk."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,24 @@ def test_a_store_that_does_not_answer_stops_the_run(
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", times_out)
     with pytest.raises(StoreUnreachable, match=r"in 3 tries: no answer.*ckpt_path=last"):
         dataset[0]
+
+
+def test_a_full_cache_disk_stops_the_run_and_names_the_folder(
+    in_memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the fault of the disk, not of a clip; nothing is asked again."""
+    asked = []
+
+    def full(self, address: str, *more: object, **others: object) -> None:
+        asked.append(address)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    clips = read_manifest(in_memory, cache_dir=tmp_path / "cache")
+    dataset = ClipDataset(clips, Items(num_frames=4))
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", full)
+    with pytest.raises(StoreUnreachable, match=r"cache.* cannot take .*No space left.*make room"):
+        dataset[0]
+    assert len(asked) == 1
 
 
 def test_addresses_that_cannot_be_opened(tmp_path: Path) -> None:

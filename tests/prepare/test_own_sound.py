@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from test_sync_stage import numbered as numbered
 
 from coded import FPS, RESOLUTION, SIZE, coded_frame, make_detector
 from latentsync.data.clips import Clip
@@ -17,7 +18,6 @@ from latentsync.prepare import Recipe, prepare_clips
 from latentsync.prepare.again import adopt
 from latentsync.prepare.stored_sound import store_both
 from latentsync.prepare.sync import shifted
-from test_sync_stage import numbered as numbered
 
 NUM_FRAMES = 150
 

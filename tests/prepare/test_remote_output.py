@@ -348,3 +348,18 @@ def test_a_store_that_falls_silent_while_uploading(url, run, monkeypatch) -> Non
     folder = run()
     assert stored(url) == local(folder)
     assert brief(ValueError("one\ntwo")) == "one"
+
+
+def test_a_file_of_the_users_in_the_working_folder_stays_here(url, run) -> None:
+    """Beside the set, among its clips, its features and its archives."""
+    folder = run()
+    (folder / "shards").mkdir()
+    own = ("notes.txt", "clips/mine.mp4", "features/mine.safetensors", "shards/mine.tar")
+    for name in own:
+        (folder / name).write_text("mine")
+    run(level_db=-90.0)
+    store, root = fsspec.core.url_to_fs(url)
+    there = {place.rpartition("my set/")[2] for place in store.find(root)}
+    assert "manifest.jsonl" in there
+    assert not there & {*own}
+    assert all((folder / name).read_text() == "mine" for name in own)

@@ -1,25 +1,31 @@
 """A prepared data set in an object store, with an LRU cache of its files on the local disk."""
 
+import errno
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from latentsync.extras import install
-from latentsync.files import cache_root, publish
+from latentsync.files import cache_root, printable, publish
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 SEPARATOR = "://"
 TRIES = 3
+# A disk that cannot take a file is no fault of the store, nor of the file.
+OWN_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # A process checks the cache after fetching the first fraction of its limit, and then deletes down
 # to the limit less the second one, because other processes also fetch between its checks.
 LOOK_SHARE, SPARE_SHARE = 0.005, 0.05
@@ -115,19 +121,19 @@ class RemoteSet:
             self._make_room()
 
     def _fetch(self, address: str, partial: Path) -> None:
-        for left in reversed(range(TRIES)):
-            try:
-                self._fs.get_file(address, str(partial))
-                return
-            except FileNotFoundError:
-                raise
-            except refusals() as error:
-                if not left:
-                    raise StoreUnreachable(
-                        f"{address} could not be fetched in {TRIES} tries: {brief(error)}. When "
-                        "the store answers again, go on with ckpt_path=last"
-                    ) from error
-                log.warning("%s could not be fetched (%s), trying again", address, brief(error))
+        try:
+            ask(
+                lambda: self._fs.get_file(address, str(partial)),
+                f"{address} could not be fetched",
+                advice="go on with ckpt_path=last",
+            )
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # of this disk, for every file
+            raise StoreUnreachable(
+                f"{self.folder} cannot take {address} ({brief(error)}): make room, or choose "
+                "another folder or a smaller limit for the cache"
+            ) from error
 
     def _make_room(self) -> None:
         """Delete the least recently used files, with some margin for new ones."""
@@ -187,6 +193,35 @@ def open_store(url: str) -> tuple["AbstractFileSystem", str]:
         raise ValueError(f"{url} {needed} ({error})") from error
     except ValueError as error:
         raise ValueError(f"{url} cannot be opened: {error}") from error
+
+
+def ask(
+    act: Callable[[], Answer],
+    trouble: str,
+    *,
+    advice: str,
+    passed: tuple[type[Exception], ...] = (FileNotFoundError,),
+) -> Answer:
+    """What a store answers, asked a few times if it refuses.
+
+    `trouble` begins the message, `advice` is what to do when the store answers again. Errors that
+    are `passed`, and those of the local disk (no room, read-only), are raised as they are.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return act()
+        except passed:
+            raise
+        except refusals() as error:
+            if isinstance(error, OSError) and error.errno in OWN_FAULTS:
+                raise
+            if not left:
+                raise StoreUnreachable(
+                    f"{trouble} in {TRIES} tries: {brief(error)}. When the store answers again, "
+                    f"{advice}"
+                ) from error
+            log.warning("%s (%s), trying again", printable(trouble), brief(error))
+    raise AssertionError
 
 
 def refusals() -> tuple[type[Exception], ...]:

@@ -7,19 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
 
 from latentsync.data.clips import FEATURES_FOLDER, LATENTS_FOLDER
 from latentsync.data.manifest import DROPPED_NAME, MANIFEST_NAME, TABLE_NAME
-from latentsync.data.remote import TRIES, StoreUnreachable, brief, is_remote, open_store, refusals
+from latentsync.data.remote import Answer, ask, brief, is_remote, open_store
 from latentsync.data.shards import INDEX_NAME, SHARDS_FOLDER
 from latentsync.files import cache_root, publish, sha256_of, visible_files
 from latentsync.prepare.again import remove_derived
 from latentsync.prepare.record import RECORD_NAME, Record, locked, whole_lines
-from latentsync.prepare.remote_sources import OWN_FAULTS, name_under, resolved_input, version_of
+from latentsync.prepare.remote_sources import name_under, resolved_input, version_of
 from latentsync.prepare.report import REPORT_NAME
 from latentsync.prepare.shards import CLIPS_FOLDER
 from latentsync.prepare.sources import find_sources
@@ -33,7 +32,6 @@ RENAMING = frozenset(("file", "local", "sftp", "ssh"))
 MANIFESTS = (TABLE_NAME, MANIFEST_NAME)
 SUMMARY = (*MANIFESTS, DROPPED_NAME, REPORT_NAME, PAGE_NAME)
 
-Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -274,23 +272,15 @@ class StoredSet:
 
     def _ask(self, act: Callable[[], Answer], what: str) -> Answer:
         """What the store answers; some tries if it fails to."""
-        for left in reversed(range(TRIES)):
-            try:
-                return act()
-            except FileNotFoundError:
-                raise
-            except PermissionError as error:
-                raise PermissionError(f"{self.url} must not be {what}: {brief(error)}") from error
-            except refusals() as error:
-                if isinstance(error, OSError) and error.errno in OWN_FAULTS:
-                    raise
-                if not left:
-                    raise StoreUnreachable(
-                        f"{self.url} could not be {what} in {TRIES} tries: {brief(error)}. When "
-                        "the store answers again, the same command goes on"
-                    ) from error
-                log.warning("%s could not be %s (%s), trying again", self.url, what, brief(error))
-        raise AssertionError
+        try:
+            return ask(
+                act,
+                f"{self.url} could not be {what}",
+                advice="the same command goes on",
+                passed=(FileNotFoundError, PermissionError),
+            )
+        except PermissionError as error:
+            raise PermissionError(f"{self.url} must not be {what}: {brief(error)}") from error
 
 
 def turn(name: str) -> tuple[int, str]:

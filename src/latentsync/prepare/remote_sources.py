@@ -1,8 +1,6 @@
 """Recordings in a store: listed by fsspec, fetched whole to be prepared, and then deleted here."""
 
-import errno
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,24 +11,20 @@ from fsspec.implementations.local import LocalFileSystem
 
 from latentsync.data.remote import (
     SEPARATOR,
-    TRIES,
     StoreUnreachable,
+    ask,
     brief,
     is_remote,
     open_store,
     refusals,
 )
-from latentsync.files import aside, printable
+from latentsync.files import aside
 from latentsync.prepare.stage import Dropped, Outcome, Source, Stage, run_stages
 
 FETCH = "fetch"  # the stage of recordings that could not be fetched
 # What stores call the state of a file, the surest first.
 STAMPS = ("ETag", "etag", "e_tag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
 MORE_STAMPS = ("modified", "created")
-# A disk that cannot take a recording is no fault of the recording.
-OWN_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,23 +153,17 @@ def fetched(source: RemoteSource) -> Iterator[Source]:
 
 def _fetch(url: str, path: Path) -> None:
     store, place = open_store(url)
-    for left in reversed(range(TRIES)):
-        try:
-            store.get_file(place, str(path))
-            return
-        except FileNotFoundError as error:
-            raise Unfetched("it vanished before it was read") from error
-        except PermissionError as error:
-            raise Unfetched(f"it must not be read: {brief(error)}") from error
-        except refusals() as error:
-            if isinstance(error, OSError) and error.errno in OWN_FAULTS:
-                raise
-            if not left:
-                raise StoreUnreachable(
-                    f"{url} could not be fetched in {TRIES} tries: {brief(error)}. When the store "
-                    "answers again, the same command goes on"
-                ) from error
-            log.warning("%s could not be fetched (%s), trying again", printable(url), brief(error))
+    try:
+        ask(
+            lambda: store.get_file(place, str(path)),
+            f"{url} could not be fetched",
+            advice="the same command goes on",
+            passed=(FileNotFoundError, PermissionError),
+        )
+    except FileNotFoundError as error:
+        raise Unfetched("it vanished before it was read") from error
+    except PermissionError as error:
+        raise Unfetched(f"it must not be read: {brief(error)}") from error
 
 
 @contextmanager
