@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from coded import LOUD, RESOLUTION, SIZE, coded_sound, make_detector, write_coded_video
 from latentsync.media.audio import write_wav
 from latentsync.media.video import VideoWriter
-from latentsync.prepare import Recipe
+from latentsync.prepare import AlignedSegment, Recipe
+from latentsync.prepare.stage import Source
 
 
 @pytest.fixture
@@ -47,3 +49,12 @@ def write_video(path: Path, frames: list[np.ndarray]) -> None:
     with VideoWriter(path, fps=25, width=SIZE, height=SIZE, audio=sound_path) as writer:
         for frame in frames:
             writer.write(frame)
+
+
+@pytest.fixture
+def numbered(tmp_path) -> AlignedSegment:
+    """Frame i is a picture of level i with sound of level i; it begins at frame 100."""
+    faces = [np.full((64, 64, 3), index, np.uint8) for index in range(60)]
+    sound = torch.arange(60).repeat_interleave(640).float()
+    source = Source(tmp_path / "a.mp4", "a.mp4", "a", tmp_path)
+    return AlignedSegment(source, 0, 100, faces, np.arange(60, dtype=float), sound)

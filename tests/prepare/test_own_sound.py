@@ -7,7 +7,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_sync_stage import numbered as numbered
 
 from coded import FPS, RESOLUTION, SIZE, coded_frame, make_detector
 from latentsync.data.clips import Clip

@@ -25,7 +25,7 @@ from latentsync.data.synthetic import read_truth
 from latentsync.faces import Face, FixedDetector
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.video import VideoWriter, open_clip, probe
-from latentsync.prepare import LocalExecutor, Recipe, SerialExecutor, prepare_clips
+from latentsync.prepare import LocalExecutor, Recipe, SerialExecutor, filter_clips, prepare_clips
 from latentsync.prepare.accounts import accounts_of
 
 
@@ -244,6 +244,33 @@ def test_a_changed_raw_file_is_prepared_again(recipe, tmp_path):
     write_coded_video(raw_dir / "two.mp4", 60)
     prepare_clips(raw_dir, tmp_path / "set", stages=recipe.stages())
     assert [clip.num_frames for clip in read_manifest(tmp_path / "set")] == [70, 60]
+
+
+def test_nothing_of_another_version_of_a_recording_is_kept(recipe, tmp_path):
+    """Clips of two versions have the same names; the first one comes back with its old time."""
+    raw, folder, stages = tmp_path / "raw", tmp_path / "set", replace(recipe, max_seconds=4.0)
+    versions = {
+        length: write_coded_video(tmp_path / f"{length}" / "one.mp4", length)
+        for length in (150, 60)
+    }
+    raw.mkdir()
+    made = {}
+    for length in (150, 60, 150, 60):
+        shutil.copy2(versions[length], raw / "one.mp4")
+        (outcome,) = prepare_clips(raw, folder, stages=stages.stages())
+        clips = sorted((folder / "clips").glob("*.mp4"))
+        assert clips == sorted(clip.path for clip in outcome.clips)
+        assert sum(clip.num_frames for clip in outcome.clips) == length
+        assert not list(folder.glob("latents/*/*"))
+        content = [path.read_bytes() for path in clips]
+        assert made.setdefault(length, content) == content
+        # Another stage's, of clips that will be others.
+        for clip in outcome.clips:
+            path = folder / "latents" / "vae-1" / f"{clip.name}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    filtered = filter_clips(folder, {})
+    assert [each.clips for each in filtered] == [outcome.clips]
 
 
 @pytest.mark.parametrize("folders", [("clips",), ("features",), ("clips", "features")])

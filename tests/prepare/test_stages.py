@@ -73,6 +73,8 @@ EARLIER = [
 
 
 BEFORE: dict = {
+    "max_people": 1,
+    "own_sound": False,
     "cut_ratio": None,
     "min_overlap": 0.0,
     "max_yaw": None,

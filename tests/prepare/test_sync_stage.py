@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from latentsync.metrics.sync import SyncScore
 from latentsync.prepare import AlignedSegment, Dropped, MeasureSync, Recipe
@@ -14,15 +13,6 @@ from latentsync.prepare.sync import shifted
 
 NUM_FRAMES = 60
 SYNCNET = Path(__file__).parents[2] / "experiments" / "demo" / "model" / "syncnet"
-
-
-@pytest.fixture
-def numbered(tmp_path) -> AlignedSegment:
-    """Frame i is a picture of level i with sound of level i; it begins at frame 100."""
-    faces = [np.full((64, 64, 3), index, np.uint8) for index in range(NUM_FRAMES)]
-    sound = torch.arange(NUM_FRAMES).repeat_interleave(640).float()
-    source = Source(tmp_path / "a.mp4", "a.mp4", "a", tmp_path)
-    return AlignedSegment(source, 0, 100, faces, np.arange(NUM_FRAMES, dtype=float), sound)
 
 
 def stage_with(score: SyncScore | None) -> MeasureSync:

@@ -61,8 +61,7 @@ def recipe() -> Recipe:
 
 
 def test_each_of_two_has_clips(film: Path, recipe: Recipe, tmp_path: Path) -> None:
-    stages = replace(recipe, max_people=2).stages()
-    outcomes = prepare_clips(film, tmp_path / "set", stages=stages)
+    outcomes = prepare_clips(film, tmp_path / "set", stages=recipe.stages())
     first, second = outcomes[0].clips
     assert second.name == f"{first.name}_1"
     assert (first.start_frame, first.num_frames) == (0, 80)
@@ -79,8 +78,9 @@ def test_each_of_two_has_clips(film: Path, recipe: Recipe, tmp_path: Path) -> No
     assert (tmp_path / "set" / "dropped.jsonl").read_text() == ""
 
 
-def test_the_default_follows_one(film: Path, recipe: Recipe, tmp_path: Path) -> None:
-    (outcome,) = prepare_clips(film, tmp_path / "set", stages=recipe.stages())
+def test_one_can_be_followed(film: Path, recipe: Recipe, tmp_path: Path) -> None:
+    stages = replace(recipe, max_people=1).stages()
+    (outcome,) = prepare_clips(film, tmp_path / "set", stages=stages)
     assert [(clip.start_frame, clip.num_frames) for clip in outcome.clips] == [(0, 80)]
     # Green alone is there for too short a time.
     (line,) = (tmp_path / "set" / "dropped.jsonl").read_text().splitlines()
@@ -89,8 +89,7 @@ def test_the_default_follows_one(film: Path, recipe: Recipe, tmp_path: Path) -> 
 
 
 def test_processes_make_the_same_files(film: Path, recipe: Recipe, tmp_path: Path) -> None:
-    stages = replace(recipe, max_people=2).stages()
-    made = []
+    stages, made = recipe.stages(), []
     for name, executor in (("one", None), ("pool", LocalExecutor(num_workers=2))):
         prepare_clips(film, tmp_path / name, stages=stages, executor=executor)
         files = sorted((tmp_path / name).glob("*/*.*"))

@@ -40,7 +40,6 @@ from latentsync.prepare.remote_sources import resolved_input, run_source
 from latentsync.prepare.sound import MeasureSound
 from latentsync.prepare.speaking import MeasureSpeaking
 from latentsync.prepare.stage import (
-    ERROR,
     UNEXPECTED,
     AlignedSegment,
     Outcome,
@@ -167,12 +166,14 @@ def open_record(folder: Path, now: dict, stages: Sequence[Stage], *, redo: bool 
     return record
 
 
-def task_of(source: Source, row: Mapping | None, *, whole: bool) -> Task | None:
+def task_of(
+    source: Source, row: Mapping | None, *, whole: bool, before: Mapping | None = None
+) -> Task | None:
     """What is left to do for a source of this recorded row; None if nothing is. `whole`: its files
-    are there."""
+    are there. `before`: the row of another version of the recording."""
     outdated = Outdated() if row is None else Outdated.of_row(row)
     if row is None or not whole or outdated.source:
-        return Task(source, row if outdated.source else None)
+        return Task(source, row if outdated.source else before)
     return Task(source, row, outdated) if outdated else None
 
 
@@ -195,9 +196,7 @@ def remove_derived(folder: Path, name: str) -> None:
 
 
 def remove_files(folder: Path, before: Mapping, now: Mapping) -> None:
-    """Delete the files of clips that a source no longer has, unless it ended with an error."""
-    if any(part["stage"] == ERROR for part in now["dropped"]):
-        return
+    """Delete the files of clips that a source no longer has."""
     kept = {clip[kind] for clip in now["clips"] for kind in ("clip", "features")}
     for clip in before["clips"]:
         for kind in ("clip", "features"):

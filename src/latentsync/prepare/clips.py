@@ -1,6 +1,6 @@
 """Raw videos => a data set: clips, features, manifest, list of dropped items, and a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from latentsync.prepare.remote_sources import resolved_input
 from latentsync.prepare.resample import Resample
 from latentsync.prepare.segment import Cut
 from latentsync.prepare.sound import MeasureSound
-from latentsync.prepare.sources import find_sources, version
+from latentsync.prepare.sources import find_sources, recording_of, version
 from latentsync.prepare.speaking import MeasureSpeaking
 from latentsync.prepare.stage import ERROR, Outcome, Source, Stage, check_stages
 from latentsync.prepare.summary import SetRule, summarise
@@ -65,7 +65,7 @@ class Recipe:
     syncnet: Path | str | None = None
     max_yaw: float | None = MAX_YAW
     occlusion: Path | str | None = HANDS
-    max_people: int = 1
+    max_people: int = 2
     identity: Path | str | None = "sface"
     vad: str = "level"
     lr_asd: Path | str | None = None
@@ -141,10 +141,15 @@ def prepare_clips(
         record = open_record(output_dir, recorded_parameters(given, stages), stages)
         # Versions before reading: a file that changes meanwhile is prepared again by the next run.
         versions = {source: version(source) for source in sources}
-        rows = ((source, record.rows.get(name)) for source, name in versions.items())
+        others = other_versions(record, versions.values())
         tasks = (
-            task_of(source, row, whole=row is not None and is_whole(row, output_dir))
-            for source, row in rows
+            task_of(
+                source,
+                record.rows.get(name),
+                whole=is_whole(record, name, others[name], output_dir),
+                before=record.rows.get(others[name][-1]) if others[name] else None,
+            )
+            for source, name in versions.items()
         )
         todo = [task for task in tasks if task is not None]
         make_work = partial(make_preparer, stages)
@@ -154,7 +159,8 @@ def prepare_clips(
             total=len(sources), initial=done, desc="prepare", unit="file", disable=not progress
         ) as bar:
             for outcome in fresh:
-                note(record, versions[outcome.source], outcome.as_row(output_dir))
+                name = versions[outcome.source]
+                note(record, name, outcome.as_row(output_dir), others[name])
                 bar.update()
         outcomes = [
             Outcome.from_row(row_of(source, name, record), source, output_dir)
@@ -167,12 +173,26 @@ def prepare_clips(
     return outcomes
 
 
-def note(record: Record, name: str, row: dict) -> None:
-    """Record what became of a source; files of clips that it had before and has no more go."""
-    before = record.rows.get(name)
-    record.add(name, row)
-    if before is not None:
-        remove_files(record.path.parent, before, row)
+def other_versions(record: Record, names: Iterable[str]) -> dict[str, list[str]]:
+    """For the names of recordings' versions, the recorded ones of others of the same recordings."""
+    recorded: dict[str, list[str]] = {}
+    for item in record.rows:
+        recorded.setdefault(recording_of(item), []).append(item)
+    return {
+        name: [item for item in recorded.get(recording_of(name), ()) if item != name]
+        for name in names
+    }
+
+
+def note(record: Record, name: str, row: dict, others: Sequence[str] = ()) -> None:
+    """Record what became of a source; files of clips that it, or another version of it, had before
+    and has no more go."""
+    has_failed = any(part["stage"] == ERROR for part in row["dropped"])
+    replaced = [] if has_failed else [each for each in others if each in record.rows]
+    before = [record.rows[each] for each in (name, *replaced) if each in record.rows]
+    record.add(name, row, replaces=replaced)
+    for each in () if has_failed else before:
+        remove_files(record.path.parent, each, row)
 
 
 def row_of(source: Source, name: str, record: Record) -> dict:
@@ -199,9 +219,14 @@ def make_preparer(stages: Sequence[Stage]) -> Callable[[Task], Outcome]:
     return partial(run_task, [replace(stage) for stage in stages])  # type: ignore[type-var]
 
 
-def is_whole(row: dict, output_dir: Path) -> bool:
-    """Whether a source ended without an unexpected error, and all its files still exist."""
-    if any(part["stage"] == ERROR for part in row["dropped"]):
+def is_whole(record: Record, name: str, others: Sequence[str], output_dir: Path) -> bool:
+    """Whether a version ended without an unexpected error, all its files still exist, and none of
+    another one has been written over them."""
+    row = record.rows.get(name)
+    if row is None or any(part["stage"] == ERROR for part in row["dropped"]):
+        return False
+    order = list(record.rows) if others else []
+    if any(order.index(each) > order.index(name) for each in others):
         return False
     files = (clip[name] for clip in row["clips"] for name in ("clip", "features"))
     return all((output_dir / file).is_file() for file in files)

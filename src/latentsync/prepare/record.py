@@ -12,8 +12,12 @@ from latentsync import files
 RECORD_NAME = "record.jsonl"
 
 
+REPLACES = "replaces"  # in a row: items that it takes the place of
+
+
 class Record:
-    """The parameters of a folder and a row per finished item; resuming reads only this."""
+    """The parameters of a folder and a row per finished item, the last one added at the end;
+    resuming reads only this."""
 
     def __init__(self, path: Path, rows: dict[str, dict]) -> None:
         self.path = path
@@ -46,17 +50,23 @@ class Record:
             raise FileNotFoundError(
                 f"{folder} has no {RECORD_NAME}: give a folder that prepare.py made"
             )
-        parameters, rows = {}, {}
+        parameters: dict = {}
+        rows: dict[str, dict] = {}
         for row in map(json.loads, lines):
             if "item" in row:
+                for item in (row["item"], *row.get(REPLACES, ())):
+                    rows.pop(item, None)
                 rows[row["item"]] = row
             else:
                 parameters = row["parameters"]
         return parameters, cls(path, rows)
 
-    def add(self, item: str, row: dict) -> None:
-        """Record a finished item; it is on disk when this returns."""
-        self.rows[item] = {"item": item, **row}
+    def add(self, item: str, row: dict, *, replaces: Sequence[str] = ()) -> None:
+        """Record a finished item, in place of others; it is on disk when this returns."""
+        for each in (item, *replaces):
+            self.rows.pop(each, None)
+        gone = {REPLACES: list(replaces)} if replaces else {}
+        self.rows[item] = {"item": item, **row, **gone}
         self._append(self.rows[item])
 
     def change(self, parameters: dict, rows: Sequence[dict]) -> None:

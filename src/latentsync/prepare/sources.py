@@ -169,6 +169,11 @@ def key_of(name: str) -> str:
     return f"{readable}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
+def recording_of(version: str) -> str:
+    """The name of the recording that a `version` is of."""
+    return version.rsplit(" ", 2)[0]
+
+
 def version(source: Source) -> str:
     """Identifies the current version of a raw file: a changed file is prepared again."""
     if isinstance(source, RemoteSource):

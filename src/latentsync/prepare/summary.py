@@ -15,6 +15,7 @@ from latentsync.prepare.record import Record, locked
 from latentsync.prepare.remote_sources import source_of
 from latentsync.prepare.report import write_report
 from latentsync.prepare.reporting.page import Prepared, write_page
+from latentsync.prepare.sources import recording_of
 from latentsync.prepare.stage import Outcome
 
 PAGE_NAME = "report.html"
@@ -98,7 +99,7 @@ def filter_clips(
         recorded, record = Record.existing(output_dir)
         given = str(recorded["input"])
         # The last version of a source that changed is the one that was prepared last.
-        rows = {item.rsplit(" ", 2)[0]: row for item, row in record.rows.items()}
+        rows = {recording_of(item): row for item, row in record.rows.items()}
         listed = _listed_sources(output_dir, rows)
         check_up_to_date([rows[name] for name in listed if name in rows], output_dir)
         outcomes = [

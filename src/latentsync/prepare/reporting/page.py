@@ -205,7 +205,7 @@ def _note_of(clip: Clip) -> str:
     measures = {
         name: f"{value:.4g}" if isinstance(value, int | float) else value
         for name, value in clip.measures.items()
-        if value is not None and not name.endswith("_hash")
+        if value is not None and not name.endswith("_hash") and name != "id"
     }
     return ", ".join(f"{name} {value}" for name, value in measures.items())
 
