@@ -40,12 +40,13 @@ from latentsync.evaluation.exaggerate import (
     exaggerated_faces,
     exaggerated_points,
 )
-from latentsync.evaluation.lse import LseTrack, wide_curves
+from latentsync.evaluation.lse import wide_curves
 from latentsync.metrics.base import Figure, MeanOverClips
 from latentsync.metrics.correlation import LandmarkCorrelation
 from latentsync.metrics.lips import INNER, INNER_ABOVE, LIPS, OUTER, OUTER_ABOVE, shape_of
 from latentsync.metrics.lse import LseFigures, lse_of, shift_distances
 from latentsync.metrics.sync import MAX_SHIFT, score_of, shift_cosines
+from latentsync.metrics.syncnet_v2 import LseTrack
 from latentsync.models.model_config import ModelFormat
 
 NUM_FRAMES = 60

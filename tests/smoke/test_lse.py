@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from latentsync.cli.evaluate import run
-from latentsync.evaluation.lse import FaceTrack, cropped, face_tracks
+from latentsync.evaluation.lse import face_tracks
 from latentsync.faces import Face
 from latentsync.media.audio import read_waveform, write_wav
 from latentsync.media.mfcc import mfcc
 from latentsync.media.video import VideoWriter, read_frames
 from latentsync.metrics.lse import lse, why_invalid
+from latentsync.metrics.syncnet_v2 import FaceTrack, cropped
 from latentsync.models.s3fd import S3FD
 from latentsync.models.syncnet_v2 import SyncNetV2
 from official.recipe import fill, official_shapes

@@ -25,12 +25,13 @@ from latentsync.evaluation.controls import (
 from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.exaggerate import exaggerated_faces, exaggerated_points
 from latentsync.evaluation.landmarks import by_landmarks, lips_of, points_in_aligned
-from latentsync.evaluation.lse import LseTrack, wide_curves
+from latentsync.evaluation.lse import wide_curves
 from latentsync.evaluation.model import Spoken
 from latentsync.evaluation.single_thread import single_thread
 from latentsync.evaluation.sync_embeddings import Heard, Sound, Vision, lower_halves
 from latentsync.metrics.base import Sample
 from latentsync.metrics.lips import shape_of
+from latentsync.metrics.syncnet_v2 import LseTrack
 
 
 @dataclass(frozen=True, slots=True)

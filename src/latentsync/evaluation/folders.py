@@ -21,7 +21,7 @@ from latentsync.evaluation.cut_alike import Alike, cut_alike
 from latentsync.evaluation.evaluator import Evaluator, Faces
 from latentsync.evaluation.identity import Identities
 from latentsync.evaluation.landmarks import by_landmarks, without_truth
-from latentsync.evaluation.lse import LseScorer, LseTrack, NoTrack, wide_curves
+from latentsync.evaluation.lse import LseScorer, wide_curves
 from latentsync.evaluation.pair_times import check_sizes, notes_on_time
 from latentsync.evaluation.pairs import Failed, Pair, find_pairs
 from latentsync.evaluation.report_page import Page
@@ -41,6 +41,7 @@ from latentsync.media.mel import mel_spectrogram
 from latentsync.media.video import VideoInfo, probe, read_frames
 from latentsync.metrics.base import Sample
 from latentsync.metrics.mouth import silent_frames
+from latentsync.metrics.syncnet_v2 import LseTrack, NoTrack
 from latentsync.models.syncnet import StableSyncNet
 
 log = logging.getLogger(__name__)
