@@ -108,6 +108,8 @@ ADDED = {
     "align.min_overlap",
     "align.max_yaw",
     "align.occlusion",
+    "align.max_people",
+    "resample.own_sound",
 }
 
 

@@ -45,8 +45,7 @@ def test_a_disk_without_room_ends_the_run(
 ) -> None:
     """It is no fault of the recording, which would else be listed as dropped."""
 
-    def full(pieces, folder):
-        next(iter(pieces))
+    def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(storing, "NamelessFile", full)

@@ -1,6 +1,6 @@
 """Raw videos => a data set: clips, features, manifest, list of dropped items, and a report."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -142,16 +142,7 @@ def prepare_clips(
         # Versions before reading: a file that changes meanwhile is prepared again by the next run.
         versions = {source: version(source) for source in sources}
         others = other_versions(record, versions.values())
-        tasks = (
-            task_of(
-                source,
-                record.rows.get(name),
-                whole=is_whole(record, name, others[name], output_dir),
-                before=record.rows.get(others[name][-1]) if others[name] else None,
-            )
-            for source, name in versions.items()
-        )
-        todo = [task for task in tasks if task is not None]
+        todo = tasks_of(versions, record, others, output_dir)
         make_work = partial(make_preparer, stages)
         fresh = executor.run(make_work, todo) if todo else ()
         done = len(sources) - len(todo)
@@ -171,6 +162,26 @@ def prepare_clips(
         )
     check_errors(outcomes, max_error_rate)
     return outcomes
+
+
+def tasks_of(
+    versions: Mapping[Source, str],
+    record: Record,
+    others: Mapping[str, Sequence[str]],
+    folder: Path,
+) -> list[Task]:
+    """What is left to do for the sources with these versions, of whose recordings `others` are
+    recorded, too."""
+    tasks = (
+        task_of(
+            source,
+            record.rows.get(name),
+            whole=is_whole(record, name, others[name], folder),
+            before=record.rows.get(others[name][-1]) if others[name] else None,
+        )
+        for source, name in versions.items()
+    )
+    return [task for task in tasks if task is not None]
 
 
 def other_versions(record: Record, names: Iterable[str]) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ class NamelessFile:
 
     def __init__(self, file: IO[bytes]) -> None:
         file.flush()
-        self.size = file.tell()
+        self.size = os.fstat(file.fileno()).st_size
         self.descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.descriptor)
 

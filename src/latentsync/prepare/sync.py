@@ -26,7 +26,7 @@ from latentsync.weights import load_official_syncnet_v2
 
 STRIDE = 4  # frames between windows of the picture
 BATCH = 16
-LEAST_LSE_C = 3.0  # of what the published preparation keeps
+MIN_LSE_C = 3.0  # of what the published preparation keeps
 # The face in the square, shares of its side: medians of FaceMesh's boxes (x0, y0, x1, y1) in 123
 # aligned frames of 22 real clips. Four fifths of them differ by .13 at most.
 FACE_BOX = (0.11, 0.02, 0.91, 0.83)
@@ -69,7 +69,7 @@ class MeasureSync:
         if score is None:
             yield aligned.with_measures(sync_offset=None, sync_confidence=None)
             return
-        sure = score.confidence >= (LEAST_LSE_C if isinstance(score, Lse) else LEAD)
+        sure = score.confidence >= (MIN_LSE_C if isinstance(score, Lse) else LEAD)
         measured = aligned.with_measures(
             sync_offset=score.offset if sure else None, sync_confidence=score.confidence
         )
