@@ -246,6 +246,14 @@ def test_a_changed_raw_file_is_prepared_again(recipe, tmp_path):
     assert [clip.num_frames for clip in read_manifest(tmp_path / "set")] == [70, 60]
 
 
+def test_the_bar_counts_files_clips_and_dropped_parts(recipe, tmp_path, capsys):
+    write_coded_video(tmp_path / "raw" / "good.mp4", 60)
+    write_coded_video(tmp_path / "raw" / "short.mp4", 20)
+    prepare_clips(tmp_path / "raw", tmp_path / "set", stages=recipe.stages(), progress=True)
+    shown = capsys.readouterr().err
+    assert re.search(r"prepare: 100%.* 2/2 .*file.*clips=1, dropped=1", shown)
+
+
 def test_nothing_of_another_version_of_a_recording_is_kept(recipe, tmp_path):
     """Clips of two versions have the same names; the first one comes back with its old time."""
     raw, folder, stages = tmp_path / "raw", tmp_path / "set", replace(recipe, max_seconds=4.0)

@@ -1,6 +1,6 @@
 """Raw videos => a data set: clips, features, manifest, list of dropped items, and a report."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,14 +145,9 @@ def prepare_clips(
         todo = tasks_of(versions, record, others, output_dir)
         make_work = partial(make_preparer, stages)
         fresh = executor.run(make_work, todo) if todo else ()
-        done = len(sources) - len(todo)
-        with tqdm(
-            total=len(sources), initial=done, desc="prepare", unit="file", disable=not progress
-        ) as bar:
-            for outcome in fresh:
-                name = versions[outcome.source]
-                note(record, name, outcome.as_row(output_dir), others[name])
-                bar.update()
+        for outcome in counted(fresh, total=len(sources), left=len(todo), progress=progress):
+            name = versions[outcome.source]
+            note(record, name, outcome.as_row(output_dir), others[name])
         outcomes = [
             Outcome.from_row(row_of(source, name, record), source, output_dir)
             for source, name in versions.items()
@@ -182,6 +177,23 @@ def tasks_of(
         for source, name in versions.items()
     )
     return [task for task in tasks if task is not None]
+
+
+def counted(
+    outcomes: Iterable[Outcome], *, total: int, left: int, progress: bool
+) -> Iterator[Outcome]:
+    """The outcomes of what is left of the files, with a bar of files, rate, time left, clips and
+    dropped parts."""
+    num_clips = num_dropped = 0
+    with tqdm(
+        total=total, initial=total - left, desc="prepare", unit="file", disable=not progress
+    ) as bar:
+        for outcome in outcomes:
+            yield outcome
+            num_clips += len(outcome.clips)
+            num_dropped += len(outcome.dropped)
+            bar.set_postfix(clips=num_clips, dropped=num_dropped, refresh=False)
+            bar.update()
 
 
 def other_versions(record: Record, names: Iterable[str]) -> dict[str, list[str]]:
