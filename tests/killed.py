@@ -31,7 +31,7 @@ from latentsync.prepare.executors import Executor
 
 SYNCNET = Path(__file__).parents[1] / "experiments" / "demo" / "model" / "syncnet"
 LOST = 3  # exit status of a run whose worker was killed
-LONGEST_SHARE = 0.2  # of an unbroken run's time, the longest before a kill
+LONGEST_SHARE = 0.1  # of an unbroken run's time, the longest before a kill: a run gets half as far
 
 
 class KilledPool(LocalExecutor):
