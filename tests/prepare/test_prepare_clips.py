@@ -254,8 +254,10 @@ def test_the_bar_counts_files_clips_and_dropped_parts(recipe, tmp_path, capsys):
     assert re.search(r"prepare: 100%.* 2/2 .*file.*clips=1, dropped=1", shown)
 
 
-def test_nothing_of_another_version_of_a_recording_is_kept(recipe, tmp_path):
-    """Clips of two versions have the same names; the first one comes back with its old time."""
+@pytest.mark.parametrize("noted", [True, False])
+def test_nothing_of_another_version_of_a_recording_is_kept(recipe, tmp_path, noted):
+    """Clips of two versions have the same names; the first one comes back with its old time.
+    Earlier records did not note what a version replaces."""
     raw, folder, stages = tmp_path / "raw", tmp_path / "set", replace(recipe, max_seconds=4.0)
     versions = {
         length: write_coded_video(tmp_path / f"{length}" / "one.mp4", length)
@@ -270,6 +272,9 @@ def test_nothing_of_another_version_of_a_recording_is_kept(recipe, tmp_path):
         assert clips == sorted(clip.path for clip in outcome.clips)
         assert sum(clip.num_frames for clip in outcome.clips) == length
         assert not list(folder.glob("latents/*/*"))
+        if not noted:
+            record = folder / "record.jsonl"
+            record.write_text(re.sub(r', "replaces": \[[^]]*\]', "", record.read_text()))
         content = [path.read_bytes() for path in clips]
         assert made.setdefault(length, content) == content
         # Another stage's, of clips that will be others.

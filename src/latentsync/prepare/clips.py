@@ -167,11 +167,16 @@ def tasks_of(
 ) -> list[Task]:
     """What is left to do for the sources with these versions, of whose recordings `others` are
     recorded, too."""
+    place = {name: number for number, name in enumerate(record.rows)}
+    last = {
+        name: max((name, *others[name]), key=lambda each: place.get(each, -1)) for name in others
+    }
     tasks = (
         task_of(
             source,
             record.rows.get(name),
-            whole=is_whole(record, name, others[name], folder),
+            # The files of versions before the last one may have been written over.
+            whole=last[name] == name and is_whole(record.rows.get(name), folder),
             before=record.rows.get(others[name][-1]) if others[name] else None,
         )
         for source, name in versions.items()
@@ -242,14 +247,9 @@ def make_preparer(stages: Sequence[Stage]) -> Callable[[Task], Outcome]:
     return partial(run_task, [replace(stage) for stage in stages])  # type: ignore[type-var]
 
 
-def is_whole(record: Record, name: str, others: Sequence[str], output_dir: Path) -> bool:
-    """Whether a version ended without an unexpected error, all its files still exist, and none of
-    another one has been written over them."""
-    row = record.rows.get(name)
+def is_whole(row: dict | None, output_dir: Path) -> bool:
+    """Whether a source ended without an unexpected error, and all its files still exist."""
     if row is None or any(part["stage"] == ERROR for part in row["dropped"]):
-        return False
-    order = list(record.rows) if others else []
-    if any(order.index(each) > order.index(name) for each in others):
         return False
     files = (clip[name] for clip in row["clips"] for name in ("clip", "features"))
     return all((output_dir / file).is_file() for file in files)
