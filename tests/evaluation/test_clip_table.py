@@ -3,6 +3,7 @@ say of clips and judges that are left out."""
 
 import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from latentsync.evaluation.clip_values import (
     write_clips_table,
 )
 from latentsync.evaluation.report_page import Page, write_page
-from latentsync.evaluation.tables import Content, lines
+from latentsync.evaluation.tables import Content, latex_table, lines
 from latentsync.metrics.base import Figure
 from latentsync.metrics.identity import IdentitySimilarity
 from latentsync.metrics.lips import LandmarkDistance
@@ -86,3 +87,17 @@ def test_the_page_says_why_a_judge_is_left_out(judge: str, tmp_path: Path) -> No
     content = Content({}, [])
     write_page(tmp_path, title="x", content=content, rows={}, written=written, page=Page())
     assert reason in (tmp_path / "report.html").read_text()
+
+
+def test_the_latex_table_is_a_tabular_of_escaped_cells() -> None:
+    figures = [figure("r"), Figure("p_%", "P(in>off) & 50 %_#$", "r", "higher", 0.0, 1.0, "here")]
+    rows = {"pred_a & b": {"num_clips": 2, "r": 0.5, "p_%": 0.25}, "ref": {"num_clips": 2}}
+    first, *body, last = latex_table(Content(rows, figures)).splitlines()
+    assert (first, last) == (r"\begin{tabular}{lrr}", r"\end{tabular}")
+    assert body.pop(1) == r"\hline"
+    cells = [re.split(r"(?<!\\)&", line.removesuffix(r" \\")) for line in body]
+    assert [len(line) for line in cells] == [3] * 4
+    assert [line[0].strip() for line in cells] == ["", "r", r"P(in$>$off) \& 50 \%\_\#\$", "clips"]
+    assert cells[0][1].strip() == r"pred\_a \& b"
+    assert [cell.strip() for cell in cells[2][1:]] == ["0.250", "-"]
+    assert not re.search(r"(?<!\\)[%#_]", "".join(body))
