@@ -14,7 +14,7 @@ from latentsync.cli.choices import choose_device, choose_dtype
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.infer import made
 from latentsync.cli.names import build
-from latentsync.cli.syncnet_itself import judge_syncnet
+from latentsync.cli.syncnet_itself import score_syncnet
 from latentsync.evaluation.aggregate import (
     Row,
     check_metrics,
@@ -77,7 +77,7 @@ def run(config: DictConfig) -> None:
         if config.setting not in SETTINGS:
             raise ValueError(f"setting={config.setting!r} must be one of {', '.join(SETTINGS)}")
         if config.benchmark == SYNCNET:
-            judge_syncnet(config, out)
+            score_syncnet(config, out)
         elif config.benchmark is not None or (config.pred is not None and config.ref is not None):
             compare(config, out)
         elif config.pred is None and config.ref is None:

@@ -9,14 +9,14 @@ from tqdm import tqdm
 from latentsync.cli.choices import choose_device
 from latentsync.data.manifest import read_manifest
 from latentsync.evaluation.outcome import Outcome, write_outcome
-from latentsync.evaluation.syncnet_itself import OWN, judge_clips, write_plots
+from latentsync.evaluation.syncnet_itself import OWN, score_clips, write_plots
 from latentsync.models.serialization import load_network
 from latentsync.models.syncnet import StableSyncNet
 
 log = logging.getLogger(__name__)
 
 
-def judge_syncnet(config: DictConfig, out: Path) -> None:
+def score_syncnet(config: DictConfig, out: Path) -> None:
     """Write its figures, calibration.png and offsets.png to `out`; ValueError if a clip failed."""
     if config.data.path is None:
         raise ValueError("benchmark=syncnet needs data=: a folder of prepare.py")
@@ -25,14 +25,14 @@ def judge_syncnet(config: DictConfig, out: Path) -> None:
     clips = read_manifest(Path(config.data.path))[: config.limit]
     syncnet = load_network(StableSyncNet, config.evaluator.syncnet)
     syncnet.to(choose_device(config.device))
-    judged = judge_clips(
-        tqdm(clips, desc="judge", unit="clip"),
+    scored = score_clips(
+        tqdm(clips, desc="score", unit="clip"),
         syncnet,
         stride=config.evaluator.sync_stride,
         max_frames=config.max_frames,
     )
-    failed = judged.failed
-    if judged.row.num_clips:
+    failed = scored.failed
+    if scored.row.num_clips:
         settings = {
             "benchmark": config.benchmark,
             "data": {"path": config.data.path},
@@ -41,14 +41,14 @@ def judge_syncnet(config: DictConfig, out: Path) -> None:
             "sync_stride": config.evaluator.sync_stride,
             "max_frames": config.max_frames,
         }
-        more = judged.summary(trained_on=syncnet.config.trained_on)
+        more = scored.summary(trained_on=syncnet.config.trained_on)
         outcome = Outcome(
-            *(str(config.evaluator.syncnet), {OWN: judged.row}, settings, config.seed),
+            *(str(config.evaluator.syncnet), {OWN: scored.row}, settings, config.seed),
             num_failed=len(failed),
             more=more,
         )
         write_outcome(out, outcome)
-        write_plots(out, judged)
+        write_plots(out, scored)
         itself = more["itself"]
         assert isinstance(itself, dict)
         for name, value in itself.items():
@@ -56,6 +56,6 @@ def judge_syncnet(config: DictConfig, out: Path) -> None:
         log.info("figures are in %s: metrics.json, table.md, clips.csv and two pictures", out)
     if failed:
         raise ValueError(
-            f"{len(failed)} of {len(clips)} clips could not be judged, first: "
+            f"{len(failed)} of {len(clips)} clips could not be scored, first: "
             f"{failed[0].name} ({failed[0].reason})"
         )

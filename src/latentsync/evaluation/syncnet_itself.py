@@ -92,7 +92,7 @@ class SyncNetItself:
         yield PLOTS["offsets"], plot_offsets(self.offsets)
 
 
-def judge_clips(
+def score_clips(
     clips: Iterable[Clip], syncnet: StableSyncNet, *, stride: int, max_frames: int
 ) -> SyncNetItself:
     """Every `stride`-th window of the first `max_frames` of all clips; ValueError for a SyncNet of
@@ -101,17 +101,17 @@ def judge_clips(
         raise ValueError(
             "this SyncNet reads latents: its training gives the same figures at every validation"
         )
-    judged = SyncNetItself()
+    scored = SyncNetItself()
     for clip in clips:
         try:
-            _judge(clip, judged, syncnet, stride=stride, max_frames=max_frames)
+            _score(clip, scored, syncnet, stride=stride, max_frames=max_frames)
         except UNREADABLE as error:
-            judged.failed.append(Failed(f"{clip.name}.mp4", " ".join(str(error).split())))
-    return judged
+            scored.failed.append(Failed(f"{clip.name}.mp4", " ".join(str(error).split())))
+    return scored
 
 
-def _judge(
-    clip: Clip, judged: SyncNetItself, syncnet: StableSyncNet, *, stride: int, max_frames: int
+def _score(
+    clip: Clip, scored: SyncNetItself, syncnet: StableSyncNet, *, stride: int, max_frames: int
 ) -> None:
     clip.bring()
     num_windows = count_windows(syncnet, min(clip.num_frames, max_frames))
@@ -124,11 +124,11 @@ def _judge(
     sound = embed_sound(syncnet, mel, num_windows, fps=clip.fps)
     if not bool(torch.isfinite(vision).all() and torch.isfinite(sound).all()):
         raise ValueError(f"{clip.path} has embeddings that are not finite")
-    judged.add(vision, sound, starts, clip=clip.name, speaker=clip.source)
+    scored.add(vision, sound, starts, clip=clip.name, speaker=clip.source)
 
 
-def write_plots(folder: Path, judged: SyncNetItself) -> None:
+def write_plots(folder: Path, scored: SyncNetItself) -> None:
     """Write the two pictures to `folder`."""
-    for name, figure in judged.plots():
+    for name, figure in scored.plots():
         with publish(folder / name) as partial:
             figure.savefig(partial, dpi=80, format="png")
