@@ -68,6 +68,21 @@ def test_stratified_timesteps_fall_once_into_every_stratum(generator):
     assert sorted((timesteps // 100).tolist()) == list(range(10))
 
 
+def test_a_shift_of_timesteps_keeps_the_ends_and_moves_the_median_by_its_formula(generator):
+    steps = stratified_timesteps(10_000, 1000, generator, shift=5.0).float()
+    # 5 x .5 / (1 + 4 x .5) = .833 in the middle, 5 x .1 / (1 + 4 x .1) = .357 below a tenth
+    assert steps.median().item() == pytest.approx(833, abs=2)
+    assert steps.quantile(0.1).item() == pytest.approx(357, abs=2)
+    assert steps.min() < 2
+    assert steps.max() == 999
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_a_shift_that_is_no_shift_is_refused(shift, generator):
+    with pytest.raises(ValueError, match="a shift of timesteps must be above 0"):
+        stratified_timesteps(4, 1000, generator, shift=shift)
+
+
 def test_guidance_of_one_is_the_conditional_and_of_zero_the_unconditional(generator):
     unconditional, conditional = torch.randn(2, 7, generator=generator)
     torch.testing.assert_close(guided(unconditional, conditional, 1.0), conditional)

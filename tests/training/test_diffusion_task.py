@@ -285,3 +285,27 @@ def test_batches_whose_gradients_are_accumulated_get_noise_of_their_own(batch, m
     first, other, again = mean.seen
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+class Noisiness(Mean):
+    """Keeps the timesteps it was asked about."""
+
+    def __call__(self, denoised, batch):
+        self.seen.append(denoised.timesteps.sort().values)
+        return denoised.prediction.mean()
+
+
+def test_a_shift_trains_on_more_noise_and_validates_as_before(batch, monkeypatch):
+    seen = {}
+    for shift in (1.0, 5.0):
+        noisiness = Noisiness()
+        task = task_of(tiny_model(), losses={"mean": noisiness}, timestep_shift=shift)
+        for name in ("log", "log_dict"):
+            monkeypatch.setattr(task, name, lambda *args, **kwargs: None)
+        task.training_step(batch, 0)
+        task.validation_step(batch, 0)
+        seen[shift] = noisiness.seen
+    (uniform, validated), (shifted, validated_too) = seen.values()
+    share = (uniform + 0.5) / 1000
+    torch.testing.assert_close(shifted.float(), 1000 * 5 * share / (1 + 4 * share), atol=4, rtol=0)
+    assert torch.equal(validated, validated_too)

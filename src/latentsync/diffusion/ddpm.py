@@ -57,8 +57,11 @@ class DDPM:
     def prediction_type(self) -> str:
         return self.scheduler.config.prediction_type
 
-    def sample_timesteps(self, num_clips: int, generator: Generator) -> Int[Tensor, " b"]:
-        return stratified_timesteps(num_clips, self.scheduler.config.num_train_timesteps, generator)
+    def sample_timesteps(
+        self, num_clips: int, generator: Generator, *, shift: float = 1.0
+    ) -> Int[Tensor, " b"]:
+        steps = self.scheduler.config.num_train_timesteps
+        return stratified_timesteps(num_clips, steps, generator, shift=shift)
 
     def add_noise(
         self,

@@ -28,8 +28,10 @@ class FlowMatching:
             raise ValueError(f"num_train_timesteps must be 1 or more, got {num_train_timesteps}")
         self.num_train_timesteps = num_train_timesteps
 
-    def sample_timesteps(self, num_clips: int, generator: Generator) -> Int[Tensor, " b"]:
-        return stratified_timesteps(num_clips, self.num_train_timesteps, generator)
+    def sample_timesteps(
+        self, num_clips: int, generator: Generator, *, shift: float = 1.0
+    ) -> Int[Tensor, " b"]:
+        return stratified_timesteps(num_clips, self.num_train_timesteps, generator, shift=shift)
 
     def add_noise(
         self,

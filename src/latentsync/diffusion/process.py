@@ -51,8 +51,11 @@ class NoiseProcess(Protocol):
         """What the network predicts: epsilon, sample, v_prediction or flow_prediction."""
         ...
 
-    def sample_timesteps(self, num_clips: int, generator: Generator) -> Int[Tensor, " b"]:
-        """The timesteps of one training step, on the generator's device."""
+    def sample_timesteps(
+        self, num_clips: int, generator: Generator, *, shift: float = 1.0
+    ) -> Int[Tensor, " b"]:
+        """The timesteps of one training step, on the generator's device; see
+        `stratified_timesteps`."""
         ...
 
     def add_noise(

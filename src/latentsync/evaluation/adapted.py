@@ -16,6 +16,7 @@ from latentsync.data.clips import Clip
 from latentsync.data.stores import map_tensors
 from latentsync.diffusion.sampler import Sampler
 from latentsync.evaluation.adapted_page import AdaptedPage
+from latentsync.evaluation.followed import follow
 from latentsync.evaluation.landmarks import read_lips
 from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.files import publish
@@ -55,10 +56,15 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of the held-out seconds: Pearson's r of the opening with the wanted mouth's and with the
-    source's own, its spread, PSNR inside the mask (dB), and flicker (truth: 1)."""
+    """Of the held-out seconds: Pearson's r of the opening with the wanted mouth's, how sure it is
+    (`Followed`: interval, chance, offset in frames), that of the width, and of the opening with the
+    source's own; its spread, PSNR inside the mask (dB), and flicker (truth: 1)."""
 
     r_open: float
+    r_open_low: float
+    r_open_high: float
+    chance: float
+    offset: float
     r_width: float
     r_source: float
     spread_open: float
@@ -146,8 +152,18 @@ def figures_of(
         [float(measure(*pair, region)) for pair, region in zip(pairs, regions, strict=True)]
         for measure in (masked_psnr, flicker)
     )
+    followed = follow(
+        [
+            (track.mouths[:length, 0].numpy(), other.mouths[:length, 0].numpy())
+            for track, other, length in zip(tracks, wanted, lengths(tracks), strict=True)
+        ]
+    )
     return Figures(
-        r_open=correlation(mouths[:, 0], target[:, 0]),
+        r_open=followed.r,
+        r_open_low=followed.low,
+        r_open_high=followed.high,
+        chance=followed.chance,
+        offset=followed.offset,
         r_width=correlation(mouths[:, 1], target[:, 1]),
         r_source=correlation(mouths[:, 0], own[:, 0]),
         spread_open=float(np.nanstd(mouths[:, 0].numpy())),

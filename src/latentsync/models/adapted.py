@@ -4,28 +4,43 @@ from pathlib import Path
 
 from latentsync.models.codec import LatentCodec
 from latentsync.models.lipsync import LipSyncModel
+from latentsync.models.unet import UNet
 
 ADAPTED_TO = "adapted_to"
 
 
 def with_vae(
-    folder: Path | str, *, vae: Path | str, adapted_to: dict[str, object] | None = None
+    folder: Path | str,
+    *,
+    vae: Path | str,
+    adapted_to: dict[str, object] | None = None,
+    keep_motion: bool = True,
 ) -> LipSyncModel:
     """A trained model with another VAE, on whose latents its UNet is to be trained.
 
     `adapted_to` describes the recording of the one speaker it is trained on; it is stored in the
-    model's folder.
+    model's folder. Without `keep_motion` the UNet loses its motion modules.
     """
     model = LipSyncModel.from_pretrained(folder)
     adapted = {} if adapted_to is None else {ADAPTED_TO: dict(adapted_to)}
     return LipSyncModel(
-        unet=model.unet,
+        unet=model.unet if keep_motion else without_motion(model.unet),
         codec=LatentCodec.from_pretrained(vae),
         audio_encoder=model.audio_encoder,
         process=model.process,
         model_format=model.format,
         training={**model.training, **adapted},
     )
+
+
+def without_motion(unet: UNet) -> UNet:
+    """The UNet without its motion modules: frames of a clip then share nothing but statistics of
+    norms."""
+    plain = UNet.from_config({**unet.config, "motion": "none"})
+    plain.load_state_dict(
+        {name: value for name, value in unet.state_dict().items() if ".motion_" not in name}
+    )
+    return plain
 
 
 def recording_of(model: LipSyncModel) -> dict[str, str] | None:

@@ -91,12 +91,15 @@ class LipSyncModel:
         """Scaled latents => pixels; gradients flow through."""
         return self.codec.decode_clips(latents)
 
-    def denoise(self, batch: Batch, *, generator: Generator | None = None) -> Denoised:
-        """One training step's prediction: noise the truth at random timesteps and run the UNet."""
+    def denoise(
+        self, batch: Batch, *, generator: Generator | None = None, shift: float = 1.0
+    ) -> Denoised:
+        """A training step's prediction; with a `shift` above 1 of noisier timesteps."""
         generator = generator or torch.default_generator
         latents, masked, reference = latents_of(batch, self.encode)
         num_clips, _, num_frames, *_ = latents.shape
-        timesteps = self.process.sample_timesteps(num_clips, generator).to(latents.device)
+        shifts = {} if shift == 1 else {"shift": shift}  # a user's own process need not know them
+        timesteps = self.process.sample_timesteps(num_clips, generator, **shifts).to(latents.device)
         noise = mixed_noise(latents, alpha=self.format.noise_alpha, generator=generator)
         noisy = self.process.add_noise(latents, noise, timesteps)
         mask = self._latent_mask(num_clips, num_frames, latents)
@@ -174,8 +177,7 @@ class LipSyncModel:
     ) -> Float[Tensor, "b c f x y"]:
         """The latents of chunks, one per batch item, from the result of `encode_faces`.
 
-        Chunks in a batch are independent: b at once equal one after the other.
-        """
+        Chunks in a batch are independent: b at once equal one after the other."""
         fixed = self._fixed(masked, reference)
         *_, latents = self.latents_of_steps(fixed, audio, noise, sampler)
         return latents
@@ -226,8 +228,7 @@ class LipSyncModel:
         """The UNet's inputs besides the noisy latents: mask, masked faces and reference, as
         latents.
 
-        With sampled latents the generator is used for the masked faces first, then the reference.
-        """
+        Sampled latents use the generator for the masked faces first, then the reference."""
         masked = pixels * self.mask.to(pixels)
         if not sampler.sample_latents:
             return self._fixed(*self.codec.encode_clips(torch.cat([masked, reference])).chunk(2))

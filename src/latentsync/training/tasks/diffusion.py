@@ -45,12 +45,13 @@ class DiffusionTask(Task):
     channels.
 
     `adapter` is trained in addition to `trainable`; everything else is frozen. Clips noised beyond
-    `max_x0_timestep` count as 0 in losses on the predicted clean clip. With `sample_latents`
-    batches of pixels are encoded to samples of the VAE's posterior, as in the official code,
-    instead of its mean. `gradient_checkpointing` of the UNet and the VAE's decoder saves memory for
-    about a third more time. `tiny_vae`, a folder of an AutoencoderTiny distilled for the model's
-    latents, decodes for the pixel losses, both truth and prediction: what it cannot reproduce is
-    then not counted as an error of the UNet, and batches need no pixels.
+    `max_x0_timestep` count as 0 in losses on the predicted clean clip. With a `timestep_shift`
+    above 1 clips are trained on more noise, where the audio alone tells the mouth; validation is
+    uniform. With `sample_latents` batches of pixels are encoded to samples of the VAE's posterior,
+    as in the official code, instead of its mean. `gradient_checkpointing` of the UNet and the VAE's
+    decoder saves memory for about a third more time. `tiny_vae`, a folder of an AutoencoderTiny
+    distilled for the model's latents, decodes for the pixel losses, both truth and prediction: what
+    it cannot reproduce is then not counted as an error of the UNet, and batches need no pixels.
     """
 
     def __init__(  # noqa: PLR0913 - every choice of an experiment is named here
@@ -66,6 +67,7 @@ class DiffusionTask(Task):
         init_sd: Path | str | None = None,
         adapter: Adapter | None = None,
         max_x0_timestep: int | None = None,
+        timestep_shift: float = 1.0,
         sample_latents: bool = False,
         gradient_checkpointing: bool = False,
         tiny_vae: Path | str | None = None,
@@ -87,6 +89,7 @@ class DiffusionTask(Task):
         self.audio_dropout = audio_dropout
         self.adapter = adapter
         self.max_x0_timestep = max_x0_timestep
+        self.timestep_shift = timestep_shift
         self.sample_latents = sample_latents
         self.spread = False
         self.tiny = None if tiny_vae is None else LatentCodec.preview(tiny_vae, like=model.codec)
@@ -124,7 +127,7 @@ class DiffusionTask(Task):
         given = self._drop_audio(batch, generator)
         if self.sample_latents and "latents" not in batch:
             given = generate_latents(self.model, given, generator)
-        denoised = self.model.denoise(given, generator=generator)
+        denoised = self.model.denoise(given, generator=generator, shift=self.timestep_shift)
         return self._weighted(denoised, batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -1,0 +1,50 @@
+"""A trained model that gets another VAE."""
+
+import pytest
+import torch
+
+from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, UNet
+from latentsync.models.adapted import recording_of, with_vae
+from models.tiny import build_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model whose UNet has motion modules that do something, and a VAE with other weights."""
+    model = build_model(MelAudioEncoder())
+    unet = UNet.from_config({**model.unet.config, "motion": "decoder"}).eval()
+    for value in unet.parameters():  # the last layers of motion modules start at zero
+        torch.nn.init.normal_(value, std=0.1)
+    model.unet = unet
+    model.training = {"steps": 7}
+    model.save_pretrained(tmp_path / "model")
+    other = LatentCodec.from_pretrained(tmp_path / "model" / "vae")
+    with torch.no_grad():
+        other.vae.net.decoder.conv_out.bias.fill_(3.0)
+    other.vae.net.save_pretrained(tmp_path / "vae")
+    return tmp_path
+
+
+def test_the_vae_and_the_recording_are_new_and_the_unet_is_the_models(folder):
+    before = LipSyncModel.from_pretrained(folder / "model")
+    after = with_vae(
+        folder / "model", vae=folder / "vae", adapted_to={"video": "me.mp4", "sha256": "0"}
+    )
+    assert after.codec.vae.net.decoder.conv_out.bias.tolist() == [3.0] * 3
+    assert before.unet.state_dict().keys() == after.unet.state_dict().keys()
+    assert recording_of(before) is None
+    assert recording_of(after) == {"video": "me.mp4", "sha256": "0"}
+    assert after.training["steps"] == 7
+
+
+def test_without_motion_frames_are_drawn_one_by_one_by_the_same_weights(folder):
+    model = with_vae(folder / "model", vae=folder / "vae", keep_motion=False)
+    kept = LipSyncModel.from_pretrained(folder / "model").unet.state_dict()
+    plain = model.unet.state_dict()
+    assert plain.keys() == {name for name in kept if ".motion_" not in name}
+    assert all(torch.equal(value, kept[name]) for name, value in plain.items())
+    assert model.unet.config.motion == "none"
+    # The folder of the plain model can be read again.
+    model.save_pretrained(folder / "plain")
+    again = LipSyncModel.from_pretrained(folder / "plain").unet
+    assert again.state_dict().keys() == plain.keys()
