@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio as peak_signal_noise_ratio_of
+from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
     structural_similarity_index_measure,
@@ -54,6 +57,30 @@ def test_everywhere_they_are_those_of_the_library(clip):
         expected = (full * where).sum() / where.sum()
         torch.testing.assert_close(inside[0], expected, rtol=1e-4, atol=1e-5)
         assert masked_ssim(pixels[:1], truth[:1], 0 * mask[:1]).isnan().all()
+
+
+def test_they_are_those_of_scikit_image(clip):
+    """SSIM away from the border, where libraries continue pictures in different ways."""
+    truth, mask = clip
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1)) * 0.2
+    pixels = (truth + noise).clamp(-1, 1)
+    inner = torch.zeros_like(mask)
+    inner[..., 5:-5, 5:-5] = 1
+    ssim, psnr = masked_ssim(pixels, truth, inner), masked_psnr(pixels, truth, mask)
+    for index in range(len(truth)):
+        ours, theirs = (each[index].double().numpy() for each in (pixels, truth))
+        values = [
+            structural_similarity(
+                one, other, data_range=2.0, channel_axis=0, gaussian_weights=True, sigma=1.5,
+                use_sample_covariance=False, full=True,
+            )[1][:, 5:-5, 5:-5]
+            for one, other in zip(ours, theirs, strict=True)
+        ]  # fmt: skip
+        assert ssim[index].item() == pytest.approx(np.mean(values), abs=1e-5)
+        # The mask is 1 in the upper half.
+        upper = (each[..., :16, :] for each in (theirs, ours))
+        expected = peak_signal_noise_ratio_of(*upper, data_range=2.0)
+        assert psnr[index].item() == pytest.approx(expected, abs=1e-3)
 
 
 def test_ssim_is_one_for_equal_pictures_and_less_only_where_they_differ(clip):
