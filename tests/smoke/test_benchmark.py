@@ -111,12 +111,15 @@ def test_a_command_on_a_list_and_a_folder_of_its_results(prepared: Path, tmp_pat
     assert one["pairs_by_setting"] == {"reconstruction": 2}
     assert one["rows"]["pred"]["psnr_outside"] > 25
     assert one["settings"]["method"] == words
+    assert not one["settings"].keys() & {"ckpt", "sampler"}  # of no model here
     # One circle for the cost and the figure of each pair.
     assert (first / "report.html").read_text().count("<circle") == 2
     listed = ["benchmark=list", f"data.path={first / 'list.csv'}"]
     folder = [*listed, f"pred={first / 'results'}"]
     again = benchmark(prepared, tmp_path / "second", *folder)
     assert again["rows"] == one["rows"]
+    # Nobody knows how the files of a folder were made.
+    assert not again["settings"].keys() & {"method", "ckpt", "sampler"}
     # Bad input: each is a line, and the others are measured.
     names = sorted(path.name for path in (first / "results").iterdir())
     (first / "results" / names[0]).rename(first / "results" / "other.mp4")

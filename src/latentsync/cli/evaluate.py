@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from latentsync.cli.benchmark import SYNCNET, benchmark_pairs
+from latentsync.cli.benchmark import MODEL, SYNCNET, benchmark_pairs
 from latentsync.cli.choices import choose_device, choose_dtype
 from latentsync.cli.drawn_test_set import load_examples
 from latentsync.cli.infer import made
@@ -66,8 +66,9 @@ from latentsync.weights.syncnet_v2 import load_official_syncnet_v2
 
 log = logging.getLogger(__name__)
 
-# What a benchmark's results depend on.
-OF_A_BENCHMARK = ("benchmark", "data", "limit", "pred", "method", "ckpt", "sampler")
+# What a benchmark's results depend on, whoever made them, and those of a model.
+OF_A_BENCHMARK = ("benchmark", "data", "limit", "pred")
+OF_A_METHOD, OF_A_MODEL = ("method",), ("method", "ckpt", "sampler")
 
 
 def run(config: DictConfig) -> None:
@@ -97,8 +98,7 @@ def compare(config: DictConfig, out: Path) -> None:
     for result in measured_pairs(config, out, evaluator):
         line = comparison.add(result)
         append_line(out / "pairs.jsonl", line, first=comparison.num_pairs == 1)
-    asked = ("pred", "ref") if config.benchmark is None else OF_A_BENCHMARK
-    settings = {name: plain(config[name]) for name in asked}
+    settings = {name: plain(config[name]) for name in depends_on(config)}
     settings |= {"fps": evaluator.model_format.fps, "setting": comparison.setting}
     if evaluator.lse is not None:
         settings["lse_faces"] = evaluator.lse.faces
@@ -128,6 +128,15 @@ def page_of(config: DictConfig, out: Path, comparison: Comparison) -> Page:
     figures = figures_of(comparison.rows["ref"].metrics)
     points, label = speed_points(tables_of(comparison.rows), figures, folders)
     return replace(comparison.page, points=points, points_of=label)
+
+
+def depends_on(config: DictConfig) -> tuple[str, ...]:
+    """The settings that the results of a comparison depend on."""
+    if config.benchmark is None:
+        return ("pred", "ref")
+    if config.pred is not None:
+        return OF_A_BENCHMARK
+    return OF_A_BENCHMARK + (OF_A_MODEL if config.method == MODEL else OF_A_METHOD)
 
 
 def title_of(config: DictConfig) -> str:
