@@ -1,5 +1,6 @@
 """Any sound in any container: picture and sound start at 0 and are in sync."""
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -91,3 +92,25 @@ def test_picture_and_sound_start_at_0(
     given, heard = read_waveform(voice).numpy(), read_waveform(out).numpy()
     assert abs(lag(heard, given)) <= 32, "2 ms"
     assert len(heard) == pytest.approx(len(given), abs=1600)
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_a_lossless_track_ends_at_the_sample(num_channels: int, tmp_path: Path) -> None:
+    """The limit is inside a frame of sound, whose channels are interleaved."""
+    generator = np.random.default_rng(num_channels)
+    levels = generator.integers(-9000, 9000, (8000, num_channels)).astype(np.int16)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(num_channels)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(levels.tobytes())
+    with VideoWriter(
+        tmp_path / "a.mp4", fps=25, width=64, height=64, audio_seconds=0.7,
+        lossless_audio=tmp_path / "a.wav",
+    ) as writer:  # fmt: skip
+        for _ in range(25):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        pieces = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    stored = np.concatenate(pieces, axis=1).reshape(-1, num_channels)
+    assert np.array_equal(stored, levels[:5600])

@@ -161,13 +161,8 @@ def _encoded(
     layout = LAYOUTS.get(stream.channels, "stereo")
     bit_rate = min(BITS_PER_CHANNEL, 4 * rate) * AudioLayout(layout).nb_channels
     output = target.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
-    frames = resample(
-        decode_audio(source, stream, path, on_damage=ignore),  # reported when first read
-        sample_format="fltp",
-        layout=layout,
-        sample_rate=rate,
-    )
-    return _encode(output, frames, None if limit is None else round(limit * rate))
+    decoded = decode_audio(source, stream, path, on_damage=ignore)  # reported when first read
+    return _encode(output, decoded, "fltp", limit)
 
 
 def _lossless(
@@ -179,25 +174,26 @@ def _lossless(
 ) -> Iterator[TimedPacket]:
     """Add a FLAC stream of the source's rate and channels and yield its packets in order."""
     layout = LAYOUTS.get(stream.channels, "stereo")
-    # Level 5, the default, takes twice the time for files 3 % smaller.
-    options = {"compression_level": "0"}
-    output = target.add_stream(LOSSLESS, rate=stream.rate, layout=layout, options=options)
+    output = target.add_stream(LOSSLESS, rate=stream.rate, layout=layout)
     assert isinstance(output, AudioStream), "the encoder's name decides"
     output.codec_context.format = AudioFormat("s16")
-    frames = resample(
-        decode_audio(source, stream, path, on_damage=ignore),
-        sample_format="s16",
-        layout=layout,
-        sample_rate=stream.rate,
-    )
-    packets = _encode(output, frames, None if limit is None else round(limit * stream.rate))
+    decoded = decode_audio(source, stream, path, on_damage=ignore)
+    packets = _encode(output, decoded, "s16", limit)
     # The last one is empty: it carries a checksum for files that can be written twice.
     return ((start, packet) for start, packet in packets if packet.size)
 
 
 def _encode(
-    output: AudioStream, frames: Iterator[AudioFrame], num_samples: int | None
+    output: AudioStream,
+    decoded: Iterator[AudioFrame],
+    sample_format: str,
+    limit: Fraction | None,
 ) -> Iterator[TimedPacket]:
+    """The packets of decoded sound, in the format of the stream."""
+    num_samples = None if limit is None else round(limit * output.rate)
+    frames = resample(
+        decoded, sample_format=sample_format, layout=output.layout.name, sample_rate=output.rate
+    )
     position = 0
     for frame in frames:
         room = frame.samples if num_samples is None else num_samples - position
