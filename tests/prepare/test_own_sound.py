@@ -124,3 +124,15 @@ def test_a_corrected_offset_moves_both(numbered, offset, tmp_path) -> None:
     with wave.open(str(tmp_path / "own.wav")) as file:
         levels = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     assert np.array_equal(levels, np.repeat(moved.waveform.numpy().astype(np.int16), 3))
+
+
+def test_a_later_part_of_a_recording_has_its_own_sound(tmp_path: Path) -> None:
+    levels = noise_of(48_000, 2, NUM_FRAMES / FPS)
+    raw = write_recording(tmp_path / "raw" / "a.mp4", 48_000, levels)
+    (tmp_path / "list.csv").write_text(f"path,start\n{raw},1.2\n")
+    first, second = prepared(tmp_path / "list.csv", tmp_path / "set")
+    assert (first.start_frame, second.start_frame) == (30, 90)
+    for clip in (first, second):
+        begin = clip.start_frame * 1920
+        _, (*_, own) = tracks_of(clip.path)
+        assert np.array_equal(own, levels[begin : begin + clip.num_frames * 1920])
