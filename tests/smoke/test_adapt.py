@@ -1,6 +1,7 @@
 """One speaker's video => a model folder, in one command that goes on where it was stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from latentsync.data.manifest import read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion.sampler import Sampler
 from latentsync.models import LipSyncModel
+from latentsync.models.adapted import recording_of
 from latentsync.pipeline.plan import Choice
 from smoke.tiny import POINTS, fixed_face
 
@@ -135,6 +137,34 @@ def test_the_same_command_goes_on_where_it_was_stopped(
     adapted(film, folder, stage1_run / "model", "trainer.max_steps=3")
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 3
+
+
+def test_a_second_training_adds_motion_to_the_adapted_model_and_keeps_the_first(
+    film: Path, run_dir: Path, stage1_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = tmp_path / "me"
+    shutil.copytree(run_dir, folder, symlinks=True)
+    words = ("adapt.stage2={trainer.max_steps:2}",)
+    caplog.set_level("INFO", logger="latentsync")
+    assert adapted(film, folder, stage1_run / "model", *words) is not None
+    assert "step 4 of 6, unet: kept from before" in caplog.text
+    first, second = (
+        LipSyncModel.from_pretrained(folder / name / "model") for name in ("", "stage2_after_2")
+    )
+    assert (first.unet.config["motion"], second.unet.config["motion"]) == ("none", "decoder")
+    assert recording_of(second) == recording_of(first)
+    moving = [
+        value.abs().sum()
+        for name, value in second.unet.state_dict().items()
+        if ".motion_" in name and name.endswith("proj_out.weight")
+    ]
+    assert moving  # they begin with 0, as they are the identity then
+    assert all(total > 0 for total in moving)
+    figures = json.loads((folder / "report" / "figures.json").read_text())
+    before = json.loads((run_dir / "report" / "figures.json").read_text())
+    assert figures["truth"] == before["truth"]
+    # Once more: nothing is left to do.
+    assert adapted(film, folder, stage1_run / "model", *words) is None
 
 
 def test_a_folder_of_another_video_is_refused(run_dir: Path, stage1_run: Path, work: Path):

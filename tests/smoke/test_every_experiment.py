@@ -101,10 +101,10 @@ def syncnet_words(name: str, config: DictConfig) -> list[str]:
 
 
 def diffusion_words(name: str, config: DictConfig) -> list[str]:
-    if "ckpt" in {*config}:  # `in` alone does not see missing values
-        return ["data.train.reference_gap=[16,1000]"]  # clips are short here
-    if "stage1" in {*config}:
-        return []
+    # Clips are short here.
+    words = ["data.train.reference_gap=[16,1000]"] if "reference_gap" in config.data.train else []
+    if {"ckpt", "stage1"} & {*config}:  # `in` alone does not see missing values
+        return words
     return list(TINY_UNET if name.startswith("demo/") else TINY_STAGE1)
 
 

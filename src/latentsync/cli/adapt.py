@@ -62,18 +62,18 @@ class Adaptation:
     objective: float | None = None
 
     def run(self) -> float | None:
-        steps = self.config.trainer.max_steps
-        for number, (name, make, parameters) in enumerate(
-            (
-                ("clips", self.make_clips, {}),
-                ("vae", self.train_vae, {}),
-                ("latents", self.make_latents, {}),
-                ("unet", self.train_unet, {"max_steps": steps}),
-                ("report", self.make_report, {"max_steps": steps}),
-            ),
-            start=1,
-        ):
-            title = f"step {number} of 5, {name}"
+        unet = {"max_steps": self.config.trainer.max_steps}
+        after = {"stage2_steps": self.stage2_steps} if self.stage2_steps else {}
+        steps = [
+            ("clips", self.make_clips, {}),
+            ("vae", self.train_vae, {}),
+            ("latents", self.make_latents, {}),
+            ("unet", self.train_unet, unet),
+            *([("stage2", self.train_stage2, unet | after)] if after else []),
+            ("report", self.make_report, unet | after),
+        ]
+        for number, (name, make, parameters) in enumerate(steps, start=1):
+            title = f"step {number} of {len(steps)}, {name}"
             if self.record.rows.get(name) == {"item": name, **parameters}:
                 log.info("%s: kept from before", title)
                 continue
@@ -142,11 +142,16 @@ class Adaptation:
     def train_vae(self) -> bool:
         """Whether the VAE's training came to its end."""
         folder = self.run_dir / "vae"
-        words = words_of(self.config.adapt.vae)
+        train(self._training(self.config.adapt.vae, folder))
+        return is_model(folder / "model")
+
+    def _training(self, options: DictConfig, folder: Path, *words: str) -> DictConfig:
+        """The config of train.py that trains on the clips in `folder`, or goes on there."""
         if self.config.get("tiny_networks", False):
-            words.append("+debug=tiny")
-        config = composed(
+            words = (*words, "+debug=tiny")
+        return composed(
             "train",
+            *words_of(options),
             *words,
             f"seed={self.config.seed}",
             f"paths.run_dir={named(folder)}",
@@ -156,8 +161,6 @@ class Adaptation:
             ),
             "ckpt_path=auto",
         )
-        train(config)
-        return is_model(folder / "model")
 
     def make_latents(self) -> bool:
         for part in (TRAINED, HELD_OUT):
@@ -178,6 +181,26 @@ class Adaptation:
         self.objective = train(config)
         return is_model(self.run_dir / "model")
 
+    @property
+    def stage2_steps(self) -> int:
+        return int(self.config.adapt.stage2["trainer.max_steps"])
+
+    @property
+    def stage2(self) -> Path:
+        """Its run folder: a UNet that was trained on has another one."""
+        return self.run_dir / f"stage2_after_{self.config.trainer.max_steps}"
+
+    @property
+    def adapted(self) -> Path:
+        """The folder of the model that the last training made."""
+        return (self.stage2 if self.stage2_steps else self.run_dir) / "model"
+
+    def train_stage2(self) -> bool:
+        """Whether the training of motion modules came to its end."""
+        stage1 = f"stage1={named(self.run_dir / 'model')}"
+        self.objective = train(self._training(self.config.adapt.stage2, self.stage2, stage1))
+        return is_model(self.stage2 / "model")
+
     def make_report(self) -> bool:
         held_out = HeldOut.of(self.clips(HELD_OUT), self.clips(TRAINED))
         sampler = build(composed("infer", f"preset={self.config.adapt.preset}").sampler)
@@ -185,11 +208,12 @@ class Adaptation:
             self.run_dir / "report",
             held_out,
             before=self.model,
-            after=LipSyncModel.from_pretrained(self.run_dir / "model"),
+            after=LipSyncModel.from_pretrained(self.adapted),
             sampler=sampler,
             detector=MeshDetector(),
             seed=self.config.seed,
         )
+        log.info("the adapted model, for infer.py ckpt=: %s", printable(self.adapted))
         log.info("what was learned: %s", printable(self.run_dir / "report" / "report.html"))
         return True
 
