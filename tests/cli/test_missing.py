@@ -21,6 +21,7 @@ STAGE2 = (*MANIFESTS, "stage1", "syncnet")
 # Required values of each experiment; those with none use the synthetic data.
 NEEDED: dict[str, tuple[str, ...]] = {
     "adapt": ("video",),
+    "adapt_24gb": ("video",),
     "autoencoder": MANIFESTS,
     "autoencoder_decoder": (*MANIFESTS, "vae"),
     "syncnet": MANIFESTS,
