@@ -113,6 +113,13 @@ def test_the_report_shows_truth_ceiling_before_and_after(run_dir: Path):
     ]  # fmt: skip
     page = (run_dir / "report" / "report.html").read_text()
     assert "Adapted to me.mp4" in page
+    # The VAE of two steps blurs the mouth away: nothing is said about its opening.
+    assert figures["truth through the VAE"]["r_open"] < 0.9
+    assert "not valid here" in page
+    for name in ("before, own voice", "after, own voice"):
+        assert figures[name]["r_open"] is figures[name]["chance"] is None
+        assert figures[name]["psnr_inside"] > 0
+    assert figures["after, another sentence"]["r_open"] is not None
     for name in ("truth", "ceiling", "before", "own", "other"):
         assert (run_dir / "report" / f"{name}_0.mp4").is_file()
         assert f'src="{name}_0.mp4"' in page

@@ -5,9 +5,11 @@ from functools import partial
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from einops import rearrange
 
 from latentsync.diffusion import DDPM
 from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, ModelFormat, UNet
+from latentsync.models.denoised import latents_of
 from latentsync.training import DiffusionTask
 from latentsync.training.tasks.diffusion import generate_latents
 
@@ -272,6 +274,41 @@ def test_what_is_dropped_is_what_guidance_moves_away_from(batch):
     null = {**batch, "audio": torch.zeros_like(batch["audio"])}
     assert torch.equal(guess_of(task, dropped).prediction, guess_of(task, null).prediction)
     assert not torch.equal(guess_of(task, batch).prediction, guess_of(task, null).prediction)
+
+
+def test_a_face_that_is_left_out_tells_nothing_and_the_rest_of_the_clip_stays(batch):
+    """Half of the clips; those of pixels as those of stored latents."""
+    task = task_of(tiny_model(), face_dropout=0.5)
+    many = {name: value.repeat_interleave(200, dim=0) for name, value in batch.items()}
+    given = task._drop_faces(many, torch.Generator().manual_seed(0))
+    hidden = given["masked_latents"] == 0
+    assert torch.equal(hidden.all(dim=(1, 2, 3, 4)), hidden.any(dim=(1, 2, 3, 4)))
+    share = hidden.float().mean().item()
+    assert share == pytest.approx(0.5, abs=3 * (0.25 / len(hidden)) ** 0.5)
+    whole = latents_of(many, task.model.encode)
+    for name, latents in zip(("latents", "reference_latents"), whole[::2], strict=True):
+        assert torch.equal(given[name], rearrange(latents, "b c f x y -> b f c x y"))
+
+
+def test_training_without_faces_is_blind_to_them_and_validation_is_not(batch, monkeypatch):
+    blind, seeing = (
+        task_of(tiny_model(), losses={"mean": Mean()}, face_dropout=share) for share in (1.0, 0.0)
+    )
+    names = ("latents", "masked_latents", "reference_latents")
+    latents = (
+        rearrange(each, "b c f x y -> b f c x y") for each in latents_of(batch, blind.model.encode)
+    )
+    stored = {**batch, **dict(zip(names, latents, strict=True))}
+    faces = [stored, {**stored, "masked_latents": stored["masked_latents"] + 1}]
+    logged: list[float] = []
+    for task in (blind, seeing):
+        monkeypatch.setattr(task, "log", lambda name, value, **kwargs: logged.append(value.item()))
+        monkeypatch.setattr(task, "log_dict", lambda *args, **kwargs: None)
+    for step in (blind.training_step, seeing.training_step, blind.validation_step):
+        for each in faces:
+            step(each, 0)
+    pairs = zip(logged[::2], logged[1::2], strict=True)
+    assert [one == other for one, other in pairs] == [True, False, False]
 
 
 def test_batches_whose_gradients_are_accumulated_get_noise_of_their_own(batch, monkeypatch):

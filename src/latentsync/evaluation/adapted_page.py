@@ -29,9 +29,11 @@ FORMS = (*["{:.2f}"] * 4, "{:.0f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.
 @dataclass(frozen=True, slots=True)
 class AdaptedPage:
     """Figures of every kind of result in the order of HEAD, and of the first held-out clip the
-    faces, and openings as pairs of what was wanted and what came."""
+    faces, and openings as pairs of what was wanted and what came; `doubt` says what is not
+    valid."""
 
     video: str
+    doubt: str | None
     rows: Mapping[str, Sequence[float]]
     strips: Mapping[str, Faces]
     openings: Mapping[str, tuple[Opening, Opening]]
@@ -40,6 +42,7 @@ class AdaptedPage:
         """Write the page; `videos` are files beside it, by their captions."""
         values = {
             "video": self.video,
+            "doubt": self.doubt,
             "head": HEAD,
             "rows": [[name, *map(shown, FORMS, row)] for name, row in self.rows.items()],
             "strips": [(name, strip(faces)) for name, faces in self.strips.items()],

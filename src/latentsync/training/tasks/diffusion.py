@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from latentsync.batch import Batch
 from latentsync.losses import WeightedLoss, check_losses, clear_clips, judges_clean
 from latentsync.models import Denoised, LatentCodec, LipSyncModel, UNet, load_network
+from latentsync.models.denoised import latents_of
 from latentsync.training.sharding import shard, whole_state
 from latentsync.training.tasks.base import MakeOptimizer, MakeSchedule, Task
 from latentsync.weights.files import check_fit
@@ -39,10 +40,11 @@ class DiffusionTask(Task):
     `losses` maps name => `{weight, loss}`, see `latentsync.losses.Loss`.
 
     `trainable` lists substrings of parameter names; None trains everything. `audio_dropout` is the
-    fraction of clips trained without audio, for classifier-free guidance. `init` is a model folder
-    whose UNet, of the same shape, provides the initial weights; `init_sd` is a folder of Stable
-    Diffusion 1.5, which provides all weights but those for the audio and for the additional input
-    channels.
+    fraction of clips trained without audio, for classifier-free guidance; `face_dropout` is that of
+    clips trained without the masked face, by which a small set could be memorised. `init` is a
+    model folder whose UNet, of the same shape, provides the initial weights; `init_sd` is a folder
+    of Stable Diffusion 1.5, which provides all weights but those for the audio and for the
+    additional input channels.
 
     `adapter` is trained in addition to `trainable`; everything else is frozen. Clips noised beyond
     `max_x0_timestep` count as 0 in losses on the predicted clean clip. With a `timestep_shift`
@@ -63,6 +65,7 @@ class DiffusionTask(Task):
         schedule: MakeSchedule,
         trainable: Sequence[str] | None = None,
         audio_dropout: float = 0.1,
+        face_dropout: float = 0.0,
         init: Path | str | None = None,
         init_sd: Path | str | None = None,
         adapter: Adapter | None = None,
@@ -87,6 +90,7 @@ class DiffusionTask(Task):
         self.losses = {name: term["loss"] for name, term in losses.items()}
         self.loss_weights = {name: term["weight"] for name, term in losses.items()}
         self.audio_dropout = audio_dropout
+        self.face_dropout = face_dropout
         self.adapter = adapter
         self.max_x0_timestep = max_x0_timestep
         self.timestep_shift = timestep_shift
@@ -127,6 +131,8 @@ class DiffusionTask(Task):
         given = self._drop_audio(batch, generator)
         if self.sample_latents and "latents" not in batch:
             given = generate_latents(self.model, given, generator)
+        if self.face_dropout:
+            given = self._drop_faces(given, generator)
         denoised = self.model.denoise(given, generator=generator, shift=self.timestep_shift)
         return self._weighted(denoised, batch, "train")
 
@@ -187,6 +193,20 @@ class DiffusionTask(Task):
         chance = torch.rand(len(audio), generator=generator)
         kept = (chance >= self.audio_dropout).to(audio)
         return {**batch, "audio": audio * kept[:, None, None, None]}
+
+    def _drop_faces(self, batch: Batch, generator: Generator) -> Batch:
+        latents, masked, reference = (
+            rearrange(each, "b c f x y -> b f c x y")
+            for each in latents_of(batch, self.model.encode)
+        )
+        chance = torch.rand(len(masked), generator=generator)
+        kept = (chance >= self.face_dropout).to(masked)
+        without: Batch = {
+            "latents": latents,
+            "masked_latents": masked * kept[:, None, None, None, None],
+            "reference_latents": reference,
+        }
+        return {**batch, **without}
 
     def _generator(self, step: int, batch_idx: int, *, stream: int) -> Generator:
         # Seeded from the position and not from a running state, so that a resumed run gets the same
