@@ -155,6 +155,8 @@ def test_a_second_training_adds_motion_to_the_adapted_model_and_keeps_the_first(
     caplog.set_level("INFO", logger="latentsync")
     assert adapted(film, folder, stage1_run / "model", *words) is not None
     assert "step 4 of 6, unet: kept from before" in caplog.text
+    # Two steps are too few to be seen in the figures; this is the model that the report shows.
+    assert f"infer.py ckpt=: {folder / 'stage2_after_2' / 'model'}\n" in caplog.text
     first, second = (
         LipSyncModel.from_pretrained(folder / name / "model") for name in ("", "stage2_after_2")
     )
