@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ def test_a_list_reads_back_as_written_and_moves_with_its_folder(
     moved = read_list(tmp_path / "moved" / "list.csv")
     assert [task.why_changed() for task in moved] == [None] * 3
     assert moved[0].video == tmp_path / "moved" / "a.mp4"
+
+
+def test_files_given_from_the_working_folder_are_found_from_a_list_elsewhere(
+    tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near = [
+        replace(
+            task,
+            video=task.video.relative_to(tmp_path),
+            audio=task.audio.relative_to(tmp_path),
+        )
+        for task in tasks
+    ]
+    (tmp_path / "measured" / "drawn").mkdir(parents=True)
+    for path in (Path("measured/drawn/list.csv"), tmp_path / "measured" / "drawn" / "list.csv"):
+        write_list(path, near)
+        assert [task.why_changed() for task in read_list(path)] == [None] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A list of pairs of a video and a voice to run methods on: a CSV with hashes of the files."""
 
 import csv
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def task_of(
 
 
 def write_list(path: Path, tasks: Iterable[Task]) -> None:
-    """Write the list; paths inside its folder are relative to it."""
+    """Write the list; paths inside its folder, and relative ones, are relative to it."""
     with publish(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -96,6 +97,9 @@ def _check(tasks: Sequence[Task], path: Path) -> None:
 
 
 def _relative(cell: object, folder: Path) -> object:
-    if isinstance(cell, Path) and cell.is_relative_to(folder):
+    if not isinstance(cell, Path):
+        return cell
+    if cell.is_relative_to(folder):
         return cell.relative_to(folder).as_posix()
-    return cell
+    # `read_list` takes a relative path from the list's folder, not from the working folder.
+    return cell if cell.is_absolute() else Path(os.path.relpath(cell, folder)).as_posix()
