@@ -267,6 +267,12 @@ def test_without_audio_means_silence_for_the_share_that_was_asked_for(batch):
     assert torch.equal(never._drop_audio(batch, torch.Generator())["audio"], batch["audio"])
 
 
+def test_a_share_that_is_none_is_refused():
+    for name in ("audio_dropout", "face_dropout"):
+        with pytest.raises(ValueError, match=f"{name} is a share of the clips, 0 to 1, got 50"):
+            task_of(tiny_model(), **{name: 50})
+
+
 def test_what_is_dropped_is_what_guidance_moves_away_from(batch):
     """A clip with dropped audio and one of zeros, as in guidance, are the same to the UNet."""
     task = task_of(tiny_model(), audio_dropout=1.0)
@@ -277,14 +283,12 @@ def test_what_is_dropped_is_what_guidance_moves_away_from(batch):
 
 
 def test_a_face_that_is_left_out_tells_nothing_and_the_rest_of_the_clip_stays(batch):
-    """Half of the clips; those of pixels as those of stored latents."""
     task = task_of(tiny_model(), face_dropout=0.5)
     many = {name: value.repeat_interleave(200, dim=0) for name, value in batch.items()}
     given = task._drop_faces(many, torch.Generator().manual_seed(0))
     hidden = given["masked_latents"] == 0
     assert torch.equal(hidden.all(dim=(1, 2, 3, 4)), hidden.any(dim=(1, 2, 3, 4)))
-    share = hidden.float().mean().item()
-    assert share == pytest.approx(0.5, abs=3 * (0.25 / len(hidden)) ** 0.5)
+    assert hidden.float().mean().item() == pytest.approx(0.5, abs=3 * (0.25 / len(hidden)) ** 0.5)
     whole = latents_of(many, task.model.encode)
     for name, latents in zip(("latents", "reference_latents"), whole[::2], strict=True):
         assert torch.equal(given[name], rearrange(latents, "b c f x y -> b f c x y"))

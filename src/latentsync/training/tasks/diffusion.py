@@ -78,6 +78,9 @@ class DiffusionTask(Task):
     ) -> None:
         super().__init__(optimizer=optimizer, schedule=schedule)
         check_losses(losses)
+        for name, share in (("audio_dropout", audio_dropout), ("face_dropout", face_dropout)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share of the clips, 0 to 1, got {share}")
         model.check_can_be_saved()
         self.model = model
         if init is not None and init_sd is not None:
