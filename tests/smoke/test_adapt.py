@@ -15,7 +15,7 @@ from latentsync.cli.train import run_of, train
 from latentsync.data.manifest import read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion.sampler import Sampler
-from latentsync.models import LipSyncModel
+from latentsync.models import LipSyncModel, UNet, WhisperAudioEncoder
 from latentsync.models.adapted import recording_of
 from latentsync.pipeline.plan import Choice
 from smoke.tiny import POINTS, fixed_face
@@ -174,6 +174,21 @@ def test_a_second_training_adds_motion_to_the_adapted_model_and_keeps_the_first(
     assert figures["truth"] == before["truth"]
     # Once more: nothing is left to do.
     assert adapted(film, folder, stage1_run / "model", *words) is None
+
+
+def test_the_report_listens_as_the_model_does(
+    film: Path, stage1_run: Path, work: Path, tmp_path: Path
+):
+    """A model of Whisper's states, which are beside the mel of every clip."""
+    model = LipSyncModel.from_pretrained(stage1_run / "model")
+    heard = WhisperAudioEncoder.load(work / "whisper")
+    projection = {**model.unet.config["audio_projection"], "dim_in": heard.width}
+    model.unet = UNet.from_config({**model.unet.config, "audio_projection": projection})
+    model.audio_encoder = heard
+    model.save_pretrained(tmp_path / "model")
+    assert adapted(film, tmp_path / "me", tmp_path / "model") is not None
+    figures = json.loads((tmp_path / "me" / "report" / "figures.json").read_text())
+    assert figures["after, another sentence"]["spread_open"] is not None
 
 
 def test_a_folder_of_another_video_is_refused(run_dir: Path, stage1_run: Path, work: Path):

@@ -16,7 +16,7 @@ from latentsync.cli.command import conf_dir
 from latentsync.cli.names import build, quote
 from latentsync.cli.prepare import build_limits, build_stages
 from latentsync.cli.train import train
-from latentsync.data.clips import Clip
+from latentsync.data.clips import AudioStates, Clip, attach_states
 from latentsync.data.manifest import read_manifest
 from latentsync.evaluation.adapted import HeldOut, report_adaptation
 from latentsync.faces import MeshDetector
@@ -139,6 +139,10 @@ class Adaptation:
     def clips(self, part: str) -> Sequence[Clip]:
         return read_manifest(self.run_dir / "data" / part)
 
+    def heard(self, part: str) -> Sequence[Clip]:
+        """The clips, with the states that the model listens to."""
+        return attach_states(self.clips(part), AudioStates(self.model.audio_encoder.states_name))
+
     def train_vae(self) -> bool:
         """Whether the VAE's training came to its end."""
         folder = self.run_dir / "vae"
@@ -202,7 +206,7 @@ class Adaptation:
         return is_model(self.stage2 / "model")
 
     def make_report(self) -> bool:
-        held_out = HeldOut.of(self.clips(HELD_OUT), self.clips(TRAINED))
+        held_out = HeldOut.of(self.heard(HELD_OUT), self.heard(TRAINED))
         sampler = build(composed("infer", f"preset={self.config.adapt.preset}").sampler)
         report_adaptation(
             self.run_dir / "report",
