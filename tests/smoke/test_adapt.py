@@ -108,8 +108,8 @@ def test_infer_takes_the_folder_and_says_whom_it_was_adapted_to(
 def test_the_report_shows_truth_ceiling_before_and_after(run_dir: Path):
     figures = json.loads((run_dir / "report" / "figures.json").read_text())
     assert list(figures) == [
-        "truth", "truth through the VAE", "before, own voice", "after, own voice",
-        "after, another sentence",
+        "truth", "truth through the VAE", "before, own voice", "before, another sentence",
+        "after, own voice", "after, another sentence",
     ]  # fmt: skip
     page = (run_dir / "report" / "report.html").read_text()
     assert "Adapted to me.mp4" in page
@@ -119,8 +119,11 @@ def test_the_report_shows_truth_ceiling_before_and_after(run_dir: Path):
     for name in ("before, own voice", "after, own voice"):
         assert figures[name]["r_open"] is figures[name]["chance"] is None
         assert figures[name]["psnr_inside"] > 0
-    assert figures["after, another sentence"]["r_open"] is not None
-    for name in ("truth", "ceiling", "before", "own", "other"):
+    for name in ("before, another sentence", "after, another sentence"):
+        assert figures[name]["r_open"] is not None
+        assert figures[name]["psnr_inside"] is None  # there is no truth to compare with
+    assert figures["truth"]["sharpness"] == 1.0
+    for name in ("truth", "ceiling", "before", "before_other", "own", "other"):
         assert (run_dir / "report" / f"{name}_0.mp4").is_file()
         assert f'src="{name}_0.mp4"' in page
 

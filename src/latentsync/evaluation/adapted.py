@@ -22,6 +22,7 @@ from latentsync.evaluation.landmarks import read_lips
 from latentsync.faces import FaceDetector, load_mask, paint_weights
 from latentsync.files import publish
 from latentsync.media.video import VideoWriter, open_clip, read_frames
+from latentsync.metrics.artefacts import sharpness
 from latentsync.metrics.correlation import pearson
 from latentsync.metrics.lips import shape_of
 from latentsync.metrics.masked import masked_psnr
@@ -38,8 +39,16 @@ MIN_CEILING = 0.9  # r(opening) of the truth through the VAE with the truth; see
 OVERLAP = 4  # frames shared by consecutive windows, as in infer.py
 CRF = 14  # everything is measured after one encode, as a viewer gets it
 TRUTH, CEILING = "truth", "truth through the VAE"
-BEFORE, OWN, OTHER = "before, own voice", "after, own voice", "after, another sentence"
-FILES = {TRUTH: "truth", CEILING: "ceiling", BEFORE: "before", OWN: "own", OTHER: "other"}
+BEFORE, BEFORE_OTHER = "before, own voice", "before, another sentence"
+OWN, OTHER = "after, own voice", "after, another sentence"
+FILES = {
+    TRUTH: "truth",
+    CEILING: "ceiling",
+    BEFORE: "before",
+    BEFORE_OTHER: "before_other",
+    OWN: "own",
+    OTHER: "other",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ class Speech:
 class Figures:
     """Of the held-out seconds: Pearson's r of the opening with the wanted mouth's, how sure it is
     (`Followed`: interval, chance, offset in frames), that of the width, and of the opening with the
-    source's own; its spread, PSNR inside the mask (dB), and flicker (truth: 1)."""
+    source's own; its spread, PSNR inside the mask (dB), sharpness and flicker (truth: 1)."""
 
     r_open: float
     r_open_low: float
@@ -73,6 +82,7 @@ class Figures:
     r_source: float
     spread_open: float
     psnr_inside: float
+    sharpness: float
     flicker: float
 
 
@@ -152,9 +162,9 @@ def figures_of(
         for track, truth in zip(tracks, source, strict=True)
     ]
     regions = [inside(mask, pixels) for pixels, _ in pairs]
-    psnr, unsteady = (
+    psnr, sharp, unsteady = (
         [float(measure(*pair, region)) for pair, region in zip(pairs, regions, strict=True)]
-        for measure in (masked_psnr, flicker)
+        for measure in (masked_psnr, sharpness, flicker)
     )
     followed = follow(
         [
@@ -172,6 +182,7 @@ def figures_of(
         r_source=correlation(mouths[:, 0], own[:, 0]),
         spread_open=float(np.nanstd(mouths[:, 0].numpy())),
         psnr_inside=float(np.mean(psnr)),
+        sharpness=float(np.mean(sharp)),
         flicker=float(np.mean(unsteady)),
     )
 
@@ -223,7 +234,7 @@ def report_adaptation(
     bench = Bench(folder, detector, sampler, seed)
     tracks = tracks_of(bench, held_out, before, after)
     wanted = dict.fromkeys(tracks, tracks[TRUTH])
-    wanted[OTHER] = [
+    wanted[OTHER] = wanted[BEFORE_OTHER] = [
         Track(other.faces, shape_of(read_lips(other.faces, detector))) for other in held_out.others
     ]
     mask = after.format.mask
@@ -232,7 +243,8 @@ def report_adaptation(
         for name, each in tracks.items()
     }
     # The sentence is another one: there is no truth to compare its pictures with.
-    figures[OTHER] = replace(figures[OTHER], psnr_inside=float("nan"))
+    for name in (BEFORE_OTHER, OTHER):
+        figures[name] = replace(figures[name], psnr_inside=float("nan"))
     doubt = doubt_of(figures[CEILING].r_open)
     if doubt is not None:
         log.warning("%s", doubt)
@@ -280,6 +292,7 @@ def tracks_of(
             TRUTH: (own.faces, own),
             CEILING: (bench.through_vae(after, own), own),
             BEFORE: (bench.spoken(before, own, own), own),
+            BEFORE_OTHER: (bench.spoken(before, own, other), other),
             OWN: (bench.spoken(after, own, own), own),
             OTHER: (bench.spoken(after, own, other), other),
         }

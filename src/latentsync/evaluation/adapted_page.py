@@ -21,9 +21,9 @@ Faces = UInt8[np.ndarray, "f r r 3"]
 Opening = Float[np.ndarray, " f"]
 HEAD = (
     "", "r(opening)", "from", "to (95 %)", "chance", "late by, frames", "r(width)",
-    "r with the source", "spread", "PSNR inside, dB", "flicker",
+    "r with the source", "spread", "PSNR inside, dB", "sharpness", "flicker",
 )  # fmt: skip
-FORMS = (*["{:.2f}"] * 4, "{:.0f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.2f}")
+FORMS = (*["{:.2f}"] * 4, "{:.0f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.2f}", "{:.2f}")
 
 
 @dataclass(frozen=True, slots=True)
