@@ -39,6 +39,14 @@ def test_late_sound_of_drawn_speakers_is_found(speaking: list[Clip], tmp_path: P
     assert health.silent == health.same_sound == health.same_pictures == []
 
 
+def test_mouths_do_not_go_with_the_sound_of_other_speakers(speaking: list[Clip]):
+    exchanged = [
+        replace(clip, features_path=other.features_path)
+        for clip, other in zip(speaking, [*speaking[3:], *speaking[:3]], strict=True)
+    ]
+    assert measure_health(exchanged).together < 1.2
+
+
 def test_few_clips_have_no_offsets_of_their_own(speaking: list[Clip], tmp_path: Path):
     health = measure_health([delayed(clip, 5, tmp_path) for clip in speaking[:3]])
     assert abs(health.common_offset - 5) <= 1

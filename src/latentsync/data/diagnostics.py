@@ -27,6 +27,7 @@ MAX_OFFSET = 12
 # With fewer to compare with, chance exceeds it: such clips have no offset of their own.
 LEAD = 1.25
 NUM_OTHERS = 6
+POOLED_OTHERS = 12  # other sounds that all clips together are compared with
 NUM_MOTIONS, NUM_BANDS = 8, 8
 SLOW = 12  # changes over more frames than this on either side are not speech
 # The mouth in an aligned face, as fractions of its side.
@@ -42,9 +43,9 @@ class Health:
     """Findings on `num_clips` clips; `offsets` counts clips by the delay of their sound in frames,
     where it can be determined: with seven or more clips to compare.
 
-    `common_offset` is that of all clips combined. `together` is how much better their motion
-    correlates with their own sounds at that offset than with other clips' at any: about 1 is
-    chance, None if there are no two clips to compare.
+    `common_offset` is that of all clips combined, by their lengths. `together` is how much better
+    their motion correlates with their own sounds at that offset than with the best of other clips'
+    sounds at any: at most about 1 by chance, None if there are no two clips to compare.
     """
 
     num_clips: int
@@ -79,9 +80,13 @@ def measure_health(clips: Sequence[Clip], *, num_clips: int = 64) -> Health:
             continue
         bands = frame_bands(mel, len(frames), fps=clip.fps)
         heard.append(Heard(clip.source, mouth_motions(frames), bands))
-    curves = [(lead_curve(each.motion, each.sound), foreign_curves(each, heard)) for each in heard]
-    usable = [(own, others) for own, others in curves if own is not None and others]
-    judged = (offset_of(*each) for each in usable if len(each[1]) >= NUM_OTHERS)
+    fits = (fit_of(number, heard) for number in range(len(heard)))
+    usable = [fit for fit in fits if fit is not None]
+    judged = (
+        offset_of(fit.own, fit.others[:NUM_OTHERS])
+        for fit in usable
+        if len(fit.others) >= NUM_OTHERS
+    )
     offsets = Counter(offset for offset in judged if offset is not None)
     common, together = pool(usable)
     return Health(
@@ -132,14 +137,28 @@ class Heard:
     sound: Sound
 
 
-def foreign_curves(clip: Heard, clips: Sequence[Heard]) -> list[Curve]:
-    """Lead curves of a clip's motion with other clips' sounds, from other sources if there are
-    any."""
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Lead curves of a clip's motion with its own sound and with others'; its length in frames."""
+
+    own: Curve
+    others: list[Curve]
+    length: int
+
+
+def fit_of(number: int, clips: Sequence[Heard]) -> Fit | None:
+    """The fit of a clip to its own sound and to sounds of other sources, or of the same if there
+    are no others; None if the clip is too short or alone."""
+    clip = clips[number]
+    own = lead_curve(clip.motion, clip.sound)
     others = [each for each in clips if each is not clip and each.source != clip.source]
     others = others or [each for each in clips if each is not clip]
-    picked = others[:: max(1, len(others) // NUM_OTHERS)][:NUM_OTHERS]
-    curves = (lead_curve(clip.motion, each.sound) for each in picked)
-    return [curve for curve in curves if curve is not None]
+    # Every clip begins elsewhere, so that the same sound is not compared with all clips at once.
+    step, count = max(1, len(others) // POOLED_OTHERS), min(POOLED_OTHERS, len(others))
+    picked = [others[(number + place * step) % len(others)] for place in range(count)]
+    curves = [lead_curve(clip.motion, each.sound) for each in picked]
+    foreign = [curve for curve in curves if curve is not None]
+    return Fit(own, foreign, len(clip.motion)) if own is not None and foreign else None
 
 
 def lead_curve(motion: Motion, sound: Sound) -> Curve | None:
@@ -167,14 +186,17 @@ def offset_of(own: Curve, others: Sequence[Curve]) -> int | None:
     return int(own.argmax()) - MAX_OFFSET if own.max() > max(LEAD * best, 0) else None
 
 
-def pool(usable: Sequence[tuple[Curve, list[Curve]]]) -> tuple[int, float | None]:
+def pool(fits: Sequence[Fit]) -> tuple[int, float | None]:
     """Offset of all clips combined, and their lead relative to the best with other clips'
-    sounds."""
-    if not usable:
+    sounds. Long clips, whose curves are less noisy, count by their length."""
+    if not fits:
         return 0, None
-    own = np.mean([curve for curve, _ in usable], axis=0)
-    num_others = min(len(others) for _, others in usable)
-    foreign = [np.mean([others[k] for _, others in usable], axis=0) for k in range(num_others)]
+    lengths = [fit.length for fit in fits]
+    own = np.average([fit.own for fit in fits], axis=0, weights=lengths)
+    foreign = [
+        np.average([fit.others[k] for fit in fits], axis=0, weights=lengths)
+        for k in range(min(len(fit.others) for fit in fits))
+    ]
     best = max(float(curve.max() - np.median(curve)) for curve in foreign)
     together = float(own.max() - np.median(own)) / best if best > 0 else None
     return int(own.argmax()) - MAX_OFFSET, together
