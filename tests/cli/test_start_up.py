@@ -66,6 +66,11 @@ def test_help_imports_nothing_heavy(tmp_path: Path, program: str):
             "say +trainer.fast_dev_run=true, with a +",
         ),
         (
+            ("train.py", "experiment=demo/adapt", "video=a", "adapt.vae.trainer.max_steps=3"),
+            "no config value is called 'adapt.vae.trainer.max_steps'; near: "
+            "adapt.vae={trainer.max_steps:...}, ",
+        ),
+        (
             ("infer.py", "faces.min_scor=.5"),
             "no config value is called 'faces.min_scor'; near: faces.min_score",
         ),

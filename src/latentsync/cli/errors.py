@@ -236,6 +236,9 @@ def grouped(names: Sequence[str]) -> str:
 def _flat_keys(node: object, prefix: str = "") -> Iterator[str]:
     if isinstance(node, dict):
         for name, child in node.items():
+            if "." in str(name):  # an override of another config: no path leads to it
+                yield f"{prefix[:-1]}={{{name}:...}}"
+                continue
             yield f"{prefix}{name}"
             yield from _flat_keys(child, f"{prefix}{name}.")
 
