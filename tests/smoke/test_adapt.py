@@ -142,8 +142,13 @@ def test_the_same_command_goes_on_where_it_was_stopped(
     for name, is_kept in {"clips": True, "vae": True, "latents": True, "unet": False}.items():
         assert (f"{name}: kept from before" in caplog.text) == is_kept
     assert (folder / "report" / "report.html").is_file()
-    # Once more: nothing is left to do; with more steps only the UNet is trained on.
+    # Once more: nothing is left to do; other options of the training are not taken in silence.
+    caplog.clear()
     assert adapted(film, folder, stage1_run / "model") is None
+    assert "other options" not in caplog.text
+    assert adapted(film, folder, stage1_run / "model", "task.optimizer.lr=0.5") is None
+    assert "trained with other options, task.optimizer.lr=0.5 (was 0.0006); to" in caplog.text
+    # With more steps only the UNet is trained on.
     adapted(film, folder, stage1_run / "model", "trainer.max_steps=3")
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 3
@@ -175,8 +180,13 @@ def test_a_second_training_adds_motion_to_the_adapted_model_and_keeps_the_first(
     figures = json.loads((folder / "report" / "figures.json").read_text())
     before = json.loads((run_dir / "report" / "figures.json").read_text())
     assert figures["truth"] == before["truth"]
-    # Once more: nothing is left to do.
+    # Once more: nothing is left to do; other options are not taken in silence.
+    caplog.clear()
     assert adapted(film, folder, stage1_run / "model", *words) is None
+    assert "other options" not in caplog.text
+    other = (*words, "+adapt.stage2={task.optimizer.lr:0.5}")
+    assert adapted(film, folder, stage1_run / "model", *other) is None
+    assert "stage2: it was trained with other options, task.optimizer.lr=0.5 (was " in caplog.text
 
 
 def test_the_report_listens_as_the_model_does(

@@ -3,7 +3,7 @@ UNet, and report; every result is kept, so that the same command goes on where i
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from latentsync.cli.command import conf_dir
+from latentsync.cli.debug import shrink_networks
 from latentsync.cli.names import build, quote
 from latentsync.cli.prepare import build_limits, build_stages
 from latentsync.cli.train import train
@@ -22,6 +23,7 @@ from latentsync.evaluation.adapted import HeldOut, report_adaptation
 from latentsync.faces import MeshDetector
 from latentsync.files import printable, sha256_of
 from latentsync.models import LipSyncModel, MelAudioEncoder
+from latentsync.models.adapted import ADAPTED_TO
 from latentsync.prepare import Demands, Part, encode_audio, encode_latents, prepare_clips
 from latentsync.prepare.record import Record, locked
 from latentsync.prepare.speaker import check_clips, check_persons, check_sound
@@ -30,6 +32,7 @@ from latentsync.prepare.stage import Resampled
 log = logging.getLogger(__name__)
 
 TRAINED, HELD_OUT = "train", "val"
+TRAINED_BY = ("task", "data", "trainer")  # the parts of a config that make the weights
 
 
 def adapt(config: DictConfig) -> float | None:
@@ -76,12 +79,28 @@ class Adaptation:
             title = f"step {number} of {len(steps)}, {name}"
             if self.record.rows.get(name) == {"item": name, **parameters}:
                 log.info("%s: kept from before", title)
+                self._say_other_options(name, title)
                 continue
             log.info("%s: begins", title)
             if not make():
                 return None
             self.record.add(name, parameters)
         return self.objective
+
+    def _say_other_options(self, name: str, title: str) -> None:
+        """Warn of options by which a finished training would be another one today."""
+        trainings = {"unet": (self.run_dir, self.config), "stage2": (self.stage2, None)}
+        if name not in trainings:
+            return
+        folder, config = trainings[name]
+        config = config or self.stage2_config()
+        others = other_options(folder / "config.yaml", config, within=self.run_dir)
+        if others:
+            log.warning(
+                "%s: it was trained with other options, %s; to train with today's take another "
+                "paths.run_dir=",
+                title, ", ".join(others),
+            )  # fmt: skip
 
     @cached_property
     def model(self) -> LipSyncModel:
@@ -201,9 +220,12 @@ class Adaptation:
 
     def train_stage2(self) -> bool:
         """Whether the training of motion modules came to its end."""
-        stage1 = f"stage1={named(self.run_dir / 'model')}"
-        self.objective = train(self._training(self.config.adapt.stage2, self.stage2, stage1))
+        self.objective = train(self.stage2_config())
         return is_model(self.stage2 / "model")
+
+    def stage2_config(self) -> DictConfig:
+        stage1 = f"stage1={named(self.run_dir / 'model')}"
+        return self._training(self.config.adapt.stage2, self.stage2, stage1)
 
     def make_report(self) -> bool:
         held_out = HeldOut.of(self.heard(HELD_OUT), self.heard(TRAINED))
@@ -220,6 +242,39 @@ class Adaptation:
         log.info("the adapted model, for infer.py ckpt=: %s", printable(self.adapted))
         log.info("what was learned: %s", printable(self.run_dir / "report" / "report.html"))
         return True
+
+
+def other_options(made_with: Path, config: DictConfig, *, within: Path) -> list[str]:
+    """What a training's recorded config says otherwise than today's, as `name=today (was ...)`.
+    Its folder lies `within` another, which may have been moved since."""
+    if not made_with.is_file():
+        return []
+    today = config.copy()
+    if today.get("tiny_networks", False):
+        shrink_networks(today)
+    recorded = OmegaConf.load(made_with)
+    assert isinstance(recorded, DictConfig)
+    levels = len(made_with.parent.relative_to(within).parts)
+    moved_from = [Path(recorded.paths.run_dir), *Path(recorded.paths.run_dir).parents][levels]
+    before, now = parts_of(recorded, moved_from), parts_of(today, within)
+    return list(differences(before, now))
+
+
+def parts_of(config: DictConfig, folder: Path) -> dict[str, object]:
+    """What makes the weights, with paths relative to the folder."""
+    parts = {part: OmegaConf.to_container(config[part], resolve=True) for part in TRAINED_BY}
+    written = json.dumps(parts).replace(json.dumps(str(folder))[1:-1], ".")
+    found: dict[str, object] = json.loads(written)
+    return found
+
+
+def differences(before: object, now: object, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            if key != ADAPTED_TO:  # only set where a training begins
+                yield from differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name}={now} (was {before})"
 
 
 def is_model(folder: Path) -> bool:
