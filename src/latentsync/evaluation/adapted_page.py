@@ -20,8 +20,8 @@ WIDTH, HEIGHT = 1200, 200
 Faces = UInt8[np.ndarray, "f r r 3"]
 Opening = Float[np.ndarray, " f"]
 HEAD = (
-    "", "r(opening)", "from", "to (95 %)", "chance", "late by, frames", "r(width)",
-    "r with the source", "spread", "PSNR inside, dB", "sharpness", "flicker",
+    "", "r(opening)", "from", "to (95 %)", "chance", "late, frames", "r(width)",
+    "r, filmed", "spread", "PSNR, dB", "sharpness", "flicker",
 )  # fmt: skip
 FORMS = (*["{:.2f}"] * 4, "{:.0f}", "{:.2f}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.2f}", "{:.2f}")
 
