@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentsync.data import Clip
-from latentsync.data.diagnostics import lead_curve, measure_health, offset_of
+from latentsync.data.diagnostics import Fit, lead_curve, measure_health, offset_of, pool
 
 
 @pytest.mark.parametrize("late", [-7, 0, 4])
@@ -45,6 +45,14 @@ def test_mouths_do_not_go_with_the_sound_of_other_speakers(speaking: list[Clip])
         for clip, other in zip(speaking, [*speaking[3:], *speaking[:3]], strict=True)
     ]
     assert measure_health(exchanged).together < 1.2
+
+
+def test_clips_count_by_their_length():
+    """A low peak of 300 frames counts more than a high one of 100."""
+    short, long, flat = np.zeros((3, 25))
+    short[12 + 5], long[12 + 0], flat[3] = 1.0, 0.5, 0.1
+    fits = [Fit(short, [flat], 100), Fit(long, [flat], 300)]
+    assert pool(fits) == (0, pytest.approx(0.375 / 0.1))
 
 
 def test_few_clips_have_no_offsets_of_their_own(speaking: list[Clip], tmp_path: Path):

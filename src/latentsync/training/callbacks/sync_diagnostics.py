@@ -34,8 +34,8 @@ NEAR_OFFSET = 2
 # How much better motion must correlate with its own sound than with other sounds, unless it does
 # so best at an offset near 0, which other sounds rarely do. Of 32 clips sampled from 36 public ones
 # of 2 to 10 s, 25 of 40 samples were below it, all at an offset of 1; with sounds exchanged 40 of
-# 40 were, none near 0. With longer clips of three more recordings: 0 of 40, and 38 of 40. Synthetic
-# clips are above it in any number.
+# 40 were, none near 0. With longer clips of three more recordings: 0 of 40, and 38 of 40. Eight
+# synthetic speakers are above it.
 TOGETHER = 1.2
 MANY_CLIPS = 32
 LEARNT = 0.5
