@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentsync.data import Clip
-from latentsync.data.diagnostics import Fit, lead_curve, measure_health, offset_of, pool
+from latentsync.data.diagnostics import (
+    Fit,
+    Heard,
+    fit_of,
+    lead_curve,
+    measure_health,
+    offset_of,
+    pool,
+)
 
 
 @pytest.mark.parametrize("late", [-7, 0, 4])
@@ -53,6 +61,19 @@ def test_clips_count_by_their_length():
     short[12 + 5], long[12 + 0], flat[3] = 1.0, 0.5, 0.1
     fits = [Fit(short, [flat], 100), Fit(long, [flat], 300)]
     assert pool(fits) == (0, pytest.approx(0.375 / 0.1))
+
+
+def test_one_sound_that_goes_with_all_is_not_compared_with_all_at_once(rng: np.random.Generator):
+    """A beat that everybody moves to, in one clip's sound, weighs as one sound of 24."""
+    beat = rng.random((200, 1))
+    heard = []
+    for number in range(24):
+        voice = rng.random((200, 4))
+        motion = np.concatenate([voice[:, :2] + 3 * rng.random((200, 2)), beat], axis=1)
+        heard.append(Heard(str(number), motion, np.repeat(beat, 4, 1) if number == 4 else voice))
+    fits = [fit_of(number, heard) for number in range(24)]
+    _, together = pool([fit for fit in fits if fit is not None])
+    assert together > 1.2
 
 
 def test_few_clips_have_no_offsets_of_their_own(speaking: list[Clip], tmp_path: Path):

@@ -122,6 +122,9 @@ def test_the_report_shows_truth_ceiling_before_and_after(run_dir: Path):
     for name in ("before, another sentence", "after, another sentence"):
         assert figures[name]["r_open"] is not None
         assert figures[name]["psnr_inside"] is None  # there is no truth to compare with
+    # Of the model before, with the other voice.
+    for name in ("before, own voice", "after, another sentence"):
+        assert figures[name]["flicker"] != figures["before, another sentence"]["flicker"]
     assert figures["truth"]["sharpness"] == 1.0
     for name in ("truth", "ceiling", "before", "before_other", "own", "other"):
         assert (run_dir / "report" / f"{name}_0.mp4").is_file()

@@ -40,7 +40,7 @@ def test_sound_data_leads_to_patience():
         (replace(SOUND, offsets={5: 30, 6: 5}, common_offset=5), "the sound is 5 frames late"),
         (replace(SOUND, offsets={-6: 30, 0: 5}, common_offset=-6), "the sound is 6 frames early"),
         (replace(SOUND, offsets=dict.fromkeys(range(-12, 13), 1)), "apart by another time"),
-        (replace(SOUND, offsets={0: 3}, common_offset=-8, together=0.9), "dubbed?"),
+        (replace(SOUND, offsets={0: 3}, common_offset=-8, together=0.9), "8 frames early: look"),
     ],
 )
 def test_each_fault_of_the_data_is_named_alone(health: Health, sentence: str):

@@ -32,10 +32,10 @@ FEW_WINDOWS = 16
 MANY_SILENT = 0.1
 NEAR_OFFSET = 2
 # How much better motion must correlate with its own sound than with other sounds, unless it does
-# so best at an offset near 0, which other sounds rarely do. Of 32 clips sampled from 36 public ones
-# of 2 to 10 s, 25 of 40 samples were below it, all at an offset of 1; with sounds exchanged 40 of
-# 40 were, none near 0. With longer clips of three more recordings: 0 of 40, and 38 of 40. Eight
-# synthetic speakers are above it.
+# so best at an offset near 0. 41 public clips of 2 to 10 s, of 21 recordings, had 0.9, and halves
+# of them by recording 0.6 to 1.0, but all at an offset of 1 (of 25); with sounds exchanged 40 of 40
+# drawings were below it, none near 0. With 13 longer clips of three more recordings: 2.6, and 38 of
+# 40. Eight synthetic speakers are above it.
 TOGETHER = 1.2
 MANY_CLIPS = 32
 LEARNT = 0.5
@@ -257,14 +257,19 @@ def _causes_in_offsets(health: Health) -> list[str]:
             return []
         return [
             f"in {num_clips} clips the mouth goes with their own sound no better than with that of "
-            "other clips: look at them; is it the speaker whose face is cut out, and dubbed?"
+            f"other clips, at best with it {late_or_early(common)}: look at them; is it the "
+            "speaker whose face is cut out? Is it dubbed, or out of sync by that much?"
         ]
     if abs(common) > NEAR_OFFSET:
         return [
-            f"in most clips the sound is {abs(common)} frames {'late' if common > 0 else 'early'} "
+            f"in most clips the sound is {late_or_early(common)} "
             f"(frames sound is late: {histogram}): shift it by that much and prepare again"
         ]
     return []
+
+
+def late_or_early(frames: int) -> str:
+    return f"{abs(frames)} frames {'late' if frames > 0 else 'early'}"
 
 
 def _causes_in_batch(batch: Batch, min_offset_frames: int) -> list[str]:
