@@ -1,5 +1,7 @@
 """A trained model that gets another VAE."""
 
+import json
+
 import pytest
 import torch
 
@@ -48,3 +50,20 @@ def test_without_motion_frames_are_drawn_one_by_one_by_the_same_weights(folder):
     model.save_pretrained(folder / "plain")
     again = LipSyncModel.from_pretrained(folder / "plain").unet
     assert again.state_dict().keys() == plain.keys()
+
+
+def test_the_mouth_of_the_reference_is_hidden_if_asked_and_stays_hidden(folder):
+    assert with_vae(folder / "model", vae=folder / "vae").format.reference_mouth
+    hidden = with_vae(folder / "model", vae=folder / "vae", reference_mouth=False)
+    hidden.save_pretrained(folder / "hidden")
+    again = with_vae(folder / "hidden", vae=folder / "vae")
+    assert not again.format.reference_mouth
+    assert not LipSyncModel.with_motion(folder / "hidden", motion="all").format.reference_mouth
+
+
+def test_a_folder_of_an_older_version_shows_the_mouth_of_the_reference(folder):
+    path = folder / "model" / "config.json"
+    config = json.loads(path.read_text())
+    del config["reference_mouth"]
+    path.write_text(json.dumps(config))
+    assert LipSyncModel.from_pretrained(folder / "model").format.reference_mouth

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,42 @@ def test_masked_latents_know_nothing_of_the_painted_part(model, faces):
     (masked, seen), (masked_hidden, seen_hidden) = map(model.encode_faces, (faces, hidden))
     assert torch.equal(masked, masked_hidden)
     assert not torch.allclose(seen, seen_hidden)
+
+
+def other_in(latents, rows, columns):
+    """The latents with other values in one box of cells, of 8 x 8."""
+    out = latents.clone()
+    out[..., slice(*rows), slice(*columns)] += 1.0
+    return out
+
+
+@pytest.mark.parametrize("reference_mouth", [True, False])
+def test_a_format_without_the_references_mouth_hides_it_from_the_network(
+    model, faces, audio, reference_mouth
+):
+    """In generation and in training; what of the reference lies beside it is seen either way."""
+    model.format = replace(model.format, reference_mouth=reference_mouth)
+    with torch.no_grad():
+        model.unet.conv_out.weight.normal_(generator=torch.Generator().manual_seed(0))
+    audio = audio[:, :NUM_FRAMES]
+    masked, seen = model.encode_faces(faces[:, :NUM_FRAMES])
+    noise = torch.ones(1, 4, 1, SIDE // 4, SIDE // 4)
+
+    def generated(reference):
+        sampler = Sampler("ddim", 1, 1.0)
+        return model.generate_latents(masked, reference, audio, sampler=sampler, noise=noise)
+
+    @torch.no_grad()
+    def predicted(reference):
+        stored = {"latents": seen, "masked_latents": masked, "reference_latents": reference}
+        batch = {name: latents.transpose(1, 2) for name, latents in stored.items()}
+        generator = torch.Generator().manual_seed(0)
+        return model.denoise({**batch, "audio": audio}, generator=generator).prediction
+
+    mouth, beside = other_in(seen, (5, 7), (3, 5)), other_in(seen, (0, 2), (3, 5))
+    for result in (generated, predicted):
+        assert torch.equal(result(seen), result(mouth)) != reference_mouth
+        assert not torch.equal(result(seen), result(beside))
 
 
 @pytest.mark.parametrize(

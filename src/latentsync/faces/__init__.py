@@ -11,7 +11,7 @@ from latentsync.faces.detectors.base import Face, FaceDetector, FixedDetector, l
 from latentsync.faces.detectors.facemesh import MeshDetector
 from latentsync.faces.detectors.yunet import YuNetDetector, default_detector
 from latentsync.faces.legacy import LegacyAligner
-from latentsync.faces.mask import load_mask, mask_names, paint_weights
+from latentsync.faces.mask import load_mask, mask_names, mouth_shown, paint_weights
 from latentsync.faces.placement import Placement, crop_template, similarity_from_points
 from latentsync.faces.restore import paste, pasted_box, restore
 from latentsync.faces.shape import MouthShape, mouth_shape
@@ -38,6 +38,7 @@ __all__ = [
     "load_mask",
     "mask_names",
     "mouth_shape",
+    "mouth_shown",
     "paint_weights",
     "paste",
     "pasted_box",

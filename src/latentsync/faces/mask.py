@@ -13,6 +13,10 @@ from jaxtyping import Float
 SPANS_SIZE = 256
 
 
+# Top, bottom, left and right of mouth and chin, as shares of the aligned face's side.
+MOUTH_BOX = (17 / 32, 29 / 32, 8 / 32, 24 / 32)
+
+
 class Rows(NamedTuple):
     """Rows `top` (inclusive) to `bottom` (exclusive) of a face of 256 pixels."""
 
@@ -42,6 +46,14 @@ def load_mask(
     size = (resolution, resolution)
     levels = cv2.resize(levels, size, interpolation=cv2.INTER_LANCZOS4)
     return levels.astype(np.float32) / 255
+
+
+def mouth_shown(size: int) -> Float[np.ndarray, "s s"]:
+    """A face of `size` cells without its mouth: 0 from under the nose to the chin, else 1."""
+    top, bottom, left, right = (round(edge * size) for edge in MOUTH_BOX)
+    shown = np.ones((size, size), dtype=np.float32)
+    shown[top:bottom, left:right] = 0
+    return shown
 
 
 def mask_names() -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Models adapted to one speaker: another VAE, and whose recording it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from latentsync.models.codec import LatentCodec
@@ -15,20 +16,25 @@ def with_vae(
     vae: Path | str,
     adapted_to: dict[str, object] | None = None,
     keep_motion: bool = True,
+    reference_mouth: bool | None = None,
 ) -> LipSyncModel:
     """A trained model with another VAE, on whose latents its UNet is to be trained.
 
     `adapted_to` describes the recording of the one speaker it is trained on; it is stored in the
-    model's folder. Without `keep_motion` the UNet loses its motion modules.
+    model's folder. Without `keep_motion` the UNet loses its motion modules. `reference_mouth`
+    replaces that of the model's format.
     """
     model = LipSyncModel.from_pretrained(folder)
+    form = model.format
+    if reference_mouth is not None:
+        form = replace(form, reference_mouth=reference_mouth)
     adapted = {} if adapted_to is None else {ADAPTED_TO: dict(adapted_to)}
     return LipSyncModel(
         unet=model.unet if keep_motion else without_motion(model.unet),
         codec=LatentCodec.from_pretrained(vae),
         audio_encoder=model.audio_encoder,
         process=model.process,
-        model_format=model.format,
+        model_format=form,
         training={**model.training, **adapted},
     )
 

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latentsync.batch import Batch
+from latentsync.faces import mouth_shown
+from latentsync.models.model_config import ModelFormat
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,12 @@ def latents_of(
     encoded = encode(torch.cat([pixels, pixels * batch["mask"], batch["reference"]]))
     truth, masked, reference = encoded.chunk(3)
     return truth, masked, reference
+
+
+def reference_shown(
+    reference: Float[Tensor, "b c f x y"], form: ModelFormat
+) -> Float[Tensor, "b c f x y"]:
+    """What the UNet sees of the reference's latents: if the format hides its mouth, 0 there."""
+    if form.reference_mouth:
+        return reference
+    return reference * torch.from_numpy(mouth_shown(reference.shape[-1])).to(reference)

@@ -28,7 +28,7 @@ from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
-from latentsync.models.denoised import Denoised, latents_of
+from latentsync.models.denoised import Denoised, latents_of, reference_shown
 from latentsync.models.frozen import cast
 from latentsync.models.kinds import AUDIO_ENCODERS, described_process, process_from
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat, read_config, read_format
@@ -97,6 +97,7 @@ class LipSyncModel:
         """A training step's prediction; with a `shift` above 1 of noisier timesteps."""
         generator = generator or torch.default_generator
         latents, masked, reference = latents_of(batch, self.encode)
+        reference = reference_shown(reference, self.format)
         num_clips, _, num_frames, *_ = latents.shape
         shifts = {} if shift == 1 else {"shift": shift}  # a user's own process need not know them
         timesteps = self.process.sample_timesteps(num_clips, generator, **shifts).to(latents.device)
@@ -278,13 +279,12 @@ class LipSyncModel:
     ) -> Float[Tensor, "b c2 f x y"]:
         num_clips, _, num_frames, *_ = masked.shape
         mask = self._latent_mask(num_clips, num_frames, masked)
-        return torch.cat([mask, masked, reference], dim=1)
+        return torch.cat([mask, masked, reference_shown(reference, self.format)], dim=1)
 
     def _latent_mask(
         self, num_clips: int, num_frames: int, latents: Float[Tensor, "b c f x y"]
     ) -> Float[Tensor, "b 1 f x y"]:
-        # Nearest keeps the top left pixel of each cell, as in the training of the published
-        # weights.
+        # The top left pixel of each cell, as in the training of the published weights.
         small = functional.interpolate(self.mask[None, None], size=latents.shape[-2:])[0, 0]
         return repeat(small.to(latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
 

@@ -14,6 +14,8 @@ RANGES = {
     "audio_before": (0, 1000),
     "audio_after": (0, 1000),
 }
+# Fields that older folders lack, which are as their defaults.
+LATER_FIELDS = ("reference_mouth",)
 # Other numeric fields.
 NUMBERS = {"fps": (1.0, 1000.0), "noise_alpha": (0.0, 1000.0)}
 
@@ -30,6 +32,8 @@ class ModelFormat:
     audio_before: int = 4
     audio_after: int = 6
     noise_alpha: float = 1.0
+    reference_mouth: bool = True
+    """Whether the UNet sees the mouth of the reference; False hides it, see `mouth_shown`."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -67,7 +71,8 @@ def read_config(folder: Path) -> dict:
         )
     # Folders written before processes had names hold the schedule of a DDPM.
     of_process = {"process", "scheduler"} & set(config) or {"scheduler"}
-    wanted = {*ModelFormat.__dataclass_fields__, "audio_encoder", *of_process, "training"}
+    wanted = {*ModelFormat.__dataclass_fields__} - {*LATER_FIELDS}
+    wanted |= {"audio_encoder", *of_process, "training"}
     missing = sorted(wanted - set(config))
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
@@ -80,7 +85,7 @@ def read_config(folder: Path) -> dict:
 def read_format(config: dict, folder: Path) -> ModelFormat:
     """The part of a folder's config on how faces and audio are prepared."""
     path = folder / "config.json"
-    values = {field.name: config[field.name] for field in fields(ModelFormat)}
+    values = {field.name: config.get(field.name, field.default) for field in fields(ModelFormat)}
     for field in fields(ModelFormat):
         if not fits(values[field.name], field.default):
             raise ValueError(

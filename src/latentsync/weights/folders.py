@@ -251,6 +251,8 @@ def not_official(model: LipSyncModel) -> list[str]:
         lines.append(f"predicts {model.process.prediction_type}, official code epsilon")
     if vae.latent_channels != 4 or vae.latents_mean is not None:
         lines.append("was trained with another VAE than sd-vae-ft-mse")
+    if not model.format.reference_mouth:
+        lines.append("was trained without the mouth of the reference, official code shows it")
     if config.cross_attention_dim not in WHISPERS:
         lines.append(f"listens to states {config.cross_attention_dim} wide, no official Whisper")
     if (config.num_attention_heads, config.norm_num_groups) != (8, 32):
