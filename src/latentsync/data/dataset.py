@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from latentsync.data.alike import AlikeFrames
 from latentsync.data.clips import AudioStates, Clip, attach_latents, attach_states, states_rate
 from latentsync.data.items import Items
 from latentsync.data.members import header_of
@@ -136,7 +137,7 @@ class ClipDataset(Dataset):
             clip.num_frames,
             length,
             count=self.items.windows_per_clip,
-            with_reference=self.items.with_reference,
+            with_reference=self.items.with_reference and self._alike is None,
             rng=rng,
             gap=self.items.gap,
         )
@@ -144,7 +145,9 @@ class ClipDataset(Dataset):
         for start in starts:
             window = {"clip_index": torch.tensor(clip_index), "start": torch.tensor(start)}
             window |= self._window(clip, start)
-            if self.items.with_reference:
+            if self._alike is not None:
+                window["reference_latents"] = self._alike_latents(clip_index, start, rng)
+            elif self.items.with_reference:
                 reference_start = choose_reference_start(
                     clip.num_frames,
                     length,
@@ -210,6 +213,20 @@ class ClipDataset(Dataset):
             reference["reference_latents"] = self._latents_of(clip, "latents", indices)
         return reference
 
+    def _alike_latents(
+        self, index: int, start: int, rng: np.random.Generator
+    ) -> Float[Tensor, "f c x y"]:
+        assert self._alike is not None
+        chosen = self._alike.choose(index, self._indices(start), rng)
+        if chosen is None:
+            raise Unreadable(f"{self.clips[index].latents_path}: not all of its latents are there")
+        return torch.cat(
+            [
+                self._latents_of(self.clips[other], "latents", np.array([frame]))
+                for other, frame in chosen
+            ]
+        )
+
     def _pixels_of(self, clip: Clip, indices: np.ndarray) -> Shaped[Tensor, "f 3 h w"]:
         with reading(clip.path):
             frames = self._frames(clip, indices)
@@ -241,6 +258,20 @@ class ClipDataset(Dataset):
         return self._truths[source]
 
     @cached_property
+    def _alike(self) -> AlikeFrames | None:
+        if self.items.reference_alike is None or not self.items.with_reference:
+            return None
+        assert self.items.gap is not None
+
+        def masked(clip: Clip) -> Tensor | None:
+            try:
+                return self._latents_of(clip, "masked_latents", np.arange(clip.num_frames))
+            except Unreadable:
+                return None
+
+        return AlikeFrames(self.clips, masked, count=self.items.reference_alike, gap=self.items.gap)
+
+    @cached_property
     def _states_rate(self) -> float:
         rates = {states_rate(each) for each in sets_of(self.clips)}
         if len(rates) > 1:
@@ -257,7 +288,8 @@ class ClipDataset(Dataset):
     def _check(self) -> None:
         length = span(self.items.num_frames, self.items.stride)
         least = length if self.items.gap is None else self.items.gap[0]
-        needed = length + least if self.items.with_reference else length
+        within = self.items.with_reference and self._alike is None
+        needed = length + least if within else length
         lengths = enumerate(column_of(self.clips, "num_frames"))
         short = [index for index, length in lengths if length < needed]
         if short:
@@ -265,7 +297,7 @@ class ClipDataset(Dataset):
             raise ValueError(
                 f"{len(short)} of {len(self.clips)} clips have fewer than the {needed} frames "
                 f"that {self.items.num_frames} frames at stride {self.items.stride} "
-                f"{'and their reference ' if self.items.with_reference else ''}need (first: "
+                f"{'and their reference ' if within else ''}need (first: "
                 f"{first.path}, {first.num_frames} frames): prepare longer ones"
             )
         for clip in self._firsts:

@@ -30,6 +30,11 @@ class Items:
     same_pose: bool = False
     """Sample the reference from windows whose head is turned similarly."""
 
+    reference_alike: int | None = None
+    """Sample the reference frame by frame, each from so many frames of the same source, at
+    `reference_gap` from it, whose masked latents are most alike: head and collar as in the window,
+    another mouth."""
+
     with_pixels: bool = True
     with_latents: bool | str | Path = False
     with_mel: bool = True
@@ -57,6 +62,17 @@ class Items:
             raise ValueError(
                 f"reference_gap must be [least, most], 0 <= least <= most, got {[*self.gap]}"
             )
+
+        if self.reference_alike is not None:
+            if self.reference_alike < 1:
+                raise ValueError(
+                    f"reference_alike must be 1 frame or more, got {self.reference_alike}"
+                )
+            if not self.with_latents or self.with_pixels or self.gap is None:
+                raise ValueError(
+                    "reference_alike compares latents: set with_latents=true, with_pixels=false "
+                    "and reference_gap=[least, most]"
+                )
 
     @property
     def gap(self) -> Gap | None:
