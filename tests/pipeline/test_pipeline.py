@@ -4,6 +4,7 @@ import json
 import weakref
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -216,10 +217,22 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_stay_as_they_are(
         assert np.array_equal(after, before) == (20 <= index < 29)
 
 
-def test_a_clip_of_one_window_equals_the_network_called_by_hand(tiny_model: LipSyncModel):
+def without_mouth(model: LipSyncModel) -> LipSyncModel:
+    """The same model, which does not see the mouth of the reference."""
+    other = copy(model)
+    other.format = replace(model.format, reference_mouth=False)
+    return other
+
+
+@pytest.mark.parametrize("reference_mouth", [True, False])
+def test_a_clip_of_one_window_equals_the_network_called_by_hand(
+    tiny_model: LipSyncModel, reference_mouth: bool
+):
+    tiny_model = tiny_model if reference_mouth else without_mouth(tiny_model)
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (16, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
-    others = np.roll(faces, -8, axis=0)  # half the clip away
+    # Half the clip away, unless the mouth is hidden.
+    others = np.roll(faces, -8, axis=0) if reference_mouth else faces
     states = tiny_model.audio_encoder(torch.sin(torch.arange(32000) / 20))
     sampler = Sampler(num_steps=2, guidance_scale=1.5)
     # State 2k belongs to frame k; two states of two mel rows before it, two from it on.
@@ -268,6 +281,20 @@ def test_windows_that_overlap_are_mixed_by_their_shares(tiny_model: LipSyncModel
         slot = 12 + place
         wanted = (1 - share) * alone[0, slot] + share * alone[12, slot]
         assert np.abs(mixed[slot] - wanted.clip(0, 255)).max() <= 0.51
+
+
+def test_a_model_that_does_not_see_a_references_mouth_is_given_the_face_itself(
+    tmp_path: Path, video: Path, voice: Path, parts: dict
+):
+    results = {}
+    for mouth in (True, False):
+        model = parts["model"] if mouth else without_mouth(parts["model"])
+        for reference in ("auto", "self", "previous"):
+            out = tmp_path / f"{reference}_{mouth}.mp4"
+            lipsync(video, voice, out, **{**parts, "model": model}, reference=reference)
+            results[reference, mouth] = out.read_bytes()
+    assert results["auto", True] == results["previous", True] != results["self", True]
+    assert results["auto", False] == results["self", False] != results["previous", False]
 
 
 def test_a_seed_means_a_result(tmp_path: Path, video: Path, voice: Path, parts: dict):

@@ -13,7 +13,8 @@ from latentsync.diffusion.sampler import Sampler
 from latentsync.media.tokens import frame_tokens
 from latentsync.models.color_matching import colour_cells
 from latentsync.models.lipsync import LipSyncModel
-from latentsync.pipeline.chunks import Chunk, Run, cut_chunks
+from latentsync.models.model_config import ModelFormat
+from latentsync.pipeline.chunks import Chunk, Reference, Run, cut_chunks
 from latentsync.pipeline.latent_cache import FaceLatents, LatentCache
 
 Faces = UInt8[np.ndarray, "f r r 3"]
@@ -194,6 +195,12 @@ class GeneratedFaces:
             self.done[key] = rounded(face) if self.rounded else face
 
 
+def reference_for(form: ModelFormat) -> Reference:
+    """The reference faces that a model is given by default: its own, if it does not see their
+    mouth."""
+    return "previous" if form.reference_mouth else "self"
+
+
 def generate_clip(
     faces: Faces,
     states: Float[Tensor, "n l d"],
@@ -206,7 +213,9 @@ def generate_clip(
     """Lip-sync consecutive aligned faces at the model's rate to the sound that begins with them."""
     form = model.format
     run = Run(0, 0, 0, len(faces), np.ones(len(faces), dtype=np.float32))
-    chunks = cut_chunks([run], length=form.num_frames, overlap=overlap)
+    chunks = cut_chunks(
+        [run], length=form.num_frames, overlap=overlap, reference=reference_for(form)
+    )
 
     def sound_of(_: int, slots: Slots) -> Tensor:
         return tokens_of(states, slots, model)

@@ -21,6 +21,7 @@ from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.cache import Cache, network_hash
 from latentsync.pipeline.checks import Source, check_choices, check_paths
 from latentsync.pipeline.chunks import Reference, slot_entries
+from latentsync.pipeline.generation import reference_for
 from latentsync.pipeline.job import Job, prepare_job
 from latentsync.pipeline.latent_cache import LatentCache, bytes_per_face
 from latentsync.pipeline.outputs import Outputs, page_path, report_path, sheet_path
@@ -65,7 +66,8 @@ class Options(TypedDict, total=False):
     batch: int
     silence: SilenceGate | None
     # Reference faces of a chunk: "previous", those one chunk earlier; "self", its own, as in the
-    # official pipeline; "auto", as the profile says.
+    # official pipeline; "auto", as the profile says, but "self" for a model that does not see
+    # their mouth.
     reference: Reference
     choice: Choice | None
     timing: Timing | None
@@ -129,6 +131,8 @@ def request_of(source: Source, audio: Path, model: LipSyncModel, options: Option
     encoding = encoding if crf is None else replace(encoding, crf=crf)
     check_choices(crf=encoding.crf, reference=options.get("reference", "auto"))
     given = {name: value for name, value in options.items() if value is not None}
+    if given.get("reference", "auto") == "auto" and reference_for(model.format) == "self":
+        given["reference"] = "self"
 
     def of(kind: type) -> dict[str, Any]:
         return {field.name: given[field.name] for field in fields(kind) if field.name in given}
