@@ -3,6 +3,7 @@ UNet, and report; every result is kept, so that the same command goes on where i
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -229,7 +230,8 @@ class Adaptation:
 
     def make_report(self) -> bool:
         held_out = HeldOut.of(self.heard(HELD_OUT), self.heard(TRAINED))
-        sampler = build(composed("infer", f"preset={self.config.adapt.preset}").sampler)
+        words = self.sampler_words()
+        sampler = build(composed("infer", *words).sampler)
         report_adaptation(
             self.run_dir / "report",
             held_out,
@@ -239,9 +241,18 @@ class Adaptation:
             detector=MeshDetector(),
             seed=self.config.seed,
         )
-        log.info("the adapted model, for infer.py ckpt=: %s", printable(self.adapted))
+        log.info(
+            "the adapted model: python infer.py %s %s ...",
+            shlex.quote(f"ckpt={printable(self.adapted)}"), " ".join(words),
+        )  # fmt: skip
         log.info("what was learned: %s", printable(self.run_dir / "report" / "report.html"))
         return True
+
+    def sampler_words(self) -> list[str]:
+        """The words of infer.py by which the report's samples were made."""
+        asked = self.config.adapt
+        options = [f"sampler.{name}={value}" for name, value in asked.sampler.items()]
+        return [f"preset={asked.preset}", *options]
 
 
 def other_options(made_with: Path, config: DictConfig, *, within: Path) -> list[str]:

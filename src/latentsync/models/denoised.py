@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from latentsync.batch import Batch
 from latentsync.faces import mouth_shown
@@ -59,3 +60,17 @@ def reference_shown(
     if form.reference_mouth:
         return reference
     return reference * torch.from_numpy(mouth_shown(reference.shape[-1])).to(reference)
+
+
+def with_own_surroundings(
+    latents: Float[Tensor, "b c f x y"],
+    own: Float[Tensor, "b c f x y"],
+    mask: Float[Tensor, "h w"],
+) -> Float[Tensor, "b c f x y"]:
+    """Generated latents with the face's own where the mask (1 = keep) keeps it.
+
+    A UNet trained with `losses=recon_masked` predicts anything there, which the decoder would carry
+    over the mask's edge, and colours would be matched to.
+    """
+    kept = functional.interpolate(mask[None, None], size=latents.shape[-2:])[0, 0] > 0.5
+    return torch.where(kept.to(latents.device), own.to(latents), latents)

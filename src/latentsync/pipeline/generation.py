@@ -12,6 +12,7 @@ from torch import Tensor
 from latentsync.diffusion.sampler import Sampler
 from latentsync.media.tokens import frame_tokens
 from latentsync.models.color_matching import colour_cells
+from latentsync.models.denoised import with_own_surroundings
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.model_config import ModelFormat
 from latentsync.pipeline.chunks import Chunk, Reference, Run, cut_chunks
@@ -77,7 +78,11 @@ def generate_chunks(
         )
         for chunk, (own, _), generated in zip(group, faces, latents.split(1), strict=True):
             cells = part_of(own, "cells")[None]
-            shown = model.finish_painted(generated[:, :, : len(own)], cells, sampler=sampler)
+            made = generated[:, :, : len(own)]
+            if not model.format.reference_mouth:
+                seen = rearrange(part_of(own, "seen"), "f c x y -> 1 c f x y")
+                made = with_own_surroundings(made, seen, model.mask)
+            shown = model.finish_painted(made, cells, sampler=sampler)
             yield chunk, to_levels(shown)[0]
     if latent_cache is not None:
         latent_cache.close()
