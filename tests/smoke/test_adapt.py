@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from latentsync import lipsync
-from latentsync.cli.adapt import adapt
+from latentsync.cli.adapt import adapt, sampler_words
 from latentsync.cli.command import conf_dir, register_resolvers
 from latentsync.cli.train import run_of, train
 from latentsync.data.manifest import read_manifest
@@ -79,7 +80,7 @@ def test_vae_and_unet_are_trained_and_the_rest_is_the_models(run_dir: Path, stag
     before, after = (
         LipSyncModel.from_pretrained(folder / "model") for folder in (stage1_run, run_dir)
     )
-    assert after.format == before.format
+    assert after.format == replace(before.format, reference_mouth=False)
     for one, other in ((before.unet, after.unet), (before.codec.vae.net, after.codec.vae.net)):
         same = [
             torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items()
@@ -167,7 +168,8 @@ def test_a_second_training_adds_motion_to_the_adapted_model_and_keeps_the_first(
     assert adapted(film, folder, stage1_run / "model", *words) is not None
     assert "step 4 of 6, unet: kept from before" in caplog.text
     # Two steps are too few to be seen in the figures; this is the model that the report shows.
-    assert f"infer.py ckpt=: {folder / 'stage2_after_2' / 'model'}\n" in caplog.text
+    shown = f"infer.py ckpt={folder / 'stage2_after_2' / 'model'} preset=draft sampler.num_steps=1"
+    assert shown in caplog.text
     first, second = (
         LipSyncModel.from_pretrained(folder / name / "model") for name in ("", "stage2_after_2")
     )
@@ -218,6 +220,17 @@ def test_too_little_speech_is_refused_before_anything_is_made(
     with pytest.raises(ValueError, match=r"me\.mp4 holds [\d.]+ s of speech, 15 s are needed"):
         adapted(film, tmp_path / "me", stage1_run / "model", "adapt.demands.min_seconds=15")
     assert not (tmp_path / "me" / "data").exists()
+
+
+def test_the_reports_sampler_is_the_one_of_the_words_it_tells(film: Path):
+    register_resolvers()
+    words = ("experiment=demo/adapt", f"video='{film}'", "+adapt.sampler.guidance_scale=1.25")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", overrides=[*words, "adapt.preset=fast"])
+        told = sampler_words(config.adapt)
+        sampler = compose("infer", overrides=told).sampler
+    assert told == ["preset=fast", "sampler.num_steps=1", "sampler.guidance_scale=1.25"]
+    assert (sampler.num_steps, sampler.guidance_scale) == (1, 1.25)
 
 
 def test_an_experiment_without_adapt_trains(work: Path):

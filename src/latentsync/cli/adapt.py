@@ -230,7 +230,7 @@ class Adaptation:
 
     def make_report(self) -> bool:
         held_out = HeldOut.of(self.heard(HELD_OUT), self.heard(TRAINED))
-        words = self.sampler_words()
+        words = sampler_words(self.config.adapt)
         sampler = build(composed("infer", *words).sampler)
         report_adaptation(
             self.run_dir / "report",
@@ -248,11 +248,11 @@ class Adaptation:
         log.info("what was learned: %s", printable(self.run_dir / "report" / "report.html"))
         return True
 
-    def sampler_words(self) -> list[str]:
-        """The words of infer.py by which the report's samples were made."""
-        asked = self.config.adapt
-        options = [f"sampler.{name}={value}" for name, value in asked.sampler.items()]
-        return [f"preset={asked.preset}", *options]
+
+def sampler_words(asked: DictConfig) -> list[str]:
+    """The words of infer.py by which the report's samples are made."""
+    options = [f"sampler.{name}={value}" for name, value in asked.sampler.items()]
+    return [f"preset={asked.preset}", *options]
 
 
 def other_options(made_with: Path, config: DictConfig, *, within: Path) -> list[str]:
