@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from latentsync.data import Clip, ClipDataset, Items, read_manifest
 from latentsync.data.alike import appearance, most_alike
@@ -117,6 +118,18 @@ def test_a_clip_whose_latents_cannot_be_read_is_nobodys_reference(posed, caplog)
     assert caplog.text.count("skipped a clip") == 1
 
 
+def test_a_source_of_which_nothing_can_be_compared_is_passed_over(posed):
+    """Its window can be read, the whole clip cannot: the latents of its end are missing."""
+    path = posed[2].path.parent.parent / "latents" / "coded" / f"{posed[2].name}.safetensors"
+    kept = {name: values[:-1].clone() for name, values in load_file(path).items()}
+    save_tensors(kept, path, {"mask": "mask", "vae": "coded"})
+    dataset = ClipDataset(posed[1:], ITEMS)
+    items = [dataset[index] for index in range(20)]
+    assert {clip for item in items for clip, _ in places(item, "latents")} == {1}
+    with pytest.raises(ValueError, match="not all of its latents are there"):
+        ClipDataset(posed[2:], ITEMS)[0]
+
+
 def test_looks_are_those_of_the_masked_faces():
     masked = torch.zeros(2, 4, 32, 32)
     masked[1, :, 20, 20] = 1.0
@@ -131,6 +144,7 @@ def test_looks_are_those_of_the_masked_faces():
         ({"with_pixels": True}, "with_pixels=false"),
         ({"with_latents": False}, "with_latents=true"),
         ({"reference_gap": None}, "reference_gap="),
+        ({"same_pose": True}, "same_pose both choose"),
     ],
 )
 def test_items_that_cannot_be_compared_are_refused(change: dict[str, object], message: str):

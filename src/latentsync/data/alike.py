@@ -34,8 +34,7 @@ class AlikeFrames:
     most alike and that are `gap` frames away, wherever in the source's clips.
 
     `masked` returns the masked latents of a clip, or None if they cannot be read: then nothing is
-    sampled from it. A source's frames are compared when the first one
-    is asked for; it takes a second for a minute of them.
+    sampled from it. A source's frames are compared when the first one is asked for.
     """
 
     def __init__(
@@ -82,6 +81,9 @@ class AlikeFrames:
     def _compare(self, members: Sequence[int]) -> Neighbours:
         read = {index: self.masked(self.clips[index]) for index in members}
         looks = {i: appearance(masked) for i, masked in read.items() if masked is not None}
+        if not looks:
+            nothing = np.zeros(0, dtype=np.int64)
+            return Neighbours(nothing, nothing, nothing[:, None], {})
         members = [*looks]
         lengths = [self.clips[index].num_frames for index in members]
         starts = [self.clips[index].start_frame for index in members]

@@ -73,6 +73,10 @@ class Items:
                     "reference_alike compares latents: set with_latents=true, with_pixels=false "
                     "and reference_gap=[least, most]"
                 )
+            if self.same_pose:
+                raise ValueError(
+                    "reference_alike and same_pose both choose the reference: set one of them"
+                )
 
     @property
     def gap(self) -> Gap | None:

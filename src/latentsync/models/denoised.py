@@ -72,5 +72,12 @@ def with_own_surroundings(
     A UNet trained with `losses=recon_masked` predicts anything there, which the decoder would carry
     over the mask's edge, and colours would be matched to.
     """
-    kept = functional.interpolate(mask[None, None], size=latents.shape[-2:])[0, 0] > 0.5
-    return torch.where(kept.to(latents.device), own.to(latents), latents)
+    return torch.where(mask_cells(mask, latents) > 0.5, own.to(latents), latents)
+
+
+def mask_cells(
+    mask: Float[Tensor, "h w"], latents: Float[Tensor, "b c f x y"]
+) -> Float[Tensor, "x y"]:
+    """The mask at the size of latents: the top left pixel of each cell, as in the training of the
+    published weights."""
+    return functional.interpolate(mask[None, None], size=latents.shape[-2:])[0, 0].to(latents)

@@ -17,7 +17,6 @@ from diffusers import AutoencoderKL
 from einops import repeat
 from jaxtyping import Float
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from latentsync.batch import Batch
 from latentsync.diffusion.noise import mixed_noise, randn_like
@@ -28,7 +27,7 @@ from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
-from latentsync.models.denoised import Denoised, latents_of, reference_shown
+from latentsync.models.denoised import Denoised, latents_of, mask_cells, reference_shown
 from latentsync.models.frozen import cast
 from latentsync.models.kinds import AUDIO_ENCODERS, described_process, process_from
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat, read_config, read_format
@@ -284,9 +283,8 @@ class LipSyncModel:
     def _latent_mask(
         self, num_clips: int, num_frames: int, latents: Float[Tensor, "b c f x y"]
     ) -> Float[Tensor, "b 1 f x y"]:
-        # The top left pixel of each cell, as in the training of the published weights.
-        small = functional.interpolate(self.mask[None, None], size=latents.shape[-2:])[0, 0]
-        return repeat(small.to(latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
+        cells = mask_cells(self.mask, latents)
+        return repeat(cells, "x y -> b 1 f x y", b=num_clips, f=num_frames)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
         """Move every network in place and cast UNet and VAE; `make_ready` chooses what is fast.

@@ -14,10 +14,10 @@ RANGES = {
     "audio_before": (0, 1000),
     "audio_after": (0, 1000),
 }
-# Fields that older folders lack, which are as their defaults.
-LATER_FIELDS = ("reference_mouth",)
 # Other numeric fields.
 NUMBERS = {"fps": (1.0, 1000.0), "noise_alpha": (0.0, 1000.0)}
+# Fields that older folders lack, which are as their defaults.
+LATER_FIELDS = ("reference_mouth",)
 
 
 @dataclass(frozen=True, slots=True)
