@@ -23,6 +23,7 @@ EXTRA_OF = {
     "deepspeed": "deepspeed",
     "gradio": "app",
     "obstore": "store",
+    "espeakng_loader": "voices",
 }
 
 

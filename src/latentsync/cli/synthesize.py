@@ -23,6 +23,7 @@ def main(config: DictConfig) -> None:
         seed=config.seed,
         num_workers=config.num_workers,
         occluder=config.occluder,
+        speech=config.speech,
         progress=config.progress,
     )
 

@@ -3,6 +3,7 @@
 from latentsync.media.tokens import frame_tokens
 from latentsync.models.audio.encoders import (
     AudioEncoder,
+    CentredMelAudioEncoder,
     MelAudioEncoder,
     TokenStream,
     num_official_frames,
@@ -30,6 +31,7 @@ from latentsync.models.unet import UNet
 
 __all__ = [
     "AudioEncoder",
+    "CentredMelAudioEncoder",
     "DeepCache",
     "Denoised",
     "Frozen",

@@ -11,7 +11,11 @@ from latentsync.config_files import made
 from latentsync.diffusion.ddpm import DDPM
 from latentsync.diffusion.known import NOISE_PROCESSES
 from latentsync.diffusion.process import NoiseProcess
-from latentsync.models.audio.encoders import AudioEncoder, MelAudioEncoder
+from latentsync.models.audio.encoders import (
+    AudioEncoder,
+    CentredMelAudioEncoder,
+    MelAudioEncoder,
+)
 from latentsync.models.audio.hubert import HubertAudioEncoder
 from latentsync.models.audio.whisper import WhisperAudioEncoder
 from latentsync.registry import Registry
@@ -19,7 +23,7 @@ from latentsync.registry import Registry
 AUDIO_ENCODERS: Registry[AudioEncoder] = Registry(
     "audio encoder",
     "latentsync.audio_encoders",
-    [MelAudioEncoder, WhisperAudioEncoder, HubertAudioEncoder],
+    [MelAudioEncoder, CentredMelAudioEncoder, WhisperAudioEncoder, HubertAudioEncoder],
 )
 register_audio_encoder = AUDIO_ENCODERS.register
 

@@ -7,13 +7,15 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
+from latentsync.data.synthetic.espeak import read_aloud
 from latentsync.data.synthetic.occluders import check_kind, draw_occluder, with_layers
 from latentsync.data.synthetic.render import Portrait, at, head_motion, render
 from latentsync.data.synthetic.speaker import Speaker
@@ -30,14 +32,23 @@ from latentsync.media.video import VideoWriter
 
 FPS = 25.0
 CRF = 14
+SPEECH = ("syllables", "espeak")
 
 
 def render_clip(
-    stem: Path | str, *, seed: int, seconds: float, size: int = 256, occluder: str | None = None
+    stem: Path | str,
+    *,
+    seed: int,
+    seconds: float,
+    size: int = 256,
+    occluder: str | None = None,
+    speech: str = "syllables",
 ) -> Path:
     """Write STEM.mp4, STEM.wav and STEM.truth.npz; the seed determines the speaker and the speech.
 
-    `occluder` draws something before the same face: "hand", "microphone" or "beard".
+    `occluder` draws something before the same face: "hand", "microphone" or "beard". `speech`:
+    "syllables" that the mouth's shape makes, or English read by "espeak", of which another version
+    may make other sounds (`latentsync.data.synthetic.espeak`).
 
     The truth holds per frame, at 25 fps, the mouth's `open`, `width`, `round`, `teeth` and `tongue`
     in about [0, 1], and `points`, "f 3 2": left brow, right brow and nose in pixels; with an
@@ -47,7 +58,7 @@ def render_clip(
     video_path, wav_path, truth_path = (
         stem.with_name(stem.name + suffix) for suffix in (".mp4", ".wav", ".truth.npz")
     )
-    speaker, track, motion, rng = _cast(seed, seconds)
+    speaker, track, sound, motion = _cast(seed, seconds, speech)
     mouth = truth_of(track, FPS)
     portrait = Portrait(speaker, size)
     frames = render(portrait, mouth, motion)
@@ -57,7 +68,6 @@ def render_clip(
         own = np.random.default_rng([seed, 1])
         layers = draw_occluder(occluder, portrait, mouth, motion, own)
         frames = with_layers(frames, layers, alphas)
-    sound = speak(track, Voice(speaker.f0, speaker.tract), rng)
     write_wav(wav_path, torch.from_numpy(sound))
     with VideoWriter(
         video_path, fps=FPS, width=size, height=size, crf=CRF, audio=wav_path
@@ -75,13 +85,19 @@ def render_clip(
 
 
 def _cast(
-    seed: int, seconds: float
-) -> tuple[Speaker, Track, dict[str, np.ndarray], np.random.Generator]:
+    seed: int, seconds: float, speech: str
+) -> tuple[Speaker, Track, Float[np.ndarray, " t"], dict[str, np.ndarray]]:
     rng = np.random.default_rng(seed)
     speaker = Speaker.random(rng)
-    track = viseme_track(seconds, rng)
-    num_frames = len(truth_of(track, FPS)["open"])
-    return speaker, track, head_motion(num_frames, FPS, rng), rng
+    voice = Voice(speaker.f0, speaker.tract)
+    if speech == "espeak":
+        track, sound = read_aloud(seconds, voice, rng)
+    else:
+        track = viseme_track(seconds, rng)
+    motion = head_motion(len(truth_of(track, FPS)["open"]), FPS, rng)
+    if speech != "espeak":
+        sound = speak(track, voice, rng)
+    return speaker, track, sound, motion
 
 
 def read_truth(video_path: Path | str) -> dict[str, np.ndarray]:
@@ -116,18 +132,25 @@ def draw_world(
     seed: int = 0,
     num_workers: int = 1,
     occluder: str | None = None,
+    speech: str = "syllables",
     progress: bool = True,
 ) -> list[Path]:
     """Draw `num_speakers` clips, each of a different person; resumes if interrupted.
 
     Speaker i uses seed + i, so worlds share nobody if their seeds differ by at least the number of
-    speakers. `occluder`: what is drawn before every face, as in `render_clip`.
+    speakers. `occluder` and `speech` as in `render_clip`.
     """
     check_kind(occluder)
+    if speech not in SPEECH:
+        raise ValueError(f"speech={speech}: choose {' or '.join(SPEECH)}")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     recipe: dict[str, float | str] = {"seconds": seconds, "size": size, "seed": seed}
-    _note_recipe(output, recipe if occluder is None else {**recipe, "occluder": occluder})
+    if occluder is not None:
+        recipe["occluder"] = occluder
+    if speech != SPEECH[0]:
+        recipe["speech"] = speech
+    _note_recipe(output, recipe)
     stems = [output / f"{index:05d}" for index in range(num_speakers)]
     # The truth is written last: if it exists, the clip is complete.
     open_stems = [
@@ -141,7 +164,7 @@ def draw_world(
         desc="drawing speakers",
         disable=not progress,
     ) as bar:
-        draw = partial(_draw_one, seconds=seconds, size=size, occluder=occluder)
+        draw = partial(_draw_one, seconds=seconds, size=size, occluder=occluder, speech=speech)
         for _ in _drawn(open_stems, seed, draw, num_workers):
             bar.update()
     return [stem.with_suffix(".mp4") for stem in stems]
@@ -158,10 +181,10 @@ def _drawn(
         yield from pool.map(draw, *arguments)
 
 
-def _draw_one(stem: Path, seed: int, *, seconds: float, size: int, occluder: str | None) -> Path:
+def _draw_one(stem: Path, seed: int, **options: Any) -> Path:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    return render_clip(stem, seed=seed, seconds=seconds, size=size, occluder=occluder)
+    return render_clip(stem, seed=seed, **options)
 
 
 def _note_recipe(output: Path, recipe: Mapping[str, float | str]) -> None:

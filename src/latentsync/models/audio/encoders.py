@@ -1,5 +1,6 @@
 """Waveform => audio states for the UNet, and the tokens of video frames among them."""
 
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
@@ -18,6 +19,9 @@ HOP = 160
 WINDOW_MEL_FRAMES = 3000
 # Extra columns computed on both sides: spectra are wrong where the sound was cut.
 MARGIN_MEL_FRAMES = 4
+# Mel rows in [-1, 1] span 100 dB (`latentsync.media.mel`).
+NUM_LEVELS = 101
+SPEECH_DB, LOUDEST_SHARE = 25, 0.02
 
 
 @runtime_checkable
@@ -101,6 +105,61 @@ class MelAudioEncoder:
     def load(cls, folder: Path | str) -> Self:
         """A new encoder: there is nothing to read."""
         return cls()
+
+
+class CentredMelAudioEncoder:
+    """The states of `MelAudioEncoder` less the mean row of the sound's speech.
+
+    A room, a microphone and the length of a vocal tract colour all rows alike; without them a
+    stranger's voice is nearer to the ones that were learned (experiments/real_speakers). The mean is
+    that of the whole sound, which is read once before its first state.
+    """
+
+    name: ClassVar[str] = "centred_mel"
+    rate = float(STATES_PER_SECOND)
+    width = 80
+    states_name = "centred_mel"
+
+    def __call__(
+        self, waveform: Float[Tensor, " t"], *, overlap: bool = True
+    ) -> Float[Tensor, "n 2 80"]:
+        states = self.stream(waveform, overlap=overlap)
+        return states.read(0, len(states))
+
+    def stream(self, waveform: Float[Tensor, " t"], *, overlap: bool = True) -> StateStream:
+        rows = MelAudioEncoder().stream(waveform, overlap=overlap)
+        mean = cache(partial(_mean_of_speech, rows))
+        return StateStream(rows.spans, lambda index: rows.make(index) - mean())
+
+    def to(self, device: torch.device | str) -> Self:
+        """Nothing to move: it computes on the device of the waveform."""
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Nothing to write."""
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """A new encoder: there is nothing to read."""
+        return cls()
+
+
+def _mean_of_speech(rows: StateStream) -> Float[Tensor, " 80"]:
+    """The mean mel row of what is at most SPEECH_DB below the loudest fiftieth.
+
+    Rows are summed by their level in steps of a decibel, so that the sound is read once.
+    """
+    sums = torch.zeros(NUM_LEVELS, rows.make(0).shape[-1], dtype=torch.float64)
+    counts = torch.zeros(NUM_LEVELS, dtype=torch.float64)
+    for index in range(len(rows.spans)):
+        found = rearrange(rows.make(index), "n l d -> (n l) d").cpu().double()
+        levels = ((found.mean(1) + 1) / 2 * (NUM_LEVELS - 1)).round().long().clamp(0)
+        sums.index_add_(0, levels, found)
+        counts.index_add_(0, levels, torch.ones(len(levels), dtype=torch.float64))
+    above = counts.flip(0).cumsum(0).flip(0)  # how many rows are as loud as this level, or louder
+    loudest = int((above >= LOUDEST_SHARE * counts.sum()).nonzero().max())
+    speech = slice(max(loudest - SPEECH_DB, 0), None)
+    return (sums[speech].sum(0) / counts[speech].sum().clamp(min=1)).to(torch.float32)
 
 
 class TokenStream:
