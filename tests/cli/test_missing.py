@@ -36,6 +36,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "unet_stage2_512": STAGE2,
     "unet_stage2_efficient": STAGE2,
     "demo/adapt": ("video",),
+    "demo/adapt_base": (),
     "demo/adapt_stage2": ("stage1",),
     "demo/adapt_vae": (),
     "demo/autoencoder": (),

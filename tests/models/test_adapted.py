@@ -4,8 +4,16 @@ import json
 
 import pytest
 import torch
+from transformers import WhisperConfig
 
-from latentsync.models import LatentCodec, LipSyncModel, MelAudioEncoder, UNet
+from latentsync.models import (
+    CentredMelAudioEncoder,
+    LatentCodec,
+    LipSyncModel,
+    MelAudioEncoder,
+    UNet,
+    WhisperAudioEncoder,
+)
 from latentsync.models.adapted import recording_of, with_vae
 from models.tiny import build_model
 
@@ -67,3 +75,21 @@ def test_a_folder_of_an_older_version_shows_the_mouth_of_the_reference(folder):
     del config["reference_mouth"]
     path.write_text(json.dumps(config))
     assert LipSyncModel.from_pretrained(folder / "model").format.reference_mouth
+
+
+def test_another_encoder_like_its_own(folder):
+    model = with_vae(folder / "model", vae=folder / "vae", audio_encoder=CentredMelAudioEncoder())
+    model.save_pretrained(folder / "centred")
+    again = LipSyncModel.from_pretrained(folder / "centred")
+    assert again.audio_encoder.states_name == "centred_mel"
+    before = LipSyncModel.from_pretrained(folder / "model")
+    assert before.audio_encoder.states_name == "mel"
+    assert before.unet.state_dict().keys() == again.unet.state_dict().keys()
+
+
+def test_an_encoder_of_other_states_is_refused(folder):
+    encoder = WhisperAudioEncoder.from_config(
+        WhisperConfig(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32)
+    )
+    with pytest.raises(ValueError, match=r"whisper makes states of \(50, 3, 16\).*\(50, 2, 80\)"):
+        with_vae(folder / "model", vae=folder / "vae", audio_encoder=encoder)

@@ -13,6 +13,7 @@ from transformers import WhisperConfig
 
 from latentsync.media.mel import mel_spectrogram
 from latentsync.models import (
+    CentredMelAudioEncoder,
     Frozen,
     MelAudioEncoder,
     StateStream,
@@ -264,3 +265,50 @@ def test_frozen_networks_are_no_part_of_their_owner() -> None:
     owner.judge(picture).sum().backward()
     torch.testing.assert_close(picture.grad, owner.judge.net.weight)
     assert owner.judge.net.weight.grad is None
+
+
+def centred(sound: Tensor) -> Tensor:
+    return CentredMelAudioEncoder()(sound)
+
+
+def test_centred_rows_of_speech_have_no_mean() -> None:
+    sound = 0.3 * torch.randn(4 * 16_000, generator=torch.Generator().manual_seed(0))
+    mean = centred(sound)[5:-5].mean(dim=(0, 1))
+    assert mean.abs().max() < 0.01
+    assert MelAudioEncoder()(sound)[5:-5].mean(dim=(0, 1)).abs().max() > 0.3
+
+
+def test_centred_rows_do_not_hear_volume_or_colour() -> None:
+    sound = 0.4 * torch.randn(4 * 16_000, generator=torch.Generator().manual_seed(1))
+    coloured = 0.5 * sound + 0.3 * sound.roll(1)  # a gain, and fewer of the high frequencies
+    found = centred(coloured)[5:-5] - centred(sound)[5:-5]
+    plain = (MelAudioEncoder()(coloured) - MelAudioEncoder()(sound))[5:-5]
+    assert found.abs().mean() < 0.1 * plain.abs().mean()
+
+
+def test_centred_rows_do_not_depend_on_pauses() -> None:
+    sound = 0.3 * torch.randn(2 * 16_000, generator=torch.Generator().manual_seed(2))
+    with_pause = torch.cat([torch.zeros(20 * 16_000), sound])
+    assert torch.allclose(centred(with_pause)[-90:-5], centred(sound)[-90:-5], atol=0.02)
+    # Silence is far below the speech, not its mean.
+    assert centred(with_pause)[:900].max() < -0.2
+
+
+def test_centred_rows_of_a_long_sound_have_one_mean() -> None:
+    # The windows of a stream are 30 s: without the whole sound's mean each would have its own.
+    generator = torch.Generator().manual_seed(3)
+    sound = torch.cat(
+        [level * torch.randn(30 * 16_000, generator=generator) for level in (0.3, 0.15)]
+    )
+    stream = CentredMelAudioEncoder().stream(sound)
+    first, second = stream.read(10, 1490), stream.read(1510, 2990)
+    # Half of the amplitude is 6 dB less, of 100 that span [-1, 1].
+    assert float((first - second).mean()) == pytest.approx(2 * 6.02 / 100, abs=0.003)
+    assert torch.equal(stream.read(1400, 1600), CentredMelAudioEncoder()(sound)[1400:1600])
+
+
+@pytest.mark.parametrize("num_samples", [1, 700, 16_000])
+def test_centred_silence(num_samples: int) -> None:
+    states = centred(torch.zeros(num_samples))
+    assert not states.any()
+    assert len(states) == len(MelAudioEncoder()(torch.zeros(num_samples)))

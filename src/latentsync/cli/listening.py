@@ -27,7 +27,7 @@ def listens_to(task: DictConfig) -> AudioStates | None:
     model = task.get("model")
     if model is None:
         return None
-    if "audio_encoder" in model:
+    if model.get("audio_encoder") is not None:
         node = model.audio_encoder
         encoder = build(node)
         values = cast(dict[str, object], OmegaConf.to_container(node, resolve=True))

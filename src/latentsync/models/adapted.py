@@ -1,8 +1,11 @@
-"""Models adapted to one speaker: another VAE, and whose recording it was."""
+"""Models adapted to one speaker: other parts, and whose recording it was."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.unet import UNet
@@ -17,14 +20,18 @@ def with_vae(
     adapted_to: dict[str, object] | None = None,
     keep_motion: bool = True,
     reference_mouth: bool | None = None,
+    audio_encoder: AudioEncoder | None = None,
 ) -> LipSyncModel:
     """A trained model with another VAE, on whose latents its UNet is to be trained.
 
     `adapted_to` describes the recording of the one speaker it is trained on; it is stored in the
     model's folder. Without `keep_motion` the UNet loses its motion modules. `reference_mouth`
-    replaces that of the model's format.
+    replaces that of the model's format, `audio_encoder` the encoder; ValueError if its states have
+    another shape or rate.
     """
     model = LipSyncModel.from_pretrained(folder)
+    encoder = model.audio_encoder if audio_encoder is None else audio_encoder
+    _check_alike(encoder, model.audio_encoder, folder)
     form = model.format
     if reference_mouth is not None:
         form = replace(form, reference_mouth=reference_mouth)
@@ -32,11 +39,21 @@ def with_vae(
     return LipSyncModel(
         unet=model.unet if keep_motion else without_motion(model.unet),
         codec=LatentCodec.from_pretrained(vae),
-        audio_encoder=model.audio_encoder,
+        audio_encoder=encoder,
         process=model.process,
         model_format=form,
         training={**model.training, **adapted},
     )
+
+
+def _check_alike(encoder: AudioEncoder, known: AudioEncoder, folder: Path | str) -> None:
+    second = torch.zeros(16_000)
+    shapes = [tuple(each(second).shape) for each in (encoder, known)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{encoder.name} makes states of {shapes[0]} of a second of sound, but the UNet of "
+            f"{folder} takes {shapes[1]}: choose an encoder like its own, {known.name}"
+        )
 
 
 def without_motion(unet: UNet) -> UNet:

@@ -123,7 +123,7 @@ def faces_of(sources: Iterable[Path | str]) -> str | None:
     return " and ".join(sorted(kinds)) or None
 
 
-def draw_world(
+def draw_world(  # noqa: PLR0913  every one is a line of conf/synthesize.yaml
     output: Path | str,
     *,
     num_speakers: int,

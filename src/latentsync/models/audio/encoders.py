@@ -111,8 +111,8 @@ class CentredMelAudioEncoder:
     """The states of `MelAudioEncoder` less the mean row of the sound's speech.
 
     A room, a microphone and the length of a vocal tract colour all rows alike; without them a
-    stranger's voice is nearer to the ones that were learned (experiments/real_speakers). The mean is
-    that of the whole sound, which is read once before its first state.
+    stranger's voice is nearer to the ones that were learned (experiments/real_speakers). The mean
+    is that of the whole sound, which is read once before its first state.
     """
 
     name: ClassVar[str] = "centred_mel"
