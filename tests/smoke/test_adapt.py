@@ -16,9 +16,10 @@ from latentsync.cli.train import run_of, train
 from latentsync.data.manifest import read_manifest
 from latentsync.data.synthetic import render_clip
 from latentsync.diffusion.sampler import Sampler
-from latentsync.models import LipSyncModel, UNet, WhisperAudioEncoder
+from latentsync.models import CentredMelAudioEncoder, LipSyncModel, UNet, WhisperAudioEncoder
 from latentsync.models.adapted import recording_of
 from latentsync.pipeline.plan import Choice
+from latentsync.prepare import encode_audio
 from smoke.tiny import POINTS, fixed_face
 
 SECONDS = 7.0
@@ -92,6 +93,33 @@ def test_vae_and_unet_are_trained_and_the_rest_is_the_models(run_dir: Path, stag
     trained = (run_dir / "vae" / "model" / "config.json").read_text()
     stored = json.loads((run_dir / "model" / "vae" / "config.json").read_text())
     assert stored["latents_mean"] == json.loads(trained)["latents_mean"]
+
+
+def test_a_base_that_hears_centred_rows_is_trained_and_adapted(
+    run_dir: Path, film: Path, stage1_run: Path, tmp_path: Path
+):
+    register_resolvers()
+    data = shutil.copytree(run_dir / "data", tmp_path / "data")
+    for part in ("train", "val"):
+        encode_audio(data / part, CentredMelAudioEncoder())
+    words = (
+        *("experiment=demo/adapt_base", "+debug=tiny", f"paths.run_dir='{tmp_path / 'base'}'"),
+        *(f"ckpt='{stage1_run / 'model'}'", f"vae='{run_dir / 'vae' / 'model'}'"),
+        *(f"data.train_manifest='{data / 'train'}'", f"data.val_manifest='{data / 'val'}'"),
+    )
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert train(compose("train", overrides=words)) is not None
+    base = LipSyncModel.from_pretrained(tmp_path / "base" / "model")
+    assert base.audio_encoder.states_name == "centred_mel"
+    assert not base.format.reference_mouth
+    assert recording_of(base) is None
+    assert adapted(film, tmp_path / "me", tmp_path / "base" / "model") is not None
+    after = LipSyncModel.from_pretrained(tmp_path / "me" / "model")
+    assert after.audio_encoder.states_name == "centred_mel"
+    assert recording_of(after) is not None
+    # It was trained on the centred states, not on the ones that the clips were prepared with.
+    folder = tmp_path / "me" / "data" / "train" / "features" / "centred_mel"
+    assert len(list(folder.glob("*.safetensors"))) == len(read_manifest(folder.parents[1]))
 
 
 def test_infer_takes_the_folder_and_says_whom_it_was_adapted_to(
