@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentsync.data.synthetic import draw_world, espeak, read_truth
+from latentsync.data.synthetic import draw_world, espeak, read_truth, render_clip
 from latentsync.data.synthetic.espeak import Reader, read_aloud, say, shapes_of
 from latentsync.data.synthetic.speech import TRACK_RATE, Voice
 from latentsync.extras import missing_part
@@ -126,6 +126,9 @@ def test_world_that_reads(tmp_path: Path) -> None:
 def test_unknown_speech(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="speech=loud: choose syllables or espeak"):
         draw_world(tmp_path, num_speakers=1, seconds=1.0, speech="loud")
+    with pytest.raises(ValueError, match="speech=loud: choose syllables or espeak"):
+        render_clip(tmp_path / "one", seed=1, seconds=1.0, speech="loud")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import cv2
 import numpy as np
@@ -35,6 +35,13 @@ CRF = 14
 SPEECH = ("syllables", "espeak")
 
 
+class Kind(TypedDict, total=False):
+    """What all clips of a world have; as in `render_clip`."""
+
+    occluder: str | None
+    speech: str
+
+
 def render_clip(
     stem: Path | str,
     *,
@@ -54,6 +61,7 @@ def render_clip(
     in about [0, 1], and `points`, "f 3 2": left brow, right brow and nose in pixels; with an
     occluder also its `alpha`, "f h w", from 0 to 255.
     """
+    _check_speech(speech)
     stem = Path(stem)
     video_path, wav_path, truth_path = (
         stem.with_name(stem.name + suffix) for suffix in (".mp4", ".wav", ".truth.npz")
@@ -82,6 +90,11 @@ def render_clip(
     with publish(truth_path) as path, path.open("wb") as file:
         save(file, **arrays)  # type: ignore[arg-type]  # numpy types allow_pickle, no arrays
     return video_path
+
+
+def _check_speech(speech: str) -> None:
+    if speech not in SPEECH:
+        raise ValueError(f"speech={speech}: choose {' or '.join(SPEECH)}")
 
 
 def _cast(
@@ -123,7 +136,7 @@ def faces_of(sources: Iterable[Path | str]) -> str | None:
     return " and ".join(sorted(kinds)) or None
 
 
-def draw_world(  # noqa: PLR0913  every one is a line of conf/synthesize.yaml
+def draw_world(
     output: Path | str,
     *,
     num_speakers: int,
@@ -131,18 +144,17 @@ def draw_world(  # noqa: PLR0913  every one is a line of conf/synthesize.yaml
     size: int = 256,
     seed: int = 0,
     num_workers: int = 1,
-    occluder: str | None = None,
-    speech: str = "syllables",
     progress: bool = True,
+    **kind: Unpack[Kind],
 ) -> list[Path]:
     """Draw `num_speakers` clips, each of a different person; resumes if interrupted.
 
     Speaker i uses seed + i, so worlds share nobody if their seeds differ by at least the number of
     speakers. `occluder` and `speech` as in `render_clip`.
     """
+    occluder, speech = kind.get("occluder"), kind.get("speech", SPEECH[0])
     check_kind(occluder)
-    if speech not in SPEECH:
-        raise ValueError(f"speech={speech}: choose {' or '.join(SPEECH)}")
+    _check_speech(speech)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     recipe: dict[str, float | str] = {"seconds": seconds, "size": size, "seed": seed}
@@ -164,7 +176,7 @@ def draw_world(  # noqa: PLR0913  every one is a line of conf/synthesize.yaml
         desc="drawing speakers",
         disable=not progress,
     ) as bar:
-        draw = partial(_draw_one, seconds=seconds, size=size, occluder=occluder, speech=speech)
+        draw = partial(_draw_one, seconds=seconds, size=size, **kind)
         for _ in _drawn(open_stems, seed, draw, num_workers):
             bar.update()
     return [stem.with_suffix(".mp4") for stem in stems]
