@@ -153,7 +153,7 @@ class Adaptation:
                 f"{self.video}: {output}/dropped.jsonl says why; give a recording in which the "
                 "speaker is seen all the time"
             )
-        if not isinstance(self.model.audio_encoder, MelAudioEncoder):
+        if self.model.audio_encoder.states_name != MelAudioEncoder.states_name:
             encode_audio(output, self.model.audio_encoder, progress=True)
 
     def clips(self, part: str) -> Sequence[Clip]:

@@ -30,8 +30,10 @@ def with_vae(
     another shape or rate.
     """
     model = LipSyncModel.from_pretrained(folder)
-    encoder = model.audio_encoder if audio_encoder is None else audio_encoder
-    _check_alike(encoder, model.audio_encoder, folder)
+    encoder = model.audio_encoder
+    if audio_encoder is not None:
+        _check_alike(audio_encoder, encoder, folder)
+        encoder = audio_encoder
     form = model.format
     if reference_mouth is not None:
         form = replace(form, reference_mouth=reference_mouth)

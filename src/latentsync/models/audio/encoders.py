@@ -107,7 +107,7 @@ class MelAudioEncoder:
         return cls()
 
 
-class CentredMelAudioEncoder:
+class CentredMelAudioEncoder(MelAudioEncoder):
     """The states of `MelAudioEncoder` less the mean row of the sound's speech.
 
     A room, a microphone and the length of a vocal tract colour all rows alike; without them a
@@ -116,32 +116,12 @@ class CentredMelAudioEncoder:
     """
 
     name: ClassVar[str] = "centred_mel"
-    rate = float(STATES_PER_SECOND)
-    width = 80
     states_name = "centred_mel"
 
-    def __call__(
-        self, waveform: Float[Tensor, " t"], *, overlap: bool = True
-    ) -> Float[Tensor, "n 2 80"]:
-        states = self.stream(waveform, overlap=overlap)
-        return states.read(0, len(states))
-
     def stream(self, waveform: Float[Tensor, " t"], *, overlap: bool = True) -> StateStream:
-        rows = MelAudioEncoder().stream(waveform, overlap=overlap)
+        rows = super().stream(waveform, overlap=overlap)
         mean = cache(partial(_mean_of_speech, rows))
-        return StateStream(rows.spans, lambda index: rows.make(index) - mean())
-
-    def to(self, device: torch.device | str) -> Self:
-        """Nothing to move: it computes on the device of the waveform."""
-        return self
-
-    def save(self, folder: Path) -> None:
-        """Nothing to write."""
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """A new encoder: there is nothing to read."""
-        return cls()
+        return StateStream(rows.spans, lambda index: rows.read(*rows.spans[index]) - mean())
 
 
 def _mean_of_speech(rows: StateStream) -> Float[Tensor, " 80"]:
@@ -149,10 +129,10 @@ def _mean_of_speech(rows: StateStream) -> Float[Tensor, " 80"]:
 
     Rows are summed by their level in steps of a decibel, so that the sound is read once.
     """
-    sums = torch.zeros(NUM_LEVELS, rows.make(0).shape[-1], dtype=torch.float64)
+    sums = torch.zeros(NUM_LEVELS, MelAudioEncoder.width, dtype=torch.float64)
     counts = torch.zeros(NUM_LEVELS, dtype=torch.float64)
-    for index in range(len(rows.spans)):
-        found = rearrange(rows.make(index), "n l d -> (n l) d").cpu().double()
+    for first, end in rows.spans:
+        found = rearrange(rows.read(first, end), "n l d -> (n l) d").cpu().double()
         levels = ((found.mean(1) + 1) / 2 * (NUM_LEVELS - 1)).round().long().clamp(0)
         sums.index_add_(0, levels, found)
         counts.index_add_(0, levels, torch.ones(len(levels), dtype=torch.float64))
