@@ -23,7 +23,7 @@ from latentsync.models import (
     save_network,
 )
 from latentsync.pipeline.plan import Choice
-from latentsync.prepare import encode_latents
+from latentsync.prepare import encode_audio, encode_latents
 from losses.published import published_state
 from smoke.tiny import READER_OF_64, SYNCNETS, TINY_STAGE1, TINY_UNET, fixed_face, run
 
@@ -48,6 +48,7 @@ def files(work: Path, syncnet_run: Path, stage1_run: Path) -> dict[str, Path]:
     and files."""
     shutil.copytree(work / "set", work / "four", ignore=shutil.ignore_patterns("latents"))
     encode_latents(work / "four", work / "sd_vae")
+    encode_audio(work / "set", CentredMelAudioEncoder())
     torch.save({"module": published_state(torch.Generator().manual_seed(0))}, work / "mae.pth")
     tiny = AutoencoderTiny(
         encoder_block_out_channels=(4, 4, 4), decoder_block_out_channels=(4, 4, 4),
