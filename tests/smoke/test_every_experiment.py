@@ -15,6 +15,7 @@ from latentsync.diffusion.sampler import Sampler
 from latentsync.media.audio import write_wav
 from latentsync.media.video import probe, read_frames
 from latentsync.models import (
+    CentredMelAudioEncoder,
     LatentCodec,
     LipSyncModel,
     MouthReader,
