@@ -250,6 +250,8 @@ def test_a_clip_of_one_window_equals_the_network_called_by_hand(
     if not reference_mouth:  # latents are two pixels wide
         latents = torch.where(tiny_model.mask[::2, ::2] > 0.5, own, latents)
     by_hand = tiny_model.finish(latents, pixels, sampler=sampler)
+    whole = tiny_model.generate(pixels, audio, sampler=sampler, reference=reference, noise=noise)
+    torch.testing.assert_close(whole, by_hand)
     wanted = ((by_hand[0].permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255).numpy()
     got = generate_clip(faces, states, model=tiny_model, sampler=sampler, seed=5)
     assert np.abs(got - wanted).max() <= 0.51

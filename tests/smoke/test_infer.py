@@ -86,6 +86,12 @@ def test_a_plan_is_printed_and_its_page_is_all_that_is_made(inputs: Path, tmp_pa
     assert 'class="drawn" x="0.000%" width="100.000%"' in text
 
 
+def test_a_plan_is_of_the_same_request(inputs: Path):
+    done = infer(inputs, "video=face.mp4", "audio=voice.wav", "plan=true", "reference=next", *TINY)
+    assert done.returncode == 2
+    assert "reference=next must be one of" in done.stderr
+
+
 def test_the_page_of_a_plan_replaces_nobodys_file(inputs: Path, tmp_path: Path):
     (tmp_path / "out.plan.html").write_text("my notes")
     out = f"out='{tmp_path / 'out.mp4'}'"

@@ -22,6 +22,7 @@ from latentsync.models import (
     load_network,
     save_network,
 )
+from latentsync.models.adapted import recording_of
 from latentsync.weights import export_model, load_official_unet, model_folder
 from latentsync.weights.checkpoints import audio_encoder, scheduler
 from latentsync.weights.files import kind_of, read
@@ -35,6 +36,9 @@ UNET = [
     "task.model.unet.cross_attention_dim=80",
     "task.model.model_format.resolution=64",
 ]
+
+
+WHOSE = {"adapted": {"video": "me.mp4", "sha256": "12ab"}}  # recording, by run
 
 
 def start(run_dir: Path, experiment: str, *overrides: str) -> LightningModule:
@@ -56,7 +60,7 @@ def start(run_dir: Path, experiment: str, *overrides: str) -> LightningModule:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of stage 1, of stage 2 on top of it, and of a SyncNet."""
+    """Runs of stage 1, of stage 2 and an adaptation on top of it, and of a SyncNet."""
     folder = tmp_path_factory.mktemp("runs")
     save_network(tiny_vae(latents_mean=[0.0] * 4, latents_std=[1.0] * 4), folder / "vae")
     data = ["data.train_manifest=set", "data.val_manifest=set", f"vae={folder}/vae"]
@@ -68,6 +72,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = [f"stage1={folder}/stage1/model", f"syncnet={folder}/syncnet_model", *data[:2]]
     task = start(folder / "stage2", "demo/unet_stage2", *more)
     task.export(folder / "stage2" / "model")
+    more = [f"ckpt={folder}/stage1/model", "+task.model.adapted_to={video:me.mp4,sha256:12ab}"]
+    task = start(folder / "adapted", "demo/adapt_base", *data[:2], *more)
+    task.export(folder / "adapted" / "model")
     task = start(folder / "syncnet", "demo/syncnet", *data[:2])
     task.export(folder / "syncnet" / "model")
     return folder
@@ -79,7 +86,7 @@ def tiny_demo_syncnet() -> StableSyncNet:
         return instantiate(compose("model/syncnet_demo").model, _convert_="all")
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "adapted"])
 def test_a_unets_checkpoint_becomes_its_runs_model(runs: Path, tmp_path: Path, stage: str):
     export_model(runs / stage / "checkpoints/last.ckpt", tmp_path / "model")
     written = LipSyncModel.from_pretrained(runs / stage / "model")
@@ -90,6 +97,8 @@ def test_a_unets_checkpoint_becomes_its_runs_model(runs: Path, tmp_path: Path, s
     assert exported.format == written.format
     assert exported.process.to_config() == written.process.to_config()
     assert exported.training == written.training
+    assert exported.audio_encoder.states_name == written.audio_encoder.states_name
+    assert recording_of(exported) == WHOSE.get(stage)
     torch.testing.assert_close(
         exported.codec.vae.net.state_dict(), written.codec.vae.net.state_dict(), rtol=0, atol=0
     )

@@ -31,9 +31,7 @@ from latentsync.models.lipsync import LipSyncModel
 from latentsync.models.precision import make_ready
 from latentsync.pipeline import (
     Cache,
-    Generation,
     Plan,
-    Request,
     Session,
     Source,
     check_paths,
@@ -43,7 +41,7 @@ from latentsync.pipeline import (
 )
 from latentsync.pipeline.batch import Row, run_jobs, status_path
 from latentsync.pipeline.job import prepare_job, with_estimate
-from latentsync.pipeline.lipsync import warn_of
+from latentsync.pipeline.lipsync import Options, request_of, warn_of
 from latentsync.pipeline.reporting.build import clipped_in, damage_of
 from latentsync.pipeline.reporting.plan_page import (
     check_plan_page,
@@ -190,22 +188,16 @@ class Work:
         pictures."""
         check_plan_page(page)
         parts = choices(self.config)
-        generation = Generation(
-            parts["sampler"].suited_to(self.model.process),
-            self.config.seed,
-            self.config.overlap,
-            silence=parts["silence"],
-        )
-        request = Request(
-            Source.of(video),
-            audio,
-            assigned(self.config),
-            generation,
-            parts["choice"],
-            parts["timing"],
-            speakers=chosen_speakers(self.config, self.scorer),
-            profile=parts["profile"],
-        )
+        options: Options = {
+            **parts,
+            "sampler": parts["sampler"],
+            "seed": self.config.seed,
+            "overlap": self.config.overlap,
+            "reference": self.config.reference,
+            "assign": assigned(self.config),
+            "speakers": chosen_speakers(self.config, self.scorer),
+        }
+        request = request_of(Source.of(video), audio, self.model, options)
         job = prepare_job(request, Session(self.model, self.detector, self.cache, progress=True))
         warn_of(video, [*damage_of(job), *clipped_in(job)])
         plan = with_estimate(job, self.model, request.generation)

@@ -27,7 +27,13 @@ from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
-from latentsync.models.denoised import Denoised, latents_of, mask_cells, reference_shown
+from latentsync.models.denoised import (
+    Denoised,
+    latents_of,
+    mask_cells,
+    reference_shown,
+    with_own_surroundings,
+)
 from latentsync.models.frozen import cast
 from latentsync.models.kinds import AUDIO_ENCODERS, described_process, process_from
 from latentsync.models.model_config import FORMAT_VERSION, ModelFormat, read_config, read_format
@@ -148,6 +154,9 @@ class LipSyncModel:
         ):
             fixed = self.condition(faces, other, sampler, generator)
             *_, latents = self.latents_of_steps(fixed, sound, noise, sampler)
+            if not self.format.reference_mouth:
+                own = self.codec.encode_clips(faces)
+                latents = with_own_surroundings(latents, own, self.mask)
             chunks.append(self.finish(latents, faces, sampler=sampler))
         return torch.cat(chunks, dim=1)
 

@@ -16,6 +16,7 @@ from latentsync.config_files import made, one_line
 from latentsync.diffusion.ddpm import DDPM, SCHEDULES
 from latentsync.diffusion.known import NOISE_PROCESSES
 from latentsync.diffusion.process import NoiseProcess
+from latentsync.models.adapted import ADAPTED_TO, with_vae
 from latentsync.models.audio.encoders import AudioEncoder
 from latentsync.models.codec import LatentCodec
 from latentsync.models.kinds import AUDIO_ENCODERS
@@ -51,7 +52,9 @@ def load_checkpoint(path: Path | str) -> LipSyncModel | StableSyncNet:
         return build(lambda: StableSyncNet(**given), part(state, "syncnet."), path)
     if "model" in task:
         model = lipsync_model(cast(Node, task["model"]), part(state, "unet."), path)
-        model.training = {"steps": content["global_step"], "seed": config.get("seed")}
+        trained = {"steps": content["global_step"], "seed": config.get("seed")}
+        whose = {key: value for key, value in model.training.items() if key == ADAPTED_TO}
+        model.training = {**trained, **whose}
         return model
     raise ValueError(
         f"{path} is a {kind_of(content)}: only UNets and SyncNets are exported from checkpoints; "
@@ -74,6 +77,10 @@ def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
         model = LipSyncModel.with_motion(str(node["folder"]), motion=str(node["motion"]))
         load_strictly(model.unet, state, path)
         return model
+    if str(node["_target_"]).endswith(".with_vae"):
+        model = adapted_model(node, path)
+        load_strictly(model.unet, state, path)
+        return model
     config = plain(cast(Node, node["unet"]))
     return LipSyncModel(
         unet=build(lambda: UNet(**config), state, path),
@@ -82,6 +89,15 @@ def lipsync_model(node: Node, state: State, path: Path) -> LipSyncModel:
         process=noise_process(node, path),
         model_format=ModelFormat(**plain(cast(Node, node["model_format"]))),  # type: ignore[arg-type]
     )
+
+
+def adapted_model(node: Node, path: Path) -> LipSyncModel:
+    """The model that a run with another VAE began with."""
+    values = plain(node)
+    encoder = values.pop("audio_encoder", None)
+    if encoder is not None:
+        values["audio_encoder"] = audio_encoder(cast(Node, encoder), path)
+    return with_vae(str(values.pop("folder")), **values)  # type: ignore[arg-type]
 
 
 def audio_encoder(node: Node, path: Path) -> AudioEncoder:
