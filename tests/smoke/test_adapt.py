@@ -182,6 +182,13 @@ def test_the_same_command_goes_on_where_it_was_stopped(
     assert "other options" not in caplog.text
     assert adapted(film, folder, stage1_run / "model", "task.optimizer.lr=0.5") is None
     assert "trained with other options, task.optimizer.lr=0.5 (was 0.0006); to" in caplog.text
+    # Other samples only make the report anew.
+    caplog.clear()
+    before = (folder / "report" / "figures.json").read_text()
+    adapted(film, folder, stage1_run / "model", "adapt.sampler.guidance_scale=3")
+    assert "unet: kept from before" in caplog.text
+    assert "report: begins" in caplog.text
+    assert (folder / "report" / "figures.json").read_text() != before
     # With more steps only the UNet is trained on.
     adapted(film, folder, stage1_run / "model", "trainer.max_steps=3")
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -254,13 +261,13 @@ def test_too_little_speech_is_refused_before_anything_is_made(
 
 def test_the_reports_sampler_is_the_one_of_the_words_it_tells(film: Path):
     register_resolvers()
-    words = ("experiment=demo/adapt", f"video='{film}'", "+adapt.sampler.guidance_scale=1.25")
+    words = ("experiment=demo/adapt", f"video='{film}'", "adapt.sampler.guidance_scale=1.75")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", overrides=[*words, "adapt.preset=fast"])
         told = sampler_words(config.adapt)
         sampler = compose("infer", overrides=told).sampler
-    assert told == ["preset=fast", "sampler.num_steps=1", "sampler.guidance_scale=1.25"]
-    assert (sampler.num_steps, sampler.guidance_scale) == (1, 1.25)
+    assert told == ["preset=fast", "sampler.num_steps=1", "sampler.guidance_scale=1.75"]
+    assert (sampler.num_steps, sampler.guidance_scale) == (1, 1.75)
 
 
 def test_an_experiment_without_adapt_trains(work: Path):

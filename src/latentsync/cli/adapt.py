@@ -68,13 +68,14 @@ class Adaptation:
     def run(self) -> float | None:
         unet = {"max_steps": self.config.trainer.max_steps}
         after = {"stage2_steps": self.stage2_steps} if self.stage2_steps else {}
+        samples = {"samples": " ".join(sampler_words(self.config.adapt))}
         steps = [
             ("clips", self.make_clips, {}),
             ("vae", self.train_vae, {}),
             ("latents", self.make_latents, {}),
             ("unet", self.train_unet, unet),
             *([("stage2", self.train_stage2, unet | after)] if after else []),
-            ("report", self.make_report, unet | after),
+            ("report", self.make_report, unet | after | samples),
         ]
         for number, (name, make, parameters) in enumerate(steps, start=1):
             title = f"step {number} of {len(steps)}, {name}"
