@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
@@ -73,6 +73,14 @@ def with_own_surroundings(
     over the mask's edge, and colours would be matched to.
     """
     return torch.where(mask_cells(mask, latents) > 0.5, own.to(latents), latents)
+
+
+def latent_mask(
+    mask: Float[Tensor, "h w"], latents: Float[Tensor, "b c f x y"]
+) -> Float[Tensor, "b 1 f x y"]:
+    """The mask's cells for every frame of the latents."""
+    num_clips, _, num_frames, *_ = latents.shape
+    return repeat(mask_cells(mask, latents), "x y -> b 1 f x y", b=num_clips, f=num_frames)
 
 
 def mask_cells(

@@ -14,7 +14,6 @@ from typing import Self
 
 import torch
 from diffusers import AutoencoderKL
-from einops import repeat
 from jaxtyping import Float
 from torch import Generator, Tensor
 
@@ -29,8 +28,8 @@ from latentsync.models.color_matching import match_cells, match_surroundings
 from latentsync.models.deepcache import DeepCache
 from latentsync.models.denoised import (
     Denoised,
+    latent_mask,
     latents_of,
-    mask_cells,
     reference_shown,
     with_own_surroundings,
 )
@@ -103,12 +102,12 @@ class LipSyncModel:
         generator = generator or torch.default_generator
         latents, masked, reference = latents_of(batch, self.encode)
         reference = reference_shown(reference, self.format)
-        num_clips, _, num_frames, *_ = latents.shape
+        num_clips = len(latents)
         shifts = {} if shift == 1 else {"shift": shift}  # a user's own process need not know them
         timesteps = self.process.sample_timesteps(num_clips, generator, **shifts).to(latents.device)
         noise = mixed_noise(latents, alpha=self.format.noise_alpha, generator=generator)
         noisy = self.process.add_noise(latents, noise, timesteps)
-        mask = self._latent_mask(num_clips, num_frames, latents)
+        mask = latent_mask(self.mask, latents)
         prediction = self.unet(
             torch.cat([noisy, mask, masked, reference], dim=1), timesteps, batch["audio"]
         ).to(latents.dtype)
@@ -285,15 +284,8 @@ class LipSyncModel:
     def _fixed(
         self, masked: Float[Tensor, "b c f x y"], reference: Float[Tensor, "b c f x y"]
     ) -> Float[Tensor, "b c2 f x y"]:
-        num_clips, _, num_frames, *_ = masked.shape
-        mask = self._latent_mask(num_clips, num_frames, masked)
+        mask = latent_mask(self.mask, masked)
         return torch.cat([mask, masked, reference_shown(reference, self.format)], dim=1)
-
-    def _latent_mask(
-        self, num_clips: int, num_frames: int, latents: Float[Tensor, "b c f x y"]
-    ) -> Float[Tensor, "b 1 f x y"]:
-        cells = mask_cells(self.mask, latents)
-        return repeat(cells, "x y -> b 1 f x y", b=num_clips, f=num_frames)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
         """Move every network in place and cast UNet and VAE; `make_ready` chooses what is fast.
