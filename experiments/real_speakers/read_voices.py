@@ -24,7 +24,8 @@ ENCODERS = {"mel": MelAudioEncoder(), "centred_mel": CentredMelAudioEncoder()}
 LEADS = (-0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16)  # seconds
 FPS = 25.0
 CONTEXT, NUM_COMPONENTS = 3, 64
-MIN_FRAMES = 75  # of a recording with a mouth that is read
+MIN_FRAMES = 75  # of a recording, or a fifth of one, with a mouth that is read
+NUM_PARTS = 5
 NAMED = ("tk_obama", "dx_nvyou", "ls_demo2")
 
 Spoken = tuple[dict[str, Rows], np.ndarray]
@@ -90,7 +91,7 @@ def readout(heard: list[tuple[Rows, np.ndarray]], filmed: list, name: str) -> di
     centre, spread = seen.mean(axis=0), seen.std(axis=0) + 1e-6
     weights = ridge([((seen - centre) / spread, wanted, 1.0)])
     pairs: dict[str, list[np.ndarray]] = {}
-    for clip in filmed:
+    for clip in sorted(filmed, key=lambda clip: clip.start):
         known = np.isfinite(clip.opening)
         if known.sum() < 2:
             continue
@@ -105,10 +106,20 @@ def readout(heard: list[tuple[Rows, np.ndarray]], filmed: list, name: str) -> di
     }
     return {
         **{who: round(r[who], 3) for who in NAMED if who in r},
+        "fifths": {
+            who: [round(float(np.corrcoef(part)[0, 1]), 3) for part in fifths(joined[who])]
+            for who in NAMED
+            if who in r and joined[who].shape[1] >= NUM_PARTS * MIN_FRAMES
+        },
         "mean": round(float(np.mean(list(r.values()))), 3),
         "median": round(float(np.median(list(r.values()))), 3),
         "recordings": len(r),
     }
+
+
+def fifths(both: np.ndarray) -> list[np.ndarray]:
+    """One after the other, as much as the last, which an adaptation holds out."""
+    return np.array_split(both, NUM_PARTS, axis=1)
 
 
 def deviations(opening: np.ndarray) -> np.ndarray:
