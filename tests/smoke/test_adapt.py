@@ -184,11 +184,12 @@ def test_the_same_command_goes_on_where_it_was_stopped(
     assert "trained with other options, task.optimizer.lr=0.5 (was 0.0006); to" in caplog.text
     # Other samples only make the report anew.
     caplog.clear()
-    before = (folder / "report" / "figures.json").read_text()
+    page = folder / "report" / "report.html"
+    made = page.stat().st_mtime_ns
     adapted(film, folder, stage1_run / "model", "adapt.sampler.guidance_scale=3")
     assert "unet: kept from before" in caplog.text
-    assert "report: begins" in caplog.text
-    assert (folder / "report" / "figures.json").read_text() != before
+    assert "preset=balanced sampler.num_steps=8 sampler.guidance_scale=3" in caplog.text
+    assert page.stat().st_mtime_ns > made
     # With more steps only the UNet is trained on.
     adapted(film, folder, stage1_run / "model", "trainer.max_steps=3")
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
