@@ -104,6 +104,16 @@ def test_a_unets_checkpoint_becomes_its_runs_model(runs: Path, tmp_path: Path, s
     )
 
 
+def test_an_adapted_run_with_an_unknown_option_is_refused(runs: Path, tmp_path: Path):
+    shutil.copytree(runs / "adapted", tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    config = OmegaConf.load(path)
+    config.task.model.colour = "red"
+    OmegaConf.save(config, path)
+    with pytest.raises(ValueError, match=r"last\.ckpt describes no adapted model: .*colour"):
+        export_model(tmp_path / "run/checkpoints/last.ckpt", tmp_path / "model")
+
+
 def test_a_run_whose_losses_and_weights_were_two_maps_is_read(runs: Path, tmp_path: Path):
     """As in older config.yaml files, with every default in them."""
     shutil.copytree(runs / "stage1", tmp_path / "run")

@@ -97,7 +97,7 @@ def adapted_model(node: Node, path: Path) -> LipSyncModel:
     encoder = values.pop("audio_encoder", None)
     if encoder is not None:
         values["audio_encoder"] = audio_encoder(cast(Node, encoder), path)
-    return with_vae(str(values.pop("folder")), **values)  # type: ignore[arg-type]
+    return made(lambda given: with_vae(**given), values, path, what="adapted model")  # type: ignore[arg-type]
 
 
 def audio_encoder(node: Node, path: Path) -> AudioEncoder:
